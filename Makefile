@@ -1,0 +1,41 @@
+# The two commands of the README are `make demo` and `make test`; both do all their set-up themselves.
+# `make help` lists the rest.
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the three programs and the shop, as `make demo` runs them
+	$(CARGO) build --locked --workspace --bins
+
+.PHONY: demo
+demo: build ## a mesh with traffic: canary, restarts, a kill, live
+	target/debug/outrigger demo $(DEMO)
+
+.PHONY: test
+test: ## the gate: installs what the tests need, runs all of them
+	./.ci/test
+
+.PHONY: soak
+soak: ## the long forms of the tests
+	OUTRIGGER_SOAK=1 ./.ci/test
+
+.PHONY: lint
+lint: ## format, clippy, licences, bans and sources
+	./.ci/lint
+
+.PHONY: bench
+bench: ## criterion benches of the pieces
+	$(CARGO) bench --locked -p outrigger-benches
+
+.PHONY: peers
+peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alone
+	./benches/peers/run
+
+.PHONY: ci
+ci: ## what the gate runs on every change
+	./.ci/run

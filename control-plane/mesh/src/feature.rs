@@ -1,0 +1,103 @@
+//! Features: what a reader must know to obey a resource.
+//!
+//! Protobuf lets an old reader drop a field it does not know. For a mesh that is a hole: an old sidecar would ignore
+//! a new condition. So every resource names the features it uses, and a sidecar that lacks one rejects the resource
+//! with that reason and keeps the last one it could obey.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// One thing a resource can ask of its reader. The text form is the wire form and never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Feature {
+    /// Routes that match on path, method, header or query.
+    RouteMatch,
+    /// Several weighted backends in one route.
+    Split,
+    /// Backends of another service than the route's own.
+    ForeignBackend,
+    /// Timeouts of the request and of its attempts.
+    Timeouts,
+    /// Retry rules other than the defaults.
+    Retry,
+    /// A choice of the protocol between sidecars.
+    Between,
+    /// A TLS mode other than strict.
+    MtlsMode,
+}
+
+impl Feature {
+    /// Every feature this version knows.
+    pub const ALL: [Self; 7] = [
+        Self::RouteMatch,
+        Self::Split,
+        Self::ForeignBackend,
+        Self::Timeouts,
+        Self::Retry,
+        Self::Between,
+        Self::MtlsMode,
+    ];
+
+    /// The wire form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RouteMatch => "route-match",
+            Self::Split => "split",
+            Self::ForeignBackend => "foreign-backend",
+            Self::Timeouts => "timeouts",
+            Self::Retry => "retry",
+            Self::Between => "between",
+            Self::MtlsMode => "mtls-mode",
+        }
+    }
+
+    /// The feature of a wire form, `None` when this version does not know it.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.as_str() == text)
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of features, in a stable order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeatureSet(BTreeSet<Feature>);
+
+impl FeatureSet {
+    /// Everything this version knows.
+    pub fn all() -> Self {
+        Feature::ALL.into_iter().collect()
+    }
+
+    /// The set without `feature`: what an older reader knows.
+    #[must_use]
+    pub fn without(mut self, feature: Feature) -> Self {
+        self.0.remove(&feature);
+        self
+    }
+
+    /// Adds `feature`.
+    pub fn insert(&mut self, feature: Feature) {
+        self.0.insert(feature);
+    }
+
+    /// Whether `feature` is in the set.
+    pub fn contains(&self, feature: Feature) -> bool {
+        self.0.contains(&feature)
+    }
+
+    /// The features in order.
+    pub fn iter(&self) -> impl Iterator<Item = Feature> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl FromIterator<Feature> for FeatureSet {
+    fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
+        Self(features.into_iter().collect())
+    }
+}

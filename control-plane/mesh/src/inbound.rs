@@ -1,0 +1,44 @@
+//! What protects one workload.
+
+use crate::identity::SpiffeId;
+use crate::name::{PortNumber, ServiceName};
+use crate::service::Protocol;
+
+/// The rules of a workload's inbound side. Private: it is sent only to the workload it protects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Inbound {
+    /// The workload.
+    pub identity: SpiffeId,
+    /// The services it may serve, in order of their names.
+    pub services: Vec<InboundService>,
+}
+
+impl Inbound {
+    /// The rules of one service, if the workload may serve it.
+    pub fn service(&self, name: &ServiceName) -> Option<&InboundService> {
+        self.services.iter().find(|s| &s.name == name)
+    }
+}
+
+/// The inbound rules of one service at the workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InboundService {
+    /// The service.
+    pub name: ServiceName,
+    /// Who must prove what to reach it.
+    pub mtls: MtlsMode,
+    /// The service's ports with what the application speaks there, in the order declared; never empty.
+    pub ports: Vec<(PortNumber, Protocol)>,
+}
+
+/// Whether a caller must prove its identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MtlsMode {
+    /// Mutual TLS or nothing. The default.
+    #[default]
+    Strict,
+    /// While migrating: plaintext is accepted too, counted, and unauthenticated in every policy.
+    Permissive,
+    /// Plaintext only.
+    Off,
+}

@@ -1,0 +1,41 @@
+//! The domain of the mesh: names, the resources that a sidecar obeys, and the pure decisions over them.
+//!
+//! What is here runs alike in the sidecar, in `outrigger explain`, in checks and in tests: which route a request meets,
+//! how a split divides, which reason a refusal carries. Every type is proven when it is made: a [`SpiffeId`] that
+//! exists is valid, a [`Service`] whose constructor returned holds together.
+//!
+//! Deliberately elsewhere: the protobuf form of a resource (`outrigger-wire`), what people write
+//! (`outrigger-control`, `spec`), certificates (`outrigger-certs`), and anything that waits, reads a clock, a file
+//! or a socket. This crate imports nothing of ours.
+
+mod endpoint;
+mod feature;
+mod histogram;
+mod identity;
+mod inbound;
+mod name;
+mod policy;
+mod reason;
+mod report;
+mod resource;
+mod route;
+mod route_index;
+mod service;
+mod split;
+mod trust;
+
+pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
+pub use feature::{Feature, FeatureSet};
+pub use histogram::{BUCKETS, Histogram, bucket_bounds, bucket_of};
+pub use identity::{SpiffeId, TrustDomain};
+pub use inbound::{Inbound, InboundService, MtlsMode};
+pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
+pub use policy::{InvalidPolicy, RetryPolicy, Timeouts, TrafficPolicy};
+pub use reason::{Hop, Reason};
+pub use report::{Report, Side, TrafficKey, TrafficStats};
+pub use resource::{Resource, ResourceKind, ResourceName, Selector};
+pub use route::{Backend, HeaderMatch, PathMatch, QueryMatch, RequestHead, Route, RouteMatch, RouteName};
+pub use route_index::RouteIndex;
+pub use service::{Between, InvalidService, Port, Protocol, Service};
+pub use split::Split;
+pub use trust::Trust;

@@ -1,0 +1,153 @@
+//! Why a proxy refused: one closed list, the same in headers, metrics, logs and `explain`.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// The code of a refusal, carried in `x-outrigger-reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "each is its own word; docs/refusals.md tells what to do about it")]
+pub enum Reason {
+    NoRoute,
+    UnknownService,
+    NoEndpoint,
+    Draining,
+    DiscoveryUnavailable,
+    ConnectFailed,
+    TlsFailed,
+    UpstreamReset,
+    TimeoutRequest,
+    TimeoutTry,
+    TimeoutIdle,
+    Deadline,
+    BulkheadFull,
+    RetryBudget,
+    PeerUnauthenticated,
+    AuthzDenied,
+    BadRequest,
+    HeaderTooLarge,
+    PayloadTooLarge,
+    UriTooLong,
+    LoopDetected,
+}
+
+impl Reason {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 21] = [
+        Self::NoRoute,
+        Self::UnknownService,
+        Self::NoEndpoint,
+        Self::Draining,
+        Self::DiscoveryUnavailable,
+        Self::ConnectFailed,
+        Self::TlsFailed,
+        Self::UpstreamReset,
+        Self::TimeoutRequest,
+        Self::TimeoutTry,
+        Self::TimeoutIdle,
+        Self::Deadline,
+        Self::BulkheadFull,
+        Self::RetryBudget,
+        Self::PeerUnauthenticated,
+        Self::AuthzDenied,
+        Self::BadRequest,
+        Self::HeaderTooLarge,
+        Self::PayloadTooLarge,
+        Self::UriTooLong,
+        Self::LoopDetected,
+    ];
+
+    /// The code as it stands in headers, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::UnknownService => "unknown_service",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Draining => "draining",
+            Self::DiscoveryUnavailable => "discovery_unavailable",
+            Self::ConnectFailed => "connect_failed",
+            Self::TlsFailed => "tls_failed",
+            Self::UpstreamReset => "upstream_reset",
+            Self::TimeoutRequest => "timeout_request",
+            Self::TimeoutTry => "timeout_try",
+            Self::TimeoutIdle => "timeout_idle",
+            Self::Deadline => "deadline",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::RetryBudget => "retry_budget",
+            Self::PeerUnauthenticated => "peer_unauthenticated",
+            Self::AuthzDenied => "authz_denied",
+            Self::BadRequest => "bad_request",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::LoopDetected => "loop_detected",
+        }
+    }
+
+    /// The HTTP status of the refusal. `retry_budget` has none of its own: it explains the last attempt's answer, and
+    /// where there was none at all, 503.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NoRoute | Self::UnknownService => StatusCode::NOT_FOUND,
+            Self::NoEndpoint
+            | Self::Draining
+            | Self::DiscoveryUnavailable
+            | Self::BulkheadFull
+            | Self::RetryBudget => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectFailed | Self::TlsFailed | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
+            Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::PeerUnauthenticated | Self::AuthzDenied => StatusCode::FORBIDDEN,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+        }
+    }
+
+    /// The gRPC status code of the refusal (`google.rpc.Code`).
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Self::NoRoute | Self::UnknownService => 12,
+            Self::NoEndpoint
+            | Self::Draining
+            | Self::DiscoveryUnavailable
+            | Self::RetryBudget
+            | Self::ConnectFailed
+            | Self::TlsFailed
+            | Self::UpstreamReset
+            | Self::LoopDetected => 14,
+            Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
+            Self::BulkheadFull => 8,
+            Self::PeerUnauthenticated | Self::AuthzDenied => 7,
+            Self::BadRequest | Self::HeaderTooLarge | Self::PayloadTooLarge | Self::UriTooLong => 3,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which proxy of a request's way refused, carried in `x-outrigger-hop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// The caller's.
+    Client,
+    /// The service's.
+    Server,
+}
+
+impl Hop {
+    /// The word in the header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a sidecar tells the control plane about its traffic.
+
+use crate::histogram::Histogram;
+use crate::identity::SpiffeId;
+use crate::name::{ServiceName, Version};
+
+/// What passed since the last report of the same sidecar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The traffic, by whom it was between. At most [`Report::MAX_ENTRIES`].
+    pub traffic: Vec<(TrafficKey, TrafficStats)>,
+}
+
+impl Report {
+    /// A report with more entries is refused: keys come partly from outside.
+    pub const MAX_ENTRIES: usize = 4096;
+}
+
+/// Between whom traffic passed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrafficKey {
+    /// Who saw it.
+    pub side: Side,
+    /// The service that was called.
+    pub service: ServiceName,
+    /// The version that answered, where one did and has one.
+    pub version: Option<Version>,
+    /// Who called, where it was authenticated.
+    pub caller: Option<SpiffeId>,
+}
+
+/// Which sidecar of a request's way counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// The caller's: counts requests, retries hidden, refusals included.
+    Client,
+    /// The service's: counts attempts that arrived.
+    Server,
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrafficStats {
+    /// Requests that were answered or given up.
+    pub requests: u64,
+    /// Those of them that were answered with a status below 500 (gRPC: other than a server's fault).
+    pub success: u64,
+    /// Time from the head of the request to the head of the response.
+    pub latency: Histogram,
+}

@@ -1,0 +1,242 @@
+//! The resources of the push protocol: one enum, their kinds and their names.
+
+use std::fmt;
+
+use crate::endpoint::{Endpoint, EndpointUid};
+use crate::feature::{Feature, FeatureSet};
+use crate::identity::TrustDomain;
+use crate::inbound::{Inbound, MtlsMode};
+use crate::name::{InvalidName, Label, ServiceName};
+use crate::policy::{RetryPolicy, Timeouts};
+use crate::service::{Between, Service};
+use crate::trust::Trust;
+
+/// What can be pushed.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "moved a few times a change, never on the way of a request")]
+pub enum Resource {
+    /// A service as its callers see it.
+    Service(Service),
+    /// One instance of a service.
+    Endpoint(Endpoint),
+    /// What protects one workload.
+    Inbound(Inbound),
+    /// Whom the mesh believes.
+    Trust(Trust),
+}
+
+impl Resource {
+    /// Its name.
+    pub fn name(&self) -> ResourceName {
+        match self {
+            Self::Service(s) => ResourceName::Service(s.name.clone()),
+            Self::Endpoint(e) => ResourceName::Endpoint(e.service.clone(), e.uid.clone()),
+            Self::Inbound(i) => {
+                ResourceName::Inbound(i.identity.namespace().clone(), i.identity.service_account().clone())
+            }
+            Self::Trust(t) => ResourceName::Trust(t.trust_domain.clone()),
+        }
+    }
+
+    /// What a reader must know to obey it.
+    pub fn required_features(&self) -> FeatureSet {
+        let mut features = FeatureSet::default();
+        match self {
+            Self::Service(s) => service_features(s, &mut features),
+            Self::Inbound(i) if i.services.iter().any(|s| s.mtls != MtlsMode::Strict) => {
+                features.insert(Feature::MtlsMode);
+            }
+            Self::Inbound(_) | Self::Endpoint(_) | Self::Trust(_) => {}
+        }
+        features
+    }
+}
+
+fn service_features(service: &Service, features: &mut FeatureSet) {
+    let mut need = |feature, needed| {
+        if needed {
+            features.insert(feature);
+        }
+    };
+    let routes = &service.routes;
+    need(Feature::RouteMatch, routes.iter().any(|r| !r.matches.is_empty()));
+    need(Feature::Split, routes.iter().any(|r| r.backends.len() > 1));
+    need(Feature::ForeignBackend, routes.iter().flat_map(|r| &r.backends).any(|b| b.service != service.name));
+    let timeouts = routes.iter().map(|r| &r.timeouts).chain([&service.policy.timeouts]);
+    need(Feature::Timeouts, timeouts.into_iter().any(|t| *t != Timeouts::default()));
+    let other_retry = service.policy.retry != RetryPolicy::default();
+    need(Feature::Retry, other_retry || routes.iter().any(|r| r.retry.is_some()));
+    need(Feature::Between, service.between != Between::Auto);
+    need(Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+}
+
+/// The kinds of resources. Each has a type URL of its own on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the same words as in `Resource`")]
+pub enum ResourceKind {
+    Trust,
+    Inbound,
+    Service,
+    Endpoint,
+}
+
+impl ResourceKind {
+    /// Every kind, in the order in which a sidecar needs them.
+    pub const ALL: [Self; 4] = [Self::Trust, Self::Inbound, Self::Service, Self::Endpoint];
+
+    /// The kind's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trust => "Trust",
+            Self::Inbound => "Inbound",
+            Self::Service => "Service",
+            Self::Endpoint => "Endpoint",
+        }
+    }
+}
+
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of a resource; unique with its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceName {
+    /// `<trust domain>`
+    Trust(TrustDomain),
+    /// `<namespace>/<service account>`
+    Inbound(Label, Label),
+    /// `<namespace>/<service>`
+    Service(ServiceName),
+    /// `<namespace>/<service>/<uid>`
+    Endpoint(ServiceName, EndpointUid),
+}
+
+impl ResourceName {
+    /// The kind of resource it names.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Self::Trust(_) => ResourceKind::Trust,
+            Self::Inbound(..) => ResourceKind::Inbound,
+            Self::Service(_) => ResourceKind::Service,
+            Self::Endpoint(..) => ResourceKind::Endpoint,
+        }
+    }
+
+    /// Reads the wire form back.
+    pub fn parse(kind: ResourceKind, text: &str) -> Result<Self, InvalidName> {
+        let bad = |rule| InvalidName::new("the name of a resource", text, rule);
+        match kind {
+            ResourceKind::Trust => text.parse().map(Self::Trust),
+            ResourceKind::Service => text.parse().map(Self::Service),
+            ResourceKind::Inbound => {
+                let (namespace, account) =
+                    text.split_once('/').ok_or_else(|| bad("write it as namespace/account"))?;
+                Ok(Self::Inbound(Label::new(namespace)?, Label::new(account)?))
+            }
+            ResourceKind::Endpoint => {
+                let (service, uid) =
+                    text.rsplit_once('/').ok_or_else(|| bad("write it as namespace/service/uid"))?;
+                Ok(Self::Endpoint(service.parse()?, uid.parse()?))
+            }
+        }
+    }
+}
+
+impl fmt::Display for ResourceName {
+    /// The wire form, without the kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trust(domain) => domain.fmt(f),
+            Self::Inbound(namespace, account) => write!(f, "{namespace}/{account}"),
+            Self::Service(service) => service.fmt(f),
+            Self::Endpoint(service, uid) => write!(f, "{service}/{uid}"),
+        }
+    }
+}
+
+/// What a sidecar can subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Selector {
+    /// Every resource of a kind that its reader may see. Only [`ResourceKind::Trust`].
+    All(ResourceKind),
+    /// One resource by its name.
+    Named(ResourceName),
+    /// The service that answers to a host name completed with a namespace; answered with an alias.
+    Host(crate::Hostname),
+    /// Every endpoint of a service: `<namespace>/<service>/*`.
+    EndpointsOf(ServiceName),
+}
+
+impl Selector {
+    /// The kind of resources it selects.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Self::All(kind) => *kind,
+            Self::Named(name) => name.kind(),
+            Self::Host(_) => ResourceKind::Service,
+            Self::EndpointsOf(_) => ResourceKind::Endpoint,
+        }
+    }
+
+    /// Reads the wire form back.
+    pub fn parse(kind: ResourceKind, text: &str) -> Result<Self, InvalidName> {
+        match kind {
+            ResourceKind::Trust if text == "*" => Ok(Self::All(kind)),
+            ResourceKind::Endpoint if text.ends_with("/*") => {
+                text[..text.len() - 2].parse().map(Self::EndpointsOf)
+            }
+            ResourceKind::Service if !text.contains('/') => text.parse().map(Self::Host),
+            _ => ResourceName::parse(kind, text).map(Self::Named),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    /// The wire form, without the kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(_) => f.write_str("*"),
+            Self::Named(name) => name.fmt(f),
+            Self::Host(host) => host.fmt(f),
+            Self::EndpointsOf(service) => write!(f, "{service}/*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_selectors_read_back_as_written() {
+        for (kind, text) in [
+            (ResourceKind::Trust, "mesh.local"),
+            (ResourceKind::Inbound, "shop/cart"),
+            (ResourceKind::Service, "shop/cart"),
+            (ResourceKind::Endpoint, "shop/cart/i-1"),
+        ] {
+            let name = ResourceName::parse(kind, text).unwrap();
+            assert_eq!((name.kind(), name.to_string().as_str()), (kind, text));
+            assert_eq!(Selector::parse(kind, text).unwrap(), Selector::Named(name));
+        }
+        for (kind, text) in [
+            (ResourceKind::Trust, "*"),
+            (ResourceKind::Service, "cart.shop"),
+            (ResourceKind::Endpoint, "shop/cart/*"),
+        ] {
+            let selector = Selector::parse(kind, text).unwrap();
+            assert!(!matches!(selector, Selector::Named(_)), "{selector:?}");
+            assert_eq!((selector.kind(), selector.to_string().as_str()), (kind, text));
+        }
+    }
+
+    #[test]
+    fn nobody_subscribes_to_everything() {
+        for kind in [ResourceKind::Inbound, ResourceKind::Service, ResourceKind::Endpoint] {
+            assert!(Selector::parse(kind, "*").is_err(), "{kind}");
+        }
+    }
+}

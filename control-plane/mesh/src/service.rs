@@ -1,0 +1,134 @@
+//! A service as its callers see it: names, ports, who may serve it, routes and policy.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::identity::SpiffeId;
+use crate::inbound::MtlsMode;
+use crate::name::{Hostname, PortNumber, ServiceName};
+use crate::policy::TrafficPolicy;
+use crate::route::Route;
+
+/// A service, whole: its routes and policies travel with it, so that a change to a split is one atomic resource.
+///
+/// The fields are open to read and to build from; [`Service::checked`] proves that they hold together, and both
+/// `compile` and `decode` go through it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its full name.
+    pub name: ServiceName,
+    /// Every host name it answers to, completed with a namespace, in a stable order.
+    pub hostnames: Vec<Hostname>,
+    /// Its ports; the first is meant where a caller names none.
+    pub ports: Vec<Port>,
+    /// Who may serve it. A peer with another identity is refused, whatever an endpoint says of itself.
+    pub identities: Vec<SpiffeId>,
+    /// Whether its endpoints must be reached over mutual TLS.
+    pub mtls: MtlsMode,
+    /// What two sidecars speak between them for this service.
+    pub between: Between,
+    /// Its routes, the oldest first. Empty: everything goes to all endpoints.
+    pub routes: Vec<Route>,
+    /// What holds where a route says nothing else.
+    pub policy: TrafficPolicy,
+}
+
+impl Service {
+    /// Proves that the parts agree: at least one port, no port, host name or route twice, routes that are sound.
+    pub fn checked(self) -> Result<Self, InvalidService> {
+        let fault = |what: String| Err(InvalidService { service: self.name.clone(), what });
+        if self.ports.is_empty() {
+            return fault("it has no port".into());
+        }
+        let mut ports = HashSet::new();
+        if let Some(twice) = self.ports.iter().find(|p| !ports.insert(p.number)) {
+            return fault(format!("port {} is declared twice", twice.number));
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = self.hostnames.iter().find(|h| !names.insert(h.as_str())) {
+            return fault(format!("host name {twice} is declared twice"));
+        }
+        let mut routes = HashSet::new();
+        for route in &self.routes {
+            if !routes.insert(&route.name) {
+                return fault(format!("route {} is there twice", route.name));
+            }
+            if let Err(what) = route.check() {
+                return fault(format!("route {}: {what}", route.name));
+            }
+        }
+        if let Err(what) = self.policy.check() {
+            return fault(what.to_string());
+        }
+        Ok(self)
+    }
+
+    /// The port a caller means: the one it names, if it is declared, else the first.
+    pub fn port(&self, named: Option<PortNumber>) -> Option<&Port> {
+        match named {
+            None => self.ports.first(),
+            Some(number) => self.ports.iter().find(|p| p.number == number),
+        }
+    }
+}
+
+/// Parts of a service that do not hold together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("service {service}: {what}")]
+pub struct InvalidService {
+    service: ServiceName,
+    what: String,
+}
+
+/// A port of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Port {
+    /// The number by which callers name it.
+    pub number: PortNumber,
+    /// What the application speaks there.
+    pub protocol: Protocol,
+}
+
+/// What an application speaks on a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Not declared: gRPC requests go on as HTTP/2, all others as HTTP/1.1.
+    #[default]
+    Detect,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC, which is HTTP/2 with prior knowledge.
+    Grpc,
+}
+
+impl Protocol {
+    /// The written form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Detect => "detect",
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What two sidecars speak between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Between {
+    /// The sidecar chooses by protocol and load.
+    #[default]
+    Auto,
+    /// HTTP/1.1, one exchange a connection. Header case survives.
+    Http1,
+    /// HTTP/2, many exchanges a connection.
+    Http2,
+}
