@@ -1,0 +1,35 @@
+//! What a request costs before it meets a socket: finding its route, dividing a split.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use outrigger_mesh::{RequestHead, RouteIndex, Split};
+
+fn route_match(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route match");
+    let headers = HeaderMap::new();
+    for routes in [1, 10, 100, 1_000, 10_000] {
+        let index = RouteIndex::new(&outrigger_benches::service(routes).routes);
+        let path = format!("/area-{}/items/7/reviews", routes / 2);
+        let head = RequestHead { method: &Method::GET, path: &path, query: None, headers: &headers };
+        assert!(index.find(&head).is_some());
+        group
+            .bench_function(BenchmarkId::from_parameter(routes), |b| b.iter(|| index.find(black_box(&head))));
+    }
+    group.finish();
+}
+
+fn split(c: &mut Criterion) {
+    let split = Split::new([90, 10]);
+    let mut chance = 1_u64;
+    c.bench_function("split of two", |b| {
+        b.iter(|| {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            split.pick(black_box(chance))
+        });
+    });
+}
+
+criterion_group!(benches, route_match, split);
+criterion_main!(benches);

@@ -1,0 +1,91 @@
+"""Outrigger: two sidecars without a control plane, each from a plan made by `outrigger compile`, identities from
+files. Everything a mesh uses is on: retries and their budget armed, deadlines, balancing, metrics, reports."""
+import os
+import subprocess
+from pathlib import Path
+
+from .base import Adapter, Spec
+
+SERVICE = """
+apiVersion: outrigger.dev/v1alpha1
+kind: MeshService
+metadata: {{name: server, namespace: default}}
+spec:
+  hostnames: [server.bench.local]
+  ports: [{{port: 80, protocol: {app}}}]
+  identities: ["spiffe://bench.local/ns/default/sa/server"]
+  between: {between}
+  mtls: {mtls}
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: Instance
+metadata: {{name: server-1, namespace: default}}
+spec:
+  service: server
+  address: 127.0.0.1
+  ports: [{{port: 80, listen: {listen}}}]
+  transport: {transport}
+"""
+
+
+class Outrigger(Adapter):
+    name = "outrigger"
+    scenarios = ("h1-plain", "h2-plain", "h1-mtls", "h1up-mtls", "h2-mtls")
+
+    def bin(self, name):
+        return str(Path(os.environ.get("OUTRIGGER_BIN_DIR", "../../target/dist")) / name)
+
+    def binary(self):
+        return self.bin("outrigger-proxy")
+
+    def version(self):
+        return subprocess.run([self.binary(), "--version"], capture_output=True, text=True).stdout.split()[-1]
+
+    def _plan(self, ctx, role, listen, plain):
+        s = ctx.scenario
+        text = SERVICE.format(
+            app="http2" if s.app_proto == "h2" else "http",
+            between={"h1": "http1", "h2": "http2"}.get(s.mesh_proto, "auto"),
+            mtls="off" if plain else "strict",
+            transport="plaintext" if plain else "mesh",
+            listen=listen,
+        )
+        source, plan = ctx.workdir / f"{role}.yaml", ctx.workdir / f"{role}.plan"
+        source.write_text(text)
+        subprocess.run([self.bin("outrigger"), "compile", "--trust-domain", "bench.local",
+                        "-f", str(source), "-o", str(plan)], check=True, stdout=subprocess.DEVNULL)
+        return ["--plan", str(plan), "--workers", "1", "--log", "warn"]
+
+    def _identity(self, ctx, who):
+        c = ctx.certs
+        return ["--trust-domain", "bench.local", "--identity-cert", str(c / f"{who}.pem"),
+                "--identity-key", str(c / f"{who}.key"), "--identity-roots", str(c / "ca.pem")]
+
+    def _proxy(self, ctx, role, account, admin, extra):
+        return [self.binary(), "--namespace", "default", "--service-account", account,
+                "--data", str(ctx.workdir / f"{role}-data"), "--admin", f"127.0.0.1:{admin}", *extra]
+
+    def single(self, ctx):
+        p = ctx.ports
+        argv = self._proxy(ctx, "single", "client", p.admin_single,
+                           ["--outbound", f"127.0.0.1:{p.single}", *self._identity(ctx, "client"),
+                            *self._plan(ctx, "single", ctx.app_port, True)])
+        return Spec(argv, p.single)
+
+    def outbound(self, ctx):
+        p = ctx.ports
+        argv = self._proxy(ctx, "outbound", "client", p.admin_out,
+                           ["--outbound", f"127.0.0.1:{p.outbound}", *self._identity(ctx, "client"),
+                            *self._plan(ctx, "outbound", p.inbound, False)])
+        return Spec(argv, p.outbound)
+
+    def inbound(self, ctx):
+        p = ctx.ports
+        argv = self._proxy(ctx, "inbound", "server", p.admin_in,
+                           ["--service", "server", "--port", str(ctx.app_port),
+                            "--inbound", f"127.0.0.1:{p.inbound}", "--outbound", f"127.0.0.1:{p.extra}",
+                            *self._identity(ctx, "server"), *self._plan(ctx, "inbound", p.inbound, False)])
+        return Spec(argv, p.inbound)
+
+
+ADAPTER = Outrigger()
