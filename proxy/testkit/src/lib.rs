@@ -1,0 +1,17 @@
+//! What the tests of the mesh stand on: origins with faults, a control plane without a store, small clients.
+//!
+//! Everything listens on 127.0.0.1 at a port the system chose, is bounded, and ends when its value is dropped. Helpers
+//! panic with a clear text where a test could not go on anyway.
+//!
+//! Deliberately elsewhere: the proxy and the real control plane. This crate imports neither, so both can test with it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails the test")]
+
+mod client;
+mod origin;
+mod raw;
+mod task;
+
+pub use client::{Client, Reply, RequestBody, request};
+pub use origin::{Behaviour, BodyOf, Origin, Reset, Seen};
+pub use raw::{RawBackend, RawClient};
+pub use task::{Owned, eventually};
