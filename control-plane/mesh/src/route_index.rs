@@ -68,11 +68,15 @@ impl RouteIndex {
 
     /// The route a request takes; `None` when none matches.
     pub fn find(&self, request: &RequestHead<'_>) -> Option<&Arc<Route>> {
+        self.position(request).map(|number| &self.routes[number])
+    }
+
+    /// The same as a position in the routes that the index was made of, for whoever keeps more beside each.
+    pub fn position(&self, request: &RequestHead<'_>) -> Option<usize> {
         self.exact
             .get(request.path)
             .and_then(|candidates| first_that_holds(candidates, request))
             .or_else(|| self.find_by_prefix(request))
-            .map(|number| &self.routes[number])
     }
 
     fn find_by_prefix(&self, request: &RequestHead<'_>) -> Option<usize> {

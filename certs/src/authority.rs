@@ -1,0 +1,294 @@
+//! The embedded certificate authority: a root and an intermediate, made once.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::disk::{read_private, write_private};
+use crate::error::CertError;
+use crate::token::RootHash;
+
+/// How long certificates of the authority itself live. Their rotation is a later chapter than this program's first.
+const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
+const INTERMEDIATE_LIFE: Duration = Duration::from_hours(5 * 365 * 24);
+/// Certificates begin this long before they are made: a peer's clock may be behind ours.
+const SKEW: Duration = Duration::from_mins(10);
+/// A request is a few hundred bytes; nothing larger is parsed.
+const MAX_REQUEST: usize = 16 * 1024;
+
+/// Signs the certificates of one trust domain.
+#[derive(Debug)]
+pub struct Authority {
+    trust_domain: TrustDomain,
+    root: CertificateDer<'static>,
+    intermediate: CertificateDer<'static>,
+    issuer: IntermediateKey,
+}
+
+struct IntermediateKey(Issuer<'static, KeyPair>);
+
+impl std::fmt::Debug for IntermediateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IntermediateKey(…)")
+    }
+}
+
+/// What an authority is kept as, PEM. The root's key signs the next intermediate and nothing else.
+pub struct AuthorityPems {
+    /// The root certificate.
+    pub root: String,
+    /// Its private key.
+    pub root_key: Zeroizing<String>,
+    /// The intermediate certificate.
+    pub intermediate: String,
+    /// Its private key.
+    pub intermediate_key: Zeroizing<String>,
+}
+
+/// A certificate as it was signed.
+#[derive(Clone, Debug)]
+pub struct SignedLeaf {
+    /// Leaf and intermediate, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// From when it holds.
+    pub not_before: SystemTime,
+    /// Until when it holds.
+    pub not_after: SystemTime,
+}
+
+/// How long a workload's certificate lives: 24 h unless set, 1 h to 90 d.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafLifetime(Duration);
+
+impl LeafLifetime {
+    /// `None` outside of 1 h to 90 d.
+    pub fn new(life: Duration) -> Option<Self> {
+        (Duration::from_hours(1)..=Duration::from_hours(90 * 24)).contains(&life).then_some(Self(life))
+    }
+
+    /// Any length, for tests that can not wait half an hour for a renewal.
+    pub fn for_tests(life: Duration) -> Self {
+        Self(life)
+    }
+
+    /// The length.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for LeafLifetime {
+    fn default() -> Self {
+        Self(Duration::from_hours(24))
+    }
+}
+
+impl Authority {
+    /// Makes a new root and intermediate for `trust_domain`, together with what to keep of them.
+    pub fn create(trust_domain: &TrustDomain, now: SystemTime) -> Result<(Self, AuthorityPems), CertError> {
+        let make = |what| move |source| CertError::Make { what, source };
+        let root_key = new_key()?;
+        let params = authority_params(&format!("Outrigger root, {trust_domain}"), 1, ROOT_LIFE, now)?;
+        let root = params.self_signed(&root_key).map_err(make("the root certificate"))?;
+        let issuer = Issuer::from_params(&params, &root_key);
+        let intermediate_key = new_key()?;
+        let params =
+            authority_params(&format!("Outrigger intermediate, {trust_domain}"), 0, INTERMEDIATE_LIFE, now)?;
+        let intermediate =
+            params.signed_by(&intermediate_key, &issuer).map_err(make("the intermediate certificate"))?;
+        let pems = AuthorityPems {
+            root: root.pem(),
+            root_key: Zeroizing::new(root_key.serialize_pem()),
+            intermediate: intermediate.pem(),
+            intermediate_key: Zeroizing::new(intermediate_key.serialize_pem()),
+        };
+        Ok((Self::load(trust_domain, &pems)?, pems))
+    }
+
+    /// Takes up an authority that was kept.
+    pub fn load(trust_domain: &TrustDomain, pems: &AuthorityPems) -> Result<Self, CertError> {
+        let certificate = |what, pem: &str| {
+            CertificateDer::from_pem_slice(pem.as_bytes())
+                .map_err(|e| CertError::Unreadable { what, why: e.to_string() })
+        };
+        let unreadable = |what| move |e: rcgen::Error| CertError::Unreadable { what, why: e.to_string() };
+        let key = KeyPair::from_pem(&pems.intermediate_key).map_err(unreadable("the intermediate's key"))?;
+        let intermediate = certificate("the intermediate certificate", &pems.intermediate)?;
+        let issuer = Issuer::from_ca_cert_der(&intermediate, key)
+            .map_err(unreadable("the intermediate certificate"))?;
+        let root = certificate("the root certificate", &pems.root)?;
+        Ok(Self { trust_domain: trust_domain.clone(), root, intermediate, issuer: IntermediateKey(issuer) })
+    }
+
+    /// The authority kept in `folder` (0700, files 0600), made there the first time. A folder that holds a part of one,
+    /// a corrupt one or one of another trust domain is an error, and nothing in it is changed.
+    pub fn open_or_create(folder: &Path, trust_domain: &TrustDomain) -> Result<Self, CertError> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| CertError::File { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+        // Two processes must never make two roots: only the holder of the lock looks and makes.
+        let lock = folder.join("lock");
+        let held = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
+        let held = held.map_err(failed(&lock))?;
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| failed(&lock)(e.into()))?;
+
+        let file = folder.join("authority.pem");
+        let Some(text) = read_private(&file)? else {
+            let (authority, pems) = Self::create(trust_domain, SystemTime::now())?;
+            write_private(&file, pems.to_text(trust_domain).as_bytes())?;
+            return Ok(authority);
+        };
+        let (kept, pems) = AuthorityPems::from_text(&text).map_err(|why| CertError::File {
+            path: file.clone(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, why),
+        })?;
+        if &kept != trust_domain {
+            return Err(CertError::OtherTrustDomain { expected: trust_domain.clone(), got: kept });
+        }
+        Self::load(trust_domain, &pems)
+    }
+
+    /// Signs the key of a request for `id`. Every name in the certificate comes from `id`, none from the request.
+    pub fn sign(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        lifetime: LeafLifetime,
+        now: SystemTime,
+    ) -> Result<SignedLeaf, CertError> {
+        let refused = |why: String| CertError::Request(why);
+        if id.trust_domain() != &self.trust_domain {
+            return Err(refused(format!("{id} is not of trust domain {}", self.trust_domain)));
+        }
+        if csr_der.len() > MAX_REQUEST {
+            return Err(refused(format!("{} bytes are too many for a request", csr_der.len())));
+        }
+        // Reading it checks its signature: whoever asks holds the private key.
+        let mut request =
+            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+                .map_err(|e| refused(e.to_string()))?;
+        if *request.public_key.algorithm() != PKCS_ECDSA_P256_SHA256
+            && *request.public_key.algorithm() != rcgen::PKCS_ED25519
+        {
+            return Err(refused("only ECDSA P-256 and Ed25519 keys are signed".into()));
+        }
+        let (not_before, not_after) = (now - SKEW, now + lifetime.get());
+        request.params = leaf_params(id, not_before, not_after)?;
+        let leaf = request
+            .signed_by(&self.issuer.0)
+            .map_err(|source| CertError::Make { what: "a workload's certificate", source })?;
+        Ok(SignedLeaf { chain: vec![leaf.der().to_vec(), self.intermediate.to_vec()], not_before, not_after })
+    }
+
+    /// The trust domain it signs for.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The root certificate, DER.
+    pub fn root_der(&self) -> &[u8] {
+        &self.root
+    }
+
+    /// What a join token carries of the root.
+    pub fn root_sha256(&self) -> RootHash {
+        RootHash::of(&self.root)
+    }
+
+    /// The roots as a resource to push.
+    pub fn trust(&self) -> Trust {
+        Trust { trust_domain: self.trust_domain.clone(), roots: vec![self.root.as_ref().into()] }
+    }
+}
+
+/// The parts of the kept file, in order: a line with the trust domain, then four PEM blocks.
+impl AuthorityPems {
+    fn to_text(&self, trust_domain: &TrustDomain) -> Zeroizing<String> {
+        let parts = [&self.root, &*self.root_key, &self.intermediate, &*self.intermediate_key];
+        let mut text = Zeroizing::new(format!("trust-domain: {trust_domain}\n"));
+        for part in parts {
+            text.push_str(part);
+        }
+        text
+    }
+
+    fn from_text(text: &str) -> Result<(TrustDomain, Self), String> {
+        let (first, rest) = text.split_once('\n').ok_or("it is empty")?;
+        let domain = first.strip_prefix("trust-domain: ").ok_or("its first line names no trust domain")?;
+        let domain = TrustDomain::new(domain).map_err(|e| e.to_string())?;
+        let mut blocks = Vec::new();
+        let mut rest = rest;
+        while let Some(end) = rest.find("-----END ") {
+            let line_end = rest[end..].find('\n').map_or(rest.len(), |i| end + i + 1);
+            blocks.push(rest[..line_end].to_owned());
+            rest = &rest[line_end..];
+        }
+        let blocks: [String; 4] =
+            blocks.try_into().map_err(|b: Vec<_>| format!("it has {} PEM blocks instead of 4", b.len()))?;
+        let [root, root_key, intermediate, intermediate_key] = blocks;
+        let (root_key, intermediate_key) = (Zeroizing::new(root_key), Zeroizing::new(intermediate_key));
+        Ok((domain, Self { root, root_key, intermediate, intermediate_key }))
+    }
+}
+
+fn new_key() -> Result<KeyPair, CertError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+        .map_err(|source| CertError::Make { what: "a key pair", source })
+}
+
+fn authority_params(
+    name: &str,
+    below: u8,
+    life: Duration,
+    now: SystemTime,
+) -> Result<CertificateParams, CertError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::from(now - SKEW);
+    params.not_after = OffsetDateTime::from(now + life);
+    params.serial_number = Some(serial()?);
+    Ok(params)
+}
+
+fn leaf_params(id: &SpiffeId, from: SystemTime, to: SystemTime) -> Result<CertificateParams, CertError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let uri = id.to_string().try_into().map_err(|source| CertError::Make { what: "a URI name", source })?;
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = OffsetDateTime::from(from);
+    params.not_after = OffsetDateTime::from(to);
+    params.serial_number = Some(serial()?);
+    Ok(params)
+}
+
+/// 127 random bits, positive (RFC 5280, section 4.1.2.2).
+fn serial() -> Result<SerialNumber, CertError> {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| CertError::Request("the system gives no random numbers".into()))?;
+    bytes[0] = bytes[0] & 0x7f | 1;
+    Ok(SerialNumber::from_slice(&bytes))
+}

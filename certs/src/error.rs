@@ -1,0 +1,141 @@
+//! What can go wrong with keys, certificates and handshakes. No text here ever holds a secret.
+
+use std::io;
+use std::path::PathBuf;
+
+use outrigger_mesh::{InvalidName, SpiffeId, TrustDomain};
+
+/// A key, a certificate or a token that can not be made, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// The library refused to make or sign something.
+    #[error("can not make {what}: {source}")]
+    Make {
+        /// What was being made.
+        what: &'static str,
+        /// Why not.
+        source: rcgen::Error,
+    },
+    /// A certificate signing request that is not one, or asks with a key we do not sign.
+    #[error("the certificate request is refused: {0}")]
+    Request(String),
+    /// Something that should be a certificate or a key is not.
+    #[error("{what} can not be read: {why}")]
+    Unreadable {
+        /// What it should be.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file that can not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file with a secret that others may read.
+    #[error("{path} can be read by others (mode {mode:o}): chmod 600 it")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A key that is not the one of the certificate beside it.
+    #[error("the private key is not the key of the certificate beside it")]
+    Mismatch,
+    /// A certificate of another identity than asked for.
+    #[error("the certificate is for {got}, not for {expected}")]
+    OtherIdentity {
+        /// Who it should be for.
+        expected: SpiffeId,
+        /// Who it is for.
+        got: SpiffeId,
+    },
+    /// Roots of another trust domain than the one kept.
+    #[error("the roots are of trust domain {got}, not of {expected}")]
+    OtherTrustDomain {
+        /// The trust domain of the mesh.
+        expected: TrustDomain,
+        /// What was given.
+        got: TrustDomain,
+    },
+    /// The certificate breaks a rule of workload certificates.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// A text that is no join token.
+    #[error("this is not a join token: {0}")]
+    Token(&'static str),
+    /// A name that breaks its rules.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+/// Why a certificate chain does not prove a workload.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// There is none.
+    #[error("no certificate was presented")]
+    Absent,
+    /// More certificates than any chain of ours has.
+    #[error("the chain has {0} certificates, more than {max}", max = crate::verify::MAX_CHAIN)]
+    LongChain(usize),
+    /// Not a certificate.
+    #[error("the certificate can not be parsed: {0}")]
+    Malformed(String),
+    /// An authority's certificate where a workload's belongs.
+    #[error("the certificate is that of an authority, not of a workload")]
+    Authority,
+    /// Not exactly one URI among its names.
+    #[error("the certificate has {0} URI names, exactly one is needed")]
+    UriNames(usize),
+    /// The name is no identity of a workload.
+    #[error("the certificate's name is refused: {0}")]
+    Name(#[from] InvalidName),
+    /// It may not be used for this.
+    #[error("the certificate must be usable for {0}")]
+    Usage(&'static str),
+    /// Another mesh.
+    #[error("the trust domain {0} is not one this mesh believes")]
+    ForeignDomain(TrustDomain),
+    /// Its time is over.
+    #[error("the certificate has expired")]
+    Expired,
+    /// Its time has not yet come.
+    #[error("the certificate is not yet valid; do the clocks agree?")]
+    NotYetValid,
+    /// No root of its trust domain vouches for it.
+    #[error("the chain does not verify: {0}")]
+    Chain(String),
+}
+
+/// A handshake that did not end with a proven peer.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// It took too long.
+    #[error("the TLS handshake took longer than {0:?}")]
+    Timeout(std::time::Duration),
+    /// The peer proved nothing, or not enough.
+    #[error("the peer is not authenticated: {0}")]
+    PeerUnauthenticated(#[from] PeerError),
+    /// The peer proved to be somebody else.
+    #[error("the peer is {got}, expected {}", list(.expected))]
+    WrongIdentity {
+        /// Who may serve there.
+        expected: Vec<SpiffeId>,
+        /// Who it is.
+        got: SpiffeId,
+    },
+    /// The peer speaks none of the mesh's protocols.
+    #[error("the peer agreed to no protocol of the mesh (ALPN {0:?})")]
+    Alpn(Option<String>),
+    /// TLS itself failed, or the connection did.
+    #[error("TLS: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn list(ids: &[SpiffeId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+}

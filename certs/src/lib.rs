@@ -1,0 +1,39 @@
+//! Identities, keys, certificates and mutual TLS.
+//!
+//! A [`Peer`] is the proof that a handshake ended with a verified workload: only the verifier makes one. What is here
+//! hands out streams; nothing else in the mesh names the TLS library, but the two files of the proxy that hold them.
+//!
+//! Deliberately elsewhere: the names themselves and their parsing (`outrigger-mesh`), who may get a certificate, when
+//! tokens expire and that they are used once (`outrigger-control`), and when to renew (`outrigger-proxy`).
+
+mod authority;
+mod control_tls;
+mod disk;
+mod error;
+mod hardening;
+mod identity;
+mod key;
+mod peer;
+mod tls;
+mod token;
+mod trust;
+mod verify;
+
+pub use authority::{Authority, AuthorityPems, LeafLifetime, SignedLeaf};
+pub use control_tls::{ControlAcceptor, ControlConnector, control_plane_id};
+pub use disk::IdentityFiles;
+pub use error::{CertError, HandshakeError, PeerError};
+pub use hardening::harden_process;
+pub use identity::WorkloadIdentity;
+pub use key::WorkloadKey;
+pub use peer::Peer;
+pub use tls::{Accepted, Connected, HANDSHAKE_TIMEOUT, MeshAcceptor, MeshAlpn, MeshConnector};
+pub use token::{JoinToken, JoinTokenHash, RootHash};
+pub use trust::{TrustBundle, TrustStore};
+pub use verify::{Role, peer_from_chain};
+
+/// Pays what the first use of the cryptography library costs a process (it seeds itself, some 20 ms of CPU), so that
+/// no request does.
+pub fn warm_up() -> Result<(), CertError> {
+    WorkloadKey::generate()?.csr().map(|_| ())
+}

@@ -1,0 +1,242 @@
+//! Mutual TLS between sidecars.
+//!
+//! TLS 1.3 only, without resumption on either side (docs/decisions/0002-no-session-resumption.md). The port of the
+//! control plane has its own rules in `control_tls`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_mesh::SpiffeId;
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use crate::error::HandshakeError;
+use crate::identity::WorkloadIdentity;
+use crate::peer::Peer;
+use crate::verify::{Role, Roots, Verifier};
+
+/// A handshake that takes longer is given up.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What two sidecars speak after the handshake. The names are ours alone, so that TLS between sidecars is never
+/// mistaken for TLS that the application speaks itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MeshAlpn {
+    /// HTTP/2.
+    H2,
+    /// HTTP/1.1.
+    Http1,
+    /// Bytes that nobody looks into.
+    Tcp,
+}
+
+impl MeshAlpn {
+    /// Every protocol of the mesh.
+    pub const ALL: [Self; 3] = [Self::H2, Self::Http1, Self::Tcp];
+
+    /// The protocol's name in the handshake.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::H2 => "outrigger-h2",
+            Self::Http1 => "outrigger-http1",
+            Self::Tcp => "outrigger-tcp",
+        }
+    }
+
+    fn agreed(alpn: Option<&[u8]>) -> Result<Self, HandshakeError> {
+        let found = alpn.and_then(|name| Self::ALL.into_iter().find(|a| a.as_str().as_bytes() == name));
+        found.ok_or_else(|| HandshakeError::Alpn(alpn.map(|a| String::from_utf8_lossy(a).into_owned())))
+    }
+}
+
+/// Accepts connections of other sidecars. Cheap to clone.
+#[derive(Clone)]
+pub struct MeshAcceptor {
+    tls: tokio_rustls::TlsAcceptor,
+    roots: Roots,
+}
+
+/// A connection another sidecar made.
+#[derive(Debug)]
+pub struct Accepted<IO> {
+    /// The plaintext side.
+    pub stream: tokio_rustls::server::TlsStream<IO>,
+    /// Who made it.
+    pub peer: Peer,
+    /// What it speaks.
+    pub alpn: MeshAlpn,
+}
+
+impl MeshAcceptor {
+    /// Accepts as `identity`, speaking `alpns` in this order of preference.
+    pub fn new(identity: &Arc<WorkloadIdentity>, alpns: &[MeshAlpn]) -> Result<Self, HandshakeError> {
+        let roots = Roots::Store(identity.trust().clone());
+        let alpns = alpns.iter().map(|a| a.as_str().as_bytes().to_vec()).collect();
+        let config = server_config(identity, roots.clone(), false, alpns)?;
+        Ok(Self { tls: Arc::new(config).into(), roots })
+    }
+
+    /// The handshake over `io`.
+    pub async fn accept<IO>(&self, io: IO) -> Result<Accepted<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = in_time(self.tls.accept(io)).await?;
+        let session = stream.get_ref().1;
+        let peer = proven(session.peer_certificates(), &self.roots, Role::Client)?;
+        let alpn = MeshAlpn::agreed(session.alpn_protocol())?;
+        Ok(Accepted { stream, peer, alpn })
+    }
+}
+
+/// Connects to other sidecars. Cheap to clone.
+#[derive(Clone)]
+pub struct MeshConnector {
+    /// By the protocols offered: one, the other, or both.
+    h2: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    tcp: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    roots: Roots,
+}
+
+/// A connection to another sidecar.
+#[derive(Debug)]
+pub struct Connected<IO> {
+    /// The plaintext side.
+    pub stream: tokio_rustls::client::TlsStream<IO>,
+    /// Who is there.
+    pub peer: Peer,
+    /// What was agreed.
+    pub alpn: MeshAlpn,
+}
+
+impl MeshConnector {
+    /// Connects as `identity`.
+    pub fn new(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
+        let roots = Roots::Store(identity.trust().clone());
+        let config = |alpn: MeshAlpn| {
+            client_config(Some(identity), roots.clone(), vec![alpn.as_str().as_bytes().to_vec()])
+                .map(Arc::new)
+        };
+        Ok(Self {
+            h2: config(MeshAlpn::H2)?,
+            http1: config(MeshAlpn::Http1)?,
+            tcp: config(MeshAlpn::Tcp)?,
+            name: mesh_name()?,
+            roots,
+        })
+    }
+
+    /// The handshake over `io`, offering `alpn`. The peer must be one of `expected`; nothing of the application is sent
+    /// before that is known.
+    pub async fn connect<IO>(
+        &self,
+        io: IO,
+        expected: &[SpiffeId],
+        alpn: MeshAlpn,
+    ) -> Result<Connected<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = match alpn {
+            MeshAlpn::H2 => &self.h2,
+            MeshAlpn::Http1 => &self.http1,
+            MeshAlpn::Tcp => &self.tcp,
+        };
+        let connector = tokio_rustls::TlsConnector::from(config.clone());
+        let stream = in_time(connector.connect(self.name.clone(), io)).await?;
+        let session = stream.get_ref().1;
+        let peer = proven(session.peer_certificates(), &self.roots, Role::Server)?;
+        if !expected.contains(peer.id()) {
+            return Err(HandshakeError::WrongIdentity {
+                expected: expected.to_vec(),
+                got: peer.id().clone(),
+            });
+        }
+        let alpn = MeshAlpn::agreed(session.alpn_protocol())?;
+        Ok(Connected { stream, peer, alpn })
+    }
+}
+
+pub(crate) async fn in_time<S>(
+    handshake: impl Future<Output = std::io::Result<S>>,
+) -> Result<S, HandshakeError> {
+    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Err(_) => Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)),
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(e)) => Err(HandshakeError::Io(e)),
+    }
+}
+
+/// The peer of a finished handshake, taken from its chain by the same rules the verifier applied.
+pub(crate) fn proven(
+    chain: Option<&[CertificateDer<'_>]>,
+    roots: &Roots,
+    role: Role,
+) -> Result<Peer, HandshakeError> {
+    Ok(roots.verify(chain.unwrap_or_default(), role, UnixTime::now())?)
+}
+
+pub(crate) fn server_config(
+    identity: &WorkloadIdentity,
+    roots: Roots,
+    optional: bool,
+    alpns: Vec<Vec<u8>>,
+) -> Result<ServerConfig, HandshakeError> {
+    let provider = provider();
+    let verifier = Arc::new(Verifier::new(roots, &provider, optional));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(identity.server_resolver());
+    config.alpn_protocols = alpns;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+pub(crate) fn client_config(
+    identity: Option<&WorkloadIdentity>,
+    roots: Roots,
+    alpns: Vec<Vec<u8>>,
+) -> Result<ClientConfig, HandshakeError> {
+    let provider = provider();
+    let verifier = Arc::new(Verifier::new(roots, &provider, false));
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity.client_resolver()),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpns;
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// The name that says "a sidecar" in the handshake. Identities are not host names, so it selects nothing.
+pub(crate) fn mesh_name() -> Result<ServerName<'static>, HandshakeError> {
+    ServerName::try_from("outrigger.mesh").map_err(|e| HandshakeError::Io(std::io::Error::other(e)))
+}
+
+/// AES-128-GCM first: as strong as the P-256 keys it stands behind, and a third cheaper than AES-256. The hybrid of
+/// ML-KEM and X25519 leads the key exchanges; X25519 stays for peers without it.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![
+        aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
+    Arc::new(provider)
+}

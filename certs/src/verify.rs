@@ -1,0 +1,248 @@
+//! Verifying a peer's certificate chain: the rules of SPIFFE X.509-SVID on top of path validation.
+//!
+//! One pure function decides, [`peer_from_chain`]. The two verifiers hand it to rustls, and every finished handshake
+//! calls it again to make the [`Peer`], so that a handshake that skipped the verifier could not pass.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use outrigger_mesh::SpiffeId;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::error::PeerError;
+use crate::peer::Peer;
+use crate::token::RootHash;
+use crate::trust::{TrustBundle, TrustStore};
+
+/// Leaf, two intermediates and a root: no chain of ours is longer.
+pub(crate) const MAX_CHAIN: usize = 4;
+
+/// Which side of the connection presented the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The side that connected.
+    Client,
+    /// The side that was connected to.
+    Server,
+}
+
+/// The workload that `chain` (leaf first, DER) proves at `now`.
+pub fn peer_from_chain(
+    chain: &[CertificateDer<'_>],
+    bundle: &TrustBundle,
+    role: Role,
+    now: UnixTime,
+) -> Result<Peer, PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::Absent)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(PeerError::LongChain(chain.len()));
+    }
+    let parsed = parse(leaf)?;
+    let id = leaf_identity(&parsed)?;
+    let anchors = bundle
+        .anchors(id.trust_domain())
+        .ok_or_else(|| PeerError::ForeignDomain(id.trust_domain().clone()))?;
+    let usage = match role {
+        Role::Client => KeyUsage::client_auth(),
+        Role::Server => KeyUsage::server_auth(),
+    };
+    EndEntityCert::try_from(leaf)
+        .and_then(|cert| {
+            cert.verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                anchors,
+                intermediates,
+                now,
+                usage,
+                None,
+                None,
+            )
+            .map(|_| ())
+        })
+        .map_err(|e| match e {
+            webpki::Error::CertExpired { .. } => PeerError::Expired,
+            webpki::Error::CertNotValidYet { .. } => PeerError::NotYetValid,
+            other => PeerError::Chain(other.to_string()),
+        })?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(Peer::proven(id, UNIX_EPOCH + Duration::from_secs(seconds), leaf))
+}
+
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PeerError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], parsed)) => Ok(parsed),
+        Ok(_) => Err(PeerError::Malformed("bytes after its end".into())),
+        Err(e) => Err(PeerError::Malformed(e.to_string())),
+    }
+}
+
+/// The identity in a leaf, and the rules a leaf must keep (SPIFFE X.509-SVID, sections 2 to 4).
+pub(crate) fn leaf_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
+    let malformed = |e: x509_parser::error::X509Error| PeerError::Malformed(e.to_string());
+    if leaf.basic_constraints().map_err(malformed)?.is_some_and(|c| c.value.ca) {
+        return Err(PeerError::Authority);
+    }
+    let usage = leaf.key_usage().map_err(malformed)?.ok_or(PeerError::Usage("digital signatures"))?.value;
+    if !usage.digital_signature() || usage.key_cert_sign() || usage.crl_sign() {
+        return Err(PeerError::Usage("digital signatures, and for signing nothing else"));
+    }
+    let extended = leaf.extended_key_usage().map_err(malformed)?;
+    let extended = extended.ok_or(PeerError::Usage("clients and servers of TLS"))?.value;
+    if !extended.client_auth || !extended.server_auth {
+        return Err(PeerError::Usage("clients and servers of TLS"));
+    }
+    let names = leaf.subject_alternative_name().map_err(malformed)?;
+    let uris: Vec<&str> = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+        .collect();
+    match uris[..] {
+        [uri] => Ok(uri.parse()?),
+        _ => Err(PeerError::UriNames(uris.len())),
+    }
+}
+
+/// How a verifier comes by the roots it believes.
+#[derive(Clone, Debug)]
+pub(crate) enum Roots {
+    /// Those of the trust store at the moment of the handshake.
+    Store(Arc<TrustStore>),
+    /// The one with this hash, which the peer must present itself.
+    Pinned(RootHash),
+}
+
+impl Roots {
+    pub(crate) fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Peer, PeerError> {
+        match self {
+            Self::Store(store) => peer_from_chain(chain, &store.load(), role, now),
+            Self::Pinned(pin) => {
+                let leaf = chain.first().ok_or(PeerError::Absent)?;
+                let claimed = leaf_identity(&parse(leaf)?)?;
+                let bundle = TrustBundle::pinned(claimed.trust_domain(), chain, *pin).ok_or_else(|| {
+                    PeerError::Chain("its root is not the one the join token names: another mesh".into())
+                })?;
+                peer_from_chain(chain, &bundle, role, now)
+            }
+        }
+    }
+}
+
+/// What rustls asks about the chain of a peer.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    roots: Roots,
+    algorithms: WebPkiSupportedAlgorithms,
+    /// Whether a client may present no certificate.
+    optional: bool,
+}
+
+impl Verifier {
+    pub(crate) fn new(roots: Roots, provider: &CryptoProvider, optional: bool) -> Self {
+        Self { roots, algorithms: provider.signature_verification_algorithms, optional }
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(rest).map(|c| CertificateDer::from(c.as_ref())).collect();
+        self.roots
+            .verify(&chain, role, now)
+            .map(|_| ())
+            .map_err(|e| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(e)))))
+    }
+}
+
+const ONLY_TLS13: &str = "only TLS 1.3 is spoken here";
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verify(leaf, rest, Role::Server, now).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General(ONLY_TLS13.into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.optional
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verify(leaf, rest, Role::Client, now).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General(ONLY_TLS13.into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
