@@ -1,0 +1,146 @@
+//! The kinds of resources that can be asked for by name.
+
+use std::str::FromStr;
+
+use outrigger_control::spec;
+use serde_json::Value;
+
+/// A kind of resource, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(spec::Kind);
+
+impl Kind {
+    /// Its word in the admin API's paths.
+    pub(crate) fn plural(self) -> &'static str {
+        self.0.collection()
+    }
+
+    /// Its word in messages.
+    pub(crate) fn word(self) -> &'static str {
+        match self.0 {
+            spec::Kind::MeshService => "service",
+            spec::Kind::Instance => "instance",
+            spec::Kind::HttpRoute => "httproute",
+        }
+    }
+
+    /// What a table of this kind is headed by, after namespace and name.
+    pub(crate) fn columns(self) -> &'static [&'static str] {
+        match self.0 {
+            spec::Kind::MeshService => &["ports", "identities"],
+            spec::Kind::Instance => &["service", "version", "address", "zone"],
+            spec::Kind::HttpRoute => &["parents", "backends"],
+        }
+    }
+
+    /// What stands under them for one resource.
+    pub(crate) fn cells(self, object: &Value) -> Vec<String> {
+        let spec = &object["spec"];
+        match self.0 {
+            spec::Kind::MeshService => vec![ports(&spec["ports"]), words(&spec["identities"])],
+            spec::Kind::Instance => vec![
+                word(&spec["service"]),
+                word(&spec["version"]),
+                word(&spec["address"]),
+                word(&spec["zone"]),
+            ],
+            spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
+        }
+    }
+}
+
+impl From<spec::Kind> for Kind {
+    fn from(kind: spec::Kind) -> Self {
+        Self(kind)
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word.to_ascii_lowercase().as_str() {
+            "service" | "services" | "svc" | "meshservice" | "meshservices" => {
+                Ok(Self(spec::Kind::MeshService))
+            }
+            "instance" | "instances" => Ok(Self(spec::Kind::Instance)),
+            "httproute" | "httproutes" | "route" | "routes" => Ok(Self(spec::Kind::HttpRoute)),
+            _ => Err("the kinds are services, instances and httproutes".into()),
+        }
+    }
+}
+
+/// The name and namespace in a resource's metadata.
+pub(crate) fn named(object: &Value) -> (String, String) {
+    let metadata = &object["metadata"];
+    let namespace = metadata["namespace"].as_str().unwrap_or("default");
+    (namespace.to_owned(), metadata["name"].as_str().unwrap_or_default().to_owned())
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn words(value: &Value) -> String {
+    match value.as_array() {
+        Some(all) if !all.is_empty() => all.iter().map(word).collect::<Vec<_>>().join(","),
+        _ => "-".into(),
+    }
+}
+
+fn ports(value: &Value) -> String {
+    let all = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let told = |port: &Value| match port["protocol"].as_str() {
+        Some(protocol) => format!("{}/{protocol}", word(&port["port"])),
+        None => word(&port["port"]),
+    };
+    all.iter().map(told).collect::<Vec<_>>().join(",")
+}
+
+fn parents(spec: &Value) -> String {
+    let all = spec["parentRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().map(|parent| word(&parent["name"])).collect::<Vec<_>>().join(",")
+}
+
+fn backends(spec: &Value) -> String {
+    let rules = spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_rule = |rule: &Value| {
+        let all = rule["backendRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let told = |backend: &Value| {
+            let weight = backend["weight"].as_u64().unwrap_or(1);
+            format!("{}={weight}", word(&backend["name"]))
+        };
+        all.iter().map(told).collect::<Vec<_>>().join(",")
+    };
+    rules.iter().map(of_rule).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SERVICE: Kind = Kind(spec::Kind::MeshService);
+    const ROUTE: Kind = Kind(spec::Kind::HttpRoute);
+
+    #[test]
+    fn a_kind_is_known_by_every_word_for_it() {
+        for (word, kind) in [("services", SERVICE), ("MeshService", SERVICE), ("HTTPRoute", ROUTE)] {
+            assert_eq!(word.parse(), Ok(kind), "{word}");
+        }
+        assert!("gateways".parse::<Kind>().unwrap_err().contains("httproutes"));
+    }
+
+    #[test]
+    fn a_route_shows_where_its_traffic_goes() {
+        let route = json!({"kind": "HTTPRoute", "spec": {"parentRefs": [{"name": "prices"}], "rules": [
+            {"backendRefs": [{"name": "prices.v1", "weight": 90}, {"name": "prices.v2", "weight": 10}]}
+        ]}});
+        assert_eq!(ROUTE.cells(&route), ["prices", "prices.v1=90,prices.v2=10"]);
+    }
+}

@@ -1,0 +1,73 @@
+//! `outrigger`: the command line of the mesh.
+//!
+//! One file a command; `client` asks the admin API, `documents` reads resource files, `process` and `sidecar` start
+//! and stop what runs on this machine, `demo` is a whole mesh. What a resource means is deliberately elsewhere
+//! (`outrigger-control`, `spec` and `check`): this program only finds, sends and tells.
+
+mod apply;
+mod args;
+mod binaries;
+mod certs;
+mod client;
+mod compile;
+mod delete;
+mod demo;
+mod documents;
+mod failure;
+mod get;
+mod guard;
+mod http;
+mod kind;
+mod out;
+mod ports;
+mod problems;
+mod process;
+mod proxy;
+mod run;
+mod sidecar;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use owo_colors::OwoColorize;
+
+use crate::args::{Arguments, Command};
+use crate::client::Admin;
+use crate::failure::{Doing, Failure};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Before any thread is started: it becomes another program.
+    if let Command::Guard(guard) = &arguments.command {
+        return told(&guard::become_program(guard));
+    }
+    match runtime().and_then(|runtime| runtime.block_on(command(arguments))) {
+        Ok(code) => code,
+        Err(failure) => told(&failure),
+    }
+}
+
+async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let admin = || Admin::at(&arguments.control.admin);
+    match arguments.command {
+        Command::Apply(apply) => apply.run(&admin()?).await,
+        Command::Get(get) => get.run(&admin()?).await,
+        Command::Delete(delete) => delete.run(&admin()?).await,
+        Command::Proxy(proxy) => proxy.run(&admin()?).await,
+        Command::Certs(certs) => certs.run(&admin()?).await,
+        Command::Compile(compile) => compile.run(),
+        Command::Run(run) => run.run(&admin()?).await,
+        Command::Demo(demo) => demo.run().await,
+        Command::Guard(guard) => Err(guard::become_program(&guard)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().doing("can not start")
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    out::warn(format!("{} {failure}", "error:".red().bold()));
+    failure.exit().into()
+}
