@@ -1,0 +1,7 @@
+//! The control plane of the mesh: what people write, proven, stored, compiled and pushed.
+//!
+//! The way of a change, from top to bottom:
+//! `admin` takes it, `spec` reads it, `check` proves it against the `world`, `store` keeps it, `compile` turns what it
+//! touches into resources, and `push` sends those to the sidecars that asked for them.
+
+pub mod spec;

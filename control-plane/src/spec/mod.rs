@@ -1,0 +1,171 @@
+//! The written form: what a person writes, as YAML, JSON or the body of a request, and how it is read.
+//!
+//! Reading goes through a located tree (`tree`), a walk against the kind's table (`schema`), and only then serde, so
+//! that every mistake is told at once, each with its line. Whether references resolve and values agree is not judged
+//! here but in `check`, which knows the world.
+
+mod duration;
+mod hint;
+mod http_route;
+mod instance;
+mod metadata;
+mod object;
+mod problem;
+mod rules;
+mod schema;
+mod service;
+mod tree;
+
+use std::sync::Arc;
+
+pub use duration::Duration;
+pub use http_route::{
+    BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
+    ValueMatchType,
+};
+pub use instance::{Instance, InstancePort, InstanceState, Transport};
+pub use metadata::{Metadata, ObjectName};
+pub use object::{Key, Kind, Object, Spec};
+pub use problem::{Code, Problem, Severity};
+pub use service::{Between, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts};
+pub use tree::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Place};
+
+use tree::{Located, Node};
+
+/// One object that was read, with the memory of where each part of it stood.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What was read.
+    pub object: Object,
+    source: Source,
+}
+
+impl Document {
+    /// Adds file, line and column to a problem whose pointer is one within this object.
+    #[must_use]
+    pub fn located(&self, problem: Problem) -> Problem {
+        self.source.located(problem)
+    }
+}
+
+/// Reads every object of `text`, YAML or JSON, one or many documents. On any mistake nothing is returned but all the
+/// mistakes, each with its place. `file` is what the problems call the text.
+pub fn read(text: &str, file: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let file: Arc<str> = file.into();
+    let documents = tree::parse(text).map_err(|fault| vec![in_file(fault, &file)])?;
+    let sources = documents.into_iter().map(|node| Source { file: file.clone(), node: Arc::new(node) });
+    read_all(sources, |_| String::new())
+}
+
+/// Reads the body of one request: a single object, in strict JSON.
+pub fn read_one(body: &str) -> Result<Document, Vec<Problem>> {
+    let source = json(body)?;
+    read_object(source).map_err(limited)
+}
+
+/// Reads the body of `POST /v1/apply`: `{"items": [...]}`, in strict JSON. Pointers begin at the body.
+pub fn read_items(body: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let source = json(body)?;
+    let mut problems = vec![];
+    schema::walk(&source.node, &ITEMS, &mut String::new(), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(|p| source.located(p)).collect());
+    }
+    let items = match source.node.get("items").map(|n| &n.value) {
+        Some(tree::Value::List(items)) => items.clone(),
+        _ => vec![],
+    };
+    let sources = items.into_iter().map(|node| Source { file: source.file.clone(), node: Arc::new(node) });
+    read_all(sources, |i| format!("/items/{i}"))
+}
+
+const ITEMS: schema::Shape = schema::Shape::Object(&[schema::Field::required(
+    "items",
+    &schema::Shape::List(&schema::Shape::Anything, MAX_DOCUMENTS),
+)]);
+
+/// No more problems than this are told at once.
+const MAX_PROBLEMS: usize = 200;
+
+fn read_all(
+    sources: impl Iterator<Item = Source>,
+    prefix: impl Fn(usize) -> String,
+) -> Result<Vec<Document>, Vec<Problem>> {
+    let (mut read, mut problems) = (Vec::<Document>::new(), vec![]);
+    let mut seen = std::collections::HashMap::new();
+    for (i, source) in sources.enumerate() {
+        match read_object(source) {
+            Ok(document) => {
+                if let Some(first) = seen.insert(document.object.key(), i) {
+                    let line = read.get(first).map_or(1, |d: &Document| d.source.node.place.line);
+                    let message = format!("{} is there twice, first in line {line}", document.object.key());
+                    let twice = Problem::error("/metadata/name", Code::Duplicate, message);
+                    problems.push(document.located(twice).below(&prefix(i)));
+                }
+                read.push(document);
+            }
+            Err(found) => problems.extend(found.into_iter().map(|p| p.below(&prefix(i)))),
+        }
+    }
+    if problems.is_empty() { Ok(read) } else { Err(limited(problems)) }
+}
+
+fn limited(mut problems: Vec<Problem>) -> Vec<Problem> {
+    if problems.len() > MAX_PROBLEMS {
+        let more = problems.len() - MAX_PROBLEMS;
+        problems.truncate(MAX_PROBLEMS);
+        problems.push(Problem::error("", Code::TooLarge, format!("{more} more problems are not shown")));
+    }
+    problems
+}
+
+fn read_object(source: Source) -> Result<Document, Vec<Problem>> {
+    match object::read(&source.node) {
+        Ok(object) => Ok(Document { object, source }),
+        Err(problems) => Err(problems.into_iter().map(|p| source.located(p)).collect()),
+    }
+}
+
+/// A body says it is JSON, so it is held to JSON before the more generous parser sees it.
+fn json(body: &str) -> Result<Source, Vec<Problem>> {
+    let file: Arc<str> = "".into();
+    if body.len() <= MAX_BYTES
+        && let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(body)
+    {
+        let narrow = |n: usize| u32::try_from(n).ok();
+        let message = format!("the body is not JSON: {e}");
+        let problem = Problem::error("", Code::Syntax, message);
+        return Err(vec![Problem { line: narrow(e.line()), column: narrow(e.column()), ..problem }]);
+    }
+    let mut documents = tree::parse(body).map_err(|fault| vec![in_file(fault, &file)])?;
+    match documents.pop() {
+        Some(node) => Ok(Source { file, node: Arc::new(node) }),
+        None => Err(vec![Problem::error("", Code::WrongType, "expected an object, found nothing")]),
+    }
+}
+
+/// Where an object was read from.
+#[derive(Clone, Debug)]
+struct Source {
+    file: Arc<str>,
+    node: Arc<Node>,
+}
+
+impl Source {
+    fn located(&self, problem: Problem) -> Problem {
+        let place = self.node.locate(&problem.pointer);
+        in_file(Located { place, problem }, &self.file)
+    }
+}
+
+fn in_file(fault: Located, file: &str) -> Problem {
+    Problem {
+        file: (!file.is_empty()).then(|| file.to_owned()),
+        line: Some(fault.place.line),
+        column: Some(fault.place.column),
+        ..fault.problem
+    }
+}
+
+#[cfg(test)]
+mod tests;

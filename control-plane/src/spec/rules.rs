@@ -1,0 +1,115 @@
+//! Rules for text that several kinds share.
+
+use outrigger_mesh::{Hostname, Label, SpiffeId, Version};
+
+use super::duration::Duration;
+
+/// The longest name of a route, so that the name of each of its rules fits the bound of a route's name.
+const MAX_NAME: usize = 200;
+
+/// A DNS label.
+pub(super) fn label(text: &str) -> Result<(), String> {
+    Label::new(text).map(drop).map_err(|e| e.to_string())
+}
+
+/// DNS labels joined by dots, which is what Kubernetes allows as the name of an object.
+pub(super) fn object_name(text: &str) -> Result<(), String> {
+    if text.len() > MAX_NAME {
+        return Err(format!("a name has at most {MAX_NAME} characters, this has {}", text.len()));
+    }
+    text.split('.').try_for_each(label)
+}
+
+/// A service account of the same namespace, or a whole SPIFFE id.
+pub(super) fn identity(text: &str) -> Result<(), String> {
+    if text.contains(':') {
+        text.parse::<SpiffeId>().map(drop).map_err(|e| e.to_string())
+    } else {
+        label(text)
+    }
+}
+
+/// A host name.
+pub(super) fn hostname(text: &str) -> Result<(), String> {
+    Hostname::new(text).map(drop).map_err(|e| e.to_string())
+}
+
+/// A version label.
+pub(super) fn version(text: &str) -> Result<(), String> {
+    Version::new(text).map(drop).map_err(|e| e.to_string())
+}
+
+/// The name of a backend, which by its kind is `service` or `service.version`; the check of the route knows the kind.
+pub(super) fn backend_name(text: &str) -> Result<(), String> {
+    match text.split_once('.') {
+        None => label(text),
+        Some((service, of)) => label(service).and_then(|()| version(of)),
+    }
+}
+
+/// A Gateway API duration, longer than zero.
+pub(super) fn duration(text: &str) -> Result<(), String> {
+    match Duration::parse(text) {
+        Ok(d) if d.get().is_zero() => {
+            Err("a limit of zero, which the Gateway API reads as none, is not supported yet; leave it out for the default".into())
+        }
+        Ok(_) => Ok(()),
+        Err(message) => Err(message),
+    }
+}
+
+/// An IP address at which something can be reached.
+pub(super) fn ip(text: &str) -> Result<(), String> {
+    let ip: std::net::IpAddr =
+        text.parse().map_err(|_| format!("{text:?} is not an IP address; host names are not supported here yet"))?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(format!("{ip} is not an address at which one instance can be reached"));
+    }
+    Ok(())
+}
+
+/// A path that begins with a slash, in visible ASCII, without query or fragment.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err(format!("the path {text:?} does not begin with '/'"));
+    }
+    if text.len() > 1024 {
+        return Err("a path has at most 1024 characters".into());
+    }
+    if text.contains("//") || text.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(format!("the path {text:?} has an empty, '.' or '..' segment, which no canonical path has"));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
+        return Err(format!("the path {text:?} must be visible ASCII without '?' and '#'"));
+    }
+    Ok(())
+}
+
+/// The name of a header.
+pub(super) fn header_name(text: &str) -> Result<(), String> {
+    http::HeaderName::from_bytes(text.as_bytes())
+        .map(drop)
+        .map_err(|_| format!("{text:?} is not the name of a header"))
+}
+
+/// The value of a header.
+pub(super) fn header_value(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 4096 {
+        return Err("the value has 1 to 4096 characters".into());
+    }
+    http::HeaderValue::from_str(text).map(drop).map_err(|_| format!("{text:?} is not the value of a header"))
+}
+
+/// 1 to 1024 characters of any kind.
+pub(super) fn words(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 1024 { Err("it has 1 to 1024 characters".into()) } else { Ok(()) }
+}
+
+/// A web address that is safe to show as a link.
+pub(super) fn link(text: &str) -> Result<(), String> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    match uri.as_ref().map(|u| (u.scheme_str(), u.host())) {
+        Some((Some("http" | "https"), Some(_))) => Ok(()),
+        _ => Err(format!("{text:?} is not an http or https address")),
+    }
+}
