@@ -20,6 +20,8 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(String, OsString)>,
+    /// What it does not inherit.
+    pub(crate) withheld: Vec<&'static str>,
     pub(crate) output: Output,
     /// In a process group of its own a Ctrl-C of the terminal reaches it only through us.
     pub(crate) own_group: bool,
@@ -53,6 +55,7 @@ impl Launch {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            withheld: Vec::new(),
             output: Output::Ours,
             own_group: true,
             guarded: Guarded::No,
@@ -110,6 +113,9 @@ impl Launch {
                 command
             }
         };
+        for name in &self.withheld {
+            command.env_remove(name);
+        }
         command.args(&self.arguments).envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }

@@ -177,6 +177,8 @@ impl Run {
         launch = launch
             .env("OUTRIGGER_OUTBOUND", sidecar.ready.outbound.to_string())
             .env("PORT", settings.port.to_string());
+        // The sidecar's secret is none of its application's business.
+        launch.withheld.push("OUTRIGGER_JOIN_TOKEN");
         // A program in a group of its own may not read from the terminal.
         launch.own_group = !std::io::IsTerminal::is_terminal(&std::io::stdin());
         launch.guarded = guarded;

@@ -340,3 +340,98 @@ impl Connection {
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LARGEST_PAGE: usize = 1 << 20;
 const KINDS_OF_FAILURE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response, StatusCode};
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An instance of `web` that answers every visit as version v1, and refuses while `failing`.
+    async fn web(failing: Arc<AtomicBool>) -> (SocketAddr, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let failing = Arc::clone(&failing);
+                let service = service_fn(move |_: Request<Incoming>| {
+                    let fails = failing.load(Ordering::SeqCst);
+                    let status = if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                    let ok = r#"{"status":"ok"}"#;
+                    let page = format!(
+                        r#"{{"version":"v1","lines":[],"pieces":1,"price":{{"version":"v1"}},
+                            "dependencies":{{"prices":{ok},"reviews":{ok},"recommendations":{ok}}}}}"#
+                    );
+                    let response = Response::builder().status(status).body(Full::new(Bytes::from(page)));
+                    async move { Ok::<_, Infallible>(response.unwrap()) }
+                });
+                connections.spawn(async move {
+                    let connection = hyper::server::conn::http1::Builder::new();
+                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        (address, tasks)
+    }
+
+    fn shop() -> Shop {
+        Shop::of_front_page(r#"<a href="/items/oar">"#, true)
+    }
+
+    async fn until(done: impl Fn() -> bool) {
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_in_the_phase_in_which_it_began() {
+        let failing = Arc::new(AtomicBool::new(false));
+        let (address, _web) = web(Arc::clone(&failing)).await;
+        let load = Load::begin(shop(), &[address], 4, 2000);
+        until(|| load.tally(0).requests >= 50).await;
+        failing.store(true, Ordering::SeqCst);
+        let bad = load.phase();
+        load.settle().await;
+        until(|| load.tally(bad).requests >= 50).await;
+        let end = load.phase();
+        load.settle().await;
+
+        let (before, after) = (load.tally(0), load.tally(bad));
+        assert!(before.failed <= 4, "at most what each user had under way: {before:?}");
+        assert_eq!(after.failed, after.requests);
+        assert!(after.failures.keys().any(|why| why.contains("answered 503")), "{after:?}");
+        assert!(before.versions[&("prices", "v1".to_owned())] > 25);
+        assert_eq!(sum([before.clone(), after]).requests, sum((0..end).map(|p| load.tally(p))).requests);
+        load.end().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_to_an_instance_that_was_taken_out() {
+        let (failing, sound) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (first, _first) = web(Arc::clone(&failing)).await;
+        let (second, _second) = web(sound).await;
+        let load = Load::begin(shop(), &[first, second], 4, 2000);
+        until(|| load.tally(0).requests >= 50).await;
+        load.take_out(first).await;
+        failing.store(true, Ordering::SeqCst);
+        let phase = load.phase();
+        until(|| load.tally(phase).requests >= 50).await;
+        assert_eq!(load.tally(phase).failed, 0);
+        load.put_back(first);
+        until(|| load.tally(phase).failed > 0).await;
+        load.end().await;
+    }
+}
