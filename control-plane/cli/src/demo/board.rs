@@ -75,10 +75,9 @@ impl Board {
         *self.users.borrow_mut() = Some(users);
     }
 
-    /// Ends the drawing and gives back the steps that were told.
+    /// Makes room for what is told next, and gives back the steps that were told.
     pub(super) fn close(&self) -> Vec<Step> {
         self.wipe();
-        self.users.borrow_mut().take();
         self.steps.take()
     }
 

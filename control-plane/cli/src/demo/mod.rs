@@ -84,7 +84,12 @@ impl Demo {
         self.tell(&steps)?;
         if self.keep && played.is_ok() {
             look_around(&stage, &setting);
-            signals.next().await;
+            board.now("running under load");
+            tokio::select! {
+                never = board.live() => match never {},
+                () = signals.next() => {}
+            }
+            board.close();
             out::warn("ending everything");
         }
         stage.end().await;
