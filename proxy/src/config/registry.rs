@@ -1,0 +1,685 @@
+//! The services this sidecar knows and the names it is waiting for.
+//!
+//! Two sides meet here. Whoever holds the source of configuration (`link`, `plan`, `disk`) calls [`Registry::apply`]
+//! and reads [`Registry::wants`]. The data path calls [`Registry::find`], and waits for a [`Registry::changed`] when
+//! a name is new. Nothing here waits, and everything is bounded: names come from applications.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use outrigger_mesh::{
+    Endpoint, EndpointUid, Hostname, Inbound, Label, Resource, ResourceName, Service, ServiceName,
+};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+
+use crate::config::snapshot::{EndpointSet, EndpointView, ServiceSnapshot};
+use crate::live::{EndpointLive, Live, LiveService, Millis};
+
+/// A change of what is known.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "moved a few times a change, never on the way of a request")]
+pub enum Change {
+    /// A resource is new or different. `Trust` is not for the registry and is passed over.
+    Set(Resource),
+    /// A resource is no more.
+    Remove(ResourceName),
+    /// A host name leads to a service, whose resource may come before or after.
+    HostIs {
+        /// The host name, completed.
+        host: Hostname,
+        /// The service.
+        service: ServiceName,
+    },
+    /// Nothing answers to a host name. It is remembered for a second; the subscription to it may be given up.
+    HostUnknown(Hostname),
+    /// A service that was asked for by name does not exist.
+    ServiceUnknown(ServiceName),
+    /// A service has no endpoint at all, as opposed to none that was told yet.
+    NoEndpoints(ServiceName),
+}
+
+/// What the data path needs to know, as changes to subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The service behind a host name.
+    Host(Hostname),
+    /// A service and its endpoints.
+    Service(ServiceName),
+    /// No longer a host name.
+    DropHost(Hostname),
+    /// No longer a service and its endpoints.
+    DropService(ServiceName),
+}
+
+/// Whether new names can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Never connected yet: worth waiting for.
+    Connecting,
+    /// An answer will come.
+    Connected,
+    /// The control plane is away: what is known serves on, what is not known can not be found out.
+    Away,
+    /// There is no control plane, and what is known is everything there is.
+    Complete,
+}
+
+/// The answer to a lookup.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It is this service, and it can be routed.
+    Known(Arc<LiveService>),
+    /// There is no such service.
+    Unknown,
+    /// Not known yet: it was asked for. Look again after a change.
+    Asked,
+}
+
+/// The services this sidecar knows and the names it is waiting for.
+#[derive(Debug)]
+pub struct Registry {
+    own_namespace: Label,
+    live: Arc<Live>,
+    state: Mutex<State>,
+    inbound: ArcSwapOption<Inbound>,
+    /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
+    names: AtomicU64,
+    changed: watch::Sender<u64>,
+    discovery: watch::Sender<Discovery>,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    hosts: HashMap<Hostname, HostEntry>,
+    services: HashMap<ServiceName, ServiceEntry>,
+    wants: VecDeque<Want>,
+}
+
+#[derive(Debug)]
+enum HostEntry {
+    /// Asked for, not answered yet.
+    Asked,
+    /// Leads to a service.
+    Service { service: ServiceName, asked: bool },
+    /// Nobody, as of this moment.
+    Unknown(Millis),
+}
+
+#[derive(Debug)]
+struct ServiceEntry {
+    live: Arc<LiveService>,
+    endpoints: BTreeMap<EndpointUid, Arc<EndpointView>>,
+    /// Whether it was told what endpoints there are.
+    complete: bool,
+    /// Whether it was asked for, and whether the answer was that there is none.
+    wanted: bool,
+    absent: bool,
+}
+
+impl Registry {
+    /// A registry that knows nothing, for a workload of `own_namespace`.
+    pub fn new(own_namespace: Label, live: Arc<Live>) -> Self {
+        Self {
+            own_namespace,
+            live,
+            state: Mutex::default(),
+            inbound: ArcSwapOption::empty(),
+            names: AtomicU64::new(0),
+            changed: watch::Sender::new(0),
+            discovery: watch::Sender::new(Discovery::Connecting),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// The namespace that completes short names.
+    pub fn own_namespace(&self) -> &Label {
+        &self.own_namespace
+    }
+
+    /// Applies one change. An error is the reason to reject the resource; what was known before stays in force.
+    pub fn apply(&self, change: Change) -> Result<(), String> {
+        let mut state = self.state();
+        let outcome = match change {
+            Change::Set(Resource::Service(service)) => self.set_service(&mut state, service),
+            Change::Set(Resource::Endpoint(endpoint)) => self.set_endpoint(&mut state, endpoint),
+            Change::Set(Resource::Inbound(inbound)) => {
+                self.inbound.store(Some(Arc::new(inbound)));
+                Ok(())
+            }
+            Change::Set(Resource::Trust(_)) | Change::Remove(ResourceName::Trust(_)) => Ok(()),
+            Change::Remove(ResourceName::Inbound(..)) => {
+                self.inbound.store(None);
+                Ok(())
+            }
+            Change::Remove(ResourceName::Service(name)) | Change::ServiceUnknown(name) => {
+                self.remove_service(&mut state, &name);
+                Ok(())
+            }
+            Change::Remove(ResourceName::Endpoint(service, uid)) => {
+                remove_endpoint(&mut state, &service, &uid);
+                Ok(())
+            }
+            Change::HostIs { host, service } => self.set_host(&mut state, host, service),
+            Change::HostUnknown(host) => {
+                self.forget_host(&mut state, host);
+                Ok(())
+            }
+            Change::NoEndpoints(service) => {
+                clear_endpoints(&mut state, &service);
+                Ok(())
+            }
+        };
+        drop(state);
+        self.announce();
+        outcome
+    }
+
+    /// What the data path wants to know. There is one reader: each want is handed out once.
+    pub fn wants(self: &Arc<Self>) -> Wants {
+        Wants(Arc::clone(self))
+    }
+
+    /// Tells whether new names can be asked for.
+    pub fn set_discovery(&self, discovery: Discovery) {
+        self.discovery.send_if_modified(|d| std::mem::replace(d, discovery) != discovery);
+        self.announce();
+    }
+
+    /// Whether new names can be asked for.
+    pub fn discovery(&self) -> Discovery {
+        *self.discovery.borrow()
+    }
+
+    /// The rules of the own inbound side, once known.
+    pub fn inbound(&self) -> Option<Arc<Inbound>> {
+        self.inbound.load_full()
+    }
+
+    /// The service that `host` leads to, asking for it when it is new. Completes short names.
+    pub fn find(&self, host: &Hostname) -> Found {
+        let host = host.complete(&self.own_namespace);
+        let now = Millis::now();
+        let mut state = self.state();
+        match state.hosts.get(&host) {
+            Some(HostEntry::Service { service, .. }) => {
+                let service = service.clone();
+                self.find_service_in(&mut state, &service)
+            }
+            Some(HostEntry::Asked) => Found::Asked,
+            Some(HostEntry::Unknown(at)) if now.0 < at.0 + UNKNOWN_MS => Found::Unknown,
+            _ if self.discovery() == Discovery::Complete => Found::Unknown,
+            _ => {
+                make_room_for_host(&mut state);
+                state.hosts.insert(host.clone(), HostEntry::Asked);
+                self.want(&mut state, Want::Host(host));
+                Found::Asked
+            }
+        }
+    }
+
+    /// The service of a full name, asking for it when it is new.
+    pub fn find_service(&self, name: &ServiceName) -> Found {
+        let mut state = self.state();
+        self.find_service_in(&mut state, name)
+    }
+
+    /// A number that changes whenever a remembered answer of [`Registry::find`] may be wrong.
+    pub fn names_generation(&self) -> u64 {
+        self.names.load(Relaxed)
+    }
+
+    /// Wakes on every change.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Everything known, for `/config_dump`.
+    pub fn dump(&self) -> Value {
+        let state = self.state();
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let services: Vec<Value> = services.iter().map(|(name, entry)| dump_service(name, entry)).collect();
+        let mut hosts: Vec<_> =
+            state.hosts.iter().map(|(host, entry)| (host.clone(), describe(entry))).collect();
+        hosts.sort();
+        let hosts: serde_json::Map<_, _> =
+            hosts.into_iter().map(|(h, e)| (h.to_string(), e.into())).collect();
+        let inbound = self.inbound.load().as_deref().map(|i| {
+            let services = i.services.iter().map(|s| {
+                let ports: Vec<Value> =
+                    s.ports.iter().map(|(n, p)| json!({"port": n.get(), "protocol": p.as_str()})).collect();
+                json!({"name": s.name.to_string(), "mtls": format!("{:?}", s.mtls).to_lowercase(), "ports": ports})
+            });
+            json!({"identity": i.identity.to_string(), "services": services.collect::<Vec<_>>()})
+        });
+        let discovery = format!("{:?}", self.discovery()).to_lowercase();
+        json!({"discovery": discovery, "hosts": hosts, "services": services, "inbound": inbound})
+    }
+
+    /// Every endpoint with what is known of it, for `/clusters`.
+    pub fn clusters(&self) -> Value {
+        let (state, now) = (self.state(), Millis::now());
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let of = |entry: &ServiceEntry| -> Vec<Value> {
+            entry.endpoints.values().map(|view| dump_endpoint(view, now)).collect()
+        };
+        services
+            .into_iter()
+            .map(|(name, entry)| json!({"service": name.to_string(), "endpoints": of(entry)}))
+            .collect()
+    }
+
+    fn set_service(&self, state: &mut State, service: Service) -> Result<(), String> {
+        if service.routes.len() > MAX_ROUTES {
+            return Err(format!("service {} has more than {MAX_ROUTES} routes", service.name));
+        }
+        let backends: HashSet<ServiceName> =
+            service.routes.iter().flat_map(|r| &r.backends).map(|b| b.service.clone()).collect();
+        if backends.len() > MAX_BACKENDS {
+            return Err(format!("service {} names more than {MAX_BACKENDS} other services", service.name));
+        }
+        let name = service.name.clone();
+        let live = self.entry(state, &name, false);
+        drop_hosts_of(state, &name, &service.hostnames);
+        for host in &service.hostnames {
+            let asked = matches!(
+                state.hosts.get(host),
+                Some(HostEntry::Asked | HostEntry::Service { asked: true, .. })
+            );
+            state.hosts.insert(host.clone(), HostEntry::Service { service: name.clone(), asked });
+        }
+        let snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true));
+        live.snapshot.store(Some(Arc::new(snapshot)));
+        if let Some(entry) = state.services.get_mut(&name) {
+            entry.absent = false;
+        }
+        self.names.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn set_endpoint(&self, state: &mut State, endpoint: Endpoint) -> Result<(), String> {
+        self.entry(state, &endpoint.service, false);
+        let live = &self.live;
+        let Some(entry) = state.services.get_mut(&endpoint.service) else { return Ok(()) };
+        if entry.endpoints.len() >= MAX_ENDPOINTS && !entry.endpoints.contains_key(&endpoint.uid) {
+            return Err(format!("service {} has more than {MAX_ENDPOINTS} endpoints", endpoint.service));
+        }
+        let old = entry.endpoints.get(&endpoint.uid);
+        let same_place = |old: &&Arc<EndpointView>| {
+            let old = &old.endpoint;
+            old.ip == endpoint.ip
+                && old.ports == endpoint.ports
+                && old.transport == endpoint.transport
+                && old.version == endpoint.version
+        };
+        let kept = old.filter(same_place).map(|view| Arc::clone(&view.live));
+        if let (None, Some(old)) = (&kept, old) {
+            old.live.removed.store(true, Relaxed);
+        }
+        let fresh = || {
+            let traffic = live.client_traffic(&endpoint.service, endpoint.version.as_ref());
+            Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic))
+        };
+        let live = kept.unwrap_or_else(fresh);
+        entry.endpoints.insert(endpoint.uid.clone(), Arc::new(EndpointView { endpoint, live }));
+        entry.complete = true;
+        entry.publish();
+        Ok(())
+    }
+
+    fn set_host(&self, state: &mut State, host: Hostname, service: ServiceName) -> Result<(), String> {
+        self.entry(state, &service, true);
+        state.hosts.insert(host, HostEntry::Service { service, asked: true });
+        self.names.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn forget_host(&self, state: &mut State, host: Hostname) {
+        state.hosts.insert(host.clone(), HostEntry::Unknown(Millis::now()));
+        self.names.fetch_add(1, Relaxed);
+        self.want(state, Want::DropHost(host));
+    }
+
+    fn remove_service(&self, state: &mut State, name: &ServiceName) {
+        clear_endpoints(state, name);
+        let Some(entry) = state.services.get_mut(name) else { return };
+        entry.absent = true;
+        entry.live.snapshot.store(None);
+        drop_hosts_of(state, name, &[]);
+        self.names.fetch_add(1, Relaxed);
+    }
+
+    fn find_service_in(&self, state: &mut State, name: &ServiceName) -> Found {
+        if self.discovery() == Discovery::Complete && !state.services.contains_key(name) {
+            return Found::Unknown;
+        }
+        let live = self.entry(state, name, true);
+        #[allow(clippy::cast_possible_truncation, reason = "a century of seconds fits")]
+        live.last_used.store((Millis::now().0 / 1000) as u32, Relaxed);
+        let absent = state.services.get(name).is_none_or(|entry| entry.absent);
+        let everything_told = self.discovery() == Discovery::Complete;
+        match live.snapshot.load().is_some() {
+            true if everything_told || live.endpoints.load().complete => Found::Known(live),
+            false if absent || everything_told => Found::Unknown,
+            _ => Found::Asked,
+        }
+    }
+
+    /// The state of a service, made when it is new; asks for it when `wanted`.
+    fn entry(&self, state: &mut State, name: &ServiceName, wanted: bool) -> Arc<LiveService> {
+        if !state.services.contains_key(name) {
+            self.make_room_for_service(state);
+            let traffic = self.live.client_traffic(name, None);
+            let live = Arc::new(LiveService::new(name.clone(), traffic));
+            let endpoints = BTreeMap::new();
+            let entry = ServiceEntry { live, endpoints, complete: false, wanted: false, absent: false };
+            state.services.insert(name.clone(), entry);
+        }
+        let Some(entry) = state.services.get_mut(name) else { unreachable!("inserted above") };
+        let live = Arc::clone(&entry.live);
+        if wanted && !std::mem::replace(&mut entry.wanted, true) {
+            self.want(state, Want::Service(name.clone()));
+        }
+        live
+    }
+
+    /// Gives up the service that was not used for the longest time, if there are too many.
+    fn make_room_for_service(&self, state: &mut State) {
+        if state.services.len() < MAX_SERVICES || self.discovery() == Discovery::Complete {
+            return;
+        }
+        let least = state.services.iter().min_by_key(|(_, e)| e.live.last_used.load(Relaxed));
+        let Some(name) = least.map(|(name, _)| name.clone()) else { return };
+        self.remove_service(state, &name);
+        state.services.remove(&name);
+        self.want(state, Want::DropService(name));
+    }
+
+    fn want(&self, state: &mut State, want: Want) {
+        if self.discovery() == Discovery::Complete {
+            return;
+        }
+        // Bounded by the number of names: asking again for what is still waiting to be asked changes nothing.
+        if !state.wants.contains(&want) {
+            state.wants.push_back(want);
+        }
+        self.wanted.notify_one();
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServiceEntry {
+    fn publish(&self) {
+        let endpoints = self.endpoints.values().cloned().collect();
+        self.live.endpoints.store(Arc::new(EndpointSet::new(endpoints, self.complete)));
+    }
+}
+
+/// The stream of wants.
+#[derive(Debug)]
+pub struct Wants(Arc<Registry>);
+
+impl Wants {
+    /// The next want. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Want {
+        loop {
+            if let Some(want) = self.try_next() {
+                return want;
+            }
+            self.0.wanted.notified().await;
+        }
+    }
+
+    /// The next want, if there is one.
+    pub fn try_next(&mut self) -> Option<Want> {
+        self.0.state().wants.pop_front()
+    }
+}
+
+fn remove_endpoint(state: &mut State, service: &ServiceName, uid: &EndpointUid) {
+    let Some(entry) = state.services.get_mut(service) else { return };
+    if let Some(gone) = entry.endpoints.remove(uid) {
+        gone.live.removed.store(true, Relaxed);
+    }
+    entry.publish();
+}
+
+fn clear_endpoints(state: &mut State, service: &ServiceName) {
+    let Some(entry) = state.services.get_mut(service) else { return };
+    for gone in std::mem::take(&mut entry.endpoints).values() {
+        gone.live.removed.store(true, Relaxed);
+    }
+    entry.complete = true;
+    entry.publish();
+}
+
+/// Forgets the host names of a service but those in `kept`.
+fn drop_hosts_of(state: &mut State, name: &ServiceName, kept: &[Hostname]) {
+    state.hosts.retain(|host, entry| match entry {
+        HostEntry::Service { service, .. } => service != name || kept.contains(host),
+        HostEntry::Asked | HostEntry::Unknown(_) => true,
+    });
+}
+
+/// Names that lead nowhere go first; names that are being asked for next.
+fn make_room_for_host(state: &mut State) {
+    if state.hosts.len() < MAX_HOSTS {
+        return;
+    }
+    state.hosts.retain(|_, entry| !matches!(entry, HostEntry::Unknown(_)));
+    if state.hosts.len() >= MAX_HOSTS {
+        state.hosts.retain(|_, entry| !matches!(entry, HostEntry::Asked));
+        state.wants.retain(|want| !matches!(want, Want::Host(_)));
+    }
+}
+
+fn describe(entry: &HostEntry) -> String {
+    match entry {
+        HostEntry::Asked => "asked for".into(),
+        HostEntry::Service { service, .. } => service.to_string(),
+        HostEntry::Unknown(_) => "unknown".into(),
+    }
+}
+
+fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
+    let snapshot = entry.live.snapshot.load();
+    let Some(snapshot) = &*snapshot else {
+        return json!({"name": name.to_string(), "state": if entry.absent { "absent" } else { "asked for" }});
+    };
+    let service = &snapshot.service;
+    let routes: Vec<Value> = service
+        .routes
+        .iter()
+        .map(|r| {
+            let backends = r.backends.iter().map(|b| {
+                json!({"service": b.service.to_string(), "version": b.version.as_ref().map(|v| v.as_str()), "weight": b.weight})
+            });
+            json!({"name": r.name.as_str(), "matches": r.matches.len(), "backends": backends.collect::<Vec<_>>()})
+        })
+        .collect();
+    json!({
+        "name": name.to_string(),
+        "hostnames": service.hostnames.iter().map(Hostname::as_str).collect::<Vec<_>>(),
+        "ports": service.ports.iter().map(|p| json!({"port": p.number.get(), "protocol": p.protocol.as_str()})).collect::<Vec<_>>(),
+        "identities": service.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "mtls": format!("{:?}", service.mtls).to_lowercase(),
+        "between": format!("{:?}", service.between).to_lowercase(),
+        "routes": routes,
+        "endpoints": entry.endpoints.len(),
+    })
+}
+
+fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
+    let (e, load) = (&view.endpoint, &view.live.load);
+    json!({
+        "uid": e.uid.as_str(),
+        "addresses": e.ports.iter().map(|p| format!("{}:{}", e.ip, p.listen)).collect::<Vec<_>>(),
+        "version": e.version.as_ref().map(|v| v.as_str()),
+        "zone": e.zone.as_deref(),
+        "weight": e.weight.get(),
+        "transport": format!("{:?}", e.transport).to_lowercase(),
+        "state": format!("{:?}", e.state).to_lowercase(),
+        "inFlight": load.in_flight(),
+        "latencyMicros": load.latency_micros(now),
+        "failuresInARow": load.failures(),
+        "avoided": load.is_shunned(now),
+    })
+}
+
+const UNKNOWN_MS: u64 = 1_000;
+const MAX_HOSTS: usize = 4_096;
+const MAX_SERVICES: usize = 1_024;
+const MAX_ENDPOINTS: usize = 10_000;
+const MAX_ROUTES: usize = 10_000;
+const MAX_BACKENDS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use outrigger_mesh::{
+        Backend, Between, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol, Route,
+        RouteName, Timeouts, TrafficPolicy, Transport, Weight,
+    };
+
+    use super::*;
+
+    fn registry() -> Arc<Registry> {
+        let registry = Registry::new("shop".parse().unwrap(), Arc::default());
+        registry.set_discovery(Discovery::Connected);
+        Arc::new(registry)
+    }
+
+    fn service(name: &str, backend: Option<&str>) -> Service {
+        let name: ServiceName = name.parse().unwrap();
+        let route = |to: &str| Route {
+            name: RouteName::new("r").unwrap(),
+            matches: vec![],
+            backends: vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }],
+            timeouts: Timeouts::default(),
+            retry: None,
+        };
+        Service {
+            hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
+            ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }],
+            identities: vec![],
+            mtls: MtlsMode::Strict,
+            between: Between::Auto,
+            routes: backend.map(route).into_iter().collect(),
+            policy: TrafficPolicy::default(),
+            name,
+        }
+    }
+
+    fn endpoint(service: &str, uid: &str, port: u16) -> Endpoint {
+        Endpoint {
+            service: service.parse().unwrap(),
+            uid: uid.parse().unwrap(),
+            ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::new(port).unwrap() }].into(),
+            version: None,
+            zone: None,
+            weight: Weight::default(),
+            transport: Transport::Mesh,
+            state: EndpointState::Ready,
+        }
+    }
+
+    fn set(registry: &Registry, resource: Resource) {
+        registry.apply(Change::Set(resource)).unwrap();
+    }
+
+    #[test]
+    fn a_new_name_is_asked_for_once_and_known_when_service_and_endpoints_are_there() {
+        let registry = registry();
+        let host: Hostname = "cart".parse().unwrap();
+        assert!(matches!(registry.find(&host), Found::Asked));
+        assert!(matches!(registry.find(&host), Found::Asked));
+        let mut wants = registry.wants();
+        assert_eq!(wants.try_next(), Some(Want::Host("cart.shop".parse().unwrap())));
+        assert_eq!(wants.try_next(), None);
+
+        let name: ServiceName = "shop/cart".parse().unwrap();
+        registry.apply(Change::HostIs { host: "cart.shop".parse().unwrap(), service: name.clone() }).unwrap();
+        assert_eq!(wants.try_next(), Some(Want::Service(name.clone())));
+        set(&registry, Resource::Service(service("shop/cart", None)));
+        assert!(matches!(registry.find(&host), Found::Asked), "the endpoints are still to come");
+        registry.apply(Change::NoEndpoints(name)).unwrap();
+        assert!(matches!(registry.find(&host), Found::Known(_)));
+    }
+
+    #[test]
+    fn an_unknown_name_is_remembered_and_no_longer_subscribed() {
+        let registry = registry();
+        let host: Hostname = "nobody.shop".parse().unwrap();
+        registry.find(&host);
+        registry.apply(Change::HostUnknown(host.clone())).unwrap();
+        assert!(matches!(registry.find(&host), Found::Unknown));
+        let mut wants = registry.wants();
+        assert_eq!(wants.try_next(), Some(Want::Host(host.clone())));
+        assert_eq!(wants.try_next(), Some(Want::DropHost(host)));
+    }
+
+    #[test]
+    fn without_a_control_plane_what_is_not_there_is_unknown() {
+        let registry = registry();
+        registry.set_discovery(Discovery::Complete);
+        set(&registry, Resource::Service(service("shop/cart", None)));
+        assert!(matches!(registry.find(&"cart".parse().unwrap()), Found::Known(_)));
+        assert!(matches!(registry.find(&"other".parse().unwrap()), Found::Unknown));
+        assert_eq!(registry.wants().try_next(), None);
+    }
+
+    #[test]
+    fn the_services_a_route_names_are_wanted_too() {
+        let registry = registry();
+        set(&registry, Resource::Service(service("shop/cart", Some("shop/other"))));
+        assert_eq!(registry.wants().try_next(), Some(Want::Service("shop/other".parse().unwrap())));
+    }
+
+    #[test]
+    fn state_of_an_endpoint_outlives_a_new_weight_but_not_a_new_address() {
+        let registry = registry();
+        set(&registry, Resource::Service(service("shop/cart", None)));
+        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
+        let Found::Known(cart) = registry.find(&"cart".parse().unwrap()) else { panic!("known") };
+        let id = || cart.endpoints.load().everything[0].live.id;
+        let (first, live) = (id(), Arc::clone(&cart.endpoints.load().everything[0].live));
+        let heavier = Endpoint { weight: Weight::new(7).unwrap(), ..endpoint("shop/cart", "i-1", 1000) };
+        set(&registry, Resource::Endpoint(heavier));
+        assert_eq!(id(), first);
+        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1001)));
+        assert_ne!(id(), first);
+        assert!(live.removed.load(Relaxed));
+    }
+
+    #[test]
+    fn names_of_applications_do_not_fill_the_memory() {
+        let registry = registry();
+        for i in 0..3 * MAX_HOSTS {
+            registry.find(&format!("h{i}.shop").parse().unwrap());
+        }
+        let state = registry.state();
+        assert!(state.hosts.len() <= MAX_HOSTS && state.wants.len() <= MAX_HOSTS);
+    }
+
+    #[test]
+    fn a_removed_service_is_unknown_and_its_endpoints_are_let_go() {
+        let registry = registry();
+        set(&registry, Resource::Service(service("shop/cart", None)));
+        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
+        registry.apply(Change::Remove(ResourceName::Service("shop/cart".parse().unwrap()))).unwrap();
+        let found = registry.find_service(&"shop/cart".parse().unwrap());
+        assert!(matches!(found, Found::Unknown), "{found:?}");
+    }
+}

@@ -1,0 +1,54 @@
+//! Why a request or an attempt failed: what happened, who failed, and whether it is safe to try again.
+//!
+//! How an error looks to a caller is decided in `http::reply` and nowhere else.
+
+use std::borrow::Cow;
+
+use outrigger_mesh::Reason;
+
+/// A failure on the way of a request.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Error {
+    /// What happened, as callers are told.
+    pub reason: Reason,
+    /// Who failed.
+    pub who: Who,
+    /// Whether the request was certainly not processed, so that any method may be tried again elsewhere.
+    pub unprocessed: bool,
+    /// For people. Goes to mesh peers and the own application only.
+    pub detail: Cow<'static, str>,
+}
+
+/// Who failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Who asked.
+    Downstream,
+    /// Who should have answered.
+    Upstream,
+    /// This proxy: it refused or could not.
+    Us,
+}
+
+impl Error {
+    /// The request itself is at fault.
+    pub fn downstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, who: Who::Downstream, unprocessed: false, detail: detail.into() }
+    }
+
+    /// This proxy refuses. Nothing was sent.
+    pub fn refused(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, who: Who::Us, unprocessed: true, detail: detail.into() }
+    }
+
+    /// The upstream failed before it could have seen the request.
+    pub fn not_sent(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, who: Who::Upstream, unprocessed: true, detail: detail.into() }
+    }
+
+    /// The upstream failed and may have done something.
+    pub fn upstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, who: Who::Upstream, unprocessed: false, detail: detail.into() }
+    }
+}

@@ -1,0 +1,290 @@
+//! What outlives a snapshot: the state of services and endpoints, shared by all workers.
+//!
+//! Everything here is atomics. Connections are not here: each worker has its own (`attempt::pool`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use outrigger_mesh::{EndpointUid, Report, ServiceName, Side, SpiffeId, TrafficKey, Version};
+
+use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
+use crate::request::budget::Budget;
+use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
+
+/// The state of the process that is not configuration.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Traffic by whom it was between.
+    pub traffic: TrafficTable,
+    /// Everything else that is counted.
+    pub counters: Counters,
+    /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
+    identity: ArcSwapOption<SpiffeId>,
+}
+
+impl Live {
+    /// What passed since the last call, for the report to the control plane. The caller keeps it until delivered.
+    pub fn traffic_delta(&self) -> Report {
+        self.traffic.delta()
+    }
+
+    /// The metrics as text for Prometheus.
+    pub fn prometheus(&self) -> String {
+        metrics::prometheus(&self.traffic, &self.counters)
+    }
+
+    /// Tells who this sidecar's workload is. Traffic of endpoints known earlier keeps the caller it had.
+    pub fn set_identity(&self, identity: SpiffeId) {
+        self.identity.store(Some(Arc::new(identity)));
+    }
+
+    /// The handle for what the own application sends to a version of `service`.
+    pub fn client_traffic(&self, service: &ServiceName, version: Option<&Version>) -> Arc<Traffic> {
+        self.traffic.handle(&TrafficKey {
+            side: Side::Client,
+            service: service.clone(),
+            version: version.cloned(),
+            caller: self.identity.load().as_deref().cloned(),
+        })
+    }
+}
+
+/// The state of a service: what it is now, and what was learnt of it.
+#[derive(Debug)]
+pub struct LiveService {
+    /// Its name.
+    pub name: ServiceName,
+    /// The service as last pushed; `None` while it is not known.
+    pub snapshot: ArcSwapOption<ServiceSnapshot>,
+    /// Its endpoints as last pushed.
+    pub endpoints: ArcSwap<EndpointSet>,
+    /// What may be retried.
+    pub budget: Budget,
+    /// Requests that no endpoint answered.
+    pub traffic: Arc<Traffic>,
+    /// When it was last looked up, in seconds of the process's clock; the least used is given up first.
+    pub last_used: AtomicU32,
+}
+
+impl LiveService {
+    /// A service of which nothing is known yet.
+    pub fn new(name: ServiceName, traffic: Arc<Traffic>) -> Self {
+        Self {
+            name,
+            snapshot: ArcSwapOption::empty(),
+            endpoints: ArcSwap::default(),
+            budget: Budget::default(),
+            traffic,
+            last_used: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether a request can be routed: the service is known and so are its endpoints, be it that there are none.
+    pub fn is_loaded(&self) -> bool {
+        self.snapshot.load().is_some() && self.endpoints.load().complete
+    }
+}
+
+/// The state of an endpoint at one address.
+#[derive(Debug)]
+pub struct EndpointLive {
+    /// Unique in the process: pools are keyed by it.
+    pub id: u64,
+    /// Its name.
+    pub uid: EndpointUid,
+    /// Load and failures, for balancing.
+    pub load: Load,
+    /// Whether it is gone: connections to it end when idle.
+    pub removed: AtomicBool,
+    /// What it answered.
+    pub traffic: Arc<Traffic>,
+}
+
+impl EndpointLive {
+    /// An endpoint that was never used.
+    pub fn new(uid: EndpointUid, traffic: Arc<Traffic>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let (load, removed) = (Load::default(), AtomicBool::new(false));
+        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, removed, traffic }
+    }
+}
+
+/// Peak-EWMA latency, requests in flight and recent failures of an endpoint.
+///
+/// A slow answer counts at once, a fast one over [`DECAY`]. A failure makes the endpoint look very slow for a while
+/// that doubles with each failure in a row: whoever fails instantly must not look fast.
+#[derive(Debug, Default)]
+pub struct Load {
+    in_flight: AtomicU32,
+    failures: AtomicU32,
+    /// Microseconds in the upper half, milliseconds of the process's clock when that was in the lower.
+    ewma: AtomicU64,
+    shunned_until_ms: AtomicU64,
+}
+
+impl Load {
+    /// What a request there is expected to cost; the lower, the better. Never 0.
+    pub fn cost(&self, now: Millis) -> u64 {
+        let waiting = u64::from(self.in_flight.load(Relaxed)) + 1;
+        let cost = u64::from(self.latency_micros(now)).max(1).saturating_mul(waiting);
+        if self.is_shunned(now) { cost.saturating_add(SHUNNED) } else { cost }
+    }
+
+    /// Whether recent failures keep it from being chosen where there is another.
+    pub fn is_shunned(&self, now: Millis) -> bool {
+        self.shunned_until_ms.load(Relaxed) > now.0
+    }
+
+    /// Requests that it has not finished.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Failures in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Relaxed)
+    }
+
+    /// The average latency, a peak decaying. What was never used counts as fast as it could be, so that it is tried.
+    pub fn latency_micros(&self, now: Millis) -> u32 {
+        let (micros, at) = unpack(self.ewma.load(Relaxed));
+        #[allow(clippy::cast_possible_truncation, reason = "wraps together with the stored half")]
+        let age = (now.0 as u32).wrapping_sub(at);
+        // The age decays what nobody has measured since: after some seconds a slow endpoint is worth another try.
+        decay(micros, INITIAL_MICROS.min(micros), age)
+    }
+
+    /// Counts a request in until [`Load::end`].
+    pub fn begin(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request out.
+    pub fn end(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Notes an answer.
+    pub fn succeeded(&self, latency: Duration, now: Millis) {
+        let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX).max(1);
+        let (old, at) = unpack(self.ewma.load(Relaxed));
+        #[allow(clippy::cast_possible_truncation, reason = "only differences count, and they wrap")]
+        let now32 = now.0 as u32;
+        let new = if micros >= old { micros } else { decay(old, micros, now32.wrapping_sub(at)) };
+        // Two workers may race here; an average survives the loss of one of its samples. It is written once a
+        // millisecond at most, unless it rises, so that decaying by whole milliseconds does not lose time.
+        if new > old || now32 != at {
+            self.ewma.store(pack(new, now32), Relaxed);
+        }
+        if self.failures.load(Relaxed) > 0 {
+            self.failures.store(0, Relaxed);
+            self.shunned_until_ms.store(0, Relaxed);
+        }
+    }
+
+    /// Notes a failure. `chance` spreads the return of endpoints that failed together.
+    pub fn failed(&self, now: Millis, chance: u64) {
+        let before = self.failures.fetch_add(1, Relaxed);
+        if self.is_shunned(now) {
+            return; // One of those sent before the first failure was known: it is the same failure.
+        }
+        let full = SHUN_BASE_MS << before.min(5);
+        let jittered = full / 2 + chance % (full / 2);
+        self.shunned_until_ms.store(now.0 + jittered, Relaxed);
+    }
+}
+
+/// `old` on its way to `new` after `age` milliseconds.
+fn decay(old: u32, new: u32, age: u32) -> u32 {
+    let gap = u64::from(old.saturating_sub(new));
+    // A rational stand-in for the exponential: no floating point on the way of a request.
+    let left = gap * u64::from(DECAY_MS) / u64::from(DECAY_MS.saturating_add(age));
+    new.saturating_add(u32::try_from(left).unwrap_or(u32::MAX))
+}
+
+fn pack(micros: u32, at: u32) -> u64 {
+    u64::from(micros) << 32 | u64::from(at)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "takes the halves apart")]
+fn unpack(packed: u64) -> (u32, u32) {
+    ((packed >> 32) as u32, packed as u32)
+}
+
+const DECAY_MS: u32 = 5_000;
+const INITIAL_MICROS: u32 = 500;
+const SHUN_BASE_MS: u64 = 1_000;
+/// More than any latency times any load.
+const SHUNNED: u64 = 1 << 48;
+
+/// Milliseconds since the process began to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The moment `now` on the process's clock.
+    pub fn at(now: std::time::Instant) -> Self {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        let start = START.get_or_init(|| now);
+        Self(u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// This moment.
+    pub fn now() -> Self {
+        Self::at(std::time::Instant::now())
+    }
+}
+
+/// The addresses at which this process listens for applications and operators: nothing is ever sent there.
+#[derive(Clone, Debug, Default)]
+pub struct OwnPorts(pub Vec<SocketAddr>);
+
+impl OwnPorts {
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|own| {
+            own.port() == address.port()
+                && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_wears_off() {
+        let load = Load::default();
+        load.succeeded(Duration::from_millis(1), Millis(0));
+        load.succeeded(Duration::from_millis(100), Millis(10));
+        assert_eq!(load.latency_micros(Millis(10)), 100_000);
+        load.succeeded(Duration::from_millis(1), Millis(5_010));
+        let later = load.latency_micros(Millis(5_010));
+        assert!((40_000..60_000).contains(&later), "{later}");
+    }
+
+    #[test]
+    fn a_failure_costs_more_than_any_load_until_it_is_over() {
+        let (bad, busy) = (Load::default(), Load::default());
+        busy.succeeded(Duration::from_secs(10), Millis(0));
+        (0..1000).for_each(|_| busy.begin());
+        bad.failed(Millis(0), 7);
+        assert!(bad.cost(Millis(1)) > busy.cost(Millis(1)));
+        assert!(bad.cost(Millis(1_001)) < busy.cost(Millis(1_001)));
+    }
+
+    #[test]
+    fn failures_in_a_row_double_the_time_and_a_success_forgives_all() {
+        let load = Load::default();
+        load.failed(Millis(0), 0);
+        load.failed(Millis(600), 0);
+        assert!(load.is_shunned(Millis(1_500)) && !load.is_shunned(Millis(1_700)));
+        load.succeeded(Duration::from_millis(1), Millis(1_800));
+        load.failed(Millis(2_000), 0);
+        assert!(load.is_shunned(Millis(2_400)) && !load.is_shunned(Millis(2_600)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Once a request, around all its attempts. The order is in [`stack`].
+
+pub mod budget;
