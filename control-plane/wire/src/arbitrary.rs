@@ -1,0 +1,1 @@
+//! Generators of resources for the property tests.

@@ -1,0 +1,114 @@
+//! The small fields that several resources share.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use outrigger_mesh::{InvalidName, MtlsMode, PortNumber, Protocol};
+
+use crate::pb;
+
+/// What is wrong with a message, in words for the one who wrote the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault(String);
+
+impl Fault {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn missing(field: &str) -> Self {
+        Self(format!("{field} is missing"))
+    }
+
+    pub(crate) fn within(self, place: impl fmt::Display) -> Self {
+        Self(format!("{place}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<InvalidName> for Fault {
+    fn from(error: InvalidName) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A name of any kind.
+pub(super) fn name<T: FromStr<Err = InvalidName>>(text: &str) -> Result<T, Fault> {
+    text.parse().map_err(Fault::from)
+}
+
+/// An optional name of any kind.
+pub(super) fn name_if<T: FromStr<Err = InvalidName>>(text: Option<&str>) -> Result<Option<T>, Fault> {
+    text.map(name).transpose()
+}
+
+/// An enum's value: 0 is missing, a number without a meaning is from a newer writer.
+pub(super) fn value<E: TryFrom<i32>>(field: &'static str, number: i32) -> Result<E, Fault> {
+    if number == 0 {
+        return Err(Fault::missing(field));
+    }
+    E::try_from(number)
+        .map_err(|_| Fault(format!("{field} has the value {number}, which this version does not know")))
+}
+
+pub(super) fn port_number(number: u32) -> Result<PortNumber, Fault> {
+    u16::try_from(number)
+        .ok()
+        .and_then(PortNumber::new)
+        .ok_or_else(|| Fault(format!("{number} is not a port")))
+}
+
+pub(super) fn protocol_to_pb(protocol: Protocol) -> i32 {
+    match protocol {
+        Protocol::Detect => pb::Protocol::Detect,
+        Protocol::Http => pb::Protocol::Http,
+        Protocol::Http2 => pb::Protocol::Http2,
+        Protocol::Grpc => pb::Protocol::Grpc,
+    }
+    .into()
+}
+
+pub(super) fn protocol_from_pb(number: i32) -> Result<Protocol, Fault> {
+    Ok(match value("protocol", number)? {
+        pb::Protocol::Unspecified => return Err(Fault::missing("protocol")),
+        pb::Protocol::Detect => Protocol::Detect,
+        pb::Protocol::Http => Protocol::Http,
+        pb::Protocol::Http2 => Protocol::Http2,
+        pb::Protocol::Grpc => Protocol::Grpc,
+    })
+}
+
+pub(super) fn mtls_to_pb(mode: MtlsMode) -> i32 {
+    match mode {
+        MtlsMode::Strict => pb::MtlsMode::Strict,
+        MtlsMode::Permissive => pb::MtlsMode::Permissive,
+        MtlsMode::Off => pb::MtlsMode::Off,
+    }
+    .into()
+}
+
+pub(super) fn mtls_from_pb(number: i32) -> Result<MtlsMode, Fault> {
+    Ok(match value("mtls", number)? {
+        pb::MtlsMode::Unspecified => return Err(Fault::missing("mtls")),
+        pb::MtlsMode::Strict => MtlsMode::Strict,
+        pb::MtlsMode::Permissive => MtlsMode::Permissive,
+        pb::MtlsMode::Off => MtlsMode::Off,
+    })
+}
+
+pub(crate) fn duration_to_pb(duration: Duration) -> pb::Duration {
+    pb::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() }
+}
+
+pub(crate) fn duration_from_pb(duration: pb::Duration) -> Result<Duration, Fault> {
+    if duration.nanos >= 1_000_000_000 {
+        return Err(Fault::new("a duration has more nanoseconds than a second"));
+    }
+    Ok(Duration::new(duration.seconds, duration.nanos))
+}

@@ -1,0 +1,78 @@
+//! The report of a sidecar.
+
+use outrigger_mesh::{BUCKETS, Histogram, Report, Side, TrafficKey, TrafficStats};
+
+use super::field::{self, Fault};
+use crate::pb;
+
+pub(crate) fn report_to_pb(report: &Report) -> pb::ReportRequest {
+    pb::ReportRequest {
+        traffic: report.traffic.iter().map(|(key, stats)| traffic_to_pb(key, stats)).collect(),
+    }
+}
+
+pub(crate) fn report_from_pb(report: &pb::ReportRequest) -> Result<Report, Fault> {
+    if report.traffic.len() > Report::MAX_ENTRIES {
+        return Err(Fault::new(format!(
+            "a report has {} entries, more than {}",
+            report.traffic.len(),
+            Report::MAX_ENTRIES
+        )));
+    }
+    Ok(Report { traffic: report.traffic.iter().map(traffic_from_pb).collect::<Result<_, _>>()? })
+}
+
+fn traffic_to_pb(key: &TrafficKey, stats: &TrafficStats) -> pb::Traffic {
+    let (buckets, counts) = stats
+        .latency
+        .non_zero()
+        .map(|(bucket, count)| (u32::try_from(bucket).unwrap_or(u32::MAX), count))
+        .unzip();
+    pb::Traffic {
+        side: match key.side {
+            Side::Client => pb::Side::Client,
+            Side::Server => pb::Side::Server,
+        }
+        .into(),
+        service: key.service.to_string(),
+        version: key.version.as_ref().map(ToString::to_string),
+        caller: key.caller.as_ref().map(ToString::to_string),
+        requests: stats.requests,
+        success: stats.success,
+        latency_buckets: buckets,
+        latency_counts: counts,
+    }
+}
+
+fn traffic_from_pb(traffic: &pb::Traffic) -> Result<(TrafficKey, TrafficStats), Fault> {
+    let key = TrafficKey {
+        side: match field::value("side", traffic.side)? {
+            pb::Side::Unspecified => return Err(Fault::missing("side")),
+            pb::Side::Client => Side::Client,
+            pb::Side::Server => Side::Server,
+        },
+        service: field::name(&traffic.service)?,
+        version: field::name_if(traffic.version.as_deref())?,
+        caller: field::name_if(traffic.caller.as_deref())?,
+    };
+    if traffic.success > traffic.requests {
+        return Err(Fault::new(format!("{}: more successes than requests", key.service)));
+    }
+    let latency = histogram_from_pb(&traffic.latency_buckets, &traffic.latency_counts)?;
+    Ok((key, TrafficStats { requests: traffic.requests, success: traffic.success, latency }))
+}
+
+fn histogram_from_pb(buckets: &[u32], counts: &[u64]) -> Result<Histogram, Fault> {
+    let sound = buckets.len() == counts.len()
+        && buckets.is_sorted_by(|a, b| a < b)
+        && buckets.last().is_none_or(|last| (*last as usize) < BUCKETS)
+        && counts.iter().all(|count| *count > 0);
+    if !sound {
+        return Err(Fault::new("a histogram's buckets and counts do not agree"));
+    }
+    let mut histogram = Histogram::default();
+    for (bucket, count) in buckets.iter().zip(counts) {
+        histogram.add(*bucket as usize, *count);
+    }
+    Ok(histogram)
+}
