@@ -1,1 +1,205 @@
-//! Generators of resources for the property tests.
+//! Generators of sound resources for the property tests.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use outrigger_mesh::{
+    Backend, Between, Endpoint, EndpointPort, EndpointState, EndpointUid, HeaderMatch, Histogram, Hostname,
+    Inbound, InboundService, Label, MtlsMode, PathMatch, Port, PortNumber, Protocol, QueryMatch, Report,
+    Resource, RetryPolicy, Route, RouteMatch, RouteName, Service, ServiceName, Side, SpiffeId, Timeouts,
+    TrafficKey, TrafficPolicy, TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
+};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+pub(crate) fn resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        service().prop_map(Resource::Service),
+        endpoint().prop_map(Resource::Endpoint),
+        inbound().prop_map(Resource::Inbound),
+        trust().prop_map(Resource::Trust),
+    ]
+}
+
+pub(crate) fn report() -> impl Strategy<Value = Report> {
+    let key = (select(&[Side::Client, Side::Server][..]), service_name(), of(version()), of(identity()));
+    let stats = (0_u64..1000, 0_u64..1000, vec((0_usize..240, 1_u64..9), 0..5));
+    let entry = (key, stats).prop_map(|((side, service, version, caller), (success, more, latencies))| {
+        let mut latency = Histogram::default();
+        for (bucket, count) in latencies {
+            latency.add(bucket, count);
+        }
+        let stats = TrafficStats { requests: success + more, success, latency };
+        (TrafficKey { side, service, version, caller }, stats)
+    });
+    vec(entry, 0..4).prop_map(|traffic| Report { traffic })
+}
+
+fn label() -> impl Strategy<Value = Label> {
+    "[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?".prop_map(|text| Label::new(&text).unwrap())
+}
+
+fn service_name() -> impl Strategy<Value = ServiceName> {
+    (label(), label()).prop_map(|(namespace, name)| ServiceName::new(namespace, name))
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    "[A-Za-z0-9]([A-Za-z0-9._-]{0,9}[A-Za-z0-9])?".prop_map(|text| Version::new(&text).unwrap())
+}
+
+fn trust_domain() -> impl Strategy<Value = TrustDomain> {
+    "[a-z0-9._-]{1,12}".prop_map(|text| TrustDomain::new(&text).unwrap())
+}
+
+fn identity() -> impl Strategy<Value = SpiffeId> {
+    (trust_domain(), label(), label()).prop_map(|(domain, ns, account)| SpiffeId::new(domain, ns, account))
+}
+
+fn port_number() -> impl Strategy<Value = PortNumber> {
+    (1_u16..).prop_map(|n| PortNumber::new(n).unwrap())
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(&[Protocol::Detect, Protocol::Http, Protocol::Http2, Protocol::Grpc][..])
+}
+
+fn mtls() -> impl Strategy<Value = MtlsMode> {
+    select(&[MtlsMode::Strict, MtlsMode::Permissive, MtlsMode::Off][..])
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let hostname = "[a-z][a-z0-9]{0,5}(\\.[a-z][a-z0-9]{0,5}){0,2}";
+    (
+        service_name(),
+        btree_set(hostname, 0..4),
+        btree_map(port_number(), protocol(), 1..4),
+        vec(identity(), 0..3),
+        mtls(),
+        select(&[Between::Auto, Between::Http1, Between::Http2][..]),
+        btree_map("[!-~]{1,9}", route(), 0..4),
+        (timeouts(), retry()).prop_map(|(timeouts, retry)| TrafficPolicy { timeouts, retry }),
+    )
+        .prop_map(|(name, hosts, ports, identities, mtls, between, routes, policy)| {
+            let named =
+                |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
+            Service {
+                name,
+                hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
+                ports: ports.into_iter().map(|(number, protocol)| Port { number, protocol }).collect(),
+                identities,
+                mtls,
+                between,
+                routes: routes.into_iter().map(named).collect(),
+                policy,
+            }
+            .checked()
+            .unwrap()
+        })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    (vec(route_match(), 0..3), vec(backend(), 0..3), timeouts(), of(retry())).prop_map(
+        |(matches, backends, timeouts, retry)| Route {
+            name: RouteName::new("replaced").unwrap(),
+            matches,
+            backends,
+            timeouts,
+            retry,
+        },
+    )
+}
+
+fn route_match() -> impl Strategy<Value = RouteMatch> {
+    let path = ("(/[^\\pC/%?#.]{1,4}){1,3}", any::<bool>()).prop_map(|(text, exact)| {
+        let text = text.into();
+        if exact { PathMatch::Exact(text) } else { PathMatch::Prefix(text) }
+    });
+    let method = "[A-Z]{1,9}".prop_map(|text| Method::from_bytes(text.as_bytes()).unwrap());
+    let header = ("[a-z][a-z0-9-]{0,9}", "\\PC{0,9}").prop_map(|(name, value)| HeaderMatch {
+        name: HeaderName::from_bytes(name.as_bytes()).unwrap(),
+        value: value.into(),
+    });
+    let query = ("\\PC{0,9}", "\\PC{0,9}")
+        .prop_map(|(name, value)| QueryMatch { name: name.into(), value: value.into() });
+    (of(path), of(method), vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    (service_name(), of(version()), 0..=Backend::MAX_WEIGHT).prop_map(|(service, version, weight)| Backend {
+        service,
+        version,
+        weight,
+    })
+}
+
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let duration = || (0_u64.., 1_u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s, n));
+    (of(duration()), of(duration()), of(duration()), of(duration())).prop_map(
+        |(request, per_try, idle, connect)| {
+            let fits = request.is_none_or(|request| per_try.is_none_or(|per_try| per_try < request));
+            Timeouts { request, per_try: per_try.filter(|_| fits), idle, connect }
+        },
+    )
+}
+
+fn retry() -> impl Strategy<Value = RetryPolicy> {
+    let usual = Just(RetryPolicy::default());
+    let other = (0..=RetryPolicy::MAX_RETRIES, any::<bool>(), 0_u32..=100, any::<u32>(), any::<u32>())
+        .prop_map(|(retries, idempotent, budget_percent, budget_floor, replay_bytes)| RetryPolicy {
+            retries,
+            idempotent,
+            budget_percent,
+            budget_floor,
+            replay_bytes,
+        });
+    prop_oneof![usual, other]
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let port = (port_number(), port_number()).prop_map(|(port, listen)| EndpointPort { port, listen });
+    (
+        service_name(),
+        label().prop_map(|l| EndpointUid::new(l.as_str()).unwrap()),
+        any::<IpAddr>(),
+        vec(port, 1..3),
+        of(version()),
+        of("\\PC{0,9}"),
+        (1_u16..).prop_map(|w| Weight::new(w).unwrap()),
+        select(&[Transport::Mesh, Transport::Plaintext][..]),
+        select(&[EndpointState::Ready, EndpointState::Draining][..]),
+    )
+        .prop_map(|(service, uid, ip, ports, version, zone, weight, transport, state)| Endpoint {
+            service,
+            uid,
+            ip,
+            ports: ports.into(),
+            version,
+            zone: zone.map(Arc::from),
+            weight,
+            transport,
+            state,
+        })
+}
+
+fn inbound() -> impl Strategy<Value = Inbound> {
+    let rules = (mtls(), vec((port_number(), protocol()), 1..3));
+    (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
+        identity,
+        services: services
+            .into_iter()
+            .map(|(name, (mtls, ports))| InboundService { name, mtls, ports })
+            .collect(),
+    })
+}
+
+fn trust() -> impl Strategy<Value = Trust> {
+    (trust_domain(), vec(vec(any::<u8>(), 1..40), 1..3)).prop_map(|(trust_domain, roots)| Trust {
+        trust_domain,
+        roots: roots.into_iter().map(Arc::from).collect(),
+    })
+}

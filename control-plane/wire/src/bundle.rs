@@ -124,3 +124,56 @@ pub enum BundleError {
     #[error(transparent)]
     Resource(#[from] DecodeError),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary;
+
+    fn read(file: &[u8]) -> Result<Bundle, BundleError> {
+        Bundle::from_bytes(file, &FeatureSet::all())
+    }
+
+    #[test]
+    fn each_kind_of_bad_file_has_its_own_words() {
+        let bundle = Bundle { owner: None, revision: 7, resources: Vec::new() };
+        let file = bundle.to_bytes();
+        assert_eq!(read(&file), Ok(bundle));
+        assert_eq!(read(b""), Err(BundleError::Truncated));
+        assert_eq!(read(&file[..10]), Err(BundleError::Truncated));
+        assert_eq!(read(&file[..file.len() - 1]), Err(BundleError::Truncated));
+        assert_eq!(read(b"{\"kind\": \"Service\"}"), Err(BundleError::Foreign));
+        assert_eq!(read(b"outrigger bundle 2\nxyz"), Err(BundleError::OtherFormat("2".into())));
+        let mut flipped = file.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(read(&flipped), Err(BundleError::Damaged));
+        assert_eq!(read(&[&file[..], b"x"].concat()), Err(BundleError::Damaged));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_bundle_reads_back_as_it_was(
+            resources in proptest::collection::vec(arbitrary::resource(), 0..6), revision in any::<u64>(),
+        ) {
+            let names: std::collections::HashSet<_> = resources.iter().map(Resource::name).collect();
+            prop_assume!(names.len() == resources.len());
+            let owner = "spiffe://mesh.local/ns/shop/sa/cart".parse().ok();
+            let bundle = Bundle { owner, revision, resources };
+            prop_assert_eq!(read(&bundle.to_bytes()), Ok(bundle));
+        }
+
+        #[test]
+        fn no_flipped_bit_goes_unnoticed(
+            resources in proptest::collection::vec(arbitrary::resource(), 1..3),
+            at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let mut file = Bundle { owner: None, revision: 1, resources }.to_bytes();
+            *at.get_mut(&mut file) ^= 1 << bit;
+            prop_assert!(read(&file).is_err());
+        }
+    }
+}

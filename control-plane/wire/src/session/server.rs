@@ -387,12 +387,11 @@ impl ServerSession {
     fn changed_resources(&mut self, kind: ResourceKind, catalog: &dyn Catalog) -> Vec<Carried> {
         let mut resources: Vec<Carried> = Vec::new();
         let mut bytes = 0;
-        while bytes < self.limits.response_bytes
+        while bytes + self.kind(kind).gone.len() * PER_NAME < self.limits.response_bytes
             && let Some((name, force)) = self.kind(kind).due.pop_first()
         {
-            bytes += PER_NAME;
             if let Some(carried) = self.changed_resource(name, force, catalog) {
-                bytes += carried.payload.as_ref().map_or(0, bytes::Bytes::len);
+                bytes += carried.payload.as_ref().map_or(0, bytes::Bytes::len) + PER_NAME;
                 resources.push(carried);
             }
         }
