@@ -4,4 +4,6 @@
 //! `admin` takes it, `spec` reads it, `check` proves it against the `world`, `store` keeps it, `compile` turns what it
 //! touches into resources, and `push` sends those to the sidecars that asked for them.
 
+pub mod audit;
 pub mod spec;
+pub mod store;

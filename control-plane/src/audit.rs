@@ -1,0 +1,62 @@
+//! Who changed what, when, from where and why.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// Whoever asks for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Who it is: a workload's identity, or a user of the admin API.
+    pub who: String,
+    /// From where: an address.
+    pub from: String,
+    /// Why, where a reason was given.
+    pub why: Option<String>,
+}
+
+impl Author {
+    /// The control plane itself.
+    pub fn system(why: &str) -> Self {
+        Self { who: "outrigger-control".into(), from: "itself".into(), why: Some(why.into()) }
+    }
+
+    /// `who`, from the address `from`.
+    pub fn new(who: impl Into<String>, from: impl Into<String>) -> Self {
+        Self { who: who.into(), from: from.into(), why: None }
+    }
+}
+
+/// One line of the audit log. It is written in the transaction of the change it tells of, so neither is there without
+/// the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who.
+    pub who: String,
+    /// From where.
+    pub from: String,
+    /// What was done: `create`, `update`, `delete`, `register`, `withdraw`, `expire`, `create-token`, `use-token`.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl AuditEntry {
+    /// `author` did `action` to `object`, now.
+    pub fn new(author: &Author, action: &str, object: impl ToString) -> Self {
+        Self {
+            at: OffsetDateTime::now_utc(),
+            who: author.who.clone(),
+            from: author.from.clone(),
+            action: action.to_owned(),
+            object: object.to_string(),
+            why: author.why.clone(),
+        }
+    }
+}

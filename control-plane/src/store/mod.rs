@@ -1,0 +1,216 @@
+//! What must outlive the process: one small trait, so that an embedded file and a shared database serve alike.
+//!
+//! A store keeps JSON values under text keys in a few spaces. Each space counts its own changes: configuration has
+//! revisions, which people see; instances have generations, which churn; tokens have a count that nobody sees. All
+//! writes go through transactions that hold everything that belongs together, the audit log included.
+//!
+//! What the values mean is not known here; `state` knows.
+
+mod change_log;
+#[cfg(test)]
+mod conformance;
+mod embedded;
+mod embedded_tables;
+mod error;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use time::OffsetDateTime;
+
+use crate::audit::{AuditEntry, Author};
+
+pub use change_log::{Change, Compacted, Watch};
+pub use embedded::EmbeddedStore;
+pub use error::{CommitError, StoreError, StoreErrorKind};
+
+/// Keeps records, their history and the audit log. Every method may wait, none may be half done: a transaction whose
+/// future is dropped is either whole or absent.
+pub trait Store: Send + Sync + 'static {
+    /// One record.
+    fn get<'a>(&'a self, space: Space, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
+
+    /// All records of a space whose key begins with `prefix`, in the order of their keys, as of one moment.
+    fn list<'a>(&'a self, space: Space, prefix: &'a str) -> BoxFuture<'a, Result<Listed, StoreError>>;
+
+    /// All of the transaction, or nothing. It is on disk when this returns.
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>>;
+
+    /// The changes of a space after the given count, as they are committed. What is no longer kept is answered with
+    /// [`Compacted`]: list, then watch from there.
+    fn watch(&self, space: Space, after: u64) -> Watch;
+
+    /// The latest revisions before `before` (all, when `None`), the newest first, at most `limit`.
+    fn revisions(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>>;
+
+    /// One revision, if it is still kept. The last [`KEPT_REVISIONS`] are.
+    fn revision(&self, number: u64) -> BoxFuture<'_, Result<Option<Revision>, StoreError>>;
+
+    /// The latest lines of the audit log before line `before`, the newest first, at most `limit`. The last
+    /// [`KEPT_AUDIT_LINES`] are kept.
+    fn audit(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>>;
+}
+
+/// How many revisions of the configuration are kept.
+pub const KEPT_REVISIONS: u64 = 1_000;
+/// How many lines of the audit log are kept.
+pub const KEPT_AUDIT_LINES: u64 = 100_000;
+/// How many changes of a space a watcher may lie behind.
+pub const KEPT_CHANGES: usize = 1_024;
+
+/// The kinds of records, each with a count of changes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// What people change. Its count is the revision, and its changes are kept as history.
+    Config,
+    /// Instances of services. Its count is the endpoint generation. A rollback never touches it.
+    Instances,
+    /// Join tokens, by their hash.
+    Tokens,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: [Self; 3] = [Self::Config, Self::Instances, Self::Tokens];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Instances => "instances",
+            Self::Tokens => "tokens",
+        }
+    }
+}
+
+/// A value with the counts at which it came to be and was last changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The count of its space when it was created. A deletion begins anew.
+    pub created: u64,
+    /// The count of its space when it was last written: its version.
+    pub changed: u64,
+    /// The value.
+    pub value: Json,
+}
+
+/// Records and the count of their space at that moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// The records by key.
+    pub records: Vec<(String, Record)>,
+    /// The count.
+    pub position: u64,
+}
+
+/// Everything that is committed together.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// Who asked for it.
+    pub author: Author,
+    /// What is written; no key twice.
+    pub writes: Vec<Write>,
+    /// What the audit log will say of it.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// Where.
+    pub space: Space,
+    /// Under which key.
+    pub key: String,
+    /// The new value; `None` deletes.
+    pub value: Option<Json>,
+    /// What must be there before.
+    pub expect: Expect,
+}
+
+/// What must be there for a write to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Whatever is there.
+    Anything,
+    /// Nothing.
+    Absent,
+    /// Something.
+    Present,
+    /// The version that was last changed at this count.
+    Version(u64),
+}
+
+impl Expect {
+    /// Whether it holds for what is there.
+    pub fn holds(self, changed: Option<u64>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => changed.is_none(),
+            Self::Present => changed.is_some(),
+            Self::Version(version) => changed == Some(version),
+        }
+    }
+}
+
+/// The counts after a commit. A space that was not written keeps its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Of [`Space::Config`].
+    pub revision: u64,
+    /// Of [`Space::Instances`].
+    pub generation: u64,
+    /// Of [`Space::Tokens`].
+    pub tokens: u64,
+}
+
+impl Committed {
+    /// The count of one space.
+    pub fn of(&self, space: Space) -> u64 {
+        match space {
+            Space::Config => self.revision,
+            Space::Instances => self.generation,
+            Space::Tokens => self.tokens,
+        }
+    }
+}
+
+/// One revision of the configuration: who changed what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Its number.
+    pub revision: u64,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who.
+    pub who: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What.
+    pub changes: Vec<RevisionChange>,
+}
+
+/// One record in a revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevisionChange {
+    /// Its key.
+    pub key: String,
+    /// What was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Json>,
+    /// What is there since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Json>,
+}
+
+/// A line of the audit log with its number.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditLine {
+    /// Its number; the first is 1.
+    pub line: u64,
+    /// What it says.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
