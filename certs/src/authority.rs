@@ -1,24 +1,26 @@
 //! The embedded certificate authority: a root and an intermediate, made once.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
 use zeroize::Zeroizing;
 
 use crate::disk::{read_private, write_private};
 use crate::error::CertError;
 use crate::token::RootHash;
+use crate::trust::may_sign;
+use crate::verify::{is_signed_key, parse};
 
 /// How long certificates of the authority itself live. Their rotation is a later chapter than this program's first.
 const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
@@ -35,6 +37,8 @@ pub struct Authority {
     root: CertificateDer<'static>,
     intermediate: CertificateDer<'static>,
     issuer: IntermediateKey,
+    /// When the first of root and intermediate ends: no leaf lives longer.
+    not_after: SystemTime,
 }
 
 struct IntermediateKey(Issuer<'static, KeyPair>);
@@ -99,15 +103,15 @@ impl Authority {
     /// Makes a new root and intermediate for `trust_domain`, together with what to keep of them.
     pub fn create(trust_domain: &TrustDomain, now: SystemTime) -> Result<(Self, AuthorityPems), CertError> {
         let make = |what| move |source| CertError::Make { what, source };
-        let root_key = new_key()?;
+        let root_key = Zeroizing::new(new_key()?);
         let params = authority_params(&format!("Outrigger root, {trust_domain}"), 1, ROOT_LIFE, now)?;
-        let root = params.self_signed(&root_key).map_err(make("the root certificate"))?;
-        let issuer = Issuer::from_params(&params, &root_key);
-        let intermediate_key = new_key()?;
+        let root = params.self_signed(&*root_key).map_err(make("the root certificate"))?;
+        let issuer = Issuer::from_params(&params, &*root_key);
+        let intermediate_key = Zeroizing::new(new_key()?);
         let params =
             authority_params(&format!("Outrigger intermediate, {trust_domain}"), 0, INTERMEDIATE_LIFE, now)?;
         let intermediate =
-            params.signed_by(&intermediate_key, &issuer).map_err(make("the intermediate certificate"))?;
+            params.signed_by(&*intermediate_key, &issuer).map_err(make("the intermediate certificate"))?;
         let pems = AuthorityPems {
             root: root.pem(),
             root_key: Zeroizing::new(root_key.serialize_pem()),
@@ -117,7 +121,8 @@ impl Authority {
         Ok((Self::load(trust_domain, &pems)?, pems))
     }
 
-    /// Takes up an authority that was kept.
+    /// Takes up an authority that was kept. Parts that do not belong together are found here, not by the first workload
+    /// whose certificate nobody believes.
     pub fn load(trust_domain: &TrustDomain, pems: &AuthorityPems) -> Result<Self, CertError> {
         let certificate = |what, pem: &str| {
             CertificateDer::from_pem_slice(pem.as_bytes())
@@ -125,11 +130,20 @@ impl Authority {
         };
         let unreadable = |what| move |e: rcgen::Error| CertError::Unreadable { what, why: e.to_string() };
         let key = KeyPair::from_pem(&pems.intermediate_key).map_err(unreadable("the intermediate's key"))?;
+        let root_key =
+            Zeroizing::new(KeyPair::from_pem(&pems.root_key).map_err(unreadable("the root's key"))?);
         let intermediate = certificate("the intermediate certificate", &pems.intermediate)?;
+        let root = certificate("the root certificate", &pems.root)?;
+        let not_after = {
+            let (root, intermediate) = (parse(&root)?, parse(&intermediate)?);
+            belong_together(&root, &root_key, &intermediate, &key)?;
+            let first = root.validity().not_after.min(intermediate.validity().not_after).timestamp();
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(first).unwrap_or(0))
+        };
         let issuer = Issuer::from_ca_cert_der(&intermediate, key)
             .map_err(unreadable("the intermediate certificate"))?;
-        let root = certificate("the root certificate", &pems.root)?;
-        Ok(Self { trust_domain: trust_domain.clone(), root, intermediate, issuer: IntermediateKey(issuer) })
+        let issuer = IntermediateKey(issuer);
+        Ok(Self { trust_domain: trust_domain.clone(), root, intermediate, issuer, not_after })
     }
 
     /// The authority kept in `folder` (0700, files 0600), made there the first time. A folder that holds a part of one,
@@ -140,6 +154,10 @@ impl Authority {
             move |source| CertError::File { path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+        let mode = fs::metadata(folder).map_err(failed(folder))?.mode() & 0o777;
+        if mode & 0o022 != 0 {
+            return Err(CertError::OpenFolder { path: folder.to_path_buf(), mode });
+        }
         // Two processes must never make two roots: only the holder of the lock looks and makes.
         let lock = folder.join("lock");
         let held = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
@@ -178,19 +196,13 @@ impl Authority {
         if csr_der.len() > MAX_REQUEST {
             return Err(refused(format!("{} bytes are too many for a request", csr_der.len())));
         }
-        // Reading it checks its signature: whoever asks holds the private key.
-        let mut request =
-            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-                .map_err(|e| refused(e.to_string()))?;
-        if *request.public_key.algorithm() != PKCS_ECDSA_P256_SHA256
-            && *request.public_key.algorithm() != rcgen::PKCS_ED25519
-        {
-            return Err(refused("only ECDSA P-256 and Ed25519 keys are signed".into()));
+        let key = requested_key(csr_der).map_err(refused)?;
+        if now >= self.not_after {
+            return Err(CertError::AuthorityExpired);
         }
-        let (not_before, not_after) = (now - SKEW, now + lifetime.get());
-        request.params = leaf_params(id, not_before, not_after)?;
-        let leaf = request
-            .signed_by(&self.issuer.0)
+        let (not_before, not_after) = (now - SKEW, (now + lifetime.get()).min(self.not_after));
+        let leaf = leaf_params(id, not_before, not_after)?
+            .signed_by(&key, &self.issuer.0)
             .map_err(|source| CertError::Make { what: "a workload's certificate", source })?;
         Ok(SignedLeaf { chain: vec![leaf.der().to_vec(), self.intermediate.to_vec()], not_before, not_after })
     }
@@ -220,7 +232,11 @@ impl Authority {
 impl AuthorityPems {
     fn to_text(&self, trust_domain: &TrustDomain) -> Zeroizing<String> {
         let parts = [&self.root, &*self.root_key, &self.intermediate, &*self.intermediate_key];
-        let mut text = Zeroizing::new(format!("trust-domain: {trust_domain}\n"));
+        let first = format!("trust-domain: {trust_domain}\n");
+        // Sized beforehand: a text that grows leaves copies of the keys behind.
+        let size = first.len() + parts.iter().map(|p| p.len()).sum::<usize>();
+        let mut text = Zeroizing::new(String::with_capacity(size));
+        text.push_str(&first);
         for part in parts {
             text.push_str(part);
         }
@@ -244,6 +260,47 @@ impl AuthorityPems {
         let (root_key, intermediate_key) = (Zeroizing::new(root_key), Zeroizing::new(intermediate_key));
         Ok((domain, Self { root, root_key, intermediate, intermediate_key }))
     }
+}
+
+/// Whether each key is that of its certificate and the root signed the intermediate.
+fn belong_together(
+    root: &X509Certificate<'_>,
+    root_key: &KeyPair,
+    intermediate: &X509Certificate<'_>,
+    key: &KeyPair,
+) -> Result<(), CertError> {
+    let is_of = |key: &KeyPair, certificate: &X509Certificate<'_>| {
+        *certificate.public_key().subject_public_key.data == *key.public_key_raw()
+    };
+    if !is_of(root_key, root) || !is_of(key, intermediate) {
+        return Err(CertError::Mismatch);
+    }
+    let bad = |what, why: &str| CertError::Unreadable { what, why: why.into() };
+    if !may_sign(root) {
+        return Err(bad("the root certificate", "it is not that of an authority"));
+    }
+    let signed = intermediate.issuer().as_raw() == root.subject().as_raw()
+        && intermediate.verify_signature(Some(root.public_key())).is_ok();
+    if !signed || !may_sign(intermediate) {
+        return Err(bad("the intermediate certificate", "the root beside it did not make it an authority"));
+    }
+    Ok(())
+}
+
+/// The public key of a request, and nothing else of it. Its signature is checked: whoever asks holds the private key.
+/// The kind of key is read from the key itself, not from the name of the signature.
+fn requested_key(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, String> {
+    let request = match X509CertificationRequest::from_der(csr_der) {
+        Ok(([], request)) => request,
+        Ok(_) => return Err("there are bytes after its end".into()),
+        Err(_) => return Err("it can not be parsed".into()),
+    };
+    let key = &request.certification_request_info.subject_pki;
+    if !is_signed_key(key) {
+        return Err("only ECDSA P-256 and Ed25519 keys are signed".into());
+    }
+    request.verify_signature().map_err(|_| "it is not signed by the key it carries")?;
+    SubjectPublicKeyInfo::from_der(key.raw).map_err(|e| e.to_string())
 }
 
 fn new_key() -> Result<KeyPair, CertError> {

@@ -17,6 +17,8 @@ use crate::tls::{client_config, in_time, mesh_name, proven, server_config};
 use crate::token::RootHash;
 use crate::verify::{Role, Roots};
 
+const ALPN: &[u8] = b"h2";
+
 /// The control plane's own identity in a trust domain: `ns/outrigger/sa/control-plane`.
 pub fn control_plane_id(trust_domain: &TrustDomain) -> Result<SpiffeId, InvalidName> {
     Ok(SpiffeId::new(trust_domain.clone(), Label::new("outrigger")?, Label::new("control-plane")?))
@@ -34,7 +36,7 @@ impl ControlAcceptor {
     /// verify it.
     pub fn new(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
         let roots = Roots::Store(identity.trust().clone());
-        let config = server_config(identity, roots.clone(), true, vec![b"h2".to_vec()])?;
+        let config = server_config(identity, roots.clone(), true, vec![ALPN.to_vec()])?;
         Ok(Self { tls: Arc::new(config).into(), roots })
     }
 
@@ -47,8 +49,9 @@ impl ControlAcceptor {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = in_time(self.tls.accept(io)).await?;
-        let chain = stream.get_ref().1.peer_certificates();
-        let peer = match chain {
+        let session = stream.get_ref().1;
+        agreed_on_grpc(session.alpn_protocol())?;
+        let peer = match session.peer_certificates() {
             None | Some([]) => None,
             Some(chain) => Some(proven(Some(chain), &self.roots, Role::Client)?),
         };
@@ -62,6 +65,8 @@ pub struct ControlConnector {
     tls: Arc<ClientConfig>,
     roots: Roots,
     name: ServerName<'static>,
+    /// Whose control plane it must be. At first contact nobody knows yet; the pinned root vouches for whom it names.
+    domain: Option<TrustDomain>,
 }
 
 impl ControlConnector {
@@ -70,14 +75,16 @@ impl ControlConnector {
         Self::make(None, Roots::Pinned(pin))
     }
 
-    /// As `identity`, believing its trust store.
+    /// As `identity`, believing its trust store. Other meshes' roots may lie in there too: the control plane must be
+    /// that of the identity's own trust domain.
     pub fn new(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
         Self::make(Some(identity), Roots::Store(identity.trust().clone()))
     }
 
     fn make(identity: Option<&WorkloadIdentity>, roots: Roots) -> Result<Self, HandshakeError> {
-        let tls = Arc::new(client_config(identity, roots.clone(), vec![b"h2".to_vec()])?);
-        Ok(Self { tls, roots, name: mesh_name()? })
+        let tls = Arc::new(client_config(identity, roots.clone(), vec![ALPN.to_vec()])?);
+        let domain = identity.map(|identity| identity.id().trust_domain().clone());
+        Ok(Self { tls, roots, name: mesh_name()?, domain })
     }
 
     /// The handshake over `io`. The peer must be the control plane of its trust domain.
@@ -90,12 +97,21 @@ impl ControlConnector {
     {
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
         let stream = in_time(connector.connect(self.name.clone(), io)).await?;
-        let peer = proven(stream.get_ref().1.peer_certificates(), &self.roots, Role::Server)?;
-        let expected = control_plane_id(peer.id().trust_domain())
-            .map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?;
+        let session = stream.get_ref().1;
+        let peer = proven(session.peer_certificates(), &self.roots, Role::Server)?;
+        let domain = self.domain.as_ref().unwrap_or_else(|| peer.id().trust_domain());
+        let expected = control_plane_id(domain).map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?;
         if peer.id() != &expected {
             return Err(HandshakeError::WrongIdentity { expected: vec![expected], got: peer.id().clone() });
         }
+        agreed_on_grpc(session.alpn_protocol())?;
         Ok((stream, peer))
+    }
+}
+
+fn agreed_on_grpc(alpn: Option<&[u8]>) -> Result<(), HandshakeError> {
+    match alpn {
+        Some(ALPN) => Ok(()),
+        other => Err(HandshakeError::Alpn(other.map(|a| String::from_utf8_lossy(a).into_owned()))),
     }
 }

@@ -1,13 +1,14 @@
 //! Key and leaf beside the snapshot, so that a sidecar can start while the control plane is away.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger_mesh::{SpiffeId, Trust};
+use zeroize::Zeroizing;
 
 use crate::error::CertError;
 use crate::identity::WorkloadIdentity;
@@ -15,6 +16,8 @@ use crate::key::WorkloadKey;
 
 const FILE: &str = "identity.pem";
 const ROOTS: &str = "roots.pem";
+/// Far above any chain or bundle.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// A workload's key and certificate chain in one file (so that they can never be of two different renewals), 0600,
 /// and the roots beside it.
@@ -31,11 +34,15 @@ impl IdentityFiles {
 
     /// Writes both, each whole or not at all.
     pub fn store(&self, key: &WorkloadKey, chain: &[Vec<u8>], trust: &Trust) -> Result<(), CertError> {
-        let mut text = key.to_pem();
-        text.push_str(&to_pem(chain));
-        write_private(&self.folder.join(FILE), text.as_bytes())?;
+        // Roots first: an identity that lies there is then never without the roots it was issued under.
         let roots: Vec<Vec<u8>> = trust.roots.iter().map(|r| r.to_vec()).collect();
-        write_private(&self.folder.join(ROOTS), to_pem(&roots).as_bytes())
+        write_private(&self.folder.join(ROOTS), to_pem(&roots).as_bytes())?;
+        let (key, chain) = (key.to_pem(), to_pem(chain));
+        // Sized beforehand: a text that grows leaves copies of the key behind.
+        let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+        text.push_str(&key);
+        text.push_str(&chain);
+        write_private(&self.folder.join(FILE), text.as_bytes())
     }
 
     /// What was stored; `None` when nothing was. A file that others may read, that is for somebody else, does not hold
@@ -83,15 +90,27 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), CertError> 
 }
 
 /// Reads such a file; `None` when it is not there.
-pub(crate) fn read_private(path: &Path) -> Result<Option<zeroize::Zeroizing<String>>, CertError> {
-    let failed = |source| CertError::File { path: path.to_path_buf(), source };
-    match fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(e)),
-        Ok(meta) if meta.mode() & 0o077 != 0 => {
-            return Err(CertError::Exposed { path: path.to_path_buf(), mode: meta.mode() & 0o777 });
-        }
-        Ok(_) => {}
+pub(crate) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, CertError> {
+    match read_file(path, 0o077) {
+        Err(CertError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
-    fs::read_to_string(path).map(zeroize::Zeroizing::new).map(Some).map_err(failed)
+}
+
+/// Reads a file of keys or certificates, unless its mode has one of the `closed` bits.
+pub(crate) fn read_file(path: &Path, closed: u32) -> Result<Zeroizing<String>, CertError> {
+    let failed = |source| CertError::File { path: path.to_path_buf(), source };
+    let mut file = fs::File::open(path).map_err(failed)?;
+    // Of the open file: between two looks at a path it could be another one.
+    let meta = file.metadata().map_err(failed)?;
+    if meta.mode() & closed != 0 {
+        return Err(CertError::Exposed { path: path.to_path_buf(), mode: meta.mode() & 0o777 });
+    }
+    if meta.len() > MAX_FILE {
+        return Err(failed(Error::new(ErrorKind::InvalidData, "too large for keys and certificates")));
+    }
+    let size = usize::try_from(meta.len()).unwrap_or(0);
+    let mut text = Zeroizing::new(String::with_capacity(size + 1));
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }

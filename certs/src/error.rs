@@ -43,6 +43,17 @@ pub enum CertError {
         /// Its mode.
         mode: u32,
     },
+    /// A folder for secrets that others may change.
+    #[error("others may write into {path} (mode {mode:o}): chmod 700 it")]
+    OpenFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// An authority whose time is over signs nothing.
+    #[error("the certificate authority has expired; it signs nothing any more")]
+    AuthorityExpired,
     /// A key that is not the one of the certificate beside it.
     #[error("the private key is not the key of the certificate beside it")]
     Mismatch,
@@ -94,6 +105,9 @@ pub enum PeerError {
     /// The name is no identity of a workload.
     #[error("the certificate's name is refused: {0}")]
     Name(#[from] InvalidName),
+    /// A kind of key that no workload of the mesh has.
+    #[error("the certificate's key must be ECDSA P-256 or Ed25519")]
+    Key,
     /// It may not be used for this.
     #[error("the certificate must be usable for {0}")]
     Usage(&'static str),
@@ -131,9 +145,33 @@ pub enum HandshakeError {
     /// The peer speaks none of the mesh's protocols.
     #[error("the peer agreed to no protocol of the mesh (ALPN {0:?})")]
     Alpn(Option<String>),
-    /// TLS itself failed, or the connection did.
+    /// TLS itself failed, or the connection did. A peer that refuses our certificate shows here, as the alert it sent.
     #[error("TLS: {0}")]
     Io(#[from] io::Error),
+}
+
+impl HandshakeError {
+    /// What the verifier said of the peer comes out of the TLS library inside two other errors: here it gets its kind
+    /// back.
+    pub(crate) fn from_tls(error: io::Error) -> Self {
+        use rustls::{AlertDescription, CertificateError, Error};
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
+                match other.0.downcast_ref::<PeerError>() {
+                    Some(refused) => Self::PeerUnauthenticated(refused.clone()),
+                    None => Self::Io(error),
+                }
+            }
+            Some(Error::InvalidCertificate(why)) => {
+                Self::PeerUnauthenticated(PeerError::Chain(why.to_string()))
+            }
+            Some(Error::NoCertificatesPresented) => Self::PeerUnauthenticated(PeerError::Absent),
+            Some(
+                Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol),
+            ) => Self::Alpn(None),
+            _ => Self::Io(error),
+        }
+    }
 }
 
 fn list(ids: &[SpiffeId]) -> String {

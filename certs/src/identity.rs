@@ -1,5 +1,6 @@
 //! The renewing certificate of a workload.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +8,13 @@ use arc_swap::ArcSwap;
 use outrigger_mesh::{SpiffeId, Trust};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureScheme, crypto::aws_lc_rs::sign::any_supported_type};
+use zeroize::Zeroizing;
 
+use crate::disk::read_file;
 use crate::error::CertError;
 use crate::key::WorkloadKey;
 use crate::peer::Peer;
@@ -43,7 +46,7 @@ impl WorkloadIdentity {
     /// The identity that `chain` (leaf first, DER) gives to `key`. Our own chain is verified as a peer's would be, so a
     /// certificate that others would refuse is found out here.
     pub fn from_parts(key: &WorkloadKey, chain: &[Vec<u8>], trust: &Trust) -> Result<Self, CertError> {
-        Self::from_key(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec())), chain, trust)
+        Self::from_key(&key.pkcs8(), chain, trust)
     }
 
     /// The identity in PEM texts: certificate (leaf first), private key, and the roots of the leaf's trust domain.
@@ -53,6 +56,7 @@ impl WorkloadIdentity {
         let chain = pem_certificates(cert).map_err(unreadable("the certificate"))?;
         let roots = pem_certificates(roots).map_err(unreadable("the roots"))?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(unreadable("the private key"))?;
+        let key = Zeroizing::new(key);
         let leaf = chain.first().ok_or(CertError::Peer(crate::PeerError::Absent))?;
         let id = crate::verify::leaf_identity(&parse(&CertificateDer::from(leaf.as_slice()))?)?;
         let trust = Trust {
@@ -60,6 +64,15 @@ impl WorkloadIdentity {
             roots: roots.into_iter().map(|r| r.as_slice().into()).collect(),
         };
         Ok((Self::from_key(&key, &chain, &trust)?, trust))
+    }
+
+    /// The identity in PEM files, as [`WorkloadIdentity::from_pem`]. A key that anybody on the machine may read is
+    /// refused; its group may, since that is how platforms hand secrets to a process.
+    pub fn from_pem_files(cert: &Path, key: &Path, roots: &Path) -> Result<(Self, Trust), CertError> {
+        let cert = read_file(cert, 0)?;
+        let key = read_file(key, 0o007)?;
+        let roots = read_file(roots, 0)?;
+        Self::from_pem(&cert, &key, &roots)
     }
 
     fn from_key(key: &PrivateKeyDer<'static>, chain: &[Vec<u8>], trust: &Trust) -> Result<Self, CertError> {
@@ -81,8 +94,7 @@ impl WorkloadIdentity {
 
     /// Replaces key and certificate. They must be for the same identity.
     pub fn install(&self, key: &WorkloadKey, chain: &[Vec<u8>]) -> Result<(), CertError> {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
-        let leaf = Leaf::new(&key, chain, &self.trust)?;
+        let leaf = Leaf::new(&key.pkcs8(), chain, &self.trust)?;
         if leaf.peer.id() != &self.id {
             return Err(CertError::OtherIdentity { expected: self.id.clone(), got: leaf.peer.id().clone() });
         }

@@ -97,7 +97,7 @@ impl MeshAcceptor {
 /// Connects to other sidecars. Cheap to clone.
 #[derive(Clone)]
 pub struct MeshConnector {
-    /// By the protocols offered: one, the other, or both.
+    /// By the protocol offered.
     h2: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
@@ -170,7 +170,7 @@ pub(crate) async fn in_time<S>(
     match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Err(_) => Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)),
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(e)) => Err(HandshakeError::Io(e)),
+        Ok(Err(e)) => Err(HandshakeError::from_tls(e)),
     }
 }
 

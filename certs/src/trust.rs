@@ -6,38 +6,91 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use outrigger_mesh::{Trust, TrustDomain};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
+use x509_parser::prelude::X509Certificate;
 
 use crate::error::CertError;
 use crate::token::RootHash;
+use crate::verify::parse;
 
 /// Roots that have been parsed, by the trust domain they vouch for.
 #[derive(Clone, Debug, Default)]
-pub struct TrustBundle(BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>);
+pub struct TrustBundle(BTreeMap<TrustDomain, DomainRoots>);
+
+/// The roots of one trust domain.
+#[derive(Clone, Debug)]
+pub(crate) struct DomainRoots {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// From when and until when each holds (seconds since 1970). Path validation does not look at the dates of roots.
+    times: Vec<(i64, i64)>,
+}
+
+impl DomainRoots {
+    fn prove<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CertError> {
+        let mut roots = Self { anchors: Vec::new(), times: Vec::new() };
+        for der in certificates {
+            roots.times.push(authority_times(der)?);
+            roots.anchors.push(anchor(der)?);
+        }
+        Ok(roots)
+    }
+
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
+    /// The times of one of [`DomainRoots::anchors`]: the same object, since a root may be signed anew under its name.
+    pub(crate) fn times(&self, anchor: &TrustAnchor<'_>) -> Option<(i64, i64)> {
+        let at = self.anchors.iter().position(|a| std::ptr::eq(a, anchor))?;
+        self.times.get(at).copied()
+    }
+}
 
 impl TrustBundle {
     /// Proves the roots of each of `trusts` to be certificates.
     pub fn new(trusts: &[Trust]) -> Result<Self, CertError> {
         let mut bundle = Self::default();
         for trust in trusts {
-            let anchors = trust.roots.iter().map(|der| anchor(der)).collect::<Result<Vec<_>, _>>()?;
-            if anchors.is_empty() {
+            let roots = DomainRoots::prove(trust.roots.iter().map(AsRef::as_ref))?;
+            if roots.anchors.is_empty() {
                 let why = format!("trust domain {} has no root", trust.trust_domain);
                 return Err(CertError::Unreadable { what: "a trust bundle", why });
             }
-            bundle.0.insert(trust.trust_domain.clone(), anchors);
+            bundle.0.insert(trust.trust_domain.clone(), roots);
         }
         Ok(bundle)
     }
 
-    pub(crate) fn anchors(&self, domain: &TrustDomain) -> Option<&[TrustAnchor<'static>]> {
-        self.0.get(domain).map(Vec::as_slice)
+    pub(crate) fn roots(&self, domain: &TrustDomain) -> Option<&DomainRoots> {
+        self.0.get(domain)
     }
 
     /// A bundle in which whatever domain the leaf claims is vouched for by one pinned root.
     pub(crate) fn pinned(domain: &TrustDomain, chain: &[CertificateDer<'_>], pin: RootHash) -> Option<Self> {
         let root = chain.iter().find(|c| RootHash::of(c) == pin)?;
-        Some(Self(BTreeMap::from([(domain.clone(), vec![anchor(root).ok()?])])))
+        Some(Self(BTreeMap::from([(domain.clone(), DomainRoots::prove([root.as_ref()]).ok()?)])))
     }
+}
+
+/// From when and until when a root holds, if it is the certificate of an authority at all.
+fn authority_times(der: &[u8]) -> Result<(i64, i64), CertError> {
+    let bad = |why: String| CertError::Unreadable { what: "a root certificate", why };
+    let der = CertificateDer::from(der);
+    let root = parse(&der).map_err(|e| bad(e.to_string()))?;
+    if !may_sign(&root) {
+        return Err(bad("it is not the certificate of an authority".into()));
+    }
+    Ok((root.validity().not_before.timestamp(), root.validity().not_after.timestamp()))
+}
+
+/// Whether a certificate is that of an authority: cA, and allowed to sign certificates if it says what it may do.
+pub(crate) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    let is_ca = matches!(certificate.basic_constraints(), Ok(Some(c)) if c.value.ca);
+    let usage = match certificate.key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Err(_) => false,
+    };
+    is_ca && usage
 }
 
 fn anchor(der: &[u8]) -> Result<TrustAnchor<'static>, CertError> {

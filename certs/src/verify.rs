@@ -3,6 +3,7 @@
 //! One pure function decides, [`peer_from_chain`]. The two verifiers hand it to rustls, and every finished handshake
 //! calls it again to make the [`Peer`], so that a handshake that skipped the verifier could not pass.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,13 +13,14 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_sig
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
-use webpki::{EndEntityCert, KeyUsage};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ED25519};
+use x509_parser::prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certificate};
 
 use crate::error::PeerError;
 use crate::peer::Peer;
 use crate::token::RootHash;
-use crate::trust::{TrustBundle, TrustStore};
+use crate::trust::{DomainRoots, TrustBundle, TrustStore, may_sign};
 
 /// Leaf, two intermediates and a root: no chain of ours is longer.
 pub(crate) const MAX_CHAIN: usize = 4;
@@ -45,33 +47,57 @@ pub fn peer_from_chain(
     }
     let parsed = parse(leaf)?;
     let id = leaf_identity(&parsed)?;
-    let anchors = bundle
-        .anchors(id.trust_domain())
-        .ok_or_else(|| PeerError::ForeignDomain(id.trust_domain().clone()))?;
+    let roots =
+        bundle.roots(id.trust_domain()).ok_or_else(|| PeerError::ForeignDomain(id.trust_domain().clone()))?;
     let usage = match role {
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
+    // What the path above the leaf allows is learnt from the path that is chosen, so that an expired root beside its
+    // successor of the same name does not spoil the verdict.
+    let until = Cell::new(0);
+    let above = |path: &VerifiedPath<'_>| above_leaf(path, roots, now).map(|end| until.set(end));
     EndEntityCert::try_from(leaf)
         .and_then(|cert| {
-            cert.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                anchors,
-                intermediates,
-                now,
-                usage,
-                None,
-                None,
-            )
-            .map(|_| ())
+            let algorithms = webpki::ALL_VERIFICATION_ALGS;
+            cert.verify_for_usage(algorithms, roots.anchors(), intermediates, now, usage, None, Some(&above))
+                .map(|_| ())
         })
         .map_err(|e| match e {
             webpki::Error::CertExpired { .. } => PeerError::Expired,
             webpki::Error::CertNotValidYet { .. } => PeerError::NotYetValid,
+            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                PeerError::Chain(format!("no root of {} signed it; another mesh?", id.trust_domain()))
+            }
             other => PeerError::Chain(other.to_string()),
         })?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(Peer::proven(id, UNIX_EPOCH + Duration::from_secs(seconds), leaf))
+    // Whoever signed it may end before it does: it proves nothing after that.
+    let seconds = until.get().min(parsed.validity().not_after.timestamp());
+    let not_after = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Ok(Peer::proven(id, not_after, leaf))
+}
+
+/// What path validation leaves open about the authorities above a leaf: that intermediates may sign certificates and
+/// that the root's time has come and is not over. Until when all of them hold, in seconds since 1970.
+fn above_leaf(path: &VerifiedPath<'_>, roots: &DomainRoots, now: UnixTime) -> Result<i64, webpki::Error> {
+    let (from, mut until) = roots.times(path.anchor()).ok_or(webpki::Error::UnknownIssuer)?;
+    let unix =
+        |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    if now < unix(from) {
+        return Err(webpki::Error::CertNotValidYet { time: now, not_before: unix(from) });
+    }
+    if now > unix(until) {
+        return Err(webpki::Error::CertExpired { time: now, not_after: unix(until) });
+    }
+    for intermediate in path.intermediate_certificates() {
+        let der = intermediate.der();
+        let intermediate = parse(&der).map_err(|_| webpki::Error::BadDer)?;
+        if !may_sign(&intermediate) {
+            return Err(webpki::Error::EndEntityUsedAsCa);
+        }
+        until = until.min(intermediate.validity().not_after.timestamp());
+    }
+    Ok(until)
 }
 
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PeerError> {
@@ -88,6 +114,9 @@ pub(crate) fn leaf_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, Peer
     if leaf.basic_constraints().map_err(malformed)?.is_some_and(|c| c.value.ca) {
         return Err(PeerError::Authority);
     }
+    if !is_signed_key(leaf.public_key()) {
+        return Err(PeerError::Key);
+    }
     let usage = leaf.key_usage().map_err(malformed)?.ok_or(PeerError::Usage("digital signatures"))?.value;
     if !usage.digital_signature() || usage.key_cert_sign() || usage.crl_sign() {
         return Err(PeerError::Usage("digital signatures, and for signing nothing else"));
@@ -98,15 +127,29 @@ pub(crate) fn leaf_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, Peer
         return Err(PeerError::Usage("clients and servers of TLS"));
     }
     let names = leaf.subject_alternative_name().map_err(malformed)?;
-    let uris: Vec<&str> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
-        .collect();
+    let mut uris = Vec::new();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::URI(uri) => uris.push(*uri),
+            // Another reader might read it as an identity: what can not be read is refused, not skipped.
+            GeneralName::Invalid(..) => return Err(PeerError::Malformed("a name in it is not text".into())),
+            _ => {}
+        }
+    }
     match uris[..] {
         [uri] => Ok(uri.parse()?),
         _ => Err(PeerError::UriNames(uris.len())),
     }
+}
+
+/// Whether a key is of a kind that workloads have: ECDSA P-256, uncompressed, or Ed25519.
+pub(crate) fn is_signed_key(key: &SubjectPublicKeyInfo<'_>) -> bool {
+    let bits = &key.subject_public_key.data;
+    if key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
+        let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+        return curve == Some(OID_EC_P256) && bits.len() == 65 && bits.first() == Some(&4);
+    }
+    key.algorithm.algorithm == OID_SIG_ED25519 && key.algorithm.parameters.is_none() && bits.len() == 32
 }
 
 /// How a verifier comes by the roots it believes.

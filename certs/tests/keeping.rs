@@ -61,6 +61,15 @@ fn a_corrupt_or_foreign_authority_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_folder_that_others_may_change_keeps_no_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = Authority::open_or_create(folder.path(), &domain()).unwrap_err().to_string();
+    assert!(refused.contains("chmod 700"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
 fn an_identity_reads_back_and_each_fault_has_its_own_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let files = IdentityFiles::new(folder.path());
