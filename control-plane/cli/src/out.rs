@@ -25,12 +25,18 @@ pub(crate) enum Format {
 
 /// Prints one line, or several.
 pub(crate) fn say(text: impl AsRef<str>) {
-    let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
+    write(&mut anstream::stdout(), text.as_ref());
 }
 
 /// Prints one line, or several, where warnings and errors go.
 pub(crate) fn warn(text: impl AsRef<str>) {
-    let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+    write(&mut anstream::stderr(), text.as_ref());
+}
+
+/// In one piece and at once, so that what goes to standard error stands where it belongs.
+fn write(to: &mut impl Write, text: &str) {
+    let _ = to.write_all(format!("{text}\n").as_bytes());
+    let _ = to.flush();
 }
 
 /// Prints a value for a program, or for a file.
@@ -55,6 +61,12 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.set_header(header.iter().map(|word| word.to_uppercase()));
     table.add_rows(rows);
     table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// How many columns the terminal has.
+pub(crate) fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 /// Whether standard output is a terminal.

@@ -113,7 +113,8 @@ impl Shop {
             }
             Visit::Item(_) => {
                 self.whole(&page)?;
-                Ok(vec![made(&page["price"])?])
+                let recommended = page["recommendations"].as_array().map(Vec::as_slice).unwrap_or_default();
+                std::iter::once(&page["price"]).chain(recommended).map(made).collect()
             }
             Visit::AddToCart { .. } => match page["pieces"].as_u64() {
                 Some(_) => Ok(Vec::new()),
@@ -214,7 +215,7 @@ mod tests {
     fn an_answer_that_is_not_whole_is_a_failure() {
         let item = Visit::Item("oar".into());
         let page = |recommendations: Value| {
-            json!({"price": {"version": "v1"}, "dependencies": {"prices": {"status": "ok"},
+            json!({"price": {"version": "v1"}, "recommendations": [{"version": "v2"}], "dependencies": {"prices": {"status": "ok"},
                 "reviews": {"status": "ok"}, "recommendations": recommendations}})
             .to_string()
         };
@@ -222,7 +223,7 @@ mod tests {
         let told = shop().read(&item, 200, lacking.as_bytes()).unwrap_err();
         assert_eq!(told, "the item's page lacks recommendations: answered 503");
         let whole = page(json!({"status": "ok"}));
-        assert_eq!(shop().read(&item, 200, whole.as_bytes()), Ok(vec![prices("v1")]));
+        assert_eq!(shop().read(&item, 200, whole.as_bytes()), Ok(vec![prices("v1"), prices("v2")]));
         assert!(shop().read(&item, 503, b"no_endpoint").unwrap_err().contains("503: no_endpoint"));
     }
 }
