@@ -122,7 +122,9 @@ impl Mesh {
             http2: Client::builder(TokioExecutor::new()).http2_only(true).build_http(),
         };
         let connections = mesh.connections.clone();
-        let listener = listener.tap_io(move |_| drop(connections.fetch_add(1, Ordering::Relaxed)));
+        let listener = listener.tap_io(move |_| {
+            connections.fetch_add(1, Ordering::Relaxed);
+        });
         let router = Router::new().fallback(dispatch).with_state(mesh.clone());
         parts.spawn(async move { axum::serve(listener, router).await.unwrap() });
         mesh
