@@ -138,8 +138,63 @@ impl Applied {
     }
 
     fn lines(&self, dry_run: bool) -> Vec<String> {
-        let dry = if dry_run { " (dry run)" } else { "" };
-        let objects = self.documents.keys().map(|key| format!("{key} applied{dry}"));
-        objects.chain(self.answer["revision"].as_u64().map(|n| format!("revision {n}{dry}"))).collect()
+        let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
+        let changes = self.answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let change = |one: &Value| {
+            let text = |field: &str| one[field].as_str().unwrap_or("?").to_owned();
+            format!("{} {}", text("object"), text("action"))
+        };
+        let revision = self.answer["revision"].as_u64().map(|number| format!("revision {number}{dry}"));
+        changes.iter().map(change).chain(revision).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::tests::answers;
+
+    const CART: &str = r#"{"apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService",
+        "metadata": {"name": "cart", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}}"#;
+
+    async fn applied(status: u16, answer: Value, text: &str) -> (Result<Applied, NotApplied>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cart.json");
+        std::fs::write(&file, text).unwrap();
+        let (address, server) = answers(vec![(status, "", answer.to_string())]).await;
+        let admin = Admin::at(&format!("http://{address}")).unwrap();
+        let wait = Some(Duration::from_secs(3));
+        let applied = write(&admin, &[file.display().to_string()], false, wait).await;
+        (applied, server.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_changed_and_how_far_it_has_come_is_told() {
+        let answer = json!({"revision": 7, "changes": [{"object": "services/shop/cart", "action": "created"}],
+            "warnings": [], "wait": {"acknowledged": 1, "proxies": 2,
+            "missing": [{"proxy": "web-1", "reason": "has not answered"}]}});
+        let (applied, asked) = applied(200, answer, CART).await;
+        let applied = applied.unwrap();
+        assert_eq!(applied.lines(false), ["services/shop/cart created", "revision 7"]);
+        assert_eq!(applied.told(), "live on 1 of 2 proxies\n  web-1: has not answered");
+        assert!(!applied.live());
+        assert!(
+            asked[0].starts_with("POST /v1/apply?wait=applied&timeout=3000ms HTTP/1.1\r\n"),
+            "{}",
+            asked[0]
+        );
+        assert!(asked[0].contains(r#""kind":"MeshService""#), "{}", asked[0]);
+    }
+
+    #[tokio::test]
+    async fn what_the_control_plane_refuses_is_told_where_it_was_written() {
+        let problem = json!({"pointer": "/items/0/spec/ports/0/port", "code": "conflict", "message": "taken",
+            "severity": "error", "line": 1, "column": 90});
+        let (refused, _) = applied(422, json!({"title": "x", "problems": [problem]}), CART).await;
+        let Err(NotApplied::Refused(problems)) = refused else { panic!("{refused:?}") };
+        assert!(problems[0].file.as_deref().unwrap().ends_with("cart.json"));
+        assert_eq!((problems[0].line, problems[0].column), (Some(2), Some(80)));
     }
 }

@@ -42,13 +42,23 @@ impl Admin {
         })
     }
 
-    /// Every object of a kind, in one namespace or in all; a table's worth of facts for kinds that are only told.
+    /// Every object of a kind, in one namespace or in all; and what is only told: `proxies`, `stats`.
     pub(crate) async fn list(&self, plural: &str, namespace: Option<&str>) -> Result<Value, Failure> {
         let path = match namespace {
             Some(namespace) => format!("/v1/{plural}/{namespace}"),
             None => format!("/v1/{plural}"),
         };
-        self.read(&path).await.map(|answer| body(&answer))?
+        let mut list = body(&self.read(&path).await?)?;
+        for _ in 1..MOST_PAGES {
+            let Some(after) = list["continue"].as_str().map(str::to_owned) else { return Ok(list) };
+            let mut page = body(&self.read(&format!("{path}?continue={after}")).await?)?;
+            if let (Some(all), Some(more)) = (list["items"].as_array_mut(), page["items"].as_array_mut()) {
+                all.append(more);
+            }
+            list["continue"] = page["continue"].take();
+        }
+        Err(Failure::failed(format!("there are more {plural} than this command reads"))
+            .hint("name a namespace"))
     }
 
     /// One object. `None` when there is none of that name.
@@ -139,6 +149,9 @@ impl Admin {
         })
     }
 }
+
+/// A page has 1,000 objects.
+const MOST_PAGES: usize = 200;
 
 fn parse(url: &str) -> Result<SocketAddr, String> {
     let uri: Uri = url.parse().map_err(|e| format!("{e}"))?;
@@ -251,6 +264,18 @@ mod tests {
         assert!(failure.to_string().contains("412: it is at 13"), "{failure}");
         assert!(failure.to_string().contains("run the command again"), "{failure}");
         assert!(server.await.unwrap()[1].contains("if-match: \"12\"\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_long_list_is_read_page_by_page() {
+        let (address, server) = answers(vec![
+            (200, "", json!({"revision": 3, "items": [1, 2], "continue": "shop/b"}).to_string()),
+            (200, "", json!({"revision": 3, "items": [3]}).to_string()),
+        ])
+        .await;
+        let list = admin(address).list("services", None).await.unwrap();
+        assert_eq!(list["items"], json!([1, 2, 3]));
+        assert!(server.await.unwrap()[1].starts_with("GET /v1/services?continue=shop/b HTTP/1.1"));
     }
 
     #[tokio::test]
