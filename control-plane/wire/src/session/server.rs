@@ -42,7 +42,7 @@ struct KindState {
 struct InFlight {
     nonce: String,
     revision: u64,
-    names: Vec<String>,
+    names: BTreeMap<String, ResourceName>,
 }
 
 /// Bounds of one session.
@@ -219,19 +219,23 @@ impl ServerSession {
     }
 
     fn on_answer(&mut self, kind: ResourceKind, nonce: String, mut rejected: Vec<Rejected>) -> ClientEvent {
-        rejected.truncate(self.limits.rejected);
-        let state = self.kind(kind);
+        let state = self.kinds.entry(kind).or_default();
         let Some(answered) = state.in_flight.take_if(|f| f.nonce == nonce) else {
             return ClientEvent::Stale { nonce };
         };
-        for name in &answered.names {
+        for name in answered.names.keys() {
             state.rejected.remove(name);
         }
-        // Only what this response carried can be refused by its answer.
-        rejected.retain(|r| answered.names.contains(&r.name));
+        // Only what this response carried can be refused by its answer, and only what is still wanted matters.
+        let interest = &self.interest;
+        rejected.truncate(self.limits.rejected);
+        rejected.retain(|r| answered.names.get(&r.name).is_some_and(|name| interest.selects(name)));
         state.rejected.extend(rejected.iter().map(|r| (r.name.clone(), r.clone())));
         state.acked = answered.revision;
         let revision = answered.revision;
+        for name in answered.names.values().filter(|name| !self.interest.selects(name)) {
+            self.sent.remove(name);
+        }
         if rejected.is_empty() {
             ClientEvent::Acked { kind, revision }
         } else {
@@ -249,7 +253,17 @@ impl ServerSession {
     }
 
     fn unsubscribe(&mut self, selector: &Selector) {
+        // What is under way may arrive after the client has subscribed again: it counts as held until it is answered.
+        let in_flight = self.kinds.get(&selector.kind()).and_then(|state| state.in_flight.as_ref());
+        let under_way: Vec<_> = in_flight
+            .iter()
+            .flat_map(|f| f.names.values())
+            .filter_map(|name| Some((name.clone(), self.sent.get(name)?.clone())))
+            .collect();
         let gone = self.sent.give_up(selector, &mut self.interest);
+        for (name, version) in under_way {
+            self.sent.insert(name, version);
+        }
         let state = self.kind(selector.kind());
         for name in &gone {
             state.aliases.remove(name);
@@ -326,7 +340,8 @@ impl ServerSession {
         for name in &removed {
             state.rejected.remove(name);
         }
-        let names = resources.iter().map(|r| r.name.clone()).collect();
+        let (names, resources) =
+            resources.into_iter().map(|(name, carried)| ((carried.name.clone(), name), carried)).unzip();
         state.in_flight = Some(InFlight { nonce: nonce.clone(), revision, names });
         Some(DeltaResponse { kind, revision, nonce, resources, removed })
     }
@@ -384,15 +399,19 @@ impl ServerSession {
     }
 
     /// Works off what is due, as far as one response may grow.
-    fn changed_resources(&mut self, kind: ResourceKind, catalog: &dyn Catalog) -> Vec<Carried> {
-        let mut resources: Vec<Carried> = Vec::new();
+    fn changed_resources(
+        &mut self,
+        kind: ResourceKind,
+        catalog: &dyn Catalog,
+    ) -> Vec<(ResourceName, Carried)> {
+        let mut resources = Vec::new();
         let mut bytes = 0;
         while bytes + self.kind(kind).gone.len() * PER_NAME < self.limits.response_bytes
             && let Some((name, force)) = self.kind(kind).due.pop_first()
         {
-            if let Some(carried) = self.changed_resource(name, force, catalog) {
+            if let Some(carried) = self.changed_resource(&name, force, catalog) {
                 bytes += carried.payload.as_ref().map_or(0, bytes::Bytes::len) + PER_NAME;
-                resources.push(carried);
+                resources.push((name, carried));
             }
         }
         resources
@@ -400,23 +419,23 @@ impl ServerSession {
 
     fn changed_resource(
         &mut self,
-        name: ResourceName,
+        name: &ResourceName,
         force: bool,
         catalog: &dyn Catalog,
     ) -> Option<Carried> {
-        let selected = self.interest.selects(&name);
-        let aliases = self.kind(name.kind()).aliases.remove(&name).unwrap_or_default();
-        let Some(Encoded { version, payload, .. }) = catalog.get(&name) else {
-            if self.sent.remove(&name).is_some() || selected {
+        let selected = self.interest.selects(name);
+        let aliases = self.kind(name.kind()).aliases.remove(name).unwrap_or_default();
+        let Some(Encoded { version, payload, .. }) = catalog.get(name) else {
+            if self.sent.remove(name).is_some() || selected {
                 self.kind(name.kind()).gone.insert(name.to_string());
             }
             return None;
         };
         if !selected {
-            self.sent.remove(&name);
+            self.sent.remove(name);
             return None;
         }
-        let same = self.sent.get(&name) == Some(&version);
+        let same = self.sent.get(name) == Some(&version);
         if same && !force && aliases.is_empty() {
             return None;
         }
@@ -427,7 +446,7 @@ impl ServerSession {
             aliases: aliases.iter().map(ToString::to_string).collect(),
         };
         self.kind(name.kind()).gone.remove(&carried.name);
-        self.sent.insert(name, version);
+        self.sent.insert(name.clone(), version);
         Some(carried)
     }
 

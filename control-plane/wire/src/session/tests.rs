@@ -340,7 +340,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn the_client_comes_to_hold_exactly_what_the_catalog_has_for_it(
@@ -524,4 +524,20 @@ fn what_was_handed_out_but_not_answered_when_the_connection_broke_is_sent_again(
     pair.client.answer(delta.ticket, Vec::new());
     pair.check();
     assert_eq!(pair.carried, 2);
+}
+
+#[test]
+fn what_was_under_way_when_a_selector_was_given_up_and_taken_up_again_leaves_no_ghost() {
+    let mut pair = Pair::new();
+    let selector = Selector::EndpointsOf(service_name(0));
+    pair.set(&endpoint(0, 0, 1));
+    pair.set(&endpoint(0, 1, 1));
+    pair.subscribe(selector.clone());
+    while pair.step_up() {}
+    pair.unsubscribe(&selector);
+    while pair.step_up() {}
+    pair.remove(&endpoint(0, 1, 1).name());
+    pair.subscribe(selector);
+    pair.step_down();
+    pair.check();
 }
