@@ -16,6 +16,8 @@ pub struct Error {
     pub who: Who,
     /// Whether the request was certainly not processed, so that any method may be tried again elsewhere.
     pub unprocessed: bool,
+    /// Whether every endpoint failed the same way, so that the service as a whole is away.
+    pub everywhere: bool,
     /// For people. Goes to mesh peers and the own application only.
     pub detail: Cow<'static, str>,
 }
@@ -34,21 +36,21 @@ pub enum Who {
 impl Error {
     /// The request itself is at fault.
     pub fn downstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Downstream, unprocessed: false, detail: detail.into() }
+        Self { reason, who: Who::Downstream, unprocessed: false, everywhere: false, detail: detail.into() }
     }
 
     /// This proxy refuses. Nothing was sent.
     pub fn refused(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Us, unprocessed: true, detail: detail.into() }
+        Self { reason, who: Who::Us, unprocessed: true, everywhere: false, detail: detail.into() }
     }
 
     /// The upstream failed before it could have seen the request.
     pub fn not_sent(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Upstream, unprocessed: true, detail: detail.into() }
+        Self { reason, who: Who::Upstream, unprocessed: true, everywhere: false, detail: detail.into() }
     }
 
     /// The upstream failed and may have done something.
     pub fn upstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Upstream, unprocessed: false, detail: detail.into() }
+        Self { reason, who: Who::Upstream, unprocessed: false, everywhere: false, detail: detail.into() }
     }
 }

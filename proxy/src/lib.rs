@@ -1,9 +1,22 @@
 //! The sidecar of the mesh. The modules stand in the order in which a request meets them.
 
-pub mod app; // makes every part and holds what stops them
-pub mod config; // what the control plane says, as requests read it
-pub mod error; // why something failed
-pub mod live; // what outlives a change of configuration
-pub mod request; // 6 once a request: deadline, retries, budget
 pub mod settings; // what the operator says
+pub mod app; // makes every part and holds what stops them
+pub mod admin; // what operators ask
+pub mod identity; // who this workload is
+pub mod registration; // telling the control plane that it is here
+pub mod drain; // how it ends without a failed request
+pub mod config; // what the control plane says, as requests read it
+pub mod live; // what outlives a change of configuration
+pub mod error; // why something failed
+
+pub mod data_path; // ports and worker threads
+pub mod worker; // one thread: its connections, and what it shares
+pub mod listen; // 1 a connection is accepted
+pub mod outbound; // 2 application -> mesh: the whole way on one page
+pub mod inbound; // 2 mesh -> application: the whole way on one page
+pub mod http; // 3 the one reading of a request, bodies, refusals
+pub mod request; // 4 once a request: deadline, retries, budget
+pub mod attempt; // 5 once an attempt: endpoint, connection, sending
+
 pub mod telemetry; // what is counted

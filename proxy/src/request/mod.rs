@@ -1,3 +1,6 @@
 //! Once a request, around all its attempts. The order is in [`stack`].
 
 pub mod budget;
+pub mod deadline;
+pub mod retry;
+pub mod stack;

@@ -1,0 +1,135 @@
+//! Making a connection: TCP, and TLS where the endpoint is in the mesh.
+//!
+//! One of the two files of the proxy that know of TLS.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use outrigger_certs::{HandshakeError, MeshAlpn, MeshConnector, Peer};
+use outrigger_mesh::{Reason, SpiffeId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::http::body::RequestBody;
+use crate::worker::LocalExec;
+
+/// Sends requests over one HTTP/1.1 connection, one after the other.
+pub type SendH1 = http1::SendRequest<RequestBody>;
+/// Sends requests over one HTTP/2 connection.
+pub type SendH2 = http2::SendRequest<RequestBody>;
+
+/// A connection of this worker to `address` over HTTP/1.1.
+pub async fn http1(
+    address: SocketAddr,
+    tls: Option<Tls<'_>>,
+    limit: Duration,
+) -> Result<(SendH1, Option<Peer>), Error> {
+    let make = async {
+        let stream = tcp(address).await?;
+        match tls {
+            None => Ok((http1_over(stream).await?, None)),
+            Some(tls) => {
+                let secured = tls.connector.connect(stream, tls.expected, MeshAlpn::Http1).await;
+                let secured = secured.map_err(|e| tls_error(address, &e))?;
+                Ok((http1_over(secured.stream).await?, Some(secured.peer)))
+            }
+        }
+    };
+    in_time(address, limit, make).await
+}
+
+/// A connection of this worker to `address` over HTTP/2.
+pub async fn http2(
+    address: SocketAddr,
+    tls: Option<Tls<'_>>,
+    limit: Duration,
+) -> Result<(SendH2, Option<Peer>), Error> {
+    let make = async {
+        let stream = tcp(address).await?;
+        match tls {
+            None => Ok((http2_over(stream).await?, None)),
+            Some(tls) => {
+                let secured = tls.connector.connect(stream, tls.expected, MeshAlpn::H2).await;
+                let secured = secured.map_err(|e| tls_error(address, &e))?;
+                Ok((http2_over(secured.stream).await?, Some(secured.peer)))
+            }
+        }
+    };
+    in_time(address, limit, make).await
+}
+
+/// What mutual TLS needs: our side, and who may be at the other.
+#[derive(Clone, Copy)]
+pub struct Tls<'a> {
+    /// Our side.
+    pub connector: &'a MeshConnector,
+    /// Who may serve there.
+    pub expected: &'a [SpiffeId],
+}
+
+async fn in_time<T>(
+    address: SocketAddr,
+    limit: Duration,
+    make: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit, make).await.unwrap_or_else(|_| {
+        Err(Error::not_sent(Reason::ConnectFailed, format!("{address} did not answer within {limit:?}")))
+    })
+}
+
+async fn tcp(address: SocketAddr) -> Result<TcpStream, Error> {
+    let refused = |e: std::io::Error| Error::not_sent(Reason::ConnectFailed, format!("{address}: {e}"));
+    let stream = TcpStream::connect(address).await.map_err(refused)?;
+    let _best_effort = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+fn tls_error(address: SocketAddr, error: &HandshakeError) -> Error {
+    Error::not_sent(Reason::TlsFailed, format!("{address}: {error}"))
+}
+
+async fn http1_over<IO>(io: IO) -> Result<SendH1, Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let made = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(io)).await;
+    let (sender, connection) = made.map_err(handshake_error)?;
+    // Ends when the sender is dropped, which the pool owns.
+    tokio::task::spawn_local(async move {
+        let _ended = connection.await;
+    });
+    Ok(sender)
+}
+
+async fn http2_over<IO>(io: IO) -> Result<SendH2, Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut builder = http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE);
+    let made = builder.handshake(TokioIo::new(io)).await;
+    let (sender, connection) = made.map_err(handshake_error)?;
+    tokio::task::spawn_local(async move {
+        let _ended = connection.await;
+    });
+    Ok(sender)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn handshake_error(error: hyper::Error) -> Error {
+    Error::not_sent(Reason::ConnectFailed, error.to_string())
+}
+
+/// The longest head of an answer.
+const MAX_HEAD: usize = 64 * 1024;
+/// A peer that vanished without a word is found out while requests wait for it.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_PATIENCE: Duration = Duration::from_secs(10);

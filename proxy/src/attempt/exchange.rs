@@ -1,0 +1,116 @@
+//! One request at one endpoint, from its sending to the end of the answer's body.
+//!
+//! The value is the evidence that something is in flight: whatever way it is dropped, the endpoint's load goes down and
+//! the connection is given back or closed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use crate::attempt::pool::Lease;
+use crate::live::{EndpointLive, Millis};
+use crate::telemetry::metrics::Traffic;
+
+/// One request at one endpoint.
+#[derive(Debug)]
+pub struct Exchange {
+    endpoint: Arc<EndpointLive>,
+    started: Instant,
+    lease: Option<Lease>,
+    /// Set while the answer's success is not known before its end (gRPC).
+    pending: Option<(Arc<Traffic>, Duration)>,
+    ended: bool,
+}
+
+impl Exchange {
+    /// Begins: the endpoint has one more in flight.
+    pub fn begin(endpoint: Arc<EndpointLive>) -> Self {
+        endpoint.load.begin();
+        Self { endpoint, started: Instant::now(), lease: None, pending: None, ended: false }
+    }
+
+    /// The endpoint it is at.
+    pub fn endpoint(&self) -> &Arc<EndpointLive> {
+        &self.endpoint
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Holds the connection until the end.
+    pub fn hold(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// The endpoint answered; whether the answer is a failure is known.
+    pub fn answered(&self, failed: bool) {
+        let now = Instant::now();
+        if failed {
+            self.endpoint.load.failed(Millis::at(now), fastrand::u64(..));
+        } else {
+            self.endpoint.load.succeeded(now - self.started, Millis::at(now));
+        }
+    }
+
+    /// The request is counted when the body ends, since only the trailers tell whether it succeeded.
+    pub fn count_at_end(&mut self, traffic: Arc<Traffic>, latency: Duration) {
+        self.pending = Some((traffic, latency));
+    }
+
+    /// The trailers of the answer have come.
+    pub fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some((traffic, latency)) = self.pending.take() {
+            let failed = grpc_failure(trailers).unwrap_or(true);
+            if failed {
+                self.endpoint.load.failed(Millis::now(), fastrand::u64(..));
+            }
+            traffic.record(!failed, latency);
+        }
+    }
+
+    /// The answer broke off.
+    pub fn broken(&mut self) {
+        self.endpoint.load.failed(Millis::now(), fastrand::u64(..));
+        if let Some((traffic, latency)) = self.pending.take() {
+            traffic.record(false, latency);
+        }
+    }
+
+    /// The answer is there to its end: the connection can serve another.
+    pub fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some((traffic, latency)) = self.pending.take() {
+            // An end without a status is what a broken server sends.
+            traffic.record(false, latency);
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.endpoint.load.end();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some((traffic, latency)) = self.pending.take() {
+            // The caller went away before the end: not the server's fault.
+            traffic.record(true, latency);
+        }
+        self.end();
+    }
+}
+
+/// Whether a gRPC status in `headers` is the server's fault; `None` when there is no status.
+pub fn grpc_failure(headers: &HeaderMap) -> Option<bool> {
+    let status = headers.get("grpc-status")?.as_bytes();
+    // DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. Not UNKNOWN: many servers' word for an exception.
+    Some(matches!(status, b"4" | b"13" | b"14" | b"15"))
+}

@@ -1,0 +1,9 @@
+//! Once an attempt: an endpoint is chosen, a connection found or made, the request sent.
+
+pub mod balance;
+pub mod connect;
+pub mod exchange;
+pub mod pool;
+pub mod send;
+
+pub use exchange::Exchange;

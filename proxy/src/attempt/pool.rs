@@ -1,0 +1,451 @@
+//! The connections of one worker, kept by endpoint.
+//!
+//! HTTP/1.1: a stack of idle connections, the latest used first. HTTP/2: few connections with many streams, a new one
+//! when all are full. Everything is bounded: connections, streams on each, waiters, and the time a connection may idle.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use outrigger_certs::{MeshConnector, Peer};
+use outrigger_mesh::{Reason, SpiffeId};
+use tokio::sync::oneshot;
+
+use crate::attempt::connect::{self, SendH1, SendH2, Tls};
+use crate::config::snapshot::ServiceSnapshot;
+use crate::error::Error;
+use crate::live::{EndpointLive, Live};
+
+/// The connections of one worker.
+pub struct Pool {
+    live: Arc<Live>,
+    connector: Option<MeshConnector>,
+    entries: RefCell<HashMap<Key, Rc<Entry>>>,
+    limits: Limits,
+}
+
+/// How much a pool may hold for one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// HTTP/1.1 connections, in use and idle.
+    pub http1: usize,
+    /// HTTP/1.1 connections kept while idle.
+    pub idle: usize,
+    /// HTTP/2 connections.
+    pub http2: usize,
+    /// Streams on an HTTP/2 connection.
+    pub streams: usize,
+    /// Requests waiting for a connection.
+    pub waiters: usize,
+    /// How long a connection may idle.
+    pub idle_for: Duration,
+}
+
+impl Limits {
+    /// Towards other sidecars, which keep idle connections for longer than we do.
+    pub const MESH: Self = Self {
+        http1: 256,
+        idle: 128,
+        http2: 8,
+        streams: 200,
+        waiters: 1_024,
+        idle_for: Duration::from_secs(60),
+    };
+    /// Towards the application. Many servers close what idles for 5 s: we must be the first to let go.
+    pub const APPLICATION: Self = Self { http1: 1_024, idle_for: Duration::from_secs(4), ..Self::MESH };
+}
+
+/// An endpoint as a connection sees it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its state.
+    pub endpoint: Arc<EndpointLive>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The service whose identities may answer there; `None` for plaintext.
+    pub secured: Option<Arc<ServiceSnapshot>>,
+    /// How long a connection may take to be made.
+    pub connect: Duration,
+}
+
+impl Place {
+    fn expected(&self) -> Option<&[SpiffeId]> {
+        self.secured.as_deref().map(|s| &s.service.identities[..])
+    }
+}
+
+/// The endpoint's id stands for its uid and everything that was pushed of its address; the port tells the ports of one
+/// endpoint apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: u64,
+    port: u16,
+    secured: bool,
+}
+
+impl Pool {
+    /// An empty pool. Without a `connector` only plaintext can be reached.
+    pub fn new(live: Arc<Live>, connector: Option<MeshConnector>, limits: Limits) -> Self {
+        Self { live, connector, entries: RefCell::default(), limits }
+    }
+
+    /// How many HTTP/1.1 connections to `place` are in use by this worker.
+    pub fn in_use(&self, place: &Place) -> usize {
+        self.entries
+            .borrow()
+            .get(&key(place))
+            .map_or(0, |e| e.open.get().saturating_sub(e.idle.borrow().len()))
+    }
+
+    /// A connection over HTTP/1.1, idle or new.
+    pub async fn http1(&self, place: &Place) -> Result<Lease, Error> {
+        let entry = self.entry(place);
+        loop {
+            if let Some(conn) = entry.pop_idle(place) {
+                return Ok(Lease { kind: Kind::H1(entry, conn), reused: true });
+            }
+            if entry.open.get() < self.limits.http1 {
+                break;
+            }
+            entry.h1_waiters.wait(self.limits.waiters).await?;
+        }
+        let open = OpenGuard::new(&entry);
+        let made = connect::http1(place.address, self.tls(place)?, place.connect).await;
+        let (sender, peer) = self.counted(made)?;
+        let conn = H1 { sender, proof: Proof::of(peer), idle_since: Instant::now(), _open: open };
+        Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
+    }
+
+    /// A stream's place on a connection over HTTP/2, which may be shared.
+    pub async fn http2(&self, place: &Place) -> Result<Lease, Error> {
+        let entry = self.entry(place);
+        loop {
+            if let Some(conn) = entry.shared(place, self.limits.streams) {
+                return Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: true });
+            }
+            if !entry.dialing.get() && entry.h2.borrow().len() < self.limits.http2 {
+                break;
+            }
+            entry.h2_waiters.wait(self.limits.waiters).await?;
+        }
+        let dialing = DialGuard::new(&entry);
+        let made = connect::http2(place.address, self.tls(place)?, place.connect).await;
+        let (sender, peer) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
+        let (proof, idle_since) = (Proof::of(peer), Cell::new(Instant::now()));
+        let conn = Rc::new(H2 { sender, proof, streams: Cell::new(0), idle_since });
+        entry.h2.borrow_mut().push(Rc::clone(&conn));
+        Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: false })
+    }
+
+    /// Lets go of what idled for too long, of endpoints that are gone, and of peers whose certificate has run out.
+    /// Called once in a while.
+    pub fn sweep(&self) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        self.entries.borrow_mut().retain(|_, entry| {
+            let gone = entry.endpoint.removed.load(Relaxed);
+            let limit = if gone { Duration::ZERO } else { self.limits.idle_for };
+            let stale = |since: Instant, proof: &Proof| now - since >= limit || proof.has_expired(wall);
+            entry.idle.borrow_mut().retain(|c| !stale(c.idle_since, &c.proof) && !c.sender.is_closed());
+            entry.h2.borrow_mut().retain(|c| {
+                let idle = c.streams.get() == 0 && stale(c.idle_since.get(), &c.proof);
+                // One that is closed, or whose peer's certificate has run out, takes no new stream.
+                !idle && !c.sender.is_closed() && !c.proof.has_expired(wall)
+            });
+            Rc::strong_count(entry) > 1 || entry.open.get() > 0 || !entry.h2.borrow().is_empty()
+        });
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.entries.borrow().values().map(|e| e.open.get() + e.h2.borrow().len()).sum()
+    }
+
+    fn entry(&self, place: &Place) -> Rc<Entry> {
+        let key = key(place);
+        if let Some(entry) = self.entries.borrow().get(&key) {
+            return Rc::clone(entry);
+        }
+        let entry = Rc::new(Entry::new(Arc::clone(&place.endpoint), self.limits.idle));
+        self.entries.borrow_mut().insert(key, Rc::clone(&entry));
+        entry
+    }
+
+    fn tls<'a>(&'a self, place: &'a Place) -> Result<Option<Tls<'a>>, Error> {
+        match (place.expected(), &self.connector) {
+            (None, _) => Ok(None),
+            (Some(expected), Some(connector)) => Ok(Some(Tls { connector, expected })),
+            (Some(_), None) => Err(Error::not_sent(Reason::TlsFailed, "this sidecar has no identity")),
+        }
+    }
+
+    fn counted<T>(&self, made: Result<T, Error>) -> Result<T, Error> {
+        let counters = &self.live.counters;
+        let counter = if made.is_ok() { &counters.connects } else { &counters.connect_failures };
+        counter.fetch_add(1, Relaxed);
+        made
+    }
+}
+
+fn key(place: &Place) -> Key {
+    Key { endpoint: place.endpoint.id, port: place.address.port(), secured: place.secured.is_some() }
+}
+
+/// Those who wait for a connection, in order.
+#[derive(Debug, Default)]
+struct Waiters(RefCell<VecDeque<oneshot::Sender<Woken>>>);
+
+/// What a waiter is told.
+#[derive(Debug)]
+enum Woken {
+    /// Something was given back, which is no promise that it is still there.
+    Look,
+    /// The connection that was being made could not be made.
+    Failed(Reason, String),
+}
+
+impl Waiters {
+    async fn wait(&self, limit: usize) -> Result<(), Error> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiters = self.0.borrow_mut();
+            if waiters.len() >= limit {
+                waiters.retain(|w| !w.is_closed());
+            }
+            if waiters.len() >= limit {
+                return Err(Error::refused(Reason::BulkheadFull, "too many requests wait for a connection"));
+            }
+            waiters.push_back(sender);
+        }
+        match receiver.await {
+            Ok(Woken::Failed(reason, detail)) => Err(Error::not_sent(reason, detail)),
+            Ok(Woken::Look) | Err(_) => Ok(()),
+        }
+    }
+
+    fn wake_one(&self) {
+        if self.0.borrow().is_empty() {
+            return;
+        }
+        let mut waiters = self.0.borrow_mut();
+        // Those who gave up waiting are passed over.
+        while waiters.pop_front().is_some_and(|w| w.send(Woken::Look).is_err()) {}
+    }
+
+    fn wake_all(&self, with: impl Fn() -> Woken) {
+        for waiter in self.0.borrow_mut().drain(..) {
+            let _gave_up = waiter.send(with());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    endpoint: Arc<EndpointLive>,
+    keep: usize,
+    idle: RefCell<Vec<H1>>,
+    open: Cell<usize>,
+    h2: RefCell<Vec<Rc<H2>>>,
+    dialing: Cell<bool>,
+    h1_waiters: Waiters,
+    h2_waiters: Waiters,
+}
+
+impl Entry {
+    fn new(endpoint: Arc<EndpointLive>, keep: usize) -> Self {
+        Self {
+            endpoint,
+            keep,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            h2: RefCell::default(),
+            dialing: Cell::new(false),
+            h1_waiters: Waiters::default(),
+            h2_waiters: Waiters::default(),
+        }
+    }
+
+    fn pop_idle(&self, place: &Place) -> Option<H1> {
+        loop {
+            let conn = self.idle.borrow_mut().pop()?;
+            if !conn.sender.is_closed() && conn.proof.holds(place) {
+                return Some(conn);
+            }
+        }
+    }
+
+    fn shared(&self, place: &Place, streams: usize) -> Option<Rc<H2>> {
+        let mut all = self.h2.borrow_mut();
+        if all.iter().any(|c| c.sender.is_closed() || !c.proof.holds(place)) {
+            all.retain(|c| !c.sender.is_closed() && c.proof.holds(place));
+        }
+        all.iter().find(|c| c.streams.get() < streams).map(Rc::clone)
+    }
+}
+
+#[derive(Debug)]
+struct H1 {
+    sender: SendH1,
+    proof: Proof,
+    idle_since: Instant,
+    _open: OpenGuard,
+}
+
+#[derive(Debug)]
+struct H2 {
+    sender: SendH2,
+    proof: Proof,
+    streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+/// Who proved to be at the other end when the connection was made.
+#[derive(Debug)]
+struct Proof(Option<Peer>);
+
+impl Proof {
+    fn of(peer: Option<Peer>) -> Self {
+        Self(peer)
+    }
+
+    /// Whether that is still somebody who may serve there: the list may have changed since.
+    fn holds(&self, place: &Place) -> bool {
+        match (&self.0, place.expected()) {
+            (None, None) => true,
+            (Some(peer), Some(expected)) => expected.contains(peer.id()),
+            _ => false,
+        }
+    }
+
+    fn has_expired(&self, now: SystemTime) -> bool {
+        self.0.as_ref().is_some_and(|peer| peer.not_after() <= now)
+    }
+}
+
+/// A connection while a request uses it. Dropped without [`Lease::give_back`] it is closed.
+#[derive(Debug)]
+pub struct Lease {
+    kind: Kind,
+    reused: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The whole of an HTTP/1.1 connection, and where it goes back to.
+    H1(Rc<Entry>, H1),
+    /// A stream of an HTTP/2 connection.
+    H2(StreamGuard),
+}
+
+impl Lease {
+    /// Whether an earlier request used the connection: it may have died since.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// What sends.
+    pub fn sender(&mut self) -> Sender<'_> {
+        match &mut self.kind {
+            Kind::H1(_, conn) => Sender::H1(&mut conn.sender),
+            Kind::H2(stream) => Sender::H2(stream.conn.sender.clone()),
+        }
+    }
+
+    /// Who is at the other end, where it proved that.
+    pub fn peer(&self) -> Option<&Peer> {
+        match &self.kind {
+            Kind::H1(_, conn) => conn.proof.0.as_ref(),
+            Kind::H2(stream) => stream.conn.proof.0.as_ref(),
+        }
+    }
+
+    /// The exchange is over on both sides: the connection can serve another.
+    pub fn give_back(self) {
+        let Kind::H1(entry, mut conn) = self.kind else { return };
+        let gone = entry.endpoint.removed.load(Relaxed);
+        if !gone && !conn.sender.is_closed() && entry.idle.borrow().len() < entry.keep {
+            conn.idle_since = Instant::now();
+            entry.idle.borrow_mut().push(conn);
+            entry.h1_waiters.wake_one();
+        }
+    }
+}
+
+/// What sends a request.
+pub enum Sender<'a> {
+    /// Over HTTP/1.1.
+    H1(&'a mut SendH1),
+    /// Over HTTP/2.
+    H2(SendH2),
+}
+
+/// Counts an open HTTP/1.1 connection.
+#[derive(Debug)]
+struct OpenGuard(std::rc::Weak<Entry>);
+
+impl OpenGuard {
+    fn new(entry: &Rc<Entry>) -> Self {
+        entry.open.set(entry.open.get() + 1);
+        Self(Rc::downgrade(entry))
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        // Weak, since idle connections lie in the entry itself.
+        if let Some(entry) = self.0.upgrade() {
+            entry.open.set(entry.open.get() - 1);
+            entry.h1_waiters.wake_one();
+        }
+    }
+}
+
+/// Counts a stream of an HTTP/2 connection.
+#[derive(Debug)]
+struct StreamGuard {
+    entry: Rc<Entry>,
+    conn: Rc<H2>,
+}
+
+impl StreamGuard {
+    fn new(entry: &Rc<Entry>, conn: &Rc<H2>) -> Self {
+        conn.streams.set(conn.streams.get() + 1);
+        Self { entry: Rc::clone(entry), conn: Rc::clone(conn) }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let left = self.conn.streams.get() - 1;
+        self.conn.streams.set(left);
+        if left == 0 {
+            self.conn.idle_since.set(Instant::now());
+        }
+        self.entry.h2_waiters.wake_one();
+    }
+}
+
+/// Says that an HTTP/2 connection is being made. Whatever comes of it, those who wait are told.
+struct DialGuard(Rc<Entry>);
+
+impl DialGuard {
+    fn new(entry: &Rc<Entry>) -> Self {
+        entry.dialing.set(true);
+        Self(Rc::clone(entry))
+    }
+
+    /// Everybody who waited for this connection fails with it, instead of trying one after the other.
+    fn failed(&self, error: &Error) {
+        self.0.h2_waiters.wake_all(|| Woken::Failed(error.reason, error.detail.to_string()));
+    }
+}
+
+impl Drop for DialGuard {
+    fn drop(&mut self) {
+        self.0.dialing.set(false);
+        self.0.h2_waiters.wake_all(|| Woken::Look);
+    }
+}

@@ -1,0 +1,144 @@
+//! Sending one request to one endpoint and waiting for the head of the answer.
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use hyper::body::Incoming;
+use outrigger_mesh::Reason;
+
+use crate::attempt::exchange::Exchange;
+use crate::attempt::pool::{Place, Pool, Sender};
+use crate::error::Error;
+use crate::http::body::RequestBody;
+use crate::http::headers;
+
+/// The protocol of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speak {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// The head of a request in a form that both protocols are made from.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Its method.
+    pub method: Method,
+    /// Its canonical path with its query.
+    pub target: PathAndQuery,
+    /// Whom it names, where that was not in Host.
+    pub authority: Option<Authority>,
+    /// Its headers, cleaned. Host is there unless the authority is.
+    pub headers: HeaderMap,
+}
+
+impl Outgoing {
+    /// The request in `speak`.
+    fn request(self, speak: Speak, body: RequestBody) -> Result<Request<RequestBody>, Error> {
+        let mut request = Request::new(body);
+        let mut uri = http::uri::Parts::default();
+        let mut all = self.headers;
+        match speak {
+            Speak::Http1 => {
+                if let Some(authority) = self.authority {
+                    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host())?;
+                    all.insert(header::HOST, host);
+                }
+                headers::join_cookies(&mut all);
+            }
+            Speak::Http2 => {
+                *request.version_mut() = Version::HTTP_2;
+                let host = all.remove(header::HOST);
+                let authority = match (self.authority, host) {
+                    (Some(authority), _) => authority,
+                    (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| bad_host())?,
+                    (None, None) => return Err(bad_host()),
+                };
+                uri.scheme = Some(Scheme::HTTP);
+                uri.authority = Some(authority);
+            }
+        }
+        uri.path_and_query = Some(self.target);
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad_host())?;
+        *request.method_mut() = self.method;
+        *request.headers_mut() = all;
+        Ok(request)
+    }
+}
+
+fn bad_host() -> Error {
+    Error::downstream(Reason::BadRequest, "the host can not be written as an authority")
+}
+
+/// The head of an answer; its body goes with the exchange.
+pub type Answer = (Response<Incoming>, Exchange);
+
+/// Sends a request to `place`. The exchange has begun when this is called, so that waiting for a connection counts as
+/// load of the endpoint.
+///
+/// An idle connection that died unnoticed gives the request back unwritten; that is no attempt, and another connection
+/// gets it.
+pub async fn send(
+    pool: &Pool, place: &Place, speak: Speak, head: Outgoing, body: RequestBody,
+) -> Result<Answer, Error> {
+    let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint));
+    let mut request = head.request(speak, body)?;
+    loop {
+        let mut lease = match speak {
+            Speak::Http1 => pool.http1(place).await?,
+            Speak::Http2 => pool.http2(place).await?,
+        };
+        let reused = lease.is_reused();
+        let sent = match lease.sender() {
+            Sender::H1(sender) => match sender.ready().await {
+                Err(_) if reused => continue,
+                Err(e) => return Err(Error::not_sent(Reason::UpstreamReset, e.to_string())),
+                Ok(()) => sender.try_send_request(request).await,
+            },
+            Sender::H2(mut sender) => sender.try_send_request(request).await,
+        };
+        match sent {
+            Ok(response) => {
+                exchange.hold(lease);
+                return Ok((response, exchange));
+            }
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) if reused => request = unsent,
+                Some(_) => return Err(Error::not_sent(Reason::UpstreamReset, failed.error().to_string())),
+                None => return Err(classify(failed.error())),
+            },
+        }
+    }
+}
+
+/// What a failure after sending means. Only HTTP/2 can say that a request was not looked at.
+fn classify(error: &hyper::Error) -> Error {
+    let text = describe(error);
+    if is_unprocessed(error) {
+        Error::not_sent(Reason::UpstreamReset, text)
+    } else {
+        Error::upstream(Reason::UpstreamReset, text)
+    }
+}
+
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            // A graceful GOAWAY fails only streams above its last id: those the peer has not looked at.
+            let beyond = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return h2.is_remote() && (refused || beyond);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,261 @@
+//! The data path as a whole: ports, worker threads, and their end.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use outrigger_mesh::Host;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::drain::Phase;
+use crate::listen::{accept, bind};
+use crate::live::Live;
+use crate::telemetry::metrics::Counters;
+use crate::worker::{Shared, Worker};
+use crate::{inbound, outbound};
+
+/// The ports to listen at.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// For the application's calls.
+    pub outbound: SocketAddr,
+    /// For calls from the mesh; `None` for a client only.
+    pub inbound: Option<SocketAddr>,
+    /// Services with a port of their own, on the outbound address. Port 0 is the system's choice.
+    pub upstreams: Vec<(Host, u16)>,
+}
+
+/// Ports that are bound, with nobody accepting yet.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where the application calls.
+    pub outbound: SocketAddr,
+    /// Where the mesh calls.
+    pub inbound: Option<SocketAddr>,
+    /// Where services with a port of their own are called.
+    pub upstreams: Vec<(Host, SocketAddr)>,
+    workers: Vec<Sockets>,
+}
+
+/// The sockets of one worker.
+#[derive(Debug, Default)]
+struct Sockets {
+    outbound: Vec<(std::net::TcpListener, Option<Host>)>,
+    inbound: Vec<std::net::TcpListener>,
+}
+
+impl Listening {
+    /// Binds every port once for each of `workers`. An error names the address.
+    pub fn bind(ports: &Ports, workers: usize) -> Result<Self, BindError> {
+        let mut all: Vec<Sockets> = Vec::new();
+        all.resize_with(workers.max(1), Sockets::default);
+        let mut add = |address: SocketAddr, put: &dyn Fn(&mut Sockets, std::net::TcpListener)| {
+            let bound = bind::bind(address, workers).map_err(|source| BindError { address, source })?;
+            for (sockets, listener) in all.iter_mut().zip(bound.listeners) {
+                put(sockets, listener);
+            }
+            Ok(bound.address)
+        };
+        let outbound = add(ports.outbound, &|s, l| s.outbound.push((l, None)))?;
+        let inbound = match ports.inbound {
+            None => None,
+            Some(address) => Some(add(address, &|s, l| s.inbound.push(l))?),
+        };
+        let ip: IpAddr = ports.outbound.ip();
+        let mut upstreams = Vec::new();
+        for (host, port) in &ports.upstreams {
+            let bound = add((ip, *port).into(), &|s, l| s.outbound.push((l, Some(host.clone()))))?;
+            upstreams.push((host.clone(), bound));
+        }
+        Ok(Self { outbound, inbound, upstreams, workers: all })
+    }
+
+    /// Every address at which applications are served: nothing is ever sent there.
+    pub fn own_ports(&self) -> Vec<SocketAddr> {
+        [self.outbound].into_iter().chain(self.upstreams.iter().map(|(_, a)| *a)).collect()
+    }
+
+    /// Starts the workers. They end with [`Phase::Ended`], or when the sender of `phases` is gone.
+    pub fn start(self, shared: &Arc<Shared>, phases: &watch::Receiver<Phase>) -> io::Result<DataPath> {
+        let accepting = Arc::new(Accepting::default());
+        let mut threads = Vec::new();
+        for (number, sockets) in self.workers.into_iter().enumerate() {
+            let (shared, phases, accepting) = (Arc::clone(shared), phases.clone(), Arc::clone(&accepting));
+            let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let runtime =
+                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                runtime.block_on(run(sockets, shared, phases, accepting))
+            })?;
+            threads.push(thread);
+        }
+        Ok(DataPath { shared: Arc::clone(shared), accepting, threads })
+    }
+}
+
+/// A port that can not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("can not listen at {address}: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The running workers.
+pub struct DataPath {
+    shared: Arc<Shared>,
+    accepting: Arc<Accepting>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl DataPath {
+    /// What tells when a side has become idle.
+    pub fn idle(&self) -> Idle {
+        Idle { shared: Arc::clone(&self.shared), accepting: Arc::clone(&self.accepting) }
+    }
+
+    /// Waits for the workers to end. Blocks: not for a runtime's thread.
+    pub fn join(self) -> io::Result<()> {
+        self.threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(ended) => ended,
+            Err(_) => Err(io::Error::other("a worker panicked")),
+        })
+    }
+}
+
+/// Tells when a side has become idle.
+#[derive(Clone)]
+pub struct Idle {
+    shared: Arc<Shared>,
+    accepting: Arc<Accepting>,
+}
+
+impl Idle {
+    /// Returns once the inbound ports are closed and no connection from the mesh is open.
+    pub async fn inbound(&self) {
+        let counters = &self.shared.live.counters;
+        until(|| self.accepting.inbound.load(SeqCst) == 0 && counters.inbound_connections.load(SeqCst) == 0)
+            .await;
+    }
+
+    /// Returns once the outbound ports are closed and no connection of the application is open.
+    pub async fn outbound(&self) {
+        let counters = &self.shared.live.counters;
+        until(|| {
+            self.accepting.outbound.load(SeqCst) == 0 && counters.outbound_connections.load(SeqCst) == 0
+        })
+        .await;
+    }
+}
+
+async fn until(done: impl Fn() -> bool) {
+    while !done() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How many loops still accept.
+#[derive(Debug, Default)]
+struct Accepting {
+    inbound: AtomicUsize,
+    outbound: AtomicUsize,
+}
+
+/// The life of a worker.
+async fn run(
+    sockets: Sockets,
+    shared: Arc<Shared>,
+    phases: watch::Receiver<Phase>,
+    accepting: Arc<Accepting>,
+) -> io::Result<()> {
+    let worker = Worker::new(shared);
+    for listener in sockets.inbound {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.inbound.fetch_add(1, SeqCst);
+        let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
+        tokio::task::spawn_local(async move {
+            let live = Arc::clone(&worker.shared.live);
+            let take = |stream, guard| {
+                let (worker, open) = (Rc::clone(&worker), Gauge::new(&live, |c| &c.inbound_connections));
+                tokio::task::spawn_local(async move {
+                    let _open = open;
+                    inbound::serve(worker, stream, guard).await;
+                });
+            };
+            let closing = reached(phases, Phase::InboundClosing);
+            accept::accept(listener, &worker.inbound, &live.counters, closing, take).await;
+            accepting.inbound.fetch_sub(1, SeqCst);
+        });
+    }
+    for (listener, fixed) in sockets.outbound {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.outbound.fetch_add(1, SeqCst);
+        let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
+        tokio::task::spawn_local(async move {
+            let (live, fixed) = (Arc::clone(&worker.shared.live), fixed.map(Rc::new));
+            let take = |stream, guard| {
+                let (worker, fixed) = (Rc::clone(&worker), fixed.clone());
+                let open = Gauge::new(&live, |c| &c.outbound_connections);
+                tokio::task::spawn_local(async move {
+                    let _open = open;
+                    outbound::serve(worker, stream, guard, fixed).await;
+                });
+            };
+            let closing = reached(phases, Phase::OutboundClosing);
+            accept::accept(listener, &worker.outbound, &live.counters, closing, take).await;
+            accepting.outbound.fetch_sub(1, SeqCst);
+        });
+    }
+    tokio::task::spawn_local(Rc::clone(&worker).housekeeping());
+    // Dropping the runtime afterwards drops every task, and with them whatever was left open.
+    follow(&worker, phases).await;
+    Ok(())
+}
+
+/// Passes each phase on to the open connections, until the last.
+async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>) {
+    loop {
+        let phase = *phases.borrow_and_update();
+        if phase >= Phase::InboundClosing {
+            worker.inbound.end();
+        }
+        if phase >= Phase::InboundClosed {
+            worker.inbound.cut();
+        }
+        if phase >= Phase::OutboundClosing {
+            worker.outbound.end();
+        }
+        if phase >= Phase::Ended || phases.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Done when `phase` has been reached, or there is nobody left to say so.
+async fn reached(mut phases: watch::Receiver<Phase>, phase: Phase) {
+    let _gone = phases.wait_for(|now| *now >= phase).await;
+}
+
+/// Counts an open connection.
+struct Gauge {
+    live: Arc<Live>,
+    of: fn(&Counters) -> &AtomicU64,
+}
+
+impl Gauge {
+    fn new(live: &Arc<Live>, of: fn(&Counters) -> &AtomicU64) -> Self {
+        of(&live.counters).fetch_add(1, SeqCst);
+        Self { live: Arc::clone(live), of }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        (self.of)(&self.live.counters).fetch_sub(1, SeqCst);
+    }
+}

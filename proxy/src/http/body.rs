@@ -1,0 +1,432 @@
+//! The few kinds of bodies there are. None is boxed; none is buffered beyond what a retry may need.
+
+use std::cell::RefCell;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use outrigger_mesh::RetryPolicy;
+use tokio::time::{Instant, Sleep};
+
+use crate::attempt::Exchange;
+
+/// What every body fails with.
+pub type BodyError = Box<dyn StdError + Send + Sync>;
+
+/// The body of a response on its way to whoever asked.
+#[derive(Debug)]
+pub enum ResponseBody {
+    /// Nothing, or nothing more.
+    Empty,
+    /// A text of our own.
+    Text(Bytes),
+    /// What an upstream sends. Ends the exchange with itself.
+    Upstream(UpstreamBody),
+}
+
+/// The body of an upstream's answer.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    exchange: Exchange,
+    idle: IdleTimer,
+}
+
+impl UpstreamBody {
+    /// A body that may be silent for `idle` at most.
+    pub fn new(incoming: Incoming, exchange: Exchange, idle: Duration) -> Self {
+        Self { incoming, exchange, idle: IdleTimer::new(idle) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match this {
+            Self::Empty => return Poll::Ready(None),
+            Self::Text(text) => {
+                let text = std::mem::take(text);
+                *this = Self::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(text))));
+            }
+            Self::Upstream(body) => ready!(body.poll(cx)),
+        };
+        if frame.is_none() {
+            *this = Self::Empty;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Text(_) => false,
+            Self::Upstream(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Upstream(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl UpstreamBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                self.exchange.broken();
+                Poll::Ready(Some(Err("timeout_idle: the answer stopped coming".into())))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.moved();
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.exchange.trailers(trailers);
+                }
+                if self.incoming.is_end_stream() {
+                    self.exchange.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(e))) => {
+                self.exchange.broken();
+                Poll::Ready(Some(Err(e.into())))
+            }
+            Poll::Ready(None) => {
+                self.exchange.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// The body of a request on its way to an upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// What the caller sends, kept as far as it may be needed again.
+    Upload(Upload),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Upload(upload) => upload.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upload(upload) => upload.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.size_hint(),
+        }
+    }
+}
+
+/// A caller's body that can be sent more than once, as long as it is small.
+///
+/// The first attempt gets each frame as it comes; a copy (which shares the bytes) stays until the body outgrows its
+/// limit. Only the newest attempt may read on: an older one that still tries gets an error, so that no byte goes to two
+/// places.
+#[derive(Clone, Debug)]
+pub struct Replay(Rc<RefCell<Source<Incoming>>>);
+
+impl Replay {
+    /// A body that is kept up to the limit of `policy`, and may be silent for `idle` at most.
+    pub fn new(incoming: Incoming, policy: &RetryPolicy, idle: Duration) -> Self {
+        let limit = if policy.retries == 0 { 0 } else { policy.replay_bytes as usize };
+        Self(Rc::new(RefCell::new(Source::new(incoming, limit, idle))))
+    }
+
+    /// The whole body from its beginning, for a new attempt.
+    pub fn attempt(&self) -> RequestBody {
+        let mut source = self.0.borrow_mut();
+        source.reader += 1;
+        RequestBody::Upload(Upload { source: Rc::clone(&self.0), reader: source.reader, position: 0 })
+    }
+
+    /// Whether another attempt would get the whole body.
+    pub fn can_repeat(&self) -> bool {
+        let source = self.0.borrow();
+        !source.outgrown && !source.broken
+    }
+
+    /// When the caller's last byte came; `None` while it still sends.
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.0.borrow().ended_at
+    }
+
+    /// Whether the caller went away, or was silent for too long, in the middle of its body.
+    pub fn is_broken(&self) -> bool {
+        self.0.borrow().broken
+    }
+}
+
+/// One reading of a [`Replay`].
+#[derive(Debug)]
+pub struct Upload {
+    source: Rc<RefCell<Source<Incoming>>>,
+    reader: u32,
+    position: usize,
+}
+
+impl Upload {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.source.borrow_mut().poll(self.reader, &mut self.position, cx)
+    }
+
+    fn is_end(&self) -> bool {
+        let source = self.source.borrow();
+        source.ended_at.is_some() && (source.outgrown || self.position >= source.kept.len())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.position == 0 { self.source.borrow().size.clone() } else { SizeHint::default() }
+    }
+}
+
+#[derive(Debug)]
+struct Source<B> {
+    body: B,
+    size: SizeHint,
+    kept: Vec<Kept>,
+    bytes: usize,
+    limit: usize,
+    outgrown: bool,
+    broken: bool,
+    ended_at: Option<Instant>,
+    reader: u32,
+    idle: IdleTimer,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
+    fn new(body: B, limit: usize, idle: Duration) -> Self {
+        Self {
+            size: body.size_hint(),
+            body,
+            kept: Vec::new(),
+            bytes: 0,
+            limit,
+            outgrown: limit == 0,
+            broken: false,
+            ended_at: None,
+            reader: 0,
+            idle: IdleTimer::new(idle),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        reader: u32,
+        position: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if reader != self.reader {
+            return Poll::Ready(Some(Err("the attempt was given up".into())));
+        }
+        if !self.outgrown
+            && let Some(kept) = self.kept.get(*position)
+        {
+            *position += 1;
+            let frame = match kept.clone() {
+                Kept::Data(data) => Frame::data(data),
+                Kept::Trailers(trailers) => Frame::trailers(trailers),
+            };
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.broken {
+            return Poll::Ready(Some(Err("the caller went away".into())));
+        }
+        if self.ended_at.is_some() {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                self.broken = true;
+                Poll::Ready(Some(Err("timeout_idle: the caller stopped sending".into())))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.moved();
+                self.keep(&frame);
+                *position += 1;
+                if self.body.is_end_stream() {
+                    self.ended_at = Some(Instant::now());
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(e))) => {
+                self.broken = true;
+                Poll::Ready(Some(Err(e.into())))
+            }
+            Poll::Ready(None) => {
+                self.ended_at = Some(Instant::now());
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if self.outgrown {
+            return;
+        }
+        let kept = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => {
+                self.bytes += data.len();
+                Kept::Data(data.clone())
+            }
+            (None, Some(trailers)) => Kept::Trailers(trailers.clone()),
+            (None, None) => return,
+        };
+        // Tiny frames cost more than their bytes: their number is bounded as well.
+        if self.bytes > self.limit || self.kept.len() >= MAX_FRAMES {
+            self.outgrown = true;
+            self.kept = Vec::new();
+        } else {
+            self.kept.push(kept);
+        }
+    }
+}
+
+const MAX_FRAMES: usize = 1024;
+
+/// Fires when nothing moved for a while. Costs nothing until somebody has to wait, and a timer is set anew only when
+/// the old one has run out, not at each frame.
+#[derive(Debug)]
+struct IdleTimer {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    moved: bool,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None, moved: false }
+    }
+
+    fn moved(&mut self) {
+        self.moved = true;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if !std::mem::take(&mut self.moved) {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(Instant::now() + self.limit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Frames(VecDeque<Bytes>);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|b| Ok(Frame::data(b))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    fn source(frames: &[Vec<u8>], limit: usize) -> Source<Frames> {
+        let frames = frames.iter().map(|f| Bytes::copy_from_slice(f)).collect();
+        Source::new(Frames(frames), limit, Duration::from_secs(1))
+    }
+
+    /// Reads at most `frames` frames; the bytes, or `None` after an error.
+    fn read(source: &mut Source<Frames>, reader: u32, frames: usize) -> Option<Vec<u8>> {
+        source.reader = source.reader.max(reader);
+        let (mut position, mut all) = (0, Vec::new());
+        for _ in 0..frames {
+            match source.poll(reader, &mut position, &mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some(Ok(frame))) => all.extend_from_slice(frame.data_ref().unwrap()),
+                Poll::Ready(None) => return Some(all),
+                Poll::Ready(Some(Err(_))) => return None,
+                Poll::Pending => unreachable!("the frames are all there"),
+            }
+        }
+        Some(all)
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_reads_no_further() {
+        let mut source = source(&[vec![1], vec![2]], 100);
+        assert_eq!(read(&mut source, 1, 1), Some(vec![1]));
+        assert_eq!(read(&mut source, 2, 9), Some(vec![1, 2]));
+        assert_eq!(read(&mut source, 1, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_second_attempt_gets_the_whole_body_or_it_is_known_that_it_can_not(
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..8),
+            limit in 0_usize..100, read_first in 0_usize..10,
+        ) {
+            let whole: Vec<u8> = frames.concat();
+            let mut source = source(&frames, limit);
+            read(&mut source, 1, read_first);
+            if !source.outgrown {
+                prop_assert_eq!(read(&mut source, 2, usize::MAX), Some(whole.clone()));
+            }
+            prop_assert!(source.bytes <= limit || source.kept.is_empty());
+            prop_assert!(whole.len() > limit || !source.outgrown || limit == 0);
+        }
+    }
+}

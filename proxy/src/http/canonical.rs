@@ -1,0 +1,291 @@
+//! The one reading of a request: its host and its path, made once, before routing, policy, telemetry and forwarding.
+//!
+//! Whatever could be read in two ways by us and by the application is refused here (docs/decisions has the list), so
+//! that nobody further down has to ask again.
+
+use std::borrow::Cow;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Version, header};
+use outrigger_mesh::{Host, Reason};
+
+use crate::error::Error;
+
+/// Longer paths with queries are refused with 414.
+pub const MAX_URI: usize = 16 * 1024;
+const MAX_HOST: usize = 260;
+
+/// Whom a request names. HTTP/1.1 needs exactly one Host; the authority of an absolute target (RFC 9112, section 3.2.2) or
+/// of `:authority` takes its place.
+pub fn authority(parts: &Parts) -> Result<&str, Error> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("the request has more than one Host"));
+    }
+    let Some(authority) = parts.uri.authority() else {
+        let host = first.ok_or_else(|| bad("the request has no Host"))?;
+        let host = host.to_str().map_err(|_| bad("the Host is not text"))?;
+        return if is_host(host) { Ok(host) } else { Err(bad("the Host is not valid")) };
+    };
+    let authority = authority.as_str();
+    // In HTTP/2 both may be there, and must agree (RFC 9113, section 8.3.1).
+    let differs = first.is_some_and(|h| !h.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    if parts.version == Version::HTTP_2 && differs {
+        return Err(bad(":authority and Host differ"));
+    }
+    if is_host(authority) { Ok(authority) } else { Err(bad("the target's authority is not a host")) }
+}
+
+/// The host of the mesh that `authority` names.
+pub fn mesh_host(authority: &str) -> Result<Host, Error> {
+    authority.parse().map_err(|_| bad("the Host is not a host name of the mesh"))
+}
+
+/// A host and perhaps a port: no user, no list, nothing encoded (RFC 3986, section 3.2.2, narrowed to what resolves).
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let port_ok = port.is_none_or(|p| (1..=5).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()));
+    let inner = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    let name_ok = match inner {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+    };
+    port_ok && name_ok && text.len() <= MAX_HOST
+}
+
+/// The canonical path of a request with its query: what is matched is also what is sent on.
+pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
+    if parts.method == Method::CONNECT {
+        return Err(bad("CONNECT is not offered"));
+    }
+    if let Some(scheme) = parts.uri.scheme_str()
+        && !matches!(scheme, "http" | "https")
+    {
+        return Err(bad("the target's scheme is neither http nor https"));
+    }
+    let Some(given) = parts.uri.path_and_query() else {
+        return Ok(PathAndQuery::from_static("/"));
+    };
+    if given.as_str().len() > MAX_URI {
+        return Err(Error::downstream(Reason::UriTooLong, "the target is longer than 16 KiB"));
+    }
+    if given.path() == "*" {
+        let asked = parts.method == Method::OPTIONS;
+        return if asked { Ok(given.clone()) } else { Err(bad("* is for OPTIONS only")) };
+    }
+    match canonical_path(given.path()).map_err(bad)? {
+        Cow::Borrowed(_) => Ok(given.clone()),
+        Cow::Owned(mut path) => {
+            if let Some(query) = given.query() {
+                path.push('?');
+                path.push_str(query);
+            }
+            PathAndQuery::try_from(path).map_err(|_| bad("the path can not be written canonically"))
+        }
+    }
+}
+
+/// Refuses framing that could be read in two ways. Framing is written anew for the next hop; what arrives here was
+/// already reduced to one reading by the parser, all but a Content-Length that was there several times.
+pub fn check_framing(parts: &Parts) -> Result<(), Error> {
+    if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(bad("the request has more than one Content-Length"));
+    }
+    let coded = parts.headers.get(header::TRANSFER_ENCODING);
+    if coded.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(bad("the request has a Transfer-Encoding other than chunked"));
+    }
+    if coded.is_some() && parts.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(bad("the request has both Content-Length and Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+fn bad(why: &'static str) -> Error {
+    Error::downstream(Reason::BadRequest, why)
+}
+
+/// Resolves dot segments (RFC 3986, section 5.2.4), joins repeated slashes, decodes what need not be encoded and writes
+/// the rest with upper-case digits. Refused is what has two readings: encoded slashes, backslashes and NUL, dots behind a
+/// `;`, raw or encoded controls, bad escapes, and dot segments that lead above the root.
+pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
+    if is_canonical(path) {
+        return Ok(path.into());
+    }
+    if !path.starts_with('/') {
+        return Err("the path does not begin with '/'");
+    }
+    let decoded = normalize_escapes(path)?;
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = decoded[1..].split('/').peekable();
+    let mut slash = false;
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment.split_once(';').map_or(segment, |(name, _)| name) {
+            "." | ".." if segment.contains(';') => return Err("the path has dots behind a ';'"),
+            "." => slash |= last,
+            ".." => {
+                kept.pop().ok_or("the path leads above the root")?;
+                slash |= last;
+            }
+            "" if segment.is_empty() => slash |= last,
+            _ => kept.push(segment),
+        }
+    }
+    let mut canonical = String::with_capacity(decoded.len());
+    for segment in &kept {
+        canonical.push('/');
+        canonical.push_str(segment);
+    }
+    if slash || kept.is_empty() {
+        canonical.push('/');
+    }
+    Ok(canonical.into())
+}
+
+/// Whether a path is surely canonical: one pass without an allocation over what nearly all paths are made of.
+fn is_canonical(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let plain = |b: u8| is_unreserved(b) || b"/!$&'()*+,=:@".contains(&b);
+    bytes.first() == Some(&b'/')
+        && bytes.iter().all(|b| plain(*b))
+        && !bytes.windows(2).any(|pair| pair == b"//" || pair == b"/.")
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~".contains(&b)
+}
+
+fn normalize_escapes(path: &str) -> Result<String, &'static str> {
+    let mut out = String::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+                let (high, low) = (digit().ok_or(BAD_ESCAPE)?, digit().ok_or(BAD_ESCAPE)?);
+                let decoded = u8::try_from(high * 16 + low).map_err(|_| BAD_ESCAPE)?;
+                match decoded {
+                    b'/' | b'\\' => return Err("the path has an encoded slash or backslash"),
+                    0..=0x1f | 0x7f => return Err("the path has an encoded control character"),
+                    b if is_unreserved(b) => out.push(char::from(b)),
+                    b => {
+                        out.push('%');
+                        out.push(HEX[usize::from(b >> 4)]);
+                        out.push(HEX[usize::from(b & 15)]);
+                    }
+                }
+            }
+            b'\\' => return Err("the path has a backslash"),
+            b'#' => return Err("the path has a '#'"),
+            0..=0x20 | 0x7f.. => return Err("the path has a character that must be encoded"),
+            b => out.push(char::from(b)),
+        }
+    }
+    Ok(out)
+}
+
+const BAD_ESCAPE: &str = "the path has a '%' without two hex digits behind it";
+const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn there_is_one_spelling_of_a_path() {
+        for (given, expected) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("//a///b", "/a/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/%61/%7e", "/a/~"),
+            ("/%2e%2e/a", "!"),
+            ("/a/%2E%2e/b", "/b"),
+            ("/a%3ab%c3%a4", "/a%3Ab%C3%A4"),
+            ("/.hidden", "/.hidden"),
+            ("/a;v=1/b", "/a;v=1/b"),
+            ("/..", "!"),
+            ("/a/../../b", "!"),
+            ("/a%2fb", "!"),
+            ("/a%5Cb", "!"),
+            ("/a\\b", "!"),
+            ("/a%00", "!"),
+            ("/a%0d%0a", "!"),
+            ("/a%", "!"),
+            ("/a%zz", "!"),
+            ("/a%+1", "!"),
+            ("/..;/b", "!"),
+            ("/a/..;x/b", "!"),
+            ("/.;/b", "!"),
+            ("/a#b", "!"),
+            ("a", "!"),
+            ("/ä", "!"),
+        ] {
+            let got = canonical_path(given);
+            assert_eq!(got.as_deref().unwrap_or("!"), expected, "{given}");
+        }
+    }
+
+    fn parts(uri: &str, hosts: &[&str]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_request_names_exactly_one_host() {
+        assert_eq!(authority(&parts("/", &["Cart:80"])).unwrap(), "Cart:80");
+        assert_eq!(authority(&parts("/", &["[::1]:80"])).unwrap(), "[::1]:80");
+        assert_eq!(authority(&parts("http://cart/x", &["other"])).unwrap(), "cart");
+        assert!(mesh_host("127.0.0.1:80").is_err());
+        for (uri, hosts) in [
+            ("/", &[][..]),
+            ("/", &[""]),
+            ("/", &["cart", "cart"]),
+            ("/", &["cart,prices"]),
+            ("/", &["cart prices"]),
+            ("/", &["me@cart"]),
+            ("/", &["cart:"]),
+            ("/", &["cart/x"]),
+            ("/", &["c%61rt"]),
+            ("http://me@cart/", &[]),
+        ] {
+            let refused = authority(&parts(uri, hosts)).map_err(|e| e.reason);
+            assert_eq!(refused, Err(Reason::BadRequest), "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn the_query_stays_as_it_is() {
+        assert_eq!(target(&parts("/a/../b?x=../%2f", &[])).unwrap().as_str(), "/b?x=../%2f");
+        assert!(target(&parts("ftp://cart/", &[])).is_err());
+        assert!(target(&parts("*", &[])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_canonical_path_is_canonical_and_has_no_dots(path in "/[a-c./%;2eE5f\\\\]{0,24}|\\PC{0,24}") {
+            if let Ok(once) = canonical_path(&path) {
+                let twice = canonical_path(&once);
+                prop_assert_eq!(twice.as_deref(), Ok(&*once));
+                let dotted = once.split('/').any(|s| s == "." || s == "..");
+                prop_assert!(!dotted && !once.contains("//") && once.starts_with('/'), "{}", once);
+            }
+        }
+    }
+}

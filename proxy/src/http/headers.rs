@@ -1,0 +1,171 @@
+//! The mesh's own headers, and what is taken out of a message at each hop.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Why a proxy refused.
+pub const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+/// Which proxy of the request's way refused.
+pub const HOP: HeaderName = HeaderName::from_static("x-outrigger-hop");
+/// Present where the application certainly never saw the request.
+pub const UNPROCESSED: HeaderName = HeaderName::from_static("x-outrigger-unprocessed");
+/// The number of the attempt, from 1. Whoever receives a higher one does not retry again.
+pub const ATTEMPT: HeaderName = HeaderName::from_static("x-outrigger-attempt");
+/// What is left of the caller's deadline, in milliseconds.
+pub const DEADLINE: HeaderName = HeaderName::from_static("x-outrigger-deadline-ms");
+/// By which a caller says that doing a request twice is the same as once.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// A gRPC caller's own deadline.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Who called, for the application: set by the server's proxy.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+const OURS: &str = "x-outrigger-";
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Removes the headers that are for one connection only (RFC 9110, section 7.6.1): the fixed ones and those that
+/// Connection names. `te: trailers` stays, since gRPC asks for it. Framing is written anew by whoever sends the message.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        remove_named_by_connection(headers);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+    if let Some(te) = headers.get(header::TE) {
+        let trailers = te.as_bytes().eq_ignore_ascii_case(b"trailers");
+        if !trailers || headers.get_all(header::TE).iter().count() > 1 {
+            let asked = headers.get_all(header::TE).iter().any(|v| {
+                v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+            });
+            headers.remove(header::TE);
+            if asked {
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            }
+        }
+    }
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // What carries meaning for the whole way can not be taken out by naming it.
+        .filter(|name: &HeaderName| {
+            *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TE
+        })
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+}
+
+/// Removes every header that only the mesh may set, in a message from outside or from an application. Spellings with
+/// underscores go too: some servers read `x_outrigger_reason` as the same name.
+pub fn remove_ours(headers: &mut HeaderMap) {
+    // Nearly no message has one; looking costs a comparison a header.
+    while let Some(name) = headers.keys().find(|name| is_ours(name.as_str())).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    let alike = |wanted: &str| {
+        name.len() >= wanted.len()
+            && name.bytes().zip(wanted.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+    };
+    matches!(name.as_bytes(), [b'x', b'-' | b'_', ..])
+        && (alike(OURS) || (name.len() == CLIENT_CERT.as_str().len() && alike(CLIENT_CERT.as_str())))
+}
+
+/// HTTP/2 may send a cookie in several headers; HTTP/1.1 wants one (RFC 9113, section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().count() < 2 {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+/// Whether a message is gRPC, by its content type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| {
+        v.as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap())).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_is_for_one_connection_ends_there() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine, host"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip, trailers"),
+            ("host", "cart"),
+            ("x-kept", "1"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["host", "te", "x-kept"]);
+        assert_eq!(headers["te"], "trailers");
+    }
+
+    #[test]
+    fn nobody_outside_speaks_for_the_mesh() {
+        let mut headers = map(&[
+            ("x-outrigger-reason", "1"),
+            ("x-outrigger-new", "1"),
+            ("x_outrigger_attempt", "1"),
+            ("x-forwarded-client-cert", "1"),
+            ("x_forwarded-client_cert", "1"),
+            ("x-forwarded-for", "1"),
+            ("x-outrigger", "1"),
+            ("xx-outrigger-a", "1"),
+        ]);
+        remove_ours(&mut headers);
+        assert_eq!(names(&headers), ["x-forwarded-for", "x-outrigger", "xx-outrigger-a"]);
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_cookie() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "y")]);
+        headers.append("cookie", "b=2".parse().unwrap());
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpcx", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(is_grpc(&map(&[("content-type", value)])), expected, "{value}");
+        }
+    }
+}

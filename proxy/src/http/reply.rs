@@ -1,0 +1,168 @@
+//! The only place where an [`Error`] becomes a response.
+//!
+//! What a caller sees is the table of docs/refusals.md. Details go only to whoever belongs to the mesh: the own
+//! application and authenticated peers.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use outrigger_mesh::{Hop, Reason};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::http::body::ResponseBody;
+use crate::http::headers;
+
+/// Who is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Whether the request is gRPC.
+    pub grpc: bool,
+    /// Whether it accepts JSON.
+    pub json: bool,
+    /// Whether it may know details.
+    pub trusted: bool,
+}
+
+impl Asker {
+    /// Who sent a request with these headers.
+    pub fn of(headers: &HeaderMap, trusted: bool) -> Self {
+        Self { grpc: headers::is_grpc(headers), json: accepts_json(headers), trusted }
+    }
+}
+
+/// The response for a request that was refused or failed.
+pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> Response<ResponseBody> {
+    let mut response = if asker.grpc { grpc(error, asker) } else { plain(error, hop, asker, service) };
+    let headers = response.headers_mut();
+    headers.insert(headers::REASON, HeaderValue::from_static(error.reason.as_str()));
+    headers.insert(headers::HOP, HeaderValue::from_static(hop.as_str()));
+    if error.unprocessed && hop == Hop::Server {
+        headers.insert(headers::UNPROCESSED, HeaderValue::from_static("1"));
+    }
+    if matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge) {
+        // Whoever sends what can be read in two ways does not get to send more of it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Says over which budget a request's last answer was not tried again.
+pub fn mark_budget_spent(headers: &mut HeaderMap) {
+    headers.insert(headers::REASON, HeaderValue::from_static(Reason::RetryBudget.as_str()));
+    headers.insert(headers::HOP, HeaderValue::from_static(Hop::Client.as_str()));
+}
+
+/// The status of a refusal: that of its reason, but 503 where no endpoint could even be connected to.
+fn status(error: &Error) -> StatusCode {
+    match error.reason {
+        Reason::ConnectFailed if error.everywhere => StatusCode::SERVICE_UNAVAILABLE,
+        reason => reason.status(),
+    }
+}
+
+fn grpc(error: &Error, asker: Asker) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(error.reason.grpc_status())));
+    headers.insert("grpc-message", grpc_message(&text(error, asker)));
+    response
+}
+
+fn plain(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> Response<ResponseBody> {
+    let status = status(error);
+    let (kind, body) = if asker.json {
+        let problem = json!({
+            "type": format!("https://outrigger.dev/refusals#{}", error.reason),
+            "title": title(error.reason),
+            "status": status.as_u16(),
+            "detail": if asker.trusted { Some(&*error.detail) } else { None },
+            "reason": error.reason.as_str(),
+            "hop": hop.as_str(),
+            "service": service.filter(|_| asker.trusted),
+        });
+        ("application/problem+json", problem.to_string())
+    } else {
+        ("text/plain; charset=utf-8", text(error, asker) + "\n")
+    };
+    let mut response = Response::new(ResponseBody::Text(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn text(error: &Error, asker: Asker) -> String {
+    if asker.trusted { error.to_string() } else { error.reason.to_string() }
+}
+
+fn title(reason: Reason) -> String {
+    reason.as_str().replace('_', " ")
+}
+
+/// Percent-encoded as gRPC over HTTP/2 wants it.
+fn grpc_message(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes().take(1024) {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let listed = |v: &HeaderValue| {
+        v.to_str().is_ok_and(|v| {
+            v.split(',').any(|t| {
+                let kind = t.split(';').next().unwrap_or_default().trim();
+                kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("application/problem+json")
+            })
+        })
+    };
+    headers.get_all(header::ACCEPT).iter().any(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUSTED: Asker = Asker { grpc: false, json: false, trusted: true };
+
+    #[test]
+    fn every_reason_has_its_status_in_both_worlds() {
+        for reason in Reason::ALL {
+            let error = Error::upstream(reason, "why");
+            let response = refusal(&error, Hop::Client, TRUSTED, None);
+            assert_eq!(response.status(), reason.status());
+            assert_eq!(response.headers()[headers::REASON], reason.as_str());
+            let response = refusal(&error, Hop::Client, Asker { grpc: true, ..TRUSTED }, None);
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["grpc-status"], reason.grpc_status().to_string().as_str());
+        }
+    }
+
+    #[test]
+    fn strangers_learn_the_reason_and_nothing_more() {
+        let error = Error::upstream(Reason::ConnectFailed, "10.0.0.7:80 refused");
+        for json in [false, true] {
+            let asker = Asker { grpc: false, json, trusted: false };
+            let response = refusal(&error, Hop::Server, asker, Some("shop/cart"));
+            let ResponseBody::Text(text) = response.into_body() else { panic!("a text") };
+            let text = String::from_utf8_lossy(&text);
+            assert!(text.contains("connect_failed") && !text.contains("10.0.0.7") && !text.contains("cart"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_servers_proxy_says_that_nothing_was_processed() {
+        let error = Error::refused(Reason::Draining, "");
+        assert!(refusal(&error, Hop::Server, TRUSTED, None).headers().contains_key(headers::UNPROCESSED));
+        assert!(!refusal(&error, Hop::Client, TRUSTED, None).headers().contains_key(headers::UNPROCESSED));
+    }
+
+    #[test]
+    fn a_grpc_message_is_a_valid_header_whatever_it_says() {
+        assert_eq!(grpc_message("50% of\nä"), "50%25 of%0A%C3%A4");
+    }
+}

@@ -1,0 +1,350 @@
+//! Serving one connection, and keeping an eye on all of them.
+//!
+//! hyper does the protocol. Here is what it leaves open: a head that never ends, a connection that idles, and the end of
+//! the process. None of it costs a timer a request: one task of the worker looks at all connections once a second.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::http::body::{BodyError, ResponseBody};
+use crate::worker::LocalExec;
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Serves `io` until it ends, answering each request with `answer`.
+pub async fn connection<IO, F, A>(io: IO, spoken: Spoken, guard: Guard, answer: F)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Fn(Request<Incoming>) -> A + 'static,
+    A: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let control = Rc::clone(&guard.control);
+    control.http1.set(spoken == Spoken::Http1);
+    let io = TokioIo::new(Watched { io, control: Rc::clone(&control) });
+    let watched = Rc::clone(&control);
+    let service = service_fn(move |request| {
+        let busy = Busy::new(&watched);
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Tracked { body, _busy: busy })) }
+    });
+    match spoken {
+        Spoken::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.max_buf_size(MAX_HEAD).keep_alive(control.state.get() == State::Open);
+            let mut served = pin!(builder.serve_connection(io, service));
+            drive(&control, |cx, end| {
+                if end {
+                    served.as_mut().graceful_shutdown();
+                }
+                served.as_mut().poll(cx)
+            })
+            .await;
+        }
+        Spoken::Http2 => {
+            let mut builder = http2::Builder::new(LocalExec);
+            builder.max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_LIST);
+            let mut served = pin!(builder.serve_connection(io, service));
+            drive(&control, |cx, end| {
+                if end {
+                    served.as_mut().graceful_shutdown();
+                }
+                served.as_mut().poll(cx)
+            })
+            .await;
+        }
+    }
+}
+
+/// Polls a connection until it ends or is cut. `poll` is told once when the connection shall end in order.
+async fn drive(control: &Control, mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>) {
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        let state = control.poll(cx);
+        if state == State::Cut {
+            return Poll::Ready(());
+        }
+        let end = state == State::Ending && !std::mem::replace(&mut told, true);
+        // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
+        poll(cx, end).map(|_ended| ())
+    })
+    .await;
+}
+
+/// What a plaintext connection speaks, told by its first bytes without taking them.
+pub async fn sniff(stream: &TcpStream) -> io::Result<First> {
+    let look = async {
+        let mut head = [0; 3];
+        loop {
+            match stream.peek(&mut head).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ if head[0] == TLS_HANDSHAKE => return Ok(First::Tls),
+                3 if head == *b"PRI" => return Ok(First::Plain(Spoken::Http2)),
+                n if n < 3 && b"PRI".starts_with(&head[..n]) => tokio::time::sleep(SNIFF_AGAIN).await,
+                _ => return Ok(First::Plain(Spoken::Http1)),
+            }
+        }
+    };
+    tokio::time::timeout(HEAD_TIMEOUT, look).await?
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// With a TLS handshake.
+    Tls,
+    /// With plaintext.
+    Plain(Spoken),
+}
+
+/// The open connections of one side of a worker.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: Rc<RefCell<HashMap<u64, Rc<Control>>>>,
+    next: Cell<u64>,
+    state: Cell<State>,
+}
+
+impl Connections {
+    /// Registers a connection for as long as the guard lives.
+    pub fn enter(&self) -> Guard {
+        let id = self.next.replace(self.next.get() + 1);
+        let control = Rc::new(Control::new(self.state.get()));
+        self.open.borrow_mut().insert(id, Rc::clone(&control));
+        Guard { id, open: Rc::clone(&self.open), control }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lets every connection, present and future, finish what it has and close.
+    pub fn end(&self) {
+        self.set(State::Ending);
+    }
+
+    /// Closes every connection at once.
+    pub fn cut(&self) {
+        self.set(State::Cut);
+    }
+
+    fn set(&self, state: State) {
+        self.state.set(state);
+        self.open.borrow().values().for_each(|c| c.set(state));
+    }
+
+    /// Cuts what has been sending a head for too long, and ends what idles for too long.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        for control in self.open.borrow().values() {
+            if control.busy.get() > 0 {
+                continue;
+            }
+            let slow = control.head_since.get().is_some_and(|since| now - since > HEAD_TIMEOUT);
+            if slow && control.http1.get() {
+                control.set(State::Cut);
+            } else if now - control.idle_since.get() > IDLE_TIMEOUT {
+                control.set(State::Ending);
+            }
+        }
+    }
+}
+
+/// An open connection. Dropping it says that it is gone.
+#[derive(Debug)]
+pub struct Guard {
+    id: u64,
+    open: Rc<RefCell<HashMap<u64, Rc<Control>>>>,
+    control: Rc<Control>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.open.borrow_mut().remove(&self.id);
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    #[default]
+    Open,
+    Ending,
+    Cut,
+}
+
+/// What is known of a connection, and the way to reach the task that serves it.
+#[derive(Debug)]
+struct Control {
+    state: Cell<State>,
+    waker: RefCell<Option<Waker>>,
+    http1: Cell<bool>,
+    busy: Cell<u32>,
+    head_since: Cell<Option<Instant>>,
+    idle_since: Cell<Instant>,
+}
+
+impl Control {
+    fn new(state: State) -> Self {
+        let now = Instant::now();
+        Self {
+            state: Cell::new(state),
+            waker: RefCell::default(),
+            http1: Cell::new(true),
+            busy: Cell::new(0),
+            // The first head has to come in time, too.
+            head_since: Cell::new(Some(now)),
+            idle_since: Cell::new(now),
+        }
+    }
+
+    fn set(&self, state: State) {
+        if state > self.state.get() {
+            self.state.set(state);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> State {
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.state.get()
+    }
+}
+
+/// A request that is being answered, until the end of the answer's body.
+#[derive(Debug)]
+struct Busy(Rc<Control>);
+
+impl Busy {
+    fn new(control: &Rc<Control>) -> Self {
+        control.busy.set(control.busy.get() + 1);
+        control.head_since.set(None);
+        Self(Rc::clone(control))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let left = self.0.busy.get() - 1;
+        self.0.busy.set(left);
+        if left == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// A response's body that keeps its connection busy.
+#[derive(Debug)]
+struct Tracked {
+    body: ResponseBody,
+    _busy: Busy,
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Notes when a head begins to arrive.
+struct Watched<IO> {
+    io: IO,
+    control: Rc<Control>,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        let control = &this.control;
+        if control.busy.get() == 0 && control.head_since.get().is_none() && polled.is_ready() {
+            control.head_since.set(Some(Instant::now()));
+        }
+        polled
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+const TLS_HANDSHAKE: u8 = 0x16;
+const SNIFF_AGAIN: Duration = Duration::from_millis(1);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any sidecar keeps an idle connection: the side that sends is the side that lets go.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+const MAX_STREAMS: u32 = 256;

@@ -1,0 +1,239 @@
+//! From the mesh to the application: the whole way of a request on one page.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use outrigger_certs::{MeshAlpn, Peer};
+use outrigger_mesh::{Hop, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey};
+use tokio::net::TcpStream;
+
+use crate::attempt::exchange::grpc_failure;
+use crate::attempt::pool::Place;
+use crate::attempt::send::{Answer, Outgoing, Speak, send};
+use crate::error::Error;
+use crate::http::body::{Replay, RequestBody, ResponseBody};
+use crate::http::reply::{self, Asker};
+use crate::http::serve::{self, First, Guard, Spoken};
+use crate::http::{canonical, headers};
+use crate::live::Millis;
+use crate::request::deadline;
+use crate::request::retry;
+use crate::request::stack::upstream_body;
+use crate::telemetry::metrics::Traffic;
+use crate::worker::{Application, Worker};
+
+/// Serves a connection from the mesh: who is there is settled before a byte of it is read as HTTP.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
+    let Some(application) = &worker.shared.application else { return };
+    let mode = rules(&worker, application).0;
+    let counters = &worker.shared.live.counters;
+    let refuse = |why: &str| {
+        counters.handshakes_refused.fetch_add(1, Relaxed);
+        let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
+        warn_sometimes(&from, why);
+    };
+    let first = match serve::sniff(&stream).await {
+        Ok(first) => first,
+        Err(_) => return,
+    };
+    match (first, mode, &worker.shared.tls) {
+        (First::Plain(spoken), MtlsMode::Permissive | MtlsMode::Off, _) => {
+            counters.plaintext_accepted.fetch_add(1, Relaxed);
+            let caller = Caller::new(&worker, application, None);
+            requests(Rc::clone(&worker), stream, spoken, guard, caller).await;
+        }
+        (First::Plain(_), MtlsMode::Strict, _) => refuse("plaintext, and this workload wants mutual TLS"),
+        (First::Tls, MtlsMode::Off, _) | (First::Tls, _, None) => {
+            refuse("TLS, and this workload speaks plaintext")
+        }
+        (First::Tls, MtlsMode::Strict | MtlsMode::Permissive, Some(tls)) => {
+            let from = stream.peer_addr();
+            let accepted = match tls.acceptor.accept(stream).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    counters.handshakes_refused.fetch_add(1, Relaxed);
+                    let from = from.map_or_else(|_| "somebody".into(), |a| a.to_string());
+                    return warn_sometimes(&from, &error.to_string());
+                }
+            };
+            counters.handshakes.fetch_add(1, Relaxed);
+            let spoken = match accepted.alpn {
+                MeshAlpn::H2 => Spoken::Http2,
+                MeshAlpn::Http1 => Spoken::Http1,
+                MeshAlpn::Tcp => return,
+            };
+            let caller = Caller::new(&worker, application, Some(&accepted.peer));
+            requests(Rc::clone(&worker), accepted.stream, spoken, guard, caller).await;
+        }
+    }
+}
+
+async fn requests<IO>(worker: Rc<Worker>, io: IO, spoken: Spoken, guard: Guard, caller: Caller)
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
+    let caller = Rc::new(caller);
+    serve::connection(io, spoken, guard, move |request| {
+        let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
+        async move { answer(&worker, &caller, request).await }
+    })
+    .await;
+}
+
+/// Who is at the other end of a connection, and what of it every request needs.
+struct Caller {
+    /// The value of `x-forwarded-client-cert`; `None` for a plaintext caller, who proved nothing.
+    proven: Option<HeaderValue>,
+    traffic: Arc<Traffic>,
+}
+
+impl Caller {
+    fn new(worker: &Worker, application: &Application, peer: Option<&Peer>) -> Self {
+        let proven = peer.and_then(|peer| {
+            let value = format!("Hash={};URI={}", peer.certificate_sha256(), peer.id());
+            HeaderValue::try_from(value).ok()
+        });
+        let traffic = worker.shared.live.traffic.handle(&TrafficKey {
+            side: Side::Server,
+            service: application.service.clone(),
+            version: application.version.clone(),
+            caller: peer.map(|p| p.id().clone()),
+        });
+        Self { proven, traffic }
+    }
+}
+
+/// Answers a request. The lines stand in the order in which it meets them.
+async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) -> Response<ResponseBody> {
+    let began = Instant::now();
+    let version = request.version();
+    let asker = Asker::of(request.headers(), caller.proven.is_some());
+    let mut response = match forward(worker, caller, request, began).await {
+        Ok(response) => response,
+        Err(error) => {
+            caller.traffic.record(!error.reason.status().is_server_error(), began.elapsed());
+            worker.shared.live.counters.refused(error.reason, Hop::Server);
+            tracing::debug!(%error, "refused");
+            let service = worker.shared.application.as_ref().map(|a| a.service.to_string());
+            reply::refusal(&error, Hop::Server, asker, service.as_deref())
+        }
+    };
+    *response.version_mut() = version;
+    response
+}
+
+async fn forward(
+    worker: &Worker,
+    caller: &Caller,
+    request: Request<Incoming>,
+    began: Instant,
+) -> Result<Response<ResponseBody>, Error> {
+    let Some(application) = &worker.shared.application else {
+        return Err(Error::refused(Reason::NoRoute, "there is no application behind this sidecar"));
+    };
+    let (mut parts, incoming) = request.into_parts();
+    let target = canonical::target(&parts)?;
+    canonical::check_framing(&parts)?;
+    canonical::authority(&parts)?;
+
+    let limit = caller.proven.as_ref().and_then(|_| deadline::of_mesh_peer(&parts.headers));
+    headers::remove_hop_by_hop(&mut parts.headers);
+    headers::remove_ours(&mut parts.headers);
+    if let Some(proven) = &caller.proven {
+        parts.headers.insert(headers::CLIENT_CERT, proven.clone());
+    }
+    let grpc = headers::is_grpc(&parts.headers);
+    let limit = if grpc { deadline::of_grpc_caller(&parts.headers).or(limit) } else { limit };
+    let speak = match rules(worker, application).1 {
+        Protocol::Http => Speak::Http1,
+        Protocol::Http2 | Protocol::Grpc => Speak::Http2,
+        Protocol::Detect if grpc => Speak::Http2,
+        Protocol::Detect => Speak::Http1,
+    };
+    let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));
+    let authority = std::mem::take(&mut parts.uri).into_parts().authority;
+    let (method, headers) = (parts.method, parts.headers);
+    let authority = authority.filter(|_| parts.version == Version::HTTP_2 || !headers.contains_key("host"));
+    let head = Outgoing { method, target, authority, headers };
+
+    let place = Place {
+        endpoint: Arc::clone(&application.live),
+        address: application.address,
+        secured: None,
+        connect: Timeouts::CONNECT,
+    };
+    let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
+    let sending = send(&worker.application, &place, speak, head, upload);
+    let answer = match limit {
+        None => sending.await,
+        // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
+        Some(left) => tokio::time::timeout(left + GRACE, sending)
+            .await
+            .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
+    };
+    finish(caller, grpc, began, answer.map_err(|e| of_application(e, application))?)
+}
+
+fn finish(
+    caller: &Caller,
+    grpc: bool,
+    began: Instant,
+    (answer, mut exchange): Answer,
+) -> Result<Response<ResponseBody>, Error> {
+    let latency = began.elapsed();
+    exchange.answered(retry::is_failure(&answer, grpc, false));
+    if !grpc {
+        caller.traffic.record(!answer.status().is_server_error(), latency);
+    } else if let Some(failed) = grpc_failure(answer.headers()) {
+        caller.traffic.record(!failed, latency);
+    } else {
+        exchange.count_at_end(Arc::clone(&caller.traffic), latency);
+    }
+    let (mut head, incoming) = answer.into_parts();
+    headers::remove_hop_by_hop(&mut head.headers);
+    headers::remove_ours(&mut head.headers);
+    Ok(Response::from_parts(head, upstream_body(incoming, exchange, Timeouts::IDLE)))
+}
+
+/// An application that can not be connected to has processed nothing: the caller's sidecar tries another instance.
+fn of_application(mut error: Error, application: &Application) -> Error {
+    error.everywhere = error.reason == Reason::ConnectFailed;
+    if error.unprocessed {
+        application.live.load.failed(Millis::now(), fastrand::u64(..));
+    }
+    error
+}
+
+/// Who must prove what, and what the application speaks. Strict until the control plane has said otherwise.
+fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Protocol) {
+    let inbound = worker.shared.registry.inbound();
+    let Some(service) = inbound.as_ref().and_then(|i| i.service(&application.service)) else {
+        return (MtlsMode::Strict, Protocol::Detect);
+    };
+    let wanted = |port: &&(PortNumber, Protocol)| application.service_port.is_none_or(|p| p == port.0);
+    (service.mtls, service.ports.iter().find(wanted).map_or(Protocol::Detect, |p| p.1))
+}
+
+/// A flood of refused connections does not flood the log.
+fn warn_sometimes(from: &str, why: &str) {
+    thread_local! {
+        static WINDOW: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+    }
+    let second = Millis::now().0 / 1000;
+    let (window, count) = WINDOW.get();
+    let count = if window == second { count + 1 } else { 1 };
+    WINDOW.set((second, count));
+    if count <= WARNINGS {
+        tracing::warn!(from, why, "inbound connection refused");
+    }
+}
+
+const WARNINGS: u32 = 10;
+const GRACE: Duration = Duration::from_millis(50);

@@ -1,0 +1,4 @@
+//! Sockets: how they are bound, and the loops that accept.
+
+pub mod accept;
+pub mod bind;

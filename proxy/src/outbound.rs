@@ -1,0 +1,162 @@
+//! From the application into the mesh: the whole way of a request on one page.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use outrigger_mesh::{Hop, Host, Reason, RequestHead, Timeouts};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::attempt::send::Outgoing;
+use crate::config::registry::{Discovery, Found};
+use crate::error::Error;
+use crate::http::body::{Replay, ResponseBody};
+use crate::http::reply::{self, Asker};
+use crate::http::serve::{self, First, Guard};
+use crate::http::{canonical, headers};
+use crate::live::LiveService;
+use crate::request::deadline::{self, Deadline};
+use crate::request::retry::Nature;
+use crate::request::stack::{self, Call, LOOKUP_PATIENCE};
+use crate::worker::{Named, Worker};
+
+/// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: Option<Rc<Host>>) {
+    let spoken = match serve::sniff(&stream).await {
+        Ok(First::Plain(spoken)) => spoken,
+        Ok(First::Tls) => return tracing::debug!("TLS at the outbound port, which speaks plaintext HTTP"),
+        Err(_) => return,
+    };
+    serve::connection(stream, spoken, guard, move |request| {
+        let (worker, fixed) = (Rc::clone(&worker), fixed.clone());
+        async move { answer(&worker, request, fixed.as_deref()).await }
+    })
+    .await;
+}
+
+/// Answers a request. The lines stand in the order in which it meets them.
+async fn answer(worker: &Worker, request: Request<Incoming>, fixed: Option<&Host>) -> Response<ResponseBody> {
+    let version = request.version();
+    let asker = Asker::of(request.headers(), true);
+    let mut response = match forward(worker, request, fixed).await {
+        Ok(response) => response,
+        Err((error, service)) => {
+            worker.shared.live.counters.refused(error.reason, Hop::Client);
+            tracing::debug!(%error, "refused");
+            let service = service.map(|s| s.name.to_string());
+            reply::refusal(&error, Hop::Client, asker, service.as_deref())
+        }
+    };
+    *response.version_mut() = version;
+    response
+}
+
+type Refused = (Error, Option<Arc<LiveService>>);
+
+async fn forward(
+    worker: &Worker,
+    request: Request<Incoming>,
+    fixed: Option<&Host>,
+) -> Result<Response<ResponseBody>, Refused> {
+    let nobody = |error| (error, None);
+    let (mut parts, incoming) = request.into_parts();
+    let target = canonical::target(&parts).map_err(nobody)?;
+    canonical::check_framing(&parts).map_err(nobody)?;
+    let named = resolve(worker, &parts, fixed).await.map_err(nobody)?;
+    let service = named.service;
+    let of_service = |error| (error, Some(Arc::clone(&service)));
+
+    let snapshot = service.snapshot.load_full().ok_or_else(|| of_service(unknown(&service.name)))?;
+    let port = *snapshot.service.port(named.port).ok_or_else(|| {
+        of_service(Error::refused(Reason::NoRoute, format!("{} does not have that port", service.name)))
+    })?;
+    let plan = {
+        let head = RequestHead {
+            method: &parts.method,
+            path: target.path(),
+            query: target.query(),
+            headers: &parts.headers,
+        };
+        let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
+        Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
+    };
+
+    headers::remove_hop_by_hop(&mut parts.headers);
+    headers::remove_ours(&mut parts.headers);
+    let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
+    let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
+    let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
+    let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
+    let http2 = parts.version == Version::HTTP_2;
+    let head = outgoing(parts, target).map_err(of_service)?;
+
+    let call =
+        Call { service: Arc::clone(&service), snapshot, plan, port, nature, http2, deadline, head, body };
+    stack::run(worker, call).await.map_err(of_service)
+}
+
+/// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
+fn outgoing(mut parts: Parts, target: PathAndQuery) -> Result<Outgoing, Error> {
+    let uri = std::mem::take(&mut parts.uri).into_parts();
+    let mut authority = uri.authority;
+    if let Some(named) = authority.take_if(|_| parts.version != Version::HTTP_2) {
+        let host = HeaderValue::from_str(named.as_str())
+            .map_err(|_| Error::downstream(Reason::BadRequest, "the target's authority is no Host"))?;
+        parts.headers.insert(header::HOST, host);
+    }
+    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers })
+}
+
+/// The service a request means: that of the port it came to, else that of its host.
+async fn resolve(worker: &Worker, parts: &Parts, fixed: Option<&Host>) -> Result<Named, Error> {
+    let text = canonical::authority(parts)?;
+    if let Some(host) = fixed {
+        // A name that no Host can be: fixed ports share the memory of names with everything else.
+        let key = format!("\0{}:{}", host.name, host.port.map_or(0, |p| p.get()));
+        return resolve_host(worker, key.as_bytes(), || Ok(host.clone())).await;
+    }
+    resolve_host(worker, text.as_bytes(), || canonical::mesh_host(text)).await
+}
+
+async fn resolve_host(
+    worker: &Worker,
+    text: &[u8],
+    host: impl FnOnce() -> Result<Host, Error>,
+) -> Result<Named, Error> {
+    if let Some(named) = worker.remembered(text) {
+        return Ok(named);
+    }
+    let host = host()?;
+    let registry = &worker.shared.registry;
+    let mut changed = registry.changed();
+    let patience = if registry.discovery() == Discovery::Away { AWAY_PATIENCE } else { LOOKUP_PATIENCE };
+    let end = Instant::now() + patience;
+    loop {
+        changed.borrow_and_update();
+        match registry.find(&host.name) {
+            Found::Known(service) => {
+                worker.remember(text, &host, &service);
+                return Ok(Named { service, port: host.port });
+            }
+            Found::Unknown => return Err(unknown(&host.name)),
+            Found::Asked => {}
+        }
+        if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
+            let why = format!("{} can not be looked up: the control plane does not answer", host.name);
+            return Err(Error::refused(Reason::DiscoveryUnavailable, why));
+        }
+    }
+}
+
+fn unknown(name: &impl std::fmt::Display) -> Error {
+    Error::refused(Reason::UnknownService, format!("{name} is not a service of the mesh"))
+}
+
+/// A control plane that is away may come back in an instant; longer is not worth a caller's time.
+const AWAY_PATIENCE: std::time::Duration = std::time::Duration::from_millis(250);

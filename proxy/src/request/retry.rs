@@ -1,0 +1,179 @@
+//! Whether an outcome is worth another attempt. No waiting and no counting here: what, when and how often are three
+//! questions (here, [`backoff`], and `budget`).
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use outrigger_mesh::Reason;
+
+use crate::attempt::exchange::grpc_failure;
+use crate::error::Error;
+use crate::http::headers;
+
+/// What to do about an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the answer.
+    Keep,
+    /// Another attempt may do better. The server may have said when.
+    Again {
+        /// The least time to wait.
+        after: Option<Duration>,
+    },
+}
+
+/// What kind of request is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Nature {
+    /// Whether doing it twice is the same as doing it once.
+    pub idempotent: bool,
+    /// Whether it is gRPC.
+    pub grpc: bool,
+}
+
+impl Nature {
+    /// The nature of a request. `by_route` is what the route says.
+    pub fn of(method: &Method, headers: &HeaderMap, by_route: bool) -> Self {
+        let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        let idempotent =
+            by_route || by_method.contains(method) || headers.contains_key(headers::IDEMPOTENCY_KEY);
+        Self { idempotent, grpc: headers::is_grpc(headers) }
+    }
+}
+
+/// Judges an answer. Only a mesh peer's word counts on whether the request was processed.
+pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) -> Verdict {
+    let all = answer.headers();
+    let unprocessed = from_mesh && all.contains_key(headers::UNPROCESSED);
+    let transient = if nature.grpc {
+        all.get("grpc-status").is_some_and(|s| s == "14")
+    } else {
+        matches!(
+            answer.status(),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        )
+    };
+    if !unprocessed && !(transient && nature.idempotent) {
+        return Verdict::Keep;
+    }
+    match wished_pause(all) {
+        Some(pause) if pause > LONGEST_WISH => Verdict::Keep,
+        after => Verdict::Again { after },
+    }
+}
+
+/// Judges a failure.
+pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
+    let maybe_processed = matches!(error.reason, Reason::UpstreamReset | Reason::TimeoutTry);
+    if error.unprocessed || (maybe_processed && nature.idempotent) {
+        Verdict::Again { after: None }
+    } else {
+        Verdict::Keep
+    }
+}
+
+/// Whether an answer is the endpoint's failure. What the mesh refused on purpose is not.
+pub fn is_failure<B>(answer: &Response<B>, grpc: bool, from_mesh: bool) -> bool {
+    let on_purpose = from_mesh
+        && answer.headers().get(headers::REASON).is_some_and(|reason| {
+            [Reason::BulkheadFull, Reason::AuthzDenied].iter().any(|r| reason == r.as_str())
+        });
+    if on_purpose {
+        return false;
+    }
+    let status = answer.status();
+    let by_status = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    by_status || (grpc && grpc_failure(answer.headers()) == Some(true))
+}
+
+/// How long to wait before retry number `retry` (from 1): full jitter, so that those who failed together do not come
+/// back together.
+pub fn backoff(retry: u32, chance: f64) -> Duration {
+    let ceiling = (FIRST * 2_u32.saturating_pow(retry.saturating_sub(1).min(8))).min(LONGEST);
+    ceiling.mul_f64(chance.clamp(0.0, 1.0))
+}
+
+fn wished_pause(all: &HeaderMap) -> Option<Duration> {
+    let number = |value: &http::HeaderValue| value.to_str().ok()?.trim().parse::<u64>().ok();
+    if let Some(pushback) = all.get("grpc-retry-pushback-ms") {
+        // A pushback that is no number, or negative, says: do not retry at all.
+        return Some(number(pushback).map_or(Duration::MAX, Duration::from_millis));
+    }
+    all.get(header::RETRY_AFTER).and_then(number).map(Duration::from_secs)
+}
+
+const FIRST: Duration = Duration::from_millis(25);
+const LONGEST: Duration = Duration::from_millis(250);
+const LONGEST_WISH: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGAIN: Verdict = Verdict::Again { after: None };
+
+    fn nature(method: &str) -> Nature {
+        Nature::of(&method.parse().unwrap(), &HeaderMap::new(), false)
+    }
+
+    fn answer(status: u16, extra: &[(&'static str, &str)]) -> Response<()> {
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        answer.headers_mut().extend(extra.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap())));
+        answer
+    }
+
+    #[test]
+    fn a_post_that_may_have_been_processed_is_never_repeated() {
+        let post = nature("POST");
+        let reset = Error::upstream(Reason::UpstreamReset, "");
+        assert_eq!(judge_error(&reset, post), Verdict::Keep);
+        assert_eq!(judge_error(&reset, nature("GET")), AGAIN);
+        for status in [500, 502, 503, 504] {
+            assert_eq!(judge_answer(&answer(status, &[]), post, true), Verdict::Keep);
+        }
+    }
+
+    #[test]
+    fn what_was_certainly_not_processed_is_repeated_for_every_method() {
+        let post = nature("POST");
+        assert_eq!(judge_error(&Error::not_sent(Reason::ConnectFailed, ""), post), AGAIN);
+        let marked = answer(503, &[("x-outrigger-unprocessed", "1")]);
+        assert_eq!(judge_answer(&marked, post, true), AGAIN);
+        assert_eq!(judge_answer(&marked, post, false), Verdict::Keep, "an application can not claim it");
+    }
+
+    #[test]
+    fn a_get_is_repeated_after_what_may_pass_and_only_then() {
+        for (status, expected) in
+            [(200, Verdict::Keep), (404, Verdict::Keep), (500, Verdict::Keep), (502, AGAIN), (503, AGAIN), (504, AGAIN)]
+        {
+            assert_eq!(judge_answer(&answer(status, &[]), nature("GET"), false), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_a_long_pause_is_not_asked_again() {
+        let wait = |seconds: &'static str| judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), false);
+        assert_eq!(wait("1"), Verdict::Again { after: Some(Duration::from_secs(1)) });
+        assert_eq!(wait("2"), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_grpc_call_is_not_idempotent_unless_somebody_says_so() {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/grpc".parse().unwrap())]);
+        let unavailable = answer(200, &[("grpc-status", "14")]);
+        let call = Nature::of(&Method::POST, &headers, false);
+        assert_eq!(judge_answer(&unavailable, call, true), Verdict::Keep);
+        assert_eq!(judge_answer(&unavailable, Nature { idempotent: true, ..call }, true), AGAIN);
+        assert!(is_failure(&unavailable, true, true));
+    }
+
+    #[test]
+    fn the_pause_grows_and_is_bounded() {
+        assert_eq!(backoff(1, 1.0), Duration::from_millis(25));
+        assert_eq!(backoff(2, 1.0), Duration::from_millis(50));
+        assert_eq!(backoff(30, 1.0), Duration::from_millis(250));
+        assert_eq!(backoff(3, 0.0), Duration::ZERO);
+    }
+}

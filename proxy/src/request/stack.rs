@@ -1,0 +1,341 @@
+//! The order of what happens around the attempts of a request, on one page.
+//!
+//! deposit -> (choose -> send within the deadline -> judge -> budget -> pause)* -> answer
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::Response;
+use hyper::body::Incoming;
+use outrigger_mesh::{Between, MtlsMode, Port, Protocol, Reason, Timeouts};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::attempt::balance;
+use crate::attempt::exchange::{Exchange, grpc_failure};
+use crate::attempt::pool::Place;
+use crate::attempt::send::{Answer, Outgoing, Speak, send};
+use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
+use crate::error::Error;
+use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
+use crate::http::{headers, reply};
+use crate::live::{LiveService, Millis};
+use crate::request::deadline::Deadline;
+use crate::request::retry::{self, Nature, Verdict};
+use crate::telemetry::metrics::Counters;
+use crate::worker::Worker;
+
+/// A request that knows where it goes.
+pub struct Call {
+    /// The service it names.
+    pub service: Arc<LiveService>,
+    /// The service as it was when the request was routed; held to the end.
+    pub snapshot: Arc<ServiceSnapshot>,
+    /// Its route.
+    pub plan: Arc<RoutePlan>,
+    /// The port it means.
+    pub port: Port,
+    /// What kind of request it is.
+    pub nature: Nature,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
+    /// Its limits.
+    pub deadline: Deadline,
+    /// Its head, cleaned.
+    pub head: Outgoing,
+    /// Its body, if it has one.
+    pub body: Option<Replay>,
+}
+
+/// Runs the request: as many attempts as it takes and the rules allow.
+pub async fn run(worker: &Worker, call: Call) -> Result<Response<ResponseBody>, Error> {
+    let began = Instant::now();
+    let counters = &worker.shared.live.counters;
+    call.service.budget.deposit(Millis::at(began.into_std()));
+    let chance = fastrand::u64(..);
+    let mut tried: Vec<u64> = Vec::new();
+    let mut attempt = 1;
+    loop {
+        let chosen = match choose(worker, &call, chance, &tried).await {
+            Ok(chosen) => chosen,
+            Err(error) => return Err(gave_up(&call, began, error)),
+        };
+        let outcome = try_once(worker, &call, &chosen, attempt).await;
+        let verdict = match &outcome {
+            Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.mesh),
+            Err(error) => retry::judge_error(error, call.nature),
+        };
+        let pause = match verdict {
+            Verdict::Again { after } => next_pause(&call, attempt, after, counters),
+            Verdict::Keep => Err(Spent::Nothing),
+        };
+        tried.push(chosen.place.endpoint.id);
+        match (outcome, pause) {
+            (_, Ok(pause)) => {
+                // The failed answer is dropped here, and with it its place in the endpoint's load.
+                counters.retries.fetch_add(1, Relaxed);
+                attempt += 1;
+                sleep(pause).await;
+            }
+            (Ok(answer), Err(spent)) => return Ok(finish(&call, &chosen, began, answer, spent)),
+            (Err(mut error), Err(_)) => {
+                error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
+                return Err(gave_up(&call, began, error));
+            }
+        }
+    }
+}
+
+/// Why there is no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spent {
+    Nothing,
+    Budget,
+}
+
+/// The pause before another attempt, if there may be one.
+fn next_pause(call: &Call, attempt: u32, wish: Option<Duration>, counters: &Counters) -> Result<Duration, Spent> {
+    let policy = &call.plan.retry;
+    let repeatable = call.body.as_ref().is_none_or(Replay::can_repeat);
+    if attempt > policy.retries || !repeatable {
+        return Err(Spent::Nothing);
+    }
+    let pause = wish.unwrap_or_else(|| retry::backoff(attempt, fastrand::f64()));
+    if !call.deadline.leaves_room(pause, call.body.as_ref()) {
+        return Err(Spent::Nothing);
+    }
+    if !call.service.budget.withdraw(policy, Millis::now()) {
+        counters.retries_over_budget.fetch_add(1, Relaxed);
+        return Err(Spent::Budget);
+    }
+    Ok(pause)
+}
+
+/// An endpoint, chosen for an attempt.
+struct Chosen {
+    place: Place,
+    speak: Speak,
+    mesh: bool,
+    view: Arc<EndpointView>,
+    /// How many endpoints there were to choose from.
+    of: usize,
+}
+
+impl Chosen {
+    /// Whether every endpoint there was has been tried.
+    fn alone(&self, tried: &[u64]) -> bool {
+        let mut all = tried.to_vec();
+        all.sort_unstable();
+        all.dedup();
+        all.len() >= self.of
+    }
+}
+
+/// Chooses a backend by weight, then one of its endpoints. Endpoints that are still to be told are waited for a little.
+async fn choose(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Chosen, Error> {
+    if let Some(chosen) = choose_now(worker, call, chance, tried)? {
+        return Ok(chosen);
+    }
+    let mut changed = worker.shared.registry.changed();
+    let end = Instant::now() + LOOKUP_PATIENCE;
+    while call.plan.targets.iter().any(|t| t.service.as_ref().is_some_and(|s| !s.is_loaded())) {
+        if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
+            break;
+        }
+        if let Some(chosen) = choose_now(worker, call, chance, tried)? {
+            return Ok(chosen);
+        }
+    }
+    Err(Error::refused(Reason::NoEndpoint, format!("no endpoint of {} takes requests", call.service.name)))
+}
+
+fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Option<Chosen>, Error> {
+    let plan = &call.plan;
+    let service_of = |t: &Target| Arc::clone(t.service.as_ref().unwrap_or(&call.service));
+    let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
+    let available = |only_untried: bool| {
+        move |at: usize| {
+            let target = &plan.targets[at];
+            let endpoints = target.service.as_ref().unwrap_or(&call.service).endpoints.load();
+            let subset = endpoints.subset(target.version.as_ref());
+            if only_untried { untried(subset) } else { !subset.members.is_empty() }
+        }
+    };
+    // A retry rather goes to another backend than to where it has just failed.
+    let picked = match tried {
+        [] => plan.split.pick_where(chance, available(false)),
+        _ => plan.split.pick_where(chance, available(true)).or_else(|| plan.split.pick_where(chance, available(false))),
+    };
+    let Some(target) = picked.map(|at| &plan.targets[at]) else { return Ok(None) };
+    let service = service_of(target);
+    let endpoints = service.endpoints.load();
+    let subset = endpoints.subset(target.version.as_ref());
+    let Some(view) = balance::pick(subset, tried, Millis::now(), || fastrand::u64(..)) else { return Ok(None) };
+    let foreign = match &target.service {
+        None => None,
+        // A backend of another service is reached at that service's own port, and must prove that one's identity.
+        Some(other) => Some(other.snapshot.load_full().ok_or_else(|| {
+            Error::refused(Reason::NoEndpoint, format!("backend {} is not known", other.name))
+        })?),
+    };
+    let snapshot = foreign.as_ref().unwrap_or(&call.snapshot);
+    let port = match &foreign {
+        None => call.port,
+        Some(other) => *other.service.port(Some(call.port.number)).or_else(|| other.service.port(None)).ok_or_else(
+            || Error::refused(Reason::NoEndpoint, "the backend has no port"),
+        )?,
+    };
+    let place = place(worker, call, snapshot, view, port)?;
+    let mesh = place.secured.is_some();
+    let speak = speak(worker, call, snapshot, port, &place);
+    Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: subset.members.len() }))
+}
+
+fn place(
+    worker: &Worker,
+    call: &Call,
+    snapshot: &Arc<ServiceSnapshot>,
+    view: &EndpointView,
+    port: Port,
+) -> Result<Place, Error> {
+    let uid = &view.endpoint.uid;
+    let address: SocketAddr = view.address(port.number).ok_or_else(|| {
+        Error::refused(Reason::NoEndpoint, format!("endpoint {uid} does not serve port {}", port.number))
+    })?;
+    if worker.shared.own_ports.contains(address) {
+        return Err(Error::refused(Reason::LoopDetected, format!("endpoint {uid} is this sidecar's own port")));
+    }
+    let secured = match (view.is_mesh(), snapshot.service.mtls) {
+        (true, MtlsMode::Strict | MtlsMode::Permissive) => Some(Arc::clone(snapshot)),
+        (false, MtlsMode::Strict) => {
+            let why = format!("endpoint {uid} has no sidecar, and the service wants mutual TLS");
+            return Err(Error::refused(Reason::TlsFailed, why));
+        }
+        (_, MtlsMode::Off) | (false, MtlsMode::Permissive) => None,
+    };
+    let connect = call.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT);
+    Ok(Place { endpoint: Arc::clone(&view.live), address, secured, connect })
+}
+
+/// What to speak to an endpoint. Between sidecars, unless the service says: HTTP/2 for what came as HTTP/2; for the rest
+/// HTTP/1.1 while few requests are under way there, which is quicker, and HTTP/2 under load, which is cheaper.
+fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, place: &Place) -> Speak {
+    if call.nature.grpc {
+        return Speak::Http2;
+    }
+    if place.secured.is_none() {
+        return match port.protocol {
+            Protocol::Http2 | Protocol::Grpc => Speak::Http2,
+            Protocol::Http | Protocol::Detect => Speak::Http1,
+        };
+    }
+    match snapshot.service.between {
+        Between::Http1 => Speak::Http1,
+        Between::Http2 => Speak::Http2,
+        Between::Auto if call.http2 || worker.mesh.in_use(place) >= FEW => Speak::Http2,
+        Between::Auto => Speak::Http1,
+    }
+}
+
+/// One attempt, within what is left of the time.
+async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -> Result<Answer, Error> {
+    let mut head = call.head.clone();
+    if chosen.mesh {
+        call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header);
+        if attempt > 1 {
+            head.headers.insert(headers::ATTEMPT, attempt.into());
+        }
+    }
+    if call.nature.grpc {
+        call.deadline.tell_grpc(&mut head.headers);
+    }
+    let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
+    let began = Instant::now();
+    let outcome = {
+        let mut sending = pin!(send(&worker.mesh, &chosen.place, chosen.speak, head, body));
+        loop {
+            let Some((at, reason)) = call.deadline.next(began, call.body.as_ref()) else {
+                break sending.as_mut().await;
+            };
+            match timeout_at(at, sending.as_mut()).await {
+                Ok(outcome) => break outcome,
+                Err(_) if call.deadline.is_over(began, call.body.as_ref()) => break Err(late(reason)),
+                Err(_) => {}
+            }
+        }
+    };
+    match &outcome {
+        Ok((answer, exchange)) => {
+            exchange.answered(retry::is_failure(answer, call.nature.grpc, chosen.mesh));
+        }
+        // The caller's own short deadline, or its going away, says nothing about the endpoint.
+        Err(error) => {
+            let callers = error.reason == Reason::Deadline || call.body.as_ref().is_some_and(Replay::is_broken);
+            if !callers && error.who == crate::error::Who::Upstream {
+                chosen.place.endpoint.load.failed(Millis::now(), fastrand::u64(..));
+            }
+        }
+    }
+    outcome
+}
+
+fn late(reason: Reason) -> Error {
+    Error::upstream(reason, "no answer in time")
+}
+
+/// The answer as the application gets it.
+fn finish(
+    call: &Call,
+    chosen: &Chosen,
+    began: Instant,
+    (answer, mut exchange): Answer,
+    spent: Spent,
+) -> Response<ResponseBody> {
+    count(call, chosen, began, &answer, &mut exchange);
+    let (mut head, incoming) = answer.into_parts();
+    headers::remove_hop_by_hop(&mut head.headers);
+    if chosen.mesh {
+        head.headers.remove(headers::UNPROCESSED);
+        head.headers.remove(headers::ATTEMPT);
+    } else {
+        headers::remove_ours(&mut head.headers);
+    }
+    if spent == Spent::Budget {
+        reply::mark_budget_spent(&mut head.headers);
+    }
+    let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
+    Response::from_parts(head, upstream_body(incoming, exchange, idle))
+}
+
+/// The body of an answer; one that is empty ends its exchange here.
+pub fn upstream_body(incoming: Incoming, mut exchange: Exchange, idle: Duration) -> ResponseBody {
+    if http_body::Body::is_end_stream(&incoming) {
+        exchange.finish();
+        return ResponseBody::Empty;
+    }
+    ResponseBody::Upstream(UpstreamBody::new(incoming, exchange, idle))
+}
+
+fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incoming>, exchange: &mut Exchange) {
+    let (latency, traffic) = (began.elapsed(), &chosen.view.live.traffic);
+    if !call.nature.grpc {
+        traffic.record(!answer.status().is_server_error(), latency);
+    } else if let Some(failed) = grpc_failure(answer.headers()) {
+        traffic.record(!failed, latency);
+    } else {
+        exchange.count_at_end(Arc::clone(traffic), latency);
+    }
+}
+
+fn gave_up(call: &Call, began: Instant, error: Error) -> Error {
+    let ours = error.reason.status().is_server_error();
+    call.service.traffic.record(!ours, began.elapsed());
+    error
+}
+
+/// How long endpoints that are still to be told are waited for.
+pub const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
+/// HTTP/1.1 connections in use to one endpoint beyond which HTTP/2 takes over.
+const FEW: usize = 8;

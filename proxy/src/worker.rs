@@ -1,0 +1,144 @@
+//! One thread of the data path: its runtime, its connections, and what it shares with the others.
+//!
+//! A request stays on the worker whose listener accepted its connection. Nothing here is `Send`, and nothing needs a
+//! lock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_certs::{MeshAcceptor, MeshConnector};
+use outrigger_mesh::{Host, PortNumber, ServiceName, Version};
+
+use crate::attempt::pool::{Limits, Pool};
+use crate::config::registry::Registry;
+use crate::http::serve::Connections;
+use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
+
+/// What all workers share.
+pub struct Shared {
+    /// The services that are known.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub live: Arc<Live>,
+    /// The side of this workload in mutual TLS; `None` where everything is plaintext.
+    pub tls: Option<MeshTls>,
+    /// The workload that the inbound side protects; `None` for a client only.
+    pub application: Option<Application>,
+    /// Where nothing is ever sent.
+    pub own_ports: OwnPorts,
+}
+
+/// Both directions of mutual TLS.
+#[derive(Clone)]
+pub struct MeshTls {
+    /// Towards the application.
+    pub acceptor: MeshAcceptor,
+    /// Towards other sidecars.
+    pub connector: MeshConnector,
+}
+
+/// The application that this sidecar stands before.
+#[derive(Debug)]
+pub struct Application {
+    /// The service it is an instance of.
+    pub service: ServiceName,
+    /// The service's port that it serves; the first when not said.
+    pub service_port: Option<PortNumber>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its load and failures.
+    pub live: Arc<EndpointLive>,
+}
+
+/// One worker.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Connections to other sidecars and to plaintext endpoints.
+    pub mesh: Pool,
+    /// Connections to the application.
+    pub application: Pool,
+    /// Open connections from other sidecars.
+    pub inbound: Connections,
+    /// Open connections from the application.
+    pub outbound: Connections,
+    names: RefCell<HashMap<Box<[u8]>, Named>>,
+    names_generation: Cell<u64>,
+}
+
+/// What a Host was found to mean.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The service.
+    pub service: Arc<LiveService>,
+    /// The port, where it was written.
+    pub port: Option<PortNumber>,
+}
+
+impl Worker {
+    /// A worker that has done nothing yet.
+    pub fn new(shared: Arc<Shared>) -> Rc<Self> {
+        let connector = shared.tls.as_ref().map(|tls| tls.connector.clone());
+        let live = &shared.live;
+        Rc::new(Self {
+            mesh: Pool::new(Arc::clone(live), connector, Limits::MESH),
+            application: Pool::new(Arc::clone(live), None, Limits::APPLICATION),
+            inbound: Connections::default(),
+            outbound: Connections::default(),
+            names: RefCell::default(),
+            names_generation: Cell::new(0),
+            shared,
+        })
+    }
+
+    /// What `host` meant before, if that still holds.
+    pub fn remembered(&self, host: &[u8]) -> Option<Named> {
+        let generation = self.shared.registry.names_generation();
+        if self.names_generation.replace(generation) != generation {
+            self.names.borrow_mut().clear();
+            return None;
+        }
+        self.names.borrow().get(host).cloned()
+    }
+
+    /// Remembers what `host` means, until any name changes.
+    pub fn remember(&self, text: &[u8], host: &Host, service: &Arc<LiveService>) {
+        let mut names = self.names.borrow_mut();
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
+        names.insert(text.into(), Named { service: Arc::clone(service), port: host.port });
+    }
+
+    /// Looks after idle connections, for as long as the worker lives.
+    pub async fn housekeeping(self: Rc<Self>) {
+        let mut every = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            every.tick().await;
+            self.mesh.sweep();
+            self.application.sweep();
+            self.inbound.sweep();
+            self.outbound.sweep();
+        }
+    }
+}
+
+/// Spawns onto the worker's own runtime: what hyper wants to run beside a connection need not be `Send`.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExec;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        // Owned by the runtime of the worker, and ended by the connection that asked for it.
+        tokio::task::spawn_local(future);
+    }
+}
+
+const MAX_NAMES: usize = 1_024;
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
