@@ -1,5 +1,6 @@
 //! Who changed what, when, from where and why.
 
+use outrigger_mesh::SpiffeId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -12,17 +13,24 @@ pub struct Author {
     pub from: String,
     /// Why, where a reason was given.
     pub why: Option<String>,
+    /// The workload it is, where one proved itself.
+    pub identity: Option<SpiffeId>,
 }
 
 impl Author {
     /// The control plane itself.
     pub fn system(why: &str) -> Self {
-        Self { who: "outrigger-control".into(), from: "itself".into(), why: Some(why.into()) }
+        Self { why: Some(why.into()), ..Self::new("outrigger-control", "itself") }
     }
 
     /// `who`, from the address `from`.
     pub fn new(who: impl Into<String>, from: impl Into<String>) -> Self {
-        Self { who: who.into(), from: from.into(), why: None }
+        Self { who: who.into(), from: from.into(), why: None, identity: None }
+    }
+
+    /// The workload that proved to be `identity`, from the address `from`.
+    pub fn workload(identity: &SpiffeId, from: impl ToString) -> Self {
+        Self { identity: Some(identity.clone()), ..Self::new(identity.to_string(), from.to_string()) }
     }
 }
 

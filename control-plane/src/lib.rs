@@ -5,5 +5,12 @@
 //! touches into resources, and `push` sends those to the sidecars that asked for them.
 
 pub mod audit;
+pub mod check;
+pub mod compile;
+mod shards;
 pub mod spec;
+pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod world;

@@ -1,7 +1,7 @@
 //! "Did you mean": the name that was probably meant.
 
 /// The one of `known` that is nearest to `given`, if any is near enough to be meant.
-pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if given.len() > 64 {
         return None;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use outrigger_mesh::Label;
+use outrigger_mesh::{EndpointUid, Label};
 use serde_json::{Map, Value as Json};
 
 use super::rules;
@@ -44,6 +44,12 @@ impl ObjectName {
 impl From<&Label> for ObjectName {
     fn from(label: &Label) -> Self {
         Self(label.as_str().into())
+    }
+}
+
+impl From<&EndpointUid> for ObjectName {
+    fn from(uid: &EndpointUid) -> Self {
+        Self(uid.as_str().into())
     }
 }
 

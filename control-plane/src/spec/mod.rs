@@ -19,6 +19,7 @@ mod tree;
 use std::sync::Arc;
 
 pub use duration::Duration;
+pub(crate) use hint::nearest;
 pub use http_route::{
     BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
     ValueMatchType,
@@ -38,13 +39,22 @@ pub struct Document {
     /// What was read.
     pub object: Object,
     source: Source,
+    /// Where the object is in the text, when that is more than the object.
+    prefix: String,
 }
 
 impl Document {
     /// Adds file, line and column to a problem whose pointer is one within this object.
     #[must_use]
     pub fn located(&self, problem: Problem) -> Problem {
-        self.source.located(problem)
+        self.source.located(problem).below(&self.prefix)
+    }
+
+    /// An object that was not read from a text.
+    pub fn made(object: Object) -> Self {
+        let place = Place { line: 1, column: 1 };
+        let node = Arc::new(Node { place, value: tree::Value::Null });
+        Self { object, source: Source { file: "".into(), node }, prefix: String::new() }
     }
 }
 
@@ -60,7 +70,7 @@ pub fn read(text: &str, file: &str) -> Result<Vec<Document>, Vec<Problem>> {
 /// Reads the body of one request: a single object, in strict JSON.
 pub fn read_one(body: &str) -> Result<Document, Vec<Problem>> {
     let source = json(body)?;
-    read_object(source).map_err(limited)
+    read_object(source, "").map_err(limited)
 }
 
 /// Reads the body of `POST /v1/apply`: `{"items": [...]}`, in strict JSON. Pointers begin at the body.
@@ -94,17 +104,17 @@ fn read_all(
     let (mut read, mut problems) = (Vec::<Document>::new(), vec![]);
     let mut seen = std::collections::HashMap::new();
     for (i, source) in sources.enumerate() {
-        match read_object(source) {
+        match read_object(source, &prefix(i)) {
             Ok(document) => {
                 if let Some(first) = seen.insert(document.object.key(), i) {
                     let line = read.get(first).map_or(1, |d: &Document| d.source.node.place.line);
                     let message = format!("{} is there twice, first in line {line}", document.object.key());
                     let twice = Problem::error("/metadata/name", Code::Duplicate, message);
-                    problems.push(document.located(twice).below(&prefix(i)));
+                    problems.push(document.located(twice));
                 }
                 read.push(document);
             }
-            Err(found) => problems.extend(found.into_iter().map(|p| p.below(&prefix(i)))),
+            Err(found) => problems.extend(found),
         }
     }
     if problems.is_empty() { Ok(read) } else { Err(limited(problems)) }
@@ -119,10 +129,10 @@ fn limited(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-fn read_object(source: Source) -> Result<Document, Vec<Problem>> {
+fn read_object(source: Source, prefix: &str) -> Result<Document, Vec<Problem>> {
     match object::read(&source.node) {
-        Ok(object) => Ok(Document { object, source }),
-        Err(problems) => Err(problems.into_iter().map(|p| source.located(p)).collect()),
+        Ok(object) => Ok(Document { object, source, prefix: prefix.to_owned() }),
+        Err(problems) => Err(problems.into_iter().map(|p| source.located(p).below(prefix)).collect()),
     }
 }
 

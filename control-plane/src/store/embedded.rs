@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
+#[cfg(test)]
+use redb::StorageBackend;
+use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::change_log::{Change, ChangeLog, Watch};
 use super::embedded_tables as tables;

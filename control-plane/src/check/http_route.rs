@@ -1,0 +1,301 @@
+//! Whether a route's services exist, and whether its rules can be met.
+
+use std::collections::HashSet;
+
+use http::{HeaderName, Method};
+use outrigger_mesh::{
+    Backend, HeaderMatch, Label, PathMatch, QueryMatch, Route, RouteMatch, RouteName, ServiceName, Timeouts,
+    Version,
+};
+
+use super::Found;
+use super::route_warnings;
+use crate::spec::{self, BackendRef, Code, HttpRoute, Object, ParentRef, Problem};
+use crate::world::World;
+
+/// A route that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedRoute {
+    /// The services whose requests it takes.
+    pub parents: Vec<ServiceName>,
+    /// Its rules, in the order written.
+    pub rules: Vec<Route>,
+}
+
+impl CheckedRoute {
+    /// The services it sends requests to; one may come more than once.
+    pub fn backends(&self) -> impl Iterator<Item = &ServiceName> {
+        self.rules.iter().flat_map(|r| &r.backends).map(|b| &b.service)
+    }
+}
+
+pub(super) fn check(
+    object: &Object,
+    spec: &HttpRoute,
+    world: &World,
+    found: &mut Found,
+) -> Option<CheckedRoute> {
+    let namespace = &object.metadata.namespace;
+    let cx = Context { namespace, world };
+    let parents = cx.parents(&spec.parent_refs, found);
+    if spec.rules.is_empty() {
+        found.add(Problem::error("/spec/rules", Code::MissingField, "a route without rules routes nothing"));
+    }
+    let rules: Vec<Route> = spec
+        .rules
+        .iter()
+        .enumerate()
+        .filter_map(|(i, rule)| {
+            let name = format!("{namespace}/{}/{i}", object.metadata.name);
+            cx.rule(&name, &format!("/spec/rules/{i}"), rule, &parents, found)
+        })
+        .collect();
+    if found.is_fatal() {
+        return None;
+    }
+    let checked = CheckedRoute { parents, rules };
+    route_warnings::add(&object.key(), &checked, world, found);
+    Some(checked)
+}
+
+/// What the references of a route are resolved in.
+struct Context<'a> {
+    namespace: &'a Label,
+    world: &'a World,
+}
+
+impl Context<'_> {
+    fn parents(&self, refs: &[ParentRef], found: &mut Found) -> Vec<ServiceName> {
+        if refs.is_empty() {
+            let message = "a route without a parent takes no requests";
+            found.add(Problem::error("/spec/parentRefs", Code::MissingField, message));
+        }
+        let mut parents = vec![];
+        for (i, parent) in refs.iter().enumerate() {
+            let pointer = format!("/spec/parentRefs/{i}");
+            let Some(service) = self.parent(&pointer, parent, found) else { continue };
+            if parents.contains(&service) {
+                let message = format!("the parent {service} is there twice");
+                found.add(Problem::error(pointer, Code::Duplicate, message));
+            } else {
+                parents.push(service);
+            }
+        }
+        parents
+    }
+
+    fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<ServiceName> {
+        let Some(kind) = parent.kind.as_deref() else {
+            let message = "a parent without a kind is a Gateway, which is not supported yet";
+            let problem = Problem::error(pointer, Code::Unsupported, message);
+            found.add(problem.hint("write kind: Service and group: \"\""));
+            return None;
+        };
+        group(pointer, kind, parent.group.as_deref(), found);
+        if parent.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
+            let message = "a route for a service of another namespace is not supported yet";
+            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
+            return None;
+        }
+        self.service(&format!("{pointer}/name"), &parent.name, found)
+    }
+
+    /// The service `name` of the route's namespace, if there is one.
+    fn service(&self, pointer: &str, name: &str, found: &mut Found) -> Option<ServiceName> {
+        let label = match Label::new(name) {
+            Ok(label) => label,
+            Err(e) => {
+                found.add(Problem::error(pointer, Code::BadValue, e.to_string()));
+                return None;
+            }
+        };
+        let service = ServiceName::new(self.namespace.clone(), label);
+        if self.world.service(&service).is_some() {
+            return Some(service);
+        }
+        let problem = Problem::error(pointer, Code::Reference, format!("there is no service {service}"));
+        let names = self.world.services().map(|s| s.checked.name().clone());
+        let names: Vec<_> = names.filter(|n| n.namespace() == self.namespace).collect();
+        let near = spec::nearest(name, names.iter().map(|n| n.name().as_str()));
+        found.add(match near {
+            Some(near) => problem.hint(format!("did you mean {near:?}?")),
+            None => problem,
+        });
+        None
+    }
+
+    fn rule(
+        &self,
+        name: &str,
+        pointer: &str,
+        rule: &spec::Rule,
+        parents: &[ServiceName],
+        found: &mut Found,
+    ) -> Option<Route> {
+        let before = found.problems.len();
+        let matches = rule.matches.iter().enumerate();
+        let matches: Vec<_> =
+            matches.filter_map(|(i, m)| conditions(&format!("{pointer}/matches/{i}"), m, found)).collect();
+        let backends = rule.backend_refs.iter().enumerate();
+        let backends: Vec<_> = backends
+            .filter_map(|(i, b)| self.backend(&format!("{pointer}/backendRefs/{i}"), b, parents, found))
+            .collect();
+        let timeouts = timeouts(pointer, rule, found);
+        let name = match RouteName::new(name) {
+            Ok(name) => name,
+            Err(e) => {
+                found.add(Problem::error("/metadata/name", Code::BadValue, e.to_string()));
+                return None;
+            }
+        };
+        let sound = found.problems[before..].iter().all(|p| p.severity != spec::Severity::Error);
+        sound.then_some(Route { name, matches, backends, timeouts, retry: None })
+    }
+
+    fn backend(
+        &self,
+        pointer: &str,
+        backend: &BackendRef,
+        parents: &[ServiceName],
+        found: &mut Found,
+    ) -> Option<Backend> {
+        let kind = backend.kind.as_deref().unwrap_or("Service");
+        group(pointer, kind, backend.group.as_deref(), found);
+        if backend.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
+            let message = "a backend in another namespace needs a ReferenceGrant, which is not supported yet";
+            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
+            return None;
+        }
+        let at_name = format!("{pointer}/name");
+        let (name, version) = match (kind, backend.name.split_once('.')) {
+            ("ServiceVersion", Some((name, version))) => (name, Some(version)),
+            ("ServiceVersion", None) => {
+                let message = format!("{:?} does not name a version", backend.name);
+                let hint = "write service.version, like cart.v2";
+                found.add(Problem::error(at_name, Code::BadValue, message).hint(hint));
+                return None;
+            }
+            _ => (backend.name.as_str(), None),
+        };
+        let version = match version.map(Version::new).transpose() {
+            Ok(version) => version,
+            Err(e) => {
+                found.add(Problem::error(at_name, Code::BadValue, e.to_string()));
+                return None;
+            }
+        };
+        let service = self.service(&at_name, name, found)?;
+        if let Some(port) = backend.port {
+            self.port(&format!("{pointer}/port"), port, &service, parents, found);
+        }
+        Some(Backend { service, version, weight: backend.weight.unwrap_or(1) })
+    }
+
+    /// A request keeps the port its caller meant. So a backend's port may be written, as the Gateway API wants it,
+    /// where it is that port; elsewhere it would be ignored, and is refused instead.
+    fn port(
+        &self,
+        pointer: &str,
+        port: u16,
+        backend: &ServiceName,
+        parents: &[ServiceName],
+        found: &mut Found,
+    ) {
+        let ports_of = |name: &ServiceName| -> Vec<u16> {
+            let entry = self.world.service(name);
+            entry.map(|e| e.checked.service().ports.iter().map(|p| p.number.get()).collect()).unwrap_or_default()
+        };
+        if !ports_of(backend).contains(&port) {
+            let message = format!("the service {backend} has no port {port}");
+            found.add(Problem::error(pointer, Code::Reference, message));
+        } else if let Some(other) = parents.iter().find(|p| ports_of(p) != [port]) {
+            let message = format!(
+                "a request keeps the port its caller meant, and callers of {other} can mean other ports than {port}"
+            );
+            found.add(Problem::error(pointer, Code::Unsupported, message).hint("leave port out"));
+        }
+    }
+}
+
+/// The group must be the one its kind is in. Left out it is understood here, but not on a cluster.
+fn group(pointer: &str, kind: &str, group: Option<&str>, found: &mut Found) {
+    let right = if kind == "Service" { "" } else { "outrigger.dev" };
+    let hint = format!("write group: {right:?}");
+    match group {
+        Some(group) if group != right => {
+            let message = format!("the kind {kind} is not in the group {group:?}");
+            found.add(Problem::error(format!("{pointer}/group"), Code::Contradiction, message).hint(hint));
+        }
+        None if kind != "Service" => {
+            let message = format!("without a group, Kubernetes looks for {kind} in another one");
+            found.add(Problem::warning(pointer, Code::Reference, message).hint(hint));
+        }
+        _ => {}
+    }
+}
+
+fn conditions(pointer: &str, written: &spec::Match, found: &mut Found) -> Option<RouteMatch> {
+    let path = written.path.as_ref().map(|p| match p.kind {
+        spec::PathMatchType::Exact => PathMatch::Exact(p.value.as_str().into()),
+        spec::PathMatchType::PathPrefix => PathMatch::Prefix(p.value.as_str().into()),
+    });
+    let mut bad = |at: String, message: String| found.add(Problem::error(at, Code::BadValue, message));
+    if written.path.as_ref().is_some_and(|p| !p.value.starts_with('/')) {
+        bad(format!("{pointer}/path/value"), "a path begins with '/'".into());
+        return None;
+    }
+    let method = match written.method.as_ref().map(|m| Method::from_bytes(m.as_bytes())).transpose() {
+        Ok(method) => method,
+        Err(e) => {
+            bad(format!("{pointer}/method"), e.to_string());
+            return None;
+        }
+    };
+    let mut headers = vec![];
+    for (i, header) in written.headers.iter().enumerate() {
+        match HeaderName::from_bytes(header.name.as_bytes()) {
+            Ok(name) => headers.push(HeaderMatch { name, value: header.value.as_str().into() }),
+            Err(e) => bad(format!("{pointer}/headers/{i}/name"), e.to_string()),
+        }
+    }
+    let query = written.query_params.iter();
+    let query: Vec<_> = query
+        .map(|q| QueryMatch { name: q.name.as_str().into(), value: q.value.as_str().into() })
+        .collect();
+    no_name_twice(&format!("{pointer}/headers"), headers.iter().map(|h| h.name.as_str()), found);
+    no_name_twice(&format!("{pointer}/queryParams"), query.iter().map(|q| &*q.name), found);
+    Some(RouteMatch { path, method, headers, query })
+}
+
+/// The Gateway API ignores the second condition on one name; here it is a mistake.
+fn no_name_twice<'a>(pointer: &str, names: impl Iterator<Item = &'a str>, found: &mut Found) {
+    let mut seen = HashSet::new();
+    for (i, name) in names.enumerate() {
+        if !seen.insert(name) {
+            let message = format!("there are two conditions on {name:?}");
+            found.add(Problem::error(format!("{pointer}/{i}/name"), Code::Duplicate, message));
+        }
+    }
+}
+
+fn timeouts(pointer: &str, rule: &spec::Rule, found: &mut Found) -> Timeouts {
+    let written = rule.timeouts.clone().unwrap_or_default();
+    let request = written.request.map(spec::Duration::get);
+    let per_try = written.backend_request.map(spec::Duration::get);
+    for (field, value) in [("request", request), ("backendRequest", per_try)] {
+        if value.is_some_and(|v| v.is_zero()) {
+            let message = format!("{field} must be longer than zero; leave it out for the default");
+            found.add(Problem::error(format!("{pointer}/timeouts/{field}"), Code::BadValue, message));
+        }
+    }
+    if let (Some(per_try), Some(request)) = (per_try, request)
+        && per_try >= request
+    {
+        let message = format!(
+            "backendRequest ({per_try:?}) must be shorter than request ({request:?}), else no second attempt fits"
+        );
+        let at = format!("{pointer}/timeouts/backendRequest");
+        found.add(Problem::error(at, Code::Contradiction, message));
+    }
+    Timeouts { request, per_try, ..Timeouts::default() }
+}

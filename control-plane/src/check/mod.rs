@@ -1,0 +1,73 @@
+//! The proven form: what a person wrote, with every reference resolved and every value agreeing with the others.
+//!
+//! A check sees one object and the world it shall become part of, and tells all problems at once. What passes can be
+//! compiled without another look. What is allowed but probably not meant comes back as warnings.
+
+mod http_route;
+mod instance;
+mod route_warnings;
+mod service;
+
+pub use http_route::CheckedRoute;
+pub use instance::{CheckedInstance, instance_of};
+pub use service::CheckedService;
+
+use crate::spec::{Object, Problem, Severity, Spec};
+use crate::world::World;
+
+/// An object that holds, of any kind.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is named as its kind")]
+pub enum Checked {
+    Service(CheckedService),
+    Route(CheckedRoute),
+    Instance(CheckedInstance),
+}
+
+/// Checks one object against `world`, in which it may already be in an older form. On success there may be warnings.
+pub fn check(object: &Object, world: &World) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
+    check_into(object, world, Found::default())
+}
+
+/// Checks one object that was in force before. An instance stays when its service has lost a port it serves: it is only
+/// not sent requests for it.
+pub(crate) fn check_stored(object: &Object, world: &World) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
+    check_into(object, world, Found { stored: true, ..Found::default() })
+}
+
+fn check_into(
+    object: &Object,
+    world: &World,
+    mut found: Found,
+) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
+    let checked = match &object.spec {
+        Spec::MeshService(spec) => service::check(object, spec, world, &mut found).map(Checked::Service),
+        Spec::HttpRoute(spec) => http_route::check(object, spec, world, &mut found).map(Checked::Route),
+        Spec::Instance(spec) => instance::check(object, spec, world, &mut found).map(Checked::Instance),
+    };
+    match checked {
+        Some(checked) if !found.is_fatal() => Ok((checked, found.problems)),
+        _ => Err(found.problems),
+    }
+}
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+struct Found {
+    problems: Vec<Problem>,
+    /// Whether the object was in force before.
+    stored: bool,
+}
+
+impl Found {
+    fn add(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    fn is_fatal(&self) -> bool {
+        self.problems.iter().any(|p| p.severity == Severity::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

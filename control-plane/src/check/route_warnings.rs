@@ -1,0 +1,131 @@
+//! What a route may say but probably does not mean.
+
+use std::time::Duration;
+
+use outrigger_mesh::{PathMatch, Route, RouteMatch, ServiceName, Timeouts};
+
+use super::service::beyond_default;
+use super::{CheckedRoute, Found};
+use crate::spec::{Code, Key, Problem};
+use crate::world::World;
+
+/// Adds warnings about `route`, which holds.
+pub(super) fn add(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
+    for (i, rule) in route.rules.iter().enumerate() {
+        let pointer = format!("/spec/rules/{i}");
+        traffic(&pointer, rule, found);
+        versions(&pointer, rule, world, found);
+        ports(&pointer, rule, &route.parents, world, found);
+        timeouts(&pointer, rule, &route.parents, world, found);
+    }
+    unreachable_matches(key, route, world, found);
+}
+
+fn traffic(pointer: &str, rule: &Route, found: &mut Found) {
+    if rule.backends.is_empty() {
+        let message = "the rule has no backend, so its requests are refused";
+        found.add(Problem::warning(pointer, Code::NoTraffic, message));
+    } else if rule.backends.iter().all(|b| b.weight == 0) {
+        let message = "all weights are 0, so the requests of the rule are refused";
+        found.add(Problem::warning(format!("{pointer}/backendRefs"), Code::NoTraffic, message));
+    }
+}
+
+fn versions(pointer: &str, rule: &Route, world: &World, found: &mut Found) {
+    for (i, backend) in rule.backends.iter().enumerate() {
+        let Some(version) = &backend.version else { continue };
+        let has_it = |e: &crate::check::CheckedInstance| e.endpoint.version.as_ref() == Some(version);
+        if !world.instances(&backend.service).any(|i| has_it(&i.checked)) {
+            let message = format!("no instance of {} has the version {version} yet", backend.service);
+            let at = format!("{pointer}/backendRefs/{i}/name");
+            found.add(Problem::warning(at, Code::NoTraffic, message));
+        }
+    }
+}
+
+/// A request keeps its port, so a backend should have every port its callers can mean.
+fn ports(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, found: &mut Found) {
+    for (i, backend) in rule.backends.iter().enumerate() {
+        let Some(to) = world.service(&backend.service).map(|e| e.checked.service()) else { continue };
+        for parent in parents.iter().filter_map(|p| world.service(p)) {
+            let from = parent.checked.service();
+            if let Some(missing) = from.ports.iter().find(|p| to.port(Some(p.number)).is_none()) {
+                let message = format!(
+                    "callers of {} can mean port {}, which {} does not have",
+                    from.name, missing.number, to.name
+                );
+                let at = format!("{pointer}/backendRefs/{i}");
+                found.add(Problem::warning(at, Code::NoTraffic, message));
+            }
+        }
+    }
+}
+
+fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, found: &mut Found) {
+    let request_of = |parent: &ServiceName| -> Option<Duration> {
+        let base = &world.service(parent)?.checked.service().policy.timeouts;
+        let both = rule.timeouts.or(base);
+        let request = both.request.unwrap_or(Timeouts::REQUEST);
+        both.per_try.filter(|per_try| *per_try >= request).map(|_| request)
+    };
+    if let Some(request) = parents.iter().find_map(request_of) {
+        let at = format!("{pointer}/timeouts");
+        found.add(beyond_default(&at, "the limit of an attempt", request));
+    }
+}
+
+/// A match that an earlier one says already is never met: of equals the oldest route and the first rule win.
+fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
+    let others: Vec<_> = route
+        .parents
+        .iter()
+        .flat_map(|parent| world.routes_from(parent))
+        .filter(|other| other.object.key() != *key && is_older(other, key, world))
+        .collect();
+    let mut seen: Vec<RouteMatch> = vec![];
+    for (i, rule) in route.rules.iter().enumerate() {
+        for (j, this) in matches_of(rule).into_iter().map(normal).enumerate() {
+            let at = if rule.matches.is_empty() {
+                format!("/spec/rules/{i}")
+            } else {
+                format!("/spec/rules/{i}/matches/{j}")
+            };
+            let taken_by = others.iter().find(|other| {
+                other.checked.rules.iter().flat_map(matches_of).any(|m| normal(m) == this)
+            });
+            if seen.contains(&this) {
+                let message = "an earlier match says the same, so this one is never met";
+                found.add(Problem::warning(at, Code::Unreachable, message));
+            } else if let Some(other) = taken_by {
+                let message = format!("{} is older and matches the same, so this is never met", other.object.key());
+                found.add(Problem::warning(at, Code::Unreachable, message));
+            }
+            seen.push(this);
+        }
+    }
+}
+
+fn is_older(other: &crate::world::Entry<CheckedRoute>, key: &Key, world: &World) -> bool {
+    match world.route(key) {
+        None => true,
+        Some(this) => (other.created, other.object.key()) < (this.created, key.clone()),
+    }
+}
+
+fn matches_of(rule: &Route) -> Vec<RouteMatch> {
+    if rule.matches.is_empty() { vec![RouteMatch::default()] } else { rule.matches.clone() }
+}
+
+/// The same for all ways to write the same.
+fn normal(mut m: RouteMatch) -> RouteMatch {
+    m.path = match m.path.take() {
+        Some(PathMatch::Prefix(prefix)) => match prefix.strip_suffix('/').unwrap_or(&prefix) {
+            "" => None,
+            bare => Some(PathMatch::Prefix(bare.into())),
+        },
+        other => other,
+    };
+    m.headers.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    m.query.sort_by(|a, b| a.name.cmp(&b.name));
+    m
+}

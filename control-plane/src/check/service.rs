@@ -1,0 +1,246 @@
+//! Whether a service holds together and takes no name of another.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use outrigger_mesh::{
+    Between, Hostname, InvalidPolicy, Label, MtlsMode, Port, PortNumber, Protocol, RetryPolicy, Service,
+    ServiceName, SpiffeId, Timeouts, TrafficPolicy,
+};
+
+use super::Found;
+use crate::spec::{self, Code, MeshService, Object, Problem};
+use crate::world::World;
+
+/// A service that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedService {
+    /// As its callers will see it, but for its routes, which are objects of their own.
+    pub(crate) base: Service,
+}
+
+impl CheckedService {
+    /// Its full name.
+    pub fn name(&self) -> &ServiceName {
+        &self.base.name
+    }
+
+    /// As its callers will see it, without routes.
+    pub fn service(&self) -> &Service {
+        &self.base
+    }
+
+    /// Whether `identity` may serve it.
+    pub fn may_be_served_by(&self, identity: &SpiffeId) -> bool {
+        self.base.identities.contains(identity)
+    }
+}
+
+pub(super) fn check(
+    object: &Object,
+    spec: &MeshService,
+    world: &World,
+    found: &mut Found,
+) -> Option<CheckedService> {
+    let name = match Label::new(object.metadata.name.as_str()) {
+        Ok(label) => ServiceName::new(object.metadata.namespace.clone(), label),
+        Err(e) => {
+            found.add(Problem::error("/metadata/name", Code::BadValue, e.to_string()));
+            return None;
+        }
+    };
+    let hostnames = hostnames(&name, spec, world, found);
+    let ports = ports(spec, found);
+    let identities = identities(&name, spec, world, found);
+    let policy = policy(spec, found);
+    if found.is_fatal() {
+        return None;
+    }
+    let base = Service {
+        name,
+        hostnames,
+        ports,
+        identities,
+        mtls: spec.mtls.map_or(MtlsMode::default(), mtls),
+        between: spec.between.map_or(Between::default(), between),
+        routes: vec![],
+        policy,
+    };
+    match base.checked() {
+        Ok(base) => Some(CheckedService { base }),
+        Err(e) => {
+            found.add(Problem::error("/spec", Code::Contradiction, e.to_string()));
+            None
+        }
+    }
+}
+
+/// The names every service has, and its own. A service takes names of its own namespace only: a name of another would
+/// take that namespace's traffic.
+fn hostnames(name: &ServiceName, spec: &MeshService, world: &World, found: &mut Found) -> Vec<Hostname> {
+    let mut all = default_hostnames(name);
+    for (i, text) in spec.hostnames.iter().enumerate() {
+        let pointer = format!("/spec/hostnames/{i}");
+        let hostname = match Hostname::new(text) {
+            Ok(hostname) => hostname.complete(name.namespace()),
+            Err(e) => {
+                found.add(Problem::error(pointer, Code::BadValue, e.to_string()));
+                continue;
+            }
+        };
+        if all.contains(&hostname) {
+            let message = format!("the service has the host name {hostname} already");
+            found.add(Problem::error(pointer, Code::Duplicate, message));
+        } else if namespace_of(&hostname) != Some(name.namespace().as_str()) {
+            let message = format!(
+                "{hostname} is not a name of the namespace {}; names outside it need an operator's grant, which is \
+                 not supported yet",
+                name.namespace()
+            );
+            let hint = format!("end it with .{0}, .{0}.mesh or .{0}.svc.cluster.local", name.namespace());
+            found.add(Problem::error(pointer, Code::Unsupported, message).hint(hint));
+        } else {
+            all.push(hostname);
+        }
+    }
+    for (i, hostname) in all.iter().enumerate() {
+        if let Some(other) = world.host(hostname).filter(|other| *other != name) {
+            let own = i.checked_sub(default_hostnames(name).len());
+            let pointer = own.map_or("/metadata/name".to_owned(), |i| format!("/spec/hostnames/{i}"));
+            let message = format!("the host name {hostname} belongs to the service {other}");
+            found.add(Problem::error(pointer, Code::Conflict, message));
+        }
+    }
+    all
+}
+
+const SUFFIXES: [&str; 3] = ["", ".mesh", ".svc.cluster.local"];
+
+fn default_hostnames(name: &ServiceName) -> Vec<Hostname> {
+    let texts = SUFFIXES.map(|suffix| format!("{}.{}{suffix}", name.name(), name.namespace()));
+    // Two labels with a suffix are a host name, but for a namespace of digits, which reads as an address.
+    texts.iter().filter_map(|text| Hostname::new(text).ok()).collect()
+}
+
+/// The namespace whose name a host name is. The longest suffix decides, so that no namespace called `mesh` can take
+/// the names of all others.
+fn namespace_of(hostname: &Hostname) -> Option<&str> {
+    let bare = SUFFIXES.iter().rev().find_map(|suffix| hostname.as_str().strip_suffix(suffix))?;
+    bare.rsplit_once('.').map(|(_, namespace)| namespace)
+}
+
+fn ports(spec: &MeshService, found: &mut Found) -> Vec<Port> {
+    if spec.ports.is_empty() {
+        return vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }];
+    }
+    let mut seen = HashSet::new();
+    let mut ports = vec![];
+    for (i, port) in spec.ports.iter().enumerate() {
+        let pointer = format!("/spec/ports/{i}/port");
+        let Some(number) = PortNumber::new(port.port) else {
+            found.add(Problem::error(pointer, Code::BadValue, "a port is a number from 1 to 65535"));
+            continue;
+        };
+        if !seen.insert(number) {
+            let message = format!("port {number} is declared twice");
+            found.add(Problem::error(pointer, Code::Duplicate, message));
+        }
+        ports.push(Port { number, protocol: port.protocol.map_or(Protocol::Detect, protocol) });
+    }
+    ports
+}
+
+fn identities(name: &ServiceName, spec: &MeshService, world: &World, found: &mut Found) -> Vec<SpiffeId> {
+    let account = |label| SpiffeId::new(world.trust_domain().clone(), name.namespace().clone(), label);
+    if spec.identities.is_empty() {
+        return vec![account(name.name().clone())];
+    }
+    let mut all = vec![];
+    for (i, text) in spec.identities.iter().enumerate() {
+        let pointer = format!("/spec/identities/{i}");
+        let identity = if text.contains(':') { text.parse() } else { Label::new(text).map(account) };
+        match identity {
+            Err(e) => found.add(Problem::error(pointer, Code::BadValue, e.to_string())),
+            Ok(id) if id.trust_domain() != world.trust_domain() => {
+                let message = format!(
+                    "{id} is of another trust domain than {}; federation is not supported yet",
+                    world.trust_domain()
+                );
+                found.add(Problem::error(pointer, Code::Unsupported, message));
+            }
+            Ok(id) if all.contains(&id) => {
+                found.add(Problem::error(pointer, Code::Duplicate, format!("{id} is there twice")));
+            }
+            Ok(id) => all.push(id),
+        }
+    }
+    all
+}
+
+fn policy(spec: &MeshService, found: &mut Found) -> TrafficPolicy {
+    let defaults = RetryPolicy::default();
+    let timeouts = spec.timeouts.clone().unwrap_or_default();
+    let retry = spec.retry.clone().unwrap_or_default();
+    let policy = TrafficPolicy {
+        timeouts: Timeouts {
+            request: timeouts.request.map(spec::Duration::get),
+            per_try: timeouts.per_try.map(spec::Duration::get),
+            idle: timeouts.idle.map(spec::Duration::get),
+            connect: timeouts.connect.map(spec::Duration::get),
+        },
+        retry: RetryPolicy {
+            retries: retry.retries.unwrap_or(defaults.retries),
+            idempotent: retry.idempotent.unwrap_or(defaults.idempotent),
+            budget_percent: retry.budget_percent.unwrap_or(defaults.budget_percent),
+            budget_floor: retry.budget_floor.unwrap_or(defaults.budget_floor),
+            replay_bytes: retry.replay_bytes.unwrap_or(defaults.replay_bytes),
+        },
+    };
+    if let Err(e) = policy.check() {
+        found.add(Problem::error(pointer_of(&e), Code::Contradiction, e.to_string()));
+    } else if policy.timeouts.request.is_none()
+        && policy.timeouts.per_try.is_some_and(|per_try| per_try >= Timeouts::REQUEST)
+    {
+        found.add(beyond_default("/spec/timeouts/perTry", "perTry", Timeouts::REQUEST));
+    }
+    policy
+}
+
+/// An attempt that is given as long as the whole request by default.
+pub(super) fn beyond_default(pointer: &str, field: &str, request: Duration) -> Problem {
+    let message = format!("{field} is not shorter than the {request:?} the whole request has, so no second attempt fits");
+    Problem::warning(pointer, Code::Contradiction, message)
+}
+
+fn pointer_of(e: &InvalidPolicy) -> String {
+    match e {
+        InvalidPolicy::PerTryNotBelowRequest { .. } => "/spec/timeouts/perTry".into(),
+        InvalidPolicy::Zero(field) => format!("/spec/timeouts/{field}"),
+        InvalidPolicy::TooManyRetries { .. } => "/spec/retry/retries".into(),
+        InvalidPolicy::BudgetBeyondWhole(_) => "/spec/retry/budgetPercent".into(),
+    }
+}
+
+fn protocol(written: spec::Protocol) -> Protocol {
+    match written {
+        spec::Protocol::Http => Protocol::Http,
+        spec::Protocol::Http2 => Protocol::Http2,
+        spec::Protocol::Grpc => Protocol::Grpc,
+    }
+}
+
+fn mtls(written: spec::Mtls) -> MtlsMode {
+    match written {
+        spec::Mtls::Strict => MtlsMode::Strict,
+        spec::Mtls::Permissive => MtlsMode::Permissive,
+        spec::Mtls::Off => MtlsMode::Off,
+    }
+}
+
+fn between(written: spec::Between) -> Between {
+    match written {
+        spec::Between::Auto => Between::Auto,
+        spec::Between::Http1 => Between::Http1,
+        spec::Between::Http2 => Between::Http2,
+    }
+}

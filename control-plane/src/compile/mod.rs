@@ -1,0 +1,160 @@
+//! World to mesh resources: pure, and incremental.
+//!
+//! Each resource is a function of the world and its own name. A change touches a few objects; which resources those
+//! can reach is known (`affected`), and only they are compiled again. That this finds every resource that differs is
+//! a property test: compiling incrementally gives what compiling everything gives.
+//!
+//! `Trust` is not made here: the roots belong to the CA, which publishes them itself.
+
+use std::collections::BTreeSet;
+
+use outrigger_mesh::{
+    Endpoint, EndpointPort, EndpointUid, Inbound, InboundService, Resource, ResourceName, Service, ServiceName,
+    SpiffeId,
+};
+
+use crate::check::{CheckedInstance, CheckedService};
+use crate::spec::Key;
+use crate::world::World;
+
+/// What became of a resource.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "moved a few times a change")]
+pub enum ResourceChange {
+    /// It is this now.
+    Set(Resource),
+    /// It is no more.
+    Remove(ResourceName),
+}
+
+impl ResourceChange {
+    /// The resource's name.
+    pub fn name(&self) -> ResourceName {
+        match self {
+            Self::Set(resource) => resource.name(),
+            Self::Remove(name) => name.clone(),
+        }
+    }
+}
+
+/// The objects that a change put, replaced or took away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// The services.
+    pub services: BTreeSet<ServiceName>,
+    /// The routes.
+    pub routes: BTreeSet<Key>,
+    /// The instances, under each service they belong or belonged to.
+    pub instances: BTreeSet<(ServiceName, EndpointUid)>,
+}
+
+/// Every resource of the world, in the order of their names.
+pub fn everything(world: &World) -> Vec<Resource> {
+    let mut names = BTreeSet::new();
+    for service in world.services() {
+        names_of_service(world, service.checked.name(), &mut names);
+    }
+    names.iter().filter_map(|name| resource(world, name)).collect()
+}
+
+/// What is different in `new`, when it differs from `old` in what `touched` names.
+pub fn changes(old: &World, new: &World, touched: &Touched) -> Vec<ResourceChange> {
+    let names = affected(old, new, touched);
+    names.into_iter().filter_map(|name| difference(old, new, name)).collect()
+}
+
+/// One resource, if there is one of that name.
+pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
+    match name {
+        ResourceName::Service(service) => compile_service(world, service).map(Resource::Service),
+        ResourceName::Endpoint(service, uid) => compile_endpoint(world, service, uid).map(Resource::Endpoint),
+        ResourceName::Inbound(namespace, account) => {
+            let domain = world.trust_domain().clone();
+            let identity = SpiffeId::new(domain, namespace.clone(), account.clone());
+            compile_inbound(world, identity).map(Resource::Inbound)
+        }
+        ResourceName::Trust(_) => None,
+    }
+}
+
+fn difference(old: &World, new: &World, name: ResourceName) -> Option<ResourceChange> {
+    match (resource(old, &name), resource(new, &name)) {
+        (before, Some(after)) => (before.as_ref() != Some(&after)).then_some(ResourceChange::Set(after)),
+        (Some(_), None) => Some(ResourceChange::Remove(name)),
+        (None, None) => None,
+    }
+}
+
+/// The resources that can differ when what is `touched` does.
+fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceName> {
+    let mut names = BTreeSet::new();
+    for service in &touched.services {
+        names_of_service(old, service, &mut names);
+        names_of_service(new, service, &mut names);
+    }
+    for route in &touched.routes {
+        for entry in [old.route(route), new.route(route)].into_iter().flatten() {
+            names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
+        }
+    }
+    let endpoints = touched.instances.iter().cloned();
+    names.extend(endpoints.map(|(service, uid)| ResourceName::Endpoint(service, uid)));
+    names
+}
+
+/// The resources that a service as it is in `world` can reach: itself, its endpoints, which must fit its ports and
+/// identities, and what protects the workloads that serve it.
+fn names_of_service(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
+    names.insert(ResourceName::Service(name.clone()));
+    for instance in world.instances(name) {
+        names.insert(ResourceName::Endpoint(name.clone(), instance.checked.endpoint.uid.clone()));
+    }
+    let identities = world.service(name).into_iter().flat_map(|e| &e.checked.service().identities);
+    names.extend(
+        identities.map(|id| ResourceName::Inbound(id.namespace().clone(), id.service_account().clone())),
+    );
+}
+
+fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
+    let base = world.service(name)?.checked.service();
+    let routes = world.routes_from(name).into_iter().flat_map(|r| r.checked.rules.iter().cloned()).collect();
+    // Its parts have been proven one by one; their names keep them apart.
+    Some(Service { routes, ..base.clone() })
+}
+
+/// An instance is pushed while its service exists, lets its workload serve, and has at least one of its ports.
+fn compile_endpoint(world: &World, name: &ServiceName, uid: &EndpointUid) -> Option<Endpoint> {
+    let service = &world.service(name)?.checked;
+    let instance = &world.instance(name, uid)?.checked;
+    if !may_serve(service, instance) {
+        return None;
+    }
+    let known = |p: &&EndpointPort| service.service().port(Some(p.port)).is_some();
+    let ports: Vec<_> = instance.endpoint.ports.iter().filter(known).copied().collect();
+    if ports.is_empty() {
+        return None;
+    }
+    Some(Endpoint { ports: ports.into(), ..instance.endpoint.clone() })
+}
+
+fn may_serve(service: &CheckedService, instance: &CheckedInstance) -> bool {
+    instance.registered_by.as_ref().is_none_or(|identity| service.may_be_served_by(identity))
+}
+
+fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
+    let services: Vec<_> = world
+        .served_by(&identity)
+        .map(|entry| {
+            let service = entry.checked.service();
+            InboundService {
+                name: service.name.clone(),
+                mtls: service.mtls,
+                ports: service.ports.iter().map(|p| (p.number, p.protocol)).collect(),
+            }
+        })
+        .collect();
+    (!services.is_empty()).then_some(Inbound { identity, services })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+
+use outrigger_mesh::{Label, ResourceKind};
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::{Kind, Object, ObjectName};
+use crate::testing::{instance, name, put, route, service, touch, world};
+
+fn service_of(world: &World, text: &str) -> Service {
+    match resource(world, &ResourceName::Service(name(text))) {
+        Some(Resource::Service(service)) => service,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_canary_becomes_weights_by_version() {
+    let mut world = world();
+    put(&mut world, service("prices", "")).unwrap();
+    let backends = "backendRefs: [{kind: ServiceVersion, name: prices.v1, weight: 90}, \
+                                  {kind: ServiceVersion, name: prices.v2, weight: 10}, {name: prices}]";
+    put(&mut world, route("canary", "prices", backends)).unwrap();
+    let service = service_of(&world, "shop/prices");
+    let split: Vec<_> = service.routes[0]
+        .backends
+        .iter()
+        .map(|b| (b.version.as_ref().map(ToString::to_string), b.weight))
+        .collect();
+    assert_eq!(split, [(Some("v1".into()), 90), (Some("v2".into()), 10), (None, 1)]);
+    assert_eq!(service.routes[0].name.as_str(), "shop/canary/0");
+}
+
+#[test]
+fn routes_stand_in_the_order_of_their_age_and_keep_it_when_they_change() {
+    let mut world = world();
+    put(&mut world, service("cart", "")).unwrap();
+    for name in ["b", "a", "b"] {
+        put(&mut world, route(name, "cart", "backendRefs: [{name: cart}]")).unwrap();
+    }
+    let names: Vec<_> = service_of(&world, "shop/cart").routes.iter().map(|r| r.name.to_string()).collect();
+    assert_eq!(names, ["shop/b/0", "shop/a/0"]);
+}
+
+#[test]
+fn timeouts_of_a_rule_are_those_of_its_route() {
+    let mut world = world();
+    put(&mut world, service("cart", "timeouts: {request: 9s}, retry: {retries: 0}")).unwrap();
+    let rule = "timeouts: {request: 2s, backendRequest: 500ms}, backendRefs: [{name: cart}]";
+    put(&mut world, route("r", "cart", rule)).unwrap();
+    let service = service_of(&world, "shop/cart");
+    let millis = |d: Option<std::time::Duration>| d.map(|d| d.as_millis());
+    let (route, base) = (&service.routes[0].timeouts, &service.policy);
+    assert_eq!((millis(route.request), millis(route.per_try)), (Some(2_000), Some(500)));
+    assert_eq!((millis(base.timeouts.request), base.retry.retries), (Some(9_000), 0));
+}
+
+#[test]
+fn a_workload_is_protected_for_every_service_it_may_serve() {
+    let mut world = world();
+    put(&mut world, service("cart", "identities: [shared], mtls: permissive")).unwrap();
+    put(&mut world, service("prices", "identities: [shared, prices]")).unwrap();
+    let inbound = |account: &str| {
+        let label = |text| Label::new(text).unwrap();
+        resource(&world, &ResourceName::Inbound(label("shop"), label(account)))
+    };
+    let Some(Resource::Inbound(shared)) = inbound("shared") else { panic!() };
+    let names: Vec<_> = shared.services.iter().map(|s| s.name.to_string()).collect();
+    assert_eq!(names, ["shop/cart", "shop/prices"]);
+    assert_eq!(inbound("cart"), None, "an account that no service lists serves nothing");
+}
+
+#[test]
+fn an_endpoint_that_its_service_no_longer_covers_is_not_pushed() {
+    let mut world = world();
+    put(&mut world, service("cart", "ports: [{port: 80}, {port: 81}]")).unwrap();
+    put(&mut world, instance("i", "service: cart, address: 127.0.0.1")).unwrap();
+    let endpoint = |world: &World| {
+        resource(world, &ResourceName::Endpoint(name("shop/cart"), EndpointUid::new("i").unwrap()))
+    };
+    let ports = |world: &World| match endpoint(world) {
+        Some(Resource::Endpoint(e)) => e.ports.len(),
+        _ => 0,
+    };
+    assert_eq!(ports(&world), 2);
+    put(&mut world, service("cart", "ports: [{port: 81}]")).unwrap();
+    assert_eq!(ports(&world), 1);
+    put(&mut world, service("cart", "ports: [{port: 82}]")).unwrap();
+    assert_eq!(ports(&world), 0);
+}
+
+/// One step of a history: an object put, or one taken away.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Object),
+    Remove(Key),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let names = || proptest::sample::select(vec!["a", "b", "c"]);
+    let service_spec = proptest::sample::select(vec![
+        "",
+        "identities: [a]",
+        "identities: [a, b, c]",
+        "ports: [{port: 81}]",
+        "ports: [{port: 80}, {port: 81}], mtls: permissive",
+        "timeouts: {request: 1s}, hostnames: [extra.shop]",
+    ]);
+    let services = (names(), service_spec).prop_map(|(n, spec)| Step::Put(service(n, spec)));
+    let routes = (names(), names(), names(), 0..3_u32).prop_map(|(n, parent, to, weight)| {
+        Step::Put(route(n, parent, &format!("backendRefs: [{{name: {to}, weight: {weight}}}]")))
+    });
+    let instances = (names(), names(), proptest::sample::select(vec!["v1", "v2"])).prop_map(|(n, of, v)| {
+        Step::Put(instance(n, &format!("service: {of}, address: 127.0.0.1, version: {v}")))
+    });
+    let removals = (names(), proptest::sample::select(Kind::ALL.to_vec())).prop_map(|(n, kind)| {
+        let namespace = Label::new("shop").unwrap();
+        Step::Remove(Key { kind, namespace, name: ObjectName::new(n).unwrap() })
+    });
+    prop_oneof![3 => services, 3 => routes, 3 => instances, 2 => removals]
+}
+
+fn take(world: &mut World, step: Step, touched: &mut Touched) {
+    match step {
+        Step::Put(object) => {
+            let key = object.key();
+            touch(touched, world, &key);
+            // What is refused changes nothing.
+            let _ = put(world, object);
+            touch(touched, world, &key);
+        }
+        Step::Remove(key) => {
+            touch(touched, world, &key);
+            match key.kind {
+                Kind::MeshService => world.remove_service(&name(&format!("shop/{}", key.name))),
+                Kind::HttpRoute => world.remove_route(&key),
+                Kind::Instance => {
+                    world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
+                }
+            }
+        }
+    }
+}
+
+fn by_name(resources: Vec<Resource>) -> BTreeMap<ResourceName, Resource> {
+    resources.into_iter().map(|r| (r.name(), r)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn compiling_what_a_change_touches_gives_what_compiling_everything_gives(
+        batches in proptest::collection::vec(proptest::collection::vec(any_step(), 1..5), 1..12)
+    ) {
+        let mut world = world();
+        let mut live = BTreeMap::new();
+        for batch in batches {
+            let (old, mut touched) = (world.clone(), Touched::default());
+            for step in batch {
+                take(&mut world, step, &mut touched);
+            }
+            for change in changes(&old, &world, &touched) {
+                match change {
+                    ResourceChange::Set(resource) => {
+                        let before = live.insert(resource.name(), resource.clone());
+                        prop_assert_ne!(before, Some(resource), "a change that changes nothing");
+                    }
+                    ResourceChange::Remove(name) => {
+                        prop_assert!(live.remove(&name).is_some(), "{} was not there", name);
+                    }
+                }
+            }
+            prop_assert_eq!(&live, &by_name(everything(&world)));
+        }
+        for resource in live.into_values() {
+            prop_assert_ne!(resource.name().kind(), ResourceKind::Trust);
+            if let Resource::Service(service) = resource {
+                prop_assert!(service.checked().is_ok(), "proven parts make a proven whole");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The world from the store.
+
+use std::sync::Arc;
+
+use outrigger_mesh::{SpiffeId, TrustDomain};
+use serde_json::Value as Json;
+
+use crate::check::{Checked, check_stored};
+use crate::compile::Touched;
+use crate::spec::{Kind, Object};
+use crate::store::{Record, Space, Store, StoreError};
+use crate::world::{Entry, World};
+
+/// Everything that is kept and holds. What no longer does, because another version wrote it, is left out with an error
+/// in the log, and stays in the store.
+pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<World, StoreError> {
+    let config = store.list(Space::Config, "").await?;
+    let instances = store.list(Space::Instances, "").await?;
+    let mut world = World::new(trust_domain);
+    world.revision = config.position;
+    world.generation = instances.position;
+    // Kinds come in the order in which one may refer to another.
+    let all = || config.records.iter().chain(&instances.records);
+    for kind in Kind::ALL {
+        let prefix = format!("{}/", kind.collection());
+        for (key, record) in all().filter(|(key, _)| key.starts_with(&prefix)) {
+            if let Err(why) = put(&mut world, record) {
+                tracing::error!(object = key, why, "left out: it is kept, but does not hold");
+            }
+        }
+    }
+    Ok(world)
+}
+
+fn put(world: &mut World, record: &Record) -> Result<(), String> {
+    let object = Object::from_json(&record.value)?;
+    let (checked, _) = check_stored(&object, world).map_err(|problems| {
+        let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    })?;
+    let (created, changed) = (record.created, record.changed);
+    match checked {
+        Checked::Service(checked) => world.put_service(Entry { object, created, changed, checked }),
+        Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
+        Checked::Instance(mut checked) => {
+            checked.registered_by = registered_by(&record.value)?;
+            world.put_instance(Entry { object, created, changed, checked });
+        }
+    }
+    Ok(())
+}
+
+fn registered_by(value: &Json) -> Result<Option<SpiffeId>, String> {
+    let text = value.pointer("/status/registeredBy").and_then(Json::as_str);
+    text.map(|t| t.parse().map_err(|e: outrigger_mesh::InvalidName| e.to_string())).transpose()
+}
+
+/// Everything in either world, for when it is not known what differs.
+pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
+    let mut touched = Touched::default();
+    for world in [&**old, new] {
+        for service in world.services() {
+            touched.services.insert(service.checked.name().clone());
+        }
+        touched.routes.extend(world.objects(Kind::HttpRoute, None).iter().map(|e| e.object().key()));
+        for instance in world.all_instances() {
+            let endpoint = &instance.checked.endpoint;
+            touched.instances.insert((endpoint.service.clone(), endpoint.uid.clone()));
+        }
+    }
+    touched
+}

@@ -1,0 +1,228 @@
+//! What is in force, and the one writer that changes it.
+//!
+//! Every change goes the same way, one at a time, in one task: it is staged on a copy of the world (`stage`), committed
+//! to the store together with its audit lines, and only then the new world is put in place and what differs is
+//! published. Readers take the world as it is and never wait. A caller that goes away does not stop its change half way.
+
+mod instances;
+mod load;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use outrigger_certs::{JoinToken, RootHash};
+use outrigger_mesh::{Endpoint, EndpointUid, Label, ServiceName, TrustDomain};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::audit::Author;
+use crate::compile::{self, ResourceChange};
+use crate::spec::{Document, Key, Problem};
+use crate::store::{Expect, Store, StoreError, StoreErrorKind};
+use crate::world::{AnyEntry, World};
+
+pub use instances::{Refusal, RefusalKind};
+pub use tokens::TokenError;
+use writer::{Command, Writer};
+
+/// Gets what changed, after it is on disk. It must not block.
+pub trait Publish: Send + Sync + 'static {
+    /// The resources that differ since the last call, and the revision of the configuration they are of.
+    fn publish(&self, revision: u64, changes: Vec<ResourceChange>);
+}
+
+/// The state of the control plane. Dropping it ends its writer.
+pub struct State {
+    store: Arc<dyn Store>,
+    world: Arc<ArcSwap<World>>,
+    root: RootHash,
+    commands: mpsc::Sender<Command>,
+    writer: JoinHandle<()>,
+}
+
+impl State {
+    /// Reads everything from `store`, publishes it, and takes changes from then on. `root` is what join tokens tell
+    /// their holders to believe.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        trust_domain: TrustDomain,
+        root: RootHash,
+        publish: Arc<dyn Publish>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let world = load::world(&*store, trust_domain).await?;
+        let all = compile::everything(&world).into_iter().map(ResourceChange::Set).collect();
+        publish.publish(world.revision(), all);
+        let world = Arc::new(ArcSwap::from_pointee(world));
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(store.clone(), world.clone(), publish);
+        let writer = tokio::spawn(writer.run(queue));
+        Ok(Arc::new(Self { store, world, root, commands, writer }))
+    }
+
+    /// What is in force now. Whoever keeps it keeps this moment.
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// The store behind it, for history and audit.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Makes all of `writes`, as one transaction and one revision, or none and tells everything that is wrong.
+    /// A dry run tells what would be.
+    pub async fn apply(
+        &self,
+        writes: Vec<Write>,
+        author: &Author,
+        dry_run: bool,
+    ) -> Result<Applied, ApplyError> {
+        let author = author.clone();
+        self.ask(|reply| Command::Apply { writes, author, dry_run, reply }).await?
+    }
+
+    /// Puts an instance in force that a workload, the author, says it is.
+    pub async fn register_instance(&self, endpoint: Endpoint, author: &Author) -> Result<(), Refusal> {
+        let author = author.clone();
+        self.ask(|reply| Command::Register { endpoint, author, reply }).await?
+    }
+
+    /// Takes an instance away: its own workload withdraws it, or the control plane found its lease ended. One that is
+    /// not there is no fault.
+    pub async fn remove_instance(
+        &self,
+        service: &ServiceName,
+        uid: &EndpointUid,
+        author: &Author,
+    ) -> Result<(), Refusal> {
+        let (service, uid, author) = (service.clone(), uid.clone(), author.clone());
+        self.ask(|reply| Command::Remove { service, uid, author, reply }).await?
+    }
+
+    /// A token with which one workload of this service account can get its first certificate, once, within `ttl`.
+    pub async fn create_join_token(
+        &self,
+        namespace: Label,
+        service_account: Label,
+        ttl: Duration,
+        author: &Author,
+    ) -> Result<JoinToken, TokenError> {
+        tokens::create(&*self.store, self.root, namespace, service_account, ttl, author).await
+    }
+
+    /// Uses up a token and tells whom it attests. Of parallel uses exactly one succeeds.
+    pub async fn consume_join_token(&self, token: &JoinToken) -> Result<(Label, Label), Refusal> {
+        self.consume_join_token_from(token, &Author::new(format!("join token {}", token.id()), "")).await
+    }
+
+    /// The same, with the caller's address for the audit log.
+    pub async fn consume_join_token_from(
+        &self,
+        token: &JoinToken,
+        author: &Author,
+    ) -> Result<(Label, Label), Refusal> {
+        tokens::consume(&*self.store, token, author).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::new(StoreErrorKind::Io, "behind this control plane", "it is shutting down");
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // A commit under way is finished by its own thread; there is nobody left to tell.
+        self.writer.abort();
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("revision", &self.world().revision()).finish_non_exhaustive()
+    }
+}
+
+/// How many changes may wait for the writer. More callers wait to put theirs in.
+const QUEUE: usize = 256;
+
+/// A change to one object.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// It shall be this.
+    Put {
+        /// What was read.
+        document: Document,
+        /// What its writer saw.
+        expect: Expect,
+    },
+    /// It shall not be.
+    Delete {
+        /// Its name.
+        key: Key,
+        /// What its writer saw.
+        expect: Expect,
+    },
+}
+
+impl Write {
+    /// The object's name.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put { document, .. } => document.object.key(),
+            Self::Delete { key, .. } => key.clone(),
+        }
+    }
+}
+
+/// What a change did, or would have done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// The revision of the configuration after it.
+    pub revision: u64,
+    /// The generation of the instances after it.
+    pub generation: u64,
+    /// What became of each object: those that were asked for, in the order asked, then those that went with them.
+    pub changes: Vec<ObjectChange>,
+    /// What is allowed, but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// Its name.
+    pub key: Key,
+    /// `created`, `updated`, `unchanged` or `deleted`.
+    pub action: &'static str,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug)]
+pub enum ApplyError {
+    /// What was asked for does not hold; everything that is wrong with it.
+    Refused(Vec<Problem>),
+    /// An object is not as its writer saw it.
+    Precondition {
+        /// Its name.
+        key: Key,
+        /// What it is now.
+        current: Option<AnyEntry>,
+    },
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for ApplyError {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}

@@ -1,0 +1,320 @@
+//! A change on paper: the world as it would be, and what the store would be told. Nothing here waits or writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
+use serde_json::{Value as Json, json};
+
+use super::{ApplyError, ObjectChange, Write};
+use crate::audit::{AuditEntry, Author};
+use crate::check::{Checked, CheckedInstance, check};
+use crate::compile::Touched;
+use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec};
+use crate::store::{self, Expect, Space};
+use crate::world::{AnyEntry, Entry, World};
+
+/// The world as it would be, with what differs from the one before.
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) touched: Touched,
+    pub(super) changes: Vec<ObjectChange>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) writes: Vec<store::Write>,
+    pub(super) audit: Vec<AuditEntry>,
+    /// The counts that what is written gets.
+    revision: u64,
+    generation: u64,
+}
+
+impl Stage {
+    /// Nothing changed yet.
+    pub(super) fn new(world: &World) -> Self {
+        Self {
+            world: world.clone(),
+            touched: Touched::default(),
+            changes: vec![],
+            warnings: vec![],
+            writes: vec![],
+            audit: vec![],
+            revision: world.revision() + 1,
+            generation: world.generation() + 1,
+        }
+    }
+
+    /// Whether the store has to be told anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// The world as it will be once it is committed.
+    pub(super) fn finish(mut self) -> World {
+        if self.writes.iter().any(|w| w.space == Space::Config) {
+            self.world.revision = self.revision;
+        }
+        if self.writes.iter().any(|w| w.space == Space::Instances) {
+            self.world.generation = self.generation;
+        }
+        self.world
+    }
+
+    /// Stages all of `writes` on `old`, or tells everything that is wrong.
+    pub(super) fn of(old: &World, writes: &[Write], author: &Author) -> Result<Self, ApplyError> {
+        expectations(old, writes)?;
+        let mut stage = Self::new(old);
+        let mut problems = vec![];
+        // What is replaced goes first, so that a name may pass from one service to another in one change.
+        for write in writes {
+            let key = write.key();
+            if matches!(write, Write::Delete { .. }) || key.kind == Kind::MeshService {
+                stage.take_away(&key);
+            }
+        }
+        for kind in Kind::ALL {
+            for write in writes {
+                match write {
+                    Write::Put { document, .. } if document.object.kind() == kind => {
+                        stage.put_document(old, document, &mut problems);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        stage.dependants(old, writes, &mut problems);
+        if !problems.is_empty() {
+            return Err(ApplyError::Refused(problems));
+        }
+        for write in writes {
+            stage.record(old, write, author);
+        }
+        stage.orphans(writes, author);
+        Ok(stage)
+    }
+
+    /// Puts one checked instance in place, whoever says so.
+    pub(super) fn put_instance(&mut self, object: Object, checked: CheckedInstance, author: &Author) {
+        let key = object.key();
+        let before = self.world.object(&key);
+        self.touch(&key);
+        let action = if before.is_some() { "update" } else { "register" };
+        let created = before.as_ref().map_or(self.generation, AnyEntry::created);
+        let value = stored(&object, checked.registered_by.as_ref());
+        self.world.put_instance(Entry { object, created, changed: self.generation, checked });
+        self.touch(&key);
+        self.tell(&key, Some(value), before.map(|e| e.changed()), action, author);
+    }
+
+    /// Takes one instance away.
+    pub(super) fn remove_instance(&mut self, key: &Key, action: &str, author: &Author) {
+        let before = self.world.object(key);
+        self.take_away(key);
+        self.tell(key, None, before.map(|e| e.changed()), action, author);
+    }
+
+    fn put_document(&mut self, old: &World, document: &Document, problems: &mut Vec<Problem>) {
+        let object = Object {
+            metadata: Metadata { resource_version: None, ..document.object.metadata.clone() },
+            spec: document.object.spec.clone(),
+        };
+        let key = object.key();
+        let before = old.object(&key);
+        self.touch(&key);
+        let same = before.as_ref().is_some_and(|e| e.object().says_the_same(&object));
+        if let Some(by) = before.as_ref().and_then(AnyEntry::registered_by).filter(|_| !same) {
+            let message = format!("the instance registered itself, as {by}, and would do so again");
+            let problem = Problem::error("/metadata/name", Code::Conflict, message);
+            problems.push(document.located(problem.hint("change it at its sidecar")));
+            return;
+        }
+        let checked = match check(&object, &self.world) {
+            Ok((checked, warnings)) => {
+                self.warnings.extend(warnings.into_iter().map(|w| document.located(w)));
+                checked
+            }
+            Err(found) => {
+                let errors = found.into_iter().filter(|p| p.severity == Severity::Error);
+                problems.extend(errors.map(|p| document.located(p)));
+                self.stand_in(&object);
+                return;
+            }
+        };
+        let next = if key.kind == Kind::Instance { self.generation } else { self.revision };
+        let (created, changed) = match &before {
+            Some(e) if same => (e.created(), e.changed()),
+            Some(e) => (e.created(), next),
+            None => (next, next),
+        };
+        match checked {
+            Checked::Service(checked) => {
+                self.world.put_service(Entry { object, created, changed, checked });
+            }
+            Checked::Route(checked) => self.world.put_route(Entry { object, created, changed, checked }),
+            Checked::Instance(mut checked) => {
+                checked.registered_by = before.and_then(|e| e.registered_by().cloned());
+                self.world.put_instance(Entry { object, created, changed, checked });
+            }
+        }
+        self.touch(&key);
+    }
+
+    /// In the place of a service that is wrong in itself: what names it is not wrong because of that, and must not be
+    /// told so.
+    fn stand_in(&mut self, object: &Object) {
+        let Spec::MeshService(written) = &object.spec else { return };
+        let spec = Spec::MeshService(MeshService { ports: written.ports.clone(), ..MeshService::default() });
+        let object = Object { metadata: object.metadata.clone(), spec };
+        if let Ok((Checked::Service(checked), _)) = check(&object, &self.world) {
+            self.world.put_service(Entry { object, created: 0, changed: 0, checked });
+        }
+    }
+
+    /// Checks again the routes that name a service of this change and are not part of it themselves.
+    fn dependants(&mut self, old: &World, writes: &[Write], problems: &mut Vec<Problem>) {
+        let own: BTreeSet<Key> = writes.iter().map(Write::key).collect();
+        let mut told: BTreeMap<Key, &Write> = BTreeMap::new();
+        for write in writes.iter().filter(|w| w.key().kind == Kind::MeshService) {
+            let Some(name) = service_name(&write.key()) else { continue };
+            let from = old.routes_from(&name).into_iter().map(|r| r.object.key());
+            for key in from.chain(old.routes_to(&name).cloned()) {
+                if !own.contains(&key) {
+                    told.entry(key).or_insert(write);
+                }
+            }
+        }
+        for (key, write) in told {
+            let Some(route) = self.world.route(&key).cloned() else { continue };
+            let Err(found) = check(&route.object, &self.world) else { continue };
+            for wrong in found.into_iter().filter(|p| p.severity == Severity::Error) {
+                let message = format!("{key} would no longer hold: {}", wrong.message);
+                let problem = Problem::error("", Code::Reference, message);
+                problems.push(match write {
+                    Write::Put { document, .. } => document.located(problem),
+                    Write::Delete { .. } => problem.hint("delete or change the route first, or together with it"),
+                });
+            }
+        }
+    }
+
+    /// Tells the store of one write, if it changes anything.
+    fn record(&mut self, old: &World, write: &Write, author: &Author) {
+        let key = write.key();
+        let (before, after) = (old.object(&key), self.world.object(&key));
+        let versions = (before.as_ref().map(AnyEntry::changed), after.as_ref().map(AnyEntry::changed));
+        let action = match versions {
+            (None, None) => return,
+            (None, Some(_)) => "created",
+            (Some(_), None) => "deleted",
+            (Some(before), Some(after)) if before == after => "unchanged",
+            _ => "updated",
+        };
+        self.changes.push(ObjectChange { key: key.clone(), action });
+        let audited = match action {
+            "created" => "create",
+            "updated" => "update",
+            "deleted" => "delete",
+            _ => return,
+        };
+        self.tell(&key, after.map(|e| stored(e.object(), e.registered_by())), versions.0, audited, author);
+    }
+
+    /// Instances go with their service.
+    fn orphans(&mut self, writes: &[Write], author: &Author) {
+        for write in writes {
+            let Write::Delete { key, .. } = write else { continue };
+            let Some(name) = service_name(key).filter(|n| self.world.service(n).is_none()) else { continue };
+            let keys: Vec<Key> = self.world.instances(&name).map(|i| i.object.key()).collect();
+            for key in keys {
+                self.remove_instance(&key, "delete", author);
+                self.changes.push(ObjectChange { key, action: "deleted" });
+            }
+        }
+    }
+
+    fn tell(&mut self, key: &Key, value: Option<Json>, before: Option<u64>, action: &str, author: &Author) {
+        self.audit.push(AuditEntry::new(author, action, key));
+        let (space, path) = (space_of(key.kind), key.path());
+        // An instance can come and go within one batch; the store is told the end of it.
+        if let Some(write) = self.writes.iter_mut().find(|w| w.space == space && w.key == path) {
+            write.value = value;
+            return;
+        }
+        let expect = before.map_or(Expect::Absent, Expect::Version);
+        self.writes.push(store::Write { space, key: path, value, expect });
+    }
+
+    fn take_away(&mut self, key: &Key) {
+        self.touch(key);
+        match key.kind {
+            Kind::MeshService => {
+                if let Some(name) = service_name(key) {
+                    self.world.remove_service(&name);
+                }
+            }
+            Kind::HttpRoute => self.world.remove_route(key),
+            Kind::Instance => {
+                if let Ok(uid) = EndpointUid::new(key.name.as_str()) {
+                    self.world.remove_instance(&key.namespace, &uid);
+                }
+            }
+        }
+    }
+
+    /// Notes that the object of `key`, as it is now, is not as it was or will be.
+    fn touch(&mut self, key: &Key) {
+        match key.kind {
+            Kind::MeshService => self.touched.services.extend(service_name(key)),
+            Kind::HttpRoute => {
+                self.touched.routes.insert(key.clone());
+            }
+            Kind::Instance => {
+                let Ok(uid) = EndpointUid::new(key.name.as_str()) else { return };
+                if let Some(service) = self.world.service_of_instance(&key.namespace, &uid) {
+                    self.touched.instances.insert((service.clone(), uid));
+                }
+            }
+        }
+    }
+}
+
+/// An object as the store keeps it.
+fn stored(object: &Object, registered_by: Option<&SpiffeId>) -> Json {
+    let mut value = object.to_json();
+    if let (Some(by), Some(fields)) = (registered_by, value.as_object_mut()) {
+        fields.insert("status".into(), json!({ "registeredBy": by.to_string() }));
+    }
+    value
+}
+
+fn space_of(kind: Kind) -> Space {
+    match kind {
+        Kind::MeshService | Kind::HttpRoute => Space::Config,
+        Kind::Instance => Space::Instances,
+    }
+}
+
+fn service_name(key: &Key) -> Option<ServiceName> {
+    let name = Label::new(key.name.as_str()).ok().filter(|_| key.kind == Kind::MeshService)?;
+    Some(ServiceName::new(key.namespace.clone(), name))
+}
+
+/// Whether every object is as its writer saw it, and written once.
+fn expectations(old: &World, writes: &[Write]) -> Result<(), ApplyError> {
+    let mut seen = BTreeSet::new();
+    for write in writes {
+        let key = write.key();
+        if !seen.insert(key.clone()) {
+            let message = format!("{key} is written twice in one change");
+            return Err(ApplyError::Refused(vec![Problem::error("", Code::Duplicate, message)]));
+        }
+        let current = old.object(&key);
+        let changed = current.as_ref().map(AnyEntry::changed);
+        let (expect, version) = match write {
+            Write::Put { document, expect } => (expect, document.object.metadata.resource_version.as_deref()),
+            Write::Delete { expect, .. } => (expect, None),
+        };
+        let saw_this = version.is_none_or(|v| Some(v) == changed.map(|c| c.to_string()).as_deref());
+        if !expect.holds(changed) || !saw_this {
+            return Err(ApplyError::Precondition { key, current });
+        }
+    }
+    Ok(())
+}

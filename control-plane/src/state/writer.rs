@@ -1,0 +1,183 @@
+//! The one task that changes anything: stage, commit, put in place, publish.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use outrigger_mesh::{Endpoint, EndpointUid, ServiceName};
+use tokio::sync::{mpsc, oneshot};
+
+use super::instances::{self, Refusal};
+use super::stage::Stage;
+use super::{Applied, ApplyError, Publish, Write, load};
+use crate::audit::Author;
+use crate::compile;
+use crate::spec::Key;
+use crate::store::{CommitError, Store, StoreError, StoreErrorKind, Transaction};
+use crate::world::World;
+
+/// What can be asked of the writer. A caller that has gone does not get its answer.
+pub(super) enum Command {
+    Apply { writes: Vec<Write>, author: Author, dry_run: bool, reply: oneshot::Sender<Result<Applied, ApplyError>> },
+    Register { endpoint: Endpoint, author: Author, reply: oneshot::Sender<Result<(), Refusal>> },
+    Remove { service: ServiceName, uid: EndpointUid, author: Author, reply: oneshot::Sender<Result<(), Refusal>> },
+}
+
+pub(super) struct Writer {
+    store: Arc<dyn Store>,
+    world: Arc<ArcSwap<World>>,
+    publish: Arc<dyn Publish>,
+    /// The store may hold more than the world: a commit failed in a way that does not tell.
+    stale: bool,
+}
+
+/// So many commands are looked at together; those about instances become one transaction.
+const BATCH: usize = 256;
+
+impl Writer {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        world: Arc<ArcSwap<World>>,
+        publish: Arc<dyn Publish>,
+    ) -> Self {
+        Self { store, world, publish, stale: false }
+    }
+
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut batch, BATCH).await > 0 {
+            let mut instances = vec![];
+            for command in batch.drain(..) {
+                // The order of the queue is kept: what was asked first is in force first.
+                if let Command::Apply { writes, author, dry_run, reply } = command {
+                    self.instances(std::mem::take(&mut instances)).await;
+                    let _ = reply.send(self.apply(&writes, &author, dry_run).await);
+                } else {
+                    instances.push(command);
+                }
+            }
+            self.instances(instances).await;
+        }
+    }
+
+    async fn apply(&mut self, writes: &[Write], author: &Author, dry_run: bool) -> Result<Applied, ApplyError> {
+        self.catch_up().await?;
+        let old = self.world.load_full();
+        let mut stage = Stage::of(&old, writes, author)?;
+        let (changes, warnings) = (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
+        let now = if dry_run {
+            old
+        } else {
+            match self.commit(&old, stage, author).await {
+                Ok(now) => now,
+                Err(CommitError::Store(e)) => return Err(e.into()),
+                Err(CommitError::Conflict { key, .. }) => return Err(self.conflict(&key, writes).await),
+            }
+        };
+        Ok(Applied { revision: now.revision(), generation: now.generation(), changes, warnings })
+    }
+
+    /// Many instances come and go together when anything larger happens; together they cost one commit.
+    async fn instances(&mut self, commands: Vec<Command>) {
+        if commands.is_empty() {
+            return;
+        }
+        let mut replies = vec![];
+        let done = match self.catch_up().await {
+            Err(e) => Err(e),
+            Ok(()) => {
+                let old = self.world.load_full();
+                let mut stage = Stage::new(&old);
+                replies = commands.into_iter().filter_map(|c| stage_instance(&mut stage, c)).collect();
+                let author = Author::system("instances came or went");
+                match self.commit(&old, stage, &author).await {
+                    Ok(_) => Ok(()),
+                    Err(CommitError::Store(e)) => Err(e),
+                    Err(CommitError::Conflict { .. }) => {
+                        self.stale = true;
+                        let detail = "another control plane changed the same instances";
+                        Err(StoreError::new(StoreErrorKind::Locked, "of the mesh", detail))
+                    }
+                }
+            }
+        };
+        for (reply, result) in replies {
+            let result = result.and_then(|()| done.clone().map_err(Refusal::from));
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Commits what is staged on `old`, puts it in place and publishes what differs.
+    async fn commit(&mut self, old: &Arc<World>, stage: Stage, author: &Author) -> Result<Arc<World>, CommitError> {
+        if stage.is_empty() {
+            return Ok(old.clone());
+        }
+        let transaction =
+            Transaction { author: author.clone(), writes: stage.writes.clone(), audit: stage.audit.clone() };
+        let committed = match self.store.commit(transaction).await {
+            Ok(committed) => committed,
+            Err(e) => {
+                self.stale = true;
+                return Err(e);
+            }
+        };
+        let touched = stage.touched.clone();
+        let new = stage.finish();
+        if (committed.revision, committed.generation) != (new.revision(), new.generation()) {
+            // Somebody else wrote in between: what is in the store is in force.
+            self.stale = true;
+            self.catch_up().await?;
+            return Ok(self.world.load_full());
+        }
+        Ok(self.put_in_place(old, new, &touched))
+    }
+
+    fn put_in_place(&self, old: &World, new: World, touched: &compile::Touched) -> Arc<World> {
+        let changes = compile::changes(old, &new, touched);
+        let new = Arc::new(new);
+        self.world.store(new.clone());
+        // Published even when no resource differs: sidecars are told the revision they are at.
+        self.publish.publish(new.revision(), changes);
+        new
+    }
+
+    /// Reads everything again where the world may not be what the store holds.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        if !self.stale {
+            return Ok(());
+        }
+        let old = self.world.load_full();
+        let new = load::world(&*self.store, old.trust_domain().clone()).await?;
+        self.stale = false;
+        let touched = load::all_of(&old, &new);
+        self.put_in_place(&old, new, &touched);
+        Ok(())
+    }
+
+    async fn conflict(&mut self, path: &str, writes: &[Write]) -> ApplyError {
+        if let Err(e) = self.catch_up().await {
+            return e.into();
+        }
+        let key = Key::from_path(path).or_else(|| writes.first().map(Write::key));
+        match key {
+            Some(key) => {
+                let current = self.world.load().object(&key);
+                ApplyError::Precondition { key, current }
+            }
+            None => ApplyError::Refused(vec![]),
+        }
+    }
+}
+
+type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
+
+fn stage_instance(stage: &mut Stage, command: Command) -> Option<Reply> {
+    match command {
+        Command::Register { endpoint, author, reply } => {
+            Some((reply, instances::register(stage, endpoint, &author)))
+        }
+        Command::Remove { service, uid, author, reply } => {
+            Some((reply, instances::remove(stage, &service, &uid, &author)))
+        }
+        Command::Apply { .. } => None,
+    }
+}

@@ -1,0 +1,77 @@
+//! Short ways to worlds for the tests of this crate.
+
+use outrigger_mesh::{EndpointUid, ServiceName, TrustDomain};
+
+use crate::check::{Checked, check};
+use crate::compile::Touched;
+use crate::spec::{Key, Object, Problem, read};
+use crate::world::{Entry, World};
+
+pub(crate) fn world() -> World {
+    World::new(TrustDomain::new("mesh.local").unwrap())
+}
+
+/// The one object of a text.
+pub(crate) fn object(text: &str) -> Object {
+    let mut documents = read(text, "test").unwrap_or_else(|p| panic!("{p:#?}\n{text}"));
+    assert_eq!(documents.len(), 1);
+    documents.remove(0).object
+}
+
+/// A service of the namespace `shop` with `spec` in flow style, without its braces.
+pub(crate) fn service(name: &str, spec: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: MeshService, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
+    ))
+}
+
+pub(crate) fn instance(name: &str, spec: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: Instance, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
+    ))
+}
+
+/// A route of `parent` with one rule in flow style.
+pub(crate) fn route(name: &str, parent: &str, rule: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{parentRefs: [{{kind: Service, name: {parent}}}], rules: [{{{rule}}}]}}}}"
+    ))
+}
+
+/// Checks `object` and puts it into `world`. The warnings come back.
+pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec<Problem>> {
+    let (checked, warnings) = check(&object, world)?;
+    let created = world.object(&object.key()).map(|e| e.created());
+    world.revision += 1;
+    let changed = world.revision;
+    let created = created.unwrap_or(changed);
+    match checked {
+        Checked::Service(checked) => world.put_service(Entry { object, created, changed, checked }),
+        Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
+        Checked::Instance(checked) => world.put_instance(Entry { object, created, changed, checked }),
+    }
+    Ok(warnings)
+}
+
+pub(crate) fn name(text: &str) -> ServiceName {
+    text.parse().unwrap()
+}
+
+/// Records that the object of `key` is touched, in `world` as it is now.
+pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
+    match key.kind {
+        crate::spec::Kind::MeshService => {
+            touched.services.insert(name(&format!("{}/{}", key.namespace, key.name)));
+        }
+        crate::spec::Kind::HttpRoute => {
+            touched.routes.insert(key.clone());
+        }
+        crate::spec::Kind::Instance => {
+            let uid = EndpointUid::new(key.name.as_str()).unwrap();
+            if let Some(service) = world.service_of_instance(&key.namespace, &uid) {
+                touched.instances.insert((service.clone(), uid));
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Everything that is in force, proven and indexed: a value with a revision.
+//!
+//! A world is never changed in place. The writer copies it, which is cheap, changes the copy and puts it in the place
+//! of the old one; whoever reads keeps the world it took.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use outrigger_mesh::{EndpointUid, Hostname, Label, ServiceName, SpiffeId, TrustDomain};
+
+use crate::check::{CheckedInstance, CheckedRoute, CheckedService};
+use crate::shards::Shards;
+use crate::spec::{Key, Kind, Object, ObjectName};
+
+/// All checked resources and facts.
+#[derive(Clone, Debug)]
+pub struct World {
+    trust_domain: TrustDomain,
+    /// The revision of the configuration.
+    pub(crate) revision: u64,
+    /// The generation of the instances.
+    pub(crate) generation: u64,
+    services: Shards<ServiceName, Arc<Entry<CheckedService>>>,
+    routes: Shards<Key, Arc<Entry<CheckedRoute>>>,
+    instances: Shards<ServiceName, Arc<InstancesOf>>,
+    /// Which service an instance belongs to: names of instances are unique in their namespace.
+    instance_names: Shards<(Label, EndpointUid), ServiceName>,
+    hostnames: Shards<Hostname, ServiceName>,
+    routes_from: Shards<ServiceName, BTreeSet<Key>>,
+    routes_to: Shards<ServiceName, BTreeSet<Key>>,
+    served_by: Shards<SpiffeId, BTreeSet<ServiceName>>,
+}
+
+/// The instances of one service by name.
+pub type InstancesOf = BTreeMap<EndpointUid, Arc<Entry<CheckedInstance>>>;
+
+/// One object as it was written, its versions, and what was proven of it.
+#[derive(Debug, PartialEq)]
+pub struct Entry<T> {
+    /// As it was written.
+    pub object: Object,
+    /// The count at which it was created.
+    pub created: u64,
+    /// The count at which it was last changed: its version.
+    pub changed: u64,
+    /// As it was proven.
+    pub checked: T,
+}
+
+/// An entry of any kind.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is named as its kind")]
+pub enum AnyEntry {
+    Service(Arc<Entry<CheckedService>>),
+    Route(Arc<Entry<CheckedRoute>>),
+    Instance(Arc<Entry<CheckedInstance>>),
+}
+
+impl AnyEntry {
+    /// The object as it was written.
+    pub fn object(&self) -> &Object {
+        match self {
+            Self::Service(e) => &e.object,
+            Self::Route(e) => &e.object,
+            Self::Instance(e) => &e.object,
+        }
+    }
+
+    /// The count at which it was last changed.
+    pub fn changed(&self) -> u64 {
+        match self {
+            Self::Service(e) => e.changed,
+            Self::Route(e) => e.changed,
+            Self::Instance(e) => e.changed,
+        }
+    }
+
+    /// The count at which it was created.
+    pub fn created(&self) -> u64 {
+        match self {
+            Self::Service(e) => e.created,
+            Self::Route(e) => e.created,
+            Self::Instance(e) => e.created,
+        }
+    }
+
+    /// Who registered it, if it registered itself.
+    pub fn registered_by(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Instance(e) => e.checked.registered_by.as_ref(),
+            Self::Service(_) | Self::Route(_) => None,
+        }
+    }
+}
+
+impl World {
+    /// A world with nothing in it.
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            revision: 0,
+            generation: 0,
+            services: Shards::default(),
+            routes: Shards::default(),
+            instances: Shards::default(),
+            instance_names: Shards::default(),
+            hostnames: Shards::default(),
+            routes_from: Shards::default(),
+            routes_to: Shards::default(),
+            served_by: Shards::default(),
+        }
+    }
+
+    /// The revision of the configuration: it counts what people change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The generation of the instances: it counts their coming and going.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The trust domain whose identities are known here.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::MeshService => self.services.len(),
+            Kind::HttpRoute => self.routes.len(),
+            Kind::Instance => self.instance_names.len(),
+        }
+    }
+
+    /// One service.
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<Entry<CheckedService>>> {
+        self.services.get(name)
+    }
+
+    /// All services, in the order of their names.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Entry<CheckedService>>> {
+        self.services.sorted().into_iter().map(|(_, entry)| entry)
+    }
+
+    /// One route.
+    pub fn route(&self, key: &Key) -> Option<&Arc<Entry<CheckedRoute>>> {
+        self.routes.get(key)
+    }
+
+    /// The instances of a service.
+    pub fn instances(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Entry<CheckedInstance>>> {
+        self.instances.get(service).into_iter().flat_map(|of| of.values())
+    }
+
+    /// All instances, in no order.
+    pub fn all_instances(&self) -> impl Iterator<Item = &Arc<Entry<CheckedInstance>>> {
+        self.instances.iter().flat_map(|(_, of)| of.values())
+    }
+
+    /// One instance of a service.
+    pub fn instance(
+        &self,
+        service: &ServiceName,
+        uid: &EndpointUid,
+    ) -> Option<&Arc<Entry<CheckedInstance>>> {
+        self.instances.get(service)?.get(uid)
+    }
+
+    /// The service to which the instance `uid` of a namespace belongs.
+    pub fn service_of_instance(&self, namespace: &Label, uid: &EndpointUid) -> Option<&ServiceName> {
+        self.instance_names.get(&(namespace.clone(), uid.clone()))
+    }
+
+    /// The service that answers to a host name completed with a namespace.
+    pub fn host(&self, name: &Hostname) -> Option<&ServiceName> {
+        self.hostnames.get(name)
+    }
+
+    /// The routes that take the requests to a service, the oldest first, then by name.
+    pub fn routes_from(&self, service: &ServiceName) -> Vec<&Arc<Entry<CheckedRoute>>> {
+        let keys = self.routes_from.get(service).into_iter().flatten();
+        let mut routes: Vec<_> = keys.filter_map(|k| self.routes.get(k)).collect();
+        // The keys come in order, and the sort is stable.
+        routes.sort_by_key(|r| r.created);
+        routes
+    }
+
+    /// The routes that send requests to a service.
+    pub fn routes_to(&self, service: &ServiceName) -> impl Iterator<Item = &Key> {
+        self.routes_to.get(service).into_iter().flatten()
+    }
+
+    /// The services that a workload may serve, in the order of their names.
+    pub fn served_by(&self, identity: &SpiffeId) -> impl Iterator<Item = &Arc<Entry<CheckedService>>> {
+        let names = self.served_by.get(identity).into_iter().flatten();
+        names.filter_map(|name| self.services.get(name))
+    }
+
+    /// The workloads that may serve something.
+    pub fn serving_identities(&self) -> impl Iterator<Item = &SpiffeId> {
+        self.served_by.iter().map(|(identity, _)| identity)
+    }
+
+    /// One object of any kind.
+    pub fn object(&self, key: &Key) -> Option<AnyEntry> {
+        match key.kind {
+            Kind::MeshService => {
+                let name = ServiceName::new(key.namespace.clone(), label(&key.name)?);
+                self.services.get(&name).cloned().map(AnyEntry::Service)
+            }
+            Kind::HttpRoute => self.routes.get(key).cloned().map(AnyEntry::Route),
+            Kind::Instance => {
+                let uid = EndpointUid::new(key.name.as_str()).ok()?;
+                let service = self.service_of_instance(&key.namespace, &uid)?;
+                self.instance(service, &uid).cloned().map(AnyEntry::Instance)
+            }
+        }
+    }
+
+    /// All objects of a kind, of one namespace or all, by namespace and name.
+    pub fn objects(&self, kind: Kind, namespace: Option<&Label>) -> Vec<AnyEntry> {
+        let mut all: Vec<AnyEntry> = match kind {
+            Kind::MeshService => self.services.iter().map(|(_, e)| AnyEntry::Service(e.clone())).collect(),
+            Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
+            Kind::Instance => {
+                self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect()
+            }
+        };
+        all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));
+        let key = |e: &AnyEntry| (e.object().metadata.namespace.clone(), e.object().metadata.name.clone());
+        all.sort_by_cached_key(key);
+        all
+    }
+
+    /// Puts a service in place of the one of its name.
+    pub(crate) fn put_service(&mut self, entry: Entry<CheckedService>) {
+        let name = entry.checked.name().clone();
+        self.remove_service(&name);
+        for hostname in &entry.checked.base.hostnames {
+            self.hostnames.insert(hostname.clone(), name.clone());
+        }
+        for identity in &entry.checked.base.identities {
+            self.served_by.update(identity, |of| of.insert(name.clone()), BTreeSet::is_empty);
+        }
+        self.services.insert(name, Arc::new(entry));
+    }
+
+    /// Takes a service away. Its routes and instances are the caller's business.
+    pub(crate) fn remove_service(&mut self, name: &ServiceName) {
+        let Some(entry) = self.services.remove(name) else { return };
+        for hostname in &entry.checked.base.hostnames {
+            self.hostnames.remove(hostname);
+        }
+        for identity in &entry.checked.base.identities {
+            self.served_by.update(identity, |of| of.remove(name), BTreeSet::is_empty);
+        }
+    }
+
+    /// Puts a route in place of the one of its name.
+    pub(crate) fn put_route(&mut self, entry: Entry<CheckedRoute>) {
+        let key = entry.object.key();
+        self.remove_route(&key);
+        for service in &entry.checked.parents {
+            self.routes_from.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
+        }
+        for service in entry.checked.backends() {
+            self.routes_to.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
+        }
+        self.routes.insert(key, Arc::new(entry));
+    }
+
+    /// Takes a route away.
+    pub(crate) fn remove_route(&mut self, key: &Key) {
+        let Some(entry) = self.routes.remove(key) else { return };
+        for service in &entry.checked.parents {
+            self.routes_from.update(service, |of| of.remove(key), BTreeSet::is_empty);
+        }
+        for service in entry.checked.backends() {
+            self.routes_to.update(service, |of| of.remove(key), BTreeSet::is_empty);
+        }
+    }
+
+    /// Puts an instance in place of the one of its name, whichever service that belonged to.
+    pub(crate) fn put_instance(&mut self, entry: Entry<CheckedInstance>) {
+        let (service, uid) = (entry.checked.endpoint.service.clone(), entry.checked.endpoint.uid.clone());
+        self.remove_instance(service.namespace(), &uid);
+        self.instance_names.insert((service.namespace().clone(), uid.clone()), service.clone());
+        let insert = |of: &mut Arc<InstancesOf>| Arc::make_mut(of).insert(uid, Arc::new(entry));
+        self.instances.update(&service, insert, |of| of.is_empty());
+    }
+
+    /// Takes an instance away.
+    pub(crate) fn remove_instance(&mut self, namespace: &Label, uid: &EndpointUid) {
+        let Some(service) = self.instance_names.remove(&(namespace.clone(), uid.clone())) else { return };
+        let remove = |of: &mut Arc<InstancesOf>| Arc::make_mut(of).remove(uid);
+        self.instances.update(&service, remove, |of| of.is_empty());
+    }
+}
+
+fn label(name: &ObjectName) -> Option<Label> {
+    Label::new(name.as_str()).ok()
+}
