@@ -1,0 +1,159 @@
+//! Sidecars inside the test: the data path over a registry that the test fills itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
+    reason = "helpers of tests; each test uses some"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use outrigger_certs::{
+    Authority, LeafLifetime, MeshAcceptor, MeshAlpn, MeshConnector, WorkloadIdentity, WorkloadKey,
+};
+use outrigger_mesh::{Endpoint, Host, Resource, Service, SpiffeId, Transport};
+use outrigger_proxy::config::registry::{Change, Discovery, Registry};
+use outrigger_proxy::data_path::{DataPath, Idle, Listening, Ports};
+use outrigger_proxy::drain::Phase;
+use outrigger_proxy::live::{EndpointLive, Live, OwnPorts};
+use outrigger_proxy::worker::{Application, MeshTls, Shared};
+use outrigger_testkit::resources;
+use tokio::sync::watch;
+
+/// Whoever signs the certificates of a mesh.
+pub struct Mesh(Authority);
+
+impl Mesh {
+    /// A mesh of its own: no other believes it.
+    pub fn new() -> Self {
+        let domain = resources::TRUST_DOMAIN.parse().unwrap();
+        Self(Authority::create(&domain, SystemTime::now()).unwrap().0)
+    }
+
+    /// The certificate of `id`.
+    pub fn identity(&self, id: &SpiffeId) -> Arc<WorkloadIdentity> {
+        let key = WorkloadKey::generate().unwrap();
+        let leaf = self.0.sign(&key.csr().unwrap(), id, LeafLifetime::default(), SystemTime::now()).unwrap();
+        Arc::new(WorkloadIdentity::from_parts(&key, &leaf.chain, &self.0.trust()).unwrap())
+    }
+
+    /// A client's sidecar, with one worker.
+    pub fn client(&self) -> Sidecar {
+        self.start(&resources::identity("shop", "web"), None, &[], 1)
+    }
+
+    /// A client's sidecar with ports of its own for `upstreams`.
+    pub fn client_with(&self, upstreams: &[&str], workers: usize) -> Sidecar {
+        self.start(&resources::identity("shop", "web"), None, upstreams, workers)
+    }
+
+    /// The sidecar of an instance of `service` before the application at `application`.
+    pub fn server(&self, service: &str, application: SocketAddr) -> Sidecar {
+        let name: outrigger_mesh::ServiceName = service.parse().unwrap();
+        let id = resources::identity(name.namespace().as_str(), name.name().as_str());
+        let sidecar = self.start(&id, Some((service, application)), &[], 1);
+        sidecar.set(Resource::Inbound(resources::inbound(&id, &[&resources::service(service)])));
+        sidecar
+    }
+
+    fn start(
+        &self,
+        id: &SpiffeId,
+        application: Option<(&str, SocketAddr)>,
+        upstreams: &[&str],
+        workers: usize,
+    ) -> Sidecar {
+        let live = Arc::new(Live::default());
+        live.set_identity(id.clone());
+        let registry = Arc::new(Registry::new(id.namespace().clone(), Arc::clone(&live)));
+        registry.set_discovery(Discovery::Complete);
+        let identity = self.identity(id);
+        let tls = MeshTls {
+            acceptor: MeshAcceptor::new(&identity, &[MeshAlpn::H2, MeshAlpn::Http1]).unwrap(),
+            connector: MeshConnector::new(&identity).unwrap(),
+        };
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let ports = Ports {
+            outbound: any,
+            inbound: application.map(|_| any),
+            upstreams: upstreams.iter().map(|u| (u.parse::<Host>().unwrap(), 0)).collect(),
+        };
+        let listening = Listening::bind(&ports, workers).unwrap();
+        let application = application.map(|(service, address)| Application {
+            service: service.parse().unwrap(),
+            service_port: None,
+            version: None,
+            address,
+            live: Arc::new(EndpointLive::new(
+                "app".parse().unwrap(),
+                live.client_traffic(&service.parse().unwrap(), None),
+            )),
+        });
+        let shared = Arc::new(Shared {
+            registry: Arc::clone(&registry),
+            live: Arc::clone(&live),
+            tls: Some(tls),
+            application,
+            own_ports: OwnPorts(listening.own_ports()),
+        });
+        let (outbound, inbound) = (listening.outbound, listening.inbound);
+        let upstreams = listening.upstreams.iter().map(|(_, a)| *a).collect();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let data_path = listening.start(&shared, &phases).unwrap();
+        Sidecar {
+            outbound,
+            inbound,
+            upstreams,
+            registry,
+            live,
+            phase,
+            idle: data_path.idle(),
+            _data_path: data_path,
+        }
+    }
+}
+
+/// A running sidecar. Dropped, its workers end.
+pub struct Sidecar {
+    pub outbound: SocketAddr,
+    pub inbound: Option<SocketAddr>,
+    pub upstreams: Vec<SocketAddr>,
+    pub registry: Arc<Registry>,
+    pub live: Arc<Live>,
+    pub phase: watch::Sender<Phase>,
+    pub idle: Idle,
+    _data_path: DataPath,
+}
+
+impl Sidecar {
+    /// Puts a resource in force.
+    pub fn set(&self, resource: Resource) {
+        self.registry.apply(Change::Set(resource)).unwrap();
+    }
+
+    /// Puts a service and its endpoints in force.
+    pub fn knows(&self, service: Service, endpoints: impl IntoIterator<Item = Endpoint>) {
+        self.set(Resource::Service(service));
+        for endpoint in endpoints {
+            self.set(Resource::Endpoint(endpoint));
+        }
+    }
+
+    /// The endpoint that this sidecar's inbound port is.
+    pub fn endpoint(&self, service: &str, uid: &str) -> Endpoint {
+        resources::endpoint(service, uid, self.inbound.unwrap())
+    }
+}
+
+/// The service, reachable without sidecars.
+pub fn open_service(name: &str) -> Service {
+    Service { mtls: outrigger_mesh::MtlsMode::Permissive, ..resources::service(name) }
+}
+
+/// An endpoint without a sidecar.
+pub fn plain(service: &str, uid: &str, at: SocketAddr) -> Endpoint {
+    Endpoint { transport: Transport::Plaintext, ..resources::endpoint(service, uid, at) }
+}
