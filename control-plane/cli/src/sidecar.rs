@@ -8,7 +8,7 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::failure::{Doing, Failure};
-use crate::http::{Ask, NoAnswer, ask_socket};
+use crate::http::{Ask, NoAnswer, ask, ask_socket};
 use crate::process::{Guarded, Launch, Output, Process, Stopped};
 
 /// What a sidecar is started with.
@@ -75,14 +75,24 @@ impl Sidecar {
         Ok(Self { process, ready })
     }
 
-    /// Withdraws the instance and lets what came in finish, while the application still runs and still calls others
-    /// through it.
+    /// Withdraws the instance and waits until what came in has been answered, while the application still runs and
+    /// still calls others through it.
     pub(crate) async fn withdraw(&self, within: Duration) -> Result<(), NoAnswer> {
         let socket = self.ready.admin_socket.clone().unwrap_or_default();
         let asked = Ask { method: Method::POST, body: Some(Vec::new()), within, ..Ask::get("/drain") };
         let answer = ask_socket(&socket, asked).await?;
-        let told = || NoAnswer::Broken(format!("{}: {}", answer.status, answer.text().trim()));
-        if answer.status.is_success() { Ok(()) } else { Err(told()) }
+        if !answer.status.is_success() {
+            return Err(NoAnswer::Broken(format!("{}: {}", answer.status, answer.text().trim())));
+        }
+        let began = Instant::now();
+        while began.elapsed() < within {
+            let answer = ask(self.ready.admin, Ask::get("/ready")).await?;
+            if answer.text().contains(INBOUND_CLOSED) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(NoAnswer::Late(within))
     }
 
     /// Drains it and ends it.
@@ -90,6 +100,9 @@ impl Sidecar {
         self.process.stop(grace).await
     }
 }
+
+/// What a sidecar's `/ready` says when nothing from the mesh is under way any more.
+const INBOUND_CLOSED: &str = "inbound closed";
 
 fn launch(settings: &Settings, token: Option<&str>, ready_file: &Path, guarded: Guarded) -> Launch {
     let name = format!("the sidecar of {}", settings.service);

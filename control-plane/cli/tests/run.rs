@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -31,17 +32,18 @@ fn the_command_learns_its_port_and_its_way_out_and_its_exit_code_is_ours() {
 fn at_the_end_the_sidecar_withdraws_while_the_command_serves_then_the_command_ends_then_the_sidecar() {
     let stage = Stage::new();
     let socket = UnixListener::bind(stage.path("admin.sock")).unwrap();
-    let mut run = stage.run(&[], SERVES);
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = stage.command(&[], SERVES);
+    let mut run = command.env("ADMIN", admin.local_addr().unwrap().to_string()).spawn().unwrap();
     stage.until("serving");
     signal(run.id(), Signal::TERM);
 
-    let (mut drain, _) = socket.accept().unwrap();
-    let mut asked = [0; 1024];
-    let n = drain.read(&mut asked).unwrap();
-    assert!(asked[..n].starts_with(b"POST /drain HTTP/1.1\r\n"));
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(stage.events().last().unwrap(), "serving", "nobody was asked to end before it had drained");
-    drain.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    answer(socket.accept().unwrap().0, "POST /drain", "202 Accepted", "draining");
+    for phase in ["draining: withdrawing", "draining: closing inbound connections"] {
+        answer(admin.accept().unwrap().0, "GET /ready", "503 Service Unavailable", phase);
+        assert_eq!(stage.events().last().unwrap(), "serving", "nobody is asked to end before it has drained");
+    }
+    answer(admin.accept().unwrap().0, "GET /ready", "503 Service Unavailable", "draining: inbound closed");
 
     assert_eq!(run.wait().unwrap().code(), Some(0));
     assert_eq!(stage.events()[1..], ["serving", "command ends", "sidecar ends"]);
@@ -92,8 +94,8 @@ impl Stage {
             esac; shift 2; done
             trap 'echo sidecar ends >> "$EVENTS"; exit 0' TERM
             echo "sidecar $service $namespace $version $port token=$OUTRIGGER_JOIN_TOKEN" >> "$EVENTS"
-            echo '{"outbound":"127.0.0.1:19001","inbound":"127.0.0.1:19006","admin":"127.0.0.1:19000",' \
-                "\"admin_socket\":\"$SOCKET\",\"uid\":\"cart-x\"}" > "$ready.new"
+            echo '{"outbound":"127.0.0.1:19001","inbound":"127.0.0.1:19006","uid":"cart-x",' \
+                "\"admin\":\"${ADMIN:-127.0.0.1:19000}\",\"admin_socket\":\"$SOCKET\"}" > "$ready.new"
             mv "$ready.new" "$ready"
             while :; do sleep 0.02; done"#,
         );
@@ -138,6 +140,15 @@ impl Stage {
     fn until(&self, event: &str) {
         wait_for(event, || self.events().contains(&event.to_owned()).then_some(()));
     }
+}
+
+/// Reads the question, which must begin so, and answers it.
+fn answer(mut stream: impl Read + Write, asked: &str, status: &str, body: &str) {
+    let mut question = [0; 1024];
+    let n = stream.read(&mut question).unwrap();
+    let question = String::from_utf8_lossy(&question[..n]);
+    assert!(question.starts_with(&format!("{asked} HTTP/1.1\r\n")), "{question}");
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
 }
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -41,11 +41,33 @@ pub(super) fn table(rows: &[Row]) -> String {
 
 fn row(item: &Value) -> Option<Row> {
     Some(Row {
-        service: item["service"].as_str()?.to_owned(),
+        service: format!("{}/{}", item["namespace"].as_str().unwrap_or("-"), item["service"].as_str()?),
         version: item["version"].as_str().unwrap_or("-").to_owned(),
         per_second: item["rps"].as_f64().unwrap_or(0.0),
         success: item["success"].as_f64().unwrap_or(1.0),
         p50_ms: item["p50Ms"].as_f64(),
         p99_ms: item["p99Ms"].as_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn traffic_is_told_by_service_and_version() {
+        let stats = json!({"items": [
+            {"namespace": "shop", "service": "prices", "version": "v2", "rps": 12.4, "success": 0.995, "p50Ms": 1.26, "p99Ms": 9.0},
+            {"namespace": "shop", "service": "cart", "version": null, "rps": 0.0, "success": 1.0, "p50Ms": null},
+        ]});
+        let text = table(&rows(&stats));
+        assert_eq!(
+            text,
+            "SERVICE      VERSION  REQUESTS/S  SUCCESS   P50     P99\n\
+             shop/cart    -        0           100.00 %  -       -\n\
+             shop/prices  v2       12          99.50 %   1.3 ms  9.0 ms"
+        );
+    }
 }
