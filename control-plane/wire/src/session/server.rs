@@ -455,9 +455,14 @@ impl ServerSession {
         self.kinds.values().all(KindState::is_settled)
     }
 
-    /// The same of one kind.
-    pub fn is_kind_settled(&self, kind: ResourceKind) -> bool {
-        self.kinds.get(&kind).is_none_or(KindState::is_settled)
+    /// Whether something of this kind was noted and is not yet sent.
+    pub fn has_due(&self, kind: ResourceKind) -> bool {
+        self.kinds.get(&kind).is_some_and(KindState::has_due)
+    }
+
+    /// Whether a response of this kind waits for its answer.
+    pub fn is_in_flight(&self, kind: ResourceKind) -> bool {
+        self.kinds.get(&kind).is_some_and(|state| state.in_flight.is_some())
     }
 
     /// Whether a response waits for its answer.
@@ -506,11 +511,14 @@ impl KindState {
     }
 
     fn is_settled(&self) -> bool {
-        self.in_flight.is_none()
-            && self.due.is_empty()
+        self.in_flight.is_none() && !self.has_due()
+    }
+
+    fn has_due(&self) -> bool {
+        !(self.due.is_empty()
             && self.due_hosts.is_empty()
             && self.due_groups.is_empty()
-            && self.gone.is_empty()
+            && self.gone.is_empty())
     }
 }
 

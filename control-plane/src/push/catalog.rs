@@ -1,0 +1,174 @@
+//! What there is to send: every resource encoded once, found by name, by service and by host name.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use outrigger_mesh::{EndpointUid, Hostname, Resource, ResourceKind, ResourceName, ServiceName};
+use outrigger_wire::Encoded;
+use outrigger_wire::session::Catalog;
+
+use crate::compile::ResourceChange;
+
+/// A moment of the hub's history. Publications count up by one; the revision is that of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) publication: u64,
+    pub(super) revision: u64,
+}
+
+/// All resources.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    resources: HashMap<ResourceName, Encoded>,
+    endpoints: HashMap<ServiceName, BTreeSet<EndpointUid>>,
+    trust: BTreeSet<ResourceName>,
+    hosts: HashMap<Hostname, ServiceName>,
+    hosts_of: HashMap<ServiceName, Vec<Hostname>>,
+    position: Position,
+}
+
+/// A change, made ready outside of the lock.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    Set { encoded: Encoded, hostnames: Vec<Hostname> },
+    Remove(ResourceName),
+}
+
+impl Prepared {
+    pub(super) fn new(change: ResourceChange) -> Self {
+        match change {
+            ResourceChange::Remove(name) => Self::Remove(name),
+            ResourceChange::Set(resource) => {
+                let encoded = Encoded::new(&resource);
+                let hostnames = match resource {
+                    Resource::Service(service) => service.hostnames,
+                    _ => Vec::new(),
+                };
+                Self::Set { encoded, hostnames }
+            }
+        }
+    }
+}
+
+/// What a publication changed.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) names: Vec<ResourceName>,
+    /// Host names that mean something else now.
+    pub(super) hosts: HashSet<Hostname>,
+    /// The host names by which a changed service was or is subscribed to.
+    pub(super) hosts_of_changed: Vec<(ResourceName, Hostname)>,
+}
+
+impl Shelf {
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Puts changes in force; what is as it was makes no difference.
+    pub(super) fn publish(&mut self, revision: u64, changes: Vec<Prepared>) -> Difference {
+        self.position.publication += 1;
+        self.position.revision = self.position.revision.max(revision);
+        let mut difference = Difference::default();
+        for change in changes {
+            match change {
+                Prepared::Set { encoded, hostnames } => self.set(encoded, hostnames, &mut difference),
+                Prepared::Remove(name) => self.remove(&name, &mut difference),
+            }
+        }
+        difference
+    }
+
+    fn set(&mut self, encoded: Encoded, hostnames: Vec<Hostname>, difference: &mut Difference) {
+        let name = encoded.name.clone();
+        if self.resources.get(&name).is_some_and(|old| old.version == encoded.version) {
+            return;
+        }
+        match &name {
+            ResourceName::Endpoint(service, uid) => {
+                self.endpoints.entry(service.clone()).or_default().insert(uid.clone());
+            }
+            ResourceName::Trust(_) => {
+                self.trust.insert(name.clone());
+            }
+            ResourceName::Service(service) => self.name_service(&name, service, hostnames, difference),
+            ResourceName::Inbound(..) => {}
+        }
+        self.resources.insert(name.clone(), encoded);
+        difference.names.push(name);
+    }
+
+    fn remove(&mut self, name: &ResourceName, difference: &mut Difference) {
+        if self.resources.remove(name).is_none() {
+            return;
+        }
+        match name {
+            ResourceName::Endpoint(service, uid) => {
+                if let Some(uids) = self.endpoints.get_mut(service) {
+                    uids.remove(uid);
+                    if uids.is_empty() {
+                        self.endpoints.remove(service);
+                    }
+                }
+            }
+            ResourceName::Trust(_) => {
+                self.trust.remove(name);
+            }
+            ResourceName::Service(service) => self.name_service(name, service, Vec::new(), difference),
+            ResourceName::Inbound(..) => {}
+        }
+        difference.names.push(name.clone());
+    }
+
+    /// Gives a service its host names, and takes those away that it had and no longer has.
+    fn name_service(
+        &mut self,
+        name: &ResourceName,
+        service: &ServiceName,
+        hostnames: Vec<Hostname>,
+        difference: &mut Difference,
+    ) {
+        let old = self.hosts_of.remove(service).unwrap_or_default();
+        for host in &hostnames {
+            if self.hosts.insert(host.clone(), service.clone()).as_ref() != Some(service) {
+                difference.hosts.insert(host.clone());
+            }
+        }
+        for host in old.iter().filter(|host| !hostnames.contains(host)) {
+            // In the same publication it may have become another service's already.
+            if self.hosts.get(host) == Some(service) {
+                self.hosts.remove(host);
+                difference.hosts.insert(host.clone());
+            }
+        }
+        let all: HashSet<Hostname> = old.into_iter().chain(hostnames.iter().cloned()).collect();
+        difference.hosts_of_changed.extend(all.into_iter().map(|host| (name.clone(), host)));
+        if !hostnames.is_empty() {
+            self.hosts_of.insert(service.clone(), hostnames);
+        }
+    }
+}
+
+impl Catalog for Shelf {
+    fn get(&self, name: &ResourceName) -> Option<Encoded> {
+        self.resources.get(name).cloned()
+    }
+
+    fn endpoints_of(&self, service: &ServiceName) -> Vec<Encoded> {
+        let uids = self.endpoints.get(service).into_iter().flatten();
+        uids.filter_map(|uid| self.get(&ResourceName::Endpoint(service.clone(), uid.clone()))).collect()
+    }
+
+    fn all(&self, kind: ResourceKind) -> Vec<Encoded> {
+        // Nobody may subscribe to all of anything else.
+        let names = (kind == ResourceKind::Trust).then_some(&self.trust).into_iter().flatten();
+        names.filter_map(|name| self.get(name)).collect()
+    }
+
+    fn host(&self, host: &Hostname) -> Option<ServiceName> {
+        self.hosts.get(host).cloned()
+    }
+
+    fn revision(&self) -> u64 {
+        self.position.revision
+    }
+}

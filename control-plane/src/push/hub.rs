@@ -1,0 +1,253 @@
+//! A change, to those who asked for it.
+//!
+//! The hub knows who has subscribed to what, so that a publication costs what it touches: it marks the changed names at
+//! their subscribers and wakes those. What they send, and when, is theirs.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use outrigger_mesh::{EndpointUid, ResourceKind, ResourceName, Selector, ServiceName, SpiffeId};
+use outrigger_wire::rpc::{RpcError, RpcErrorKind};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::catalog::{Difference, Position, Prepared, Shelf};
+use super::sessions::{Proxy, SessionId};
+use super::status::ProxyStatus;
+use crate::admin::Acknowledged;
+use crate::compile::ResourceChange;
+use crate::source::registration::Removal;
+
+/// Everything to send, and everybody to send it to.
+///
+/// Locks are taken in this order: catalog, subscribers, a session's marks. None is held across an await.
+#[derive(Debug)]
+pub struct Hub {
+    catalog: RwLock<Shelf>,
+    subscribers: Mutex<HashMap<Selector, HashSet<SessionId>>>,
+    sessions: Mutex<Sessions>,
+    /// Counts what makes a wait worth looking again: answers and ends of sessions.
+    progress: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    by_id: HashMap<SessionId, Arc<Proxy>>,
+    /// The session of each process. A second one of the same process takes the place of the first.
+    by_node: HashMap<(SpiffeId, String), SessionId>,
+    last_id: u64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hub {
+    /// A hub with nothing to send.
+    pub fn new() -> Self {
+        Self {
+            catalog: RwLock::default(),
+            subscribers: Mutex::default(),
+            sessions: Mutex::default(),
+            progress: watch::Sender::new(0),
+        }
+    }
+
+    /// Puts changes of the configuration's `revision` in force. On return they are marked for everybody concerned; a
+    /// wait that begins now sees them.
+    pub fn publish(&self, revision: u64, changes: Vec<ResourceChange>) {
+        // Encoding is the expensive part, and it is done once, outside of the lock.
+        let prepared: Vec<Prepared> = changes.into_iter().map(Prepared::new).collect();
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let difference = catalog.publish(revision, prepared);
+        self.mark(&difference);
+        drop(catalog);
+        self.progressed();
+    }
+
+    fn mark(&self, difference: &Difference) {
+        let subscribers = self.subscribers();
+        let sessions = self.sessions();
+        let each = |selector: &Selector, mark: &dyn Fn(&Proxy)| {
+            for id in subscribers.get(selector).into_iter().flatten() {
+                if let Some(proxy) = sessions.by_id.get(id) {
+                    mark(proxy);
+                }
+            }
+        };
+        for name in &difference.names {
+            let mark = |proxy: &Proxy| proxy.mark_name(name);
+            each(&Selector::Named(name.clone()), &mark);
+            match name {
+                ResourceName::Endpoint(service, _) => each(&Selector::EndpointsOf(service.clone()), &mark),
+                ResourceName::Trust(_) => each(&Selector::All(ResourceKind::Trust), &mark),
+                ResourceName::Service(_) | ResourceName::Inbound(..) => {}
+            }
+        }
+        for (name, host) in &difference.hosts_of_changed {
+            each(&Selector::Host(host.clone()), &|proxy| proxy.mark_name(name));
+        }
+        for host in &difference.hosts {
+            each(&Selector::Host(host.clone()), &|proxy| proxy.mark_host(host));
+        }
+    }
+
+    /// The connected sidecars, in the order of their names.
+    pub fn proxies(&self) -> Vec<ProxyStatus> {
+        let position = self.read().position();
+        let mut all: Vec<_> = self.all_sessions().iter().map(|proxy| proxy.status(position)).collect();
+        all.sort_by(|a, b| (&a.identity, &a.node).cmp(&(&b.identity, &b.node)));
+        all
+    }
+
+    /// Waits until every sidecar that is connected now has answered everything up to `revision`, or for `timeout`. One
+    /// that ends meanwhile is not waited for.
+    pub async fn acknowledged(&self, revision: u64, timeout: Duration) -> Acknowledged {
+        let everybody = self.all_sessions();
+        let answered = |proxy: &Proxy, now: Position| proxy.position(now).revision >= revision;
+        let everybody = self.wait(everybody, answered, timeout).await;
+        let now = self.read().position();
+        let mut missing = Vec::new();
+        for proxy in &everybody {
+            let status = proxy.status(now);
+            if let Some(first) = status.rejected.first() {
+                let more = status.rejected.len() - 1;
+                let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+                missing.push((status.node, format!("rejected {}: {}{more}", first.name, first.reason)));
+            } else if !answered(proxy, now) {
+                missing.push((status.node, "has not answered".to_owned()));
+            }
+        }
+        missing.sort();
+        Acknowledged { acknowledged: everybody.len() - missing.len(), proxies: everybody.len(), missing }
+    }
+
+    /// Waits until `done` holds for all of `proxies`, or for `timeout`; answers those that are still connected.
+    async fn wait(
+        &self,
+        mut proxies: Vec<Arc<Proxy>>,
+        done: impl Fn(&Proxy, Position) -> bool,
+        timeout: Duration,
+    ) -> Vec<Arc<Proxy>> {
+        let deadline = Instant::now() + timeout;
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            proxies.retain(|proxy| !proxy.has_ended());
+            let now = self.read().position();
+            if proxies.iter().all(|proxy| done(proxy, now)) {
+                return proxies;
+            }
+            if tokio::time::timeout_at(deadline, progress.changed()).await.is_err() {
+                return proxies;
+            }
+        }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Shelf> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a session in. A session of the same process that is still here is ended.
+    pub(super) fn enter(&self, make: impl FnOnce(SessionId) -> Proxy) -> Result<Arc<Proxy>, RpcError> {
+        let mut sessions = self.sessions();
+        if sessions.by_id.len() >= MAX_SESSIONS {
+            return Err(RpcError::new(RpcErrorKind::Exhausted, "too many sidecars are connected"));
+        }
+        sessions.last_id += 1;
+        let proxy = Arc::new(make(SessionId(sessions.last_id)));
+        sessions.by_id.insert(proxy.id(), proxy.clone());
+        let before = sessions.by_node.insert(proxy.node(), proxy.id());
+        if let Some(before) = before.and_then(|id| sessions.by_id.get(&id)) {
+            before.replace();
+        }
+        Ok(proxy)
+    }
+
+    pub(super) fn leave(&self, proxy: &Proxy, selectors: impl Iterator<Item = Selector>) {
+        proxy.end();
+        let mut sessions = self.sessions();
+        sessions.by_id.remove(&proxy.id());
+        if sessions.by_node.get(&proxy.node()) == Some(&proxy.id()) {
+            sessions.by_node.remove(&proxy.node());
+        }
+        drop(sessions);
+        for selector in selectors {
+            self.unsubscribe(&selector, proxy.id());
+        }
+        self.progressed();
+    }
+
+    pub(super) fn subscribe(&self, selector: Selector, id: SessionId) {
+        self.subscribers().entry(selector).or_default().insert(id);
+    }
+
+    pub(super) fn unsubscribe(&self, selector: &Selector, id: SessionId) {
+        let mut subscribers = self.subscribers();
+        if let Some(ids) = subscribers.get_mut(selector) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                subscribers.remove(selector);
+            }
+        }
+    }
+
+    pub(super) fn progressed(&self) {
+        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn subscribers_of(&self, selector: &Selector) -> Vec<Arc<Proxy>> {
+        let ids = self.subscribers().get(selector).cloned().unwrap_or_default();
+        let sessions = self.sessions();
+        ids.iter().filter_map(|id| sessions.by_id.get(id).cloned()).collect()
+    }
+
+    fn all_sessions(&self) -> Vec<Arc<Proxy>> {
+        self.sessions().by_id.values().cloned().collect()
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, HashMap<Selector, HashSet<SessionId>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One process of the control plane does not serve more.
+const MAX_SESSIONS: usize = 20_000;
+
+impl Removal for Hub {
+    /// The removal must have been published. One sidecar that is not connected can not be asked; it hears of the removal
+    /// when it comes back.
+    fn removed<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        _: &'a EndpointUid,
+        wait: Duration,
+    ) -> BoxFuture<'a, (u32, u32)> {
+        Box::pin(async move {
+            let until = self.read().position().publication;
+            let proxies = self.subscribers_of(&Selector::EndpointsOf(service.clone()));
+            let done = |proxy: &Proxy, now: Position| {
+                proxy.position_of(ResourceKind::Endpoint, now).publication >= until
+            };
+            let proxies = self.wait(proxies, done, wait).await;
+            let now = self.read().position();
+            let acknowledged = proxies.iter().filter(|proxy| done(proxy, now)).count();
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            (count(proxies.len()), count(acknowledged))
+        })
+    }
+}
+
+impl crate::state::Publish for Hub {
+    fn publish(&self, revision: u64, changes: Vec<ResourceChange>) {
+        self.publish(revision, changes);
+    }
+}

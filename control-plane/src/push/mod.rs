@@ -1,0 +1,19 @@
+//! Every sidecar gets what it asked for, and what became of it is known.
+//!
+//! A change goes into the `catalog`, encoded once. The `hub` marks it at the sessions that asked for it, and at no
+//! other; each session (`sessions`) waits a moment for more (`pace`), takes what was marked and sends what differs.
+//! `server` accepts the connections. The protocol itself is a state machine of `outrigger-wire`; which changes there are
+//! is the matter of `compile`.
+
+mod catalog;
+mod hub;
+mod pace;
+pub mod server;
+mod sessions;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use hub::Hub;
+pub use status::{ProxyStatus, RejectedResource};

@@ -1,0 +1,366 @@
+//! One sidecar's discovery stream: what was marked for it, what it was sent, and what it answered.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use outrigger_mesh::{Feature, FeatureSet, Hostname, ResourceKind, ResourceName, Selector, SpiffeId};
+use outrigger_wire::rpc::{Hello, RpcError, RpcErrorKind, ServerStream};
+use outrigger_wire::session::{Changed, ClientEvent, DeltaRequest, DeltaResponse, Limits, ServerSession};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::catalog::Position;
+use super::hub::Hub;
+use super::pace::Pace;
+use super::status::{ProxyStatus, RejectedResource};
+
+/// The number of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// A connected sidecar as the hub sees it.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    id: SessionId,
+    hello: Hello,
+    from: SocketAddr,
+    since: OffsetDateTime,
+    marked: Notify,
+    replaced: Notify,
+    ended: AtomicBool,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    marks: Marks,
+    progress: [Progress; ResourceKind::ALL.len()],
+    rejected: Vec<RejectedResource>,
+    subscriptions: usize,
+}
+
+/// What changed and is not looked at yet.
+#[derive(Debug, Default)]
+struct Marks {
+    names: HashSet<ResourceName>,
+    hosts: HashSet<Hostname>,
+    /// There was too much to keep: anything may have changed.
+    overflow: bool,
+}
+
+/// How far the answers of one kind have come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Everything up to here is answered.
+    reached: Position,
+    /// When the response under way is answered, everything up to here is.
+    covers: Option<Position>,
+    /// Nothing is under way and nothing is due.
+    idle: bool,
+}
+
+impl Proxy {
+    pub(super) fn new(id: SessionId, hello: Hello, from: SocketAddr) -> Self {
+        Self {
+            id,
+            hello,
+            from,
+            since: OffsetDateTime::now_utc(),
+            marked: Notify::new(),
+            replaced: Notify::new(),
+            ended: AtomicBool::new(false),
+            facts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(super) fn node(&self) -> (SpiffeId, String) {
+        (self.hello.identity.clone(), self.hello.node.clone())
+    }
+
+    pub(super) fn mark_name(&self, name: &ResourceName) {
+        self.mark(|marks| marks.names.insert(name.clone()));
+    }
+
+    pub(super) fn mark_host(&self, host: &Hostname) {
+        self.mark(|marks| marks.hosts.insert(host.clone()));
+    }
+
+    fn mark(&self, mark: impl FnOnce(&mut Marks) -> bool) {
+        let mut facts = self.facts();
+        let marks = &mut facts.marks;
+        if !marks.overflow {
+            mark(marks);
+        }
+        if marks.names.len() + marks.hosts.len() > MAX_MARKS {
+            *marks = Marks { overflow: true, ..Marks::default() };
+        }
+        drop(facts);
+        self.marked.notify_one();
+    }
+
+    /// How far it has come: what is answered, or, when there is nothing for it to answer, the present.
+    pub(super) fn position(&self, now: Position) -> Position {
+        let facts = self.facts();
+        let of_kind = |progress: &Progress| facts.position(*progress, now);
+        facts.progress.iter().map(of_kind).min().unwrap_or(now)
+    }
+
+    pub(super) fn position_of(&self, kind: ResourceKind, now: Position) -> Position {
+        let facts = self.facts();
+        facts.position(facts.progress[kind as usize], now)
+    }
+
+    pub(super) fn status(&self, now: Position) -> ProxyStatus {
+        let acked_revision = self.position(now).revision;
+        let facts = self.facts();
+        ProxyStatus {
+            node: self.hello.node.clone(),
+            identity: self.hello.identity.to_string(),
+            service: self.hello.service.as_ref().map(ToString::to_string),
+            endpoint: self.hello.endpoint.as_ref().map(ToString::to_string),
+            version: self.hello.version.clone(),
+            skew: skew(&self.hello.version, &self.hello.features),
+            from: self.from.to_string(),
+            connected_since: self.since,
+            subscriptions: facts.subscriptions,
+            acked_revision,
+            rejected: facts.rejected.clone(),
+        }
+    }
+
+    /// Another session of the same process has come.
+    pub(super) fn replace(&self) {
+        self.replaced.notify_one();
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Facts {
+    fn position(&self, progress: Progress, now: Position) -> Position {
+        if progress.idle && self.marks.is_empty() { now } else { progress.reached }
+    }
+}
+
+impl Marks {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.hosts.is_empty() && !self.overflow
+    }
+}
+
+fn skew(version: &str, features: &FeatureSet) -> Option<String> {
+    let lacking: Vec<_> = Feature::ALL.into_iter().filter(|f| !features.contains(*f)).collect();
+    if !lacking.is_empty() {
+        let words: Vec<_> = lacking.iter().map(|f| f.as_str()).collect();
+        return Some(format!("it lacks {}", words.join(", ")));
+    }
+    let own = env!("CARGO_PKG_VERSION");
+    (version != own).then(|| format!("the control plane is {own}"))
+}
+
+/// The stream of a session. In tests it is a pair of channels.
+pub(super) trait Stream: Send {
+    fn next(&mut self) -> impl Future<Output = Result<Option<DeltaRequest>, RpcError>> + Send;
+    fn send(&self, response: DeltaResponse) -> impl Future<Output = Result<(), RpcError>> + Send;
+    fn hang_up(&self);
+}
+
+impl Stream for ServerStream {
+    async fn next(&mut self) -> Result<Option<DeltaRequest>, RpcError> {
+        ServerStream::next(self).await
+    }
+
+    async fn send(&self, response: DeltaResponse) -> Result<(), RpcError> {
+        ServerStream::send(self, response).await
+    }
+
+    fn hang_up(&self) {
+        ServerStream::hang_up(self);
+    }
+}
+
+impl Hub {
+    /// Serves a sidecar until its stream ends. `hello.identity` must be proven.
+    pub(super) async fn serve(
+        &self,
+        hello: Hello,
+        from: SocketAddr,
+        mut stream: impl Stream,
+    ) -> Result<(), RpcError> {
+        let own = (hello.identity.namespace().clone(), hello.identity.service_account().clone());
+        let session = ServerSession::new(Limits::default(), move |selector: &Selector| match selector {
+            Selector::Named(ResourceName::Inbound(ns, account)) => (ns, account) == (&own.0, &own.1),
+            _ => selector.kind() != ResourceKind::Inbound,
+        });
+        let proxy = self.enter(|id| Proxy::new(id, hello, from))?;
+        let mut guest = Guest { hub: self, proxy: &proxy, session };
+        guest.serve(&mut stream).await
+    }
+}
+
+/// A session that is entered in the hub, and leaves it however it ends.
+struct Guest<'a> {
+    hub: &'a Hub,
+    proxy: &'a Proxy,
+    session: ServerSession,
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        self.hub.leave(self.proxy, self.session.selectors().cloned());
+    }
+}
+
+impl Guest<'_> {
+    async fn serve(&mut self, stream: &mut impl Stream) -> Result<(), RpcError> {
+        let mut pace = Pace::new();
+        let mut send_at: Option<Instant> = None;
+        let mut answer_by: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                request = stream.next() => {
+                    let Some(request) = request? else { return Ok(()) };
+                    self.take_request(request)?;
+                    self.send(stream, false).await?;
+                }
+                () = self.proxy.marked.notified(), if send_at.is_none() => {
+                    send_at = Some(pace.send_at(Instant::now()));
+                }
+                () = until(send_at) => {
+                    send_at = None;
+                    self.send(stream, true).await?;
+                }
+                () = until(answer_by) => {
+                    stream.hang_up();
+                    return Err(RpcError::new(RpcErrorKind::Unavailable, "the sidecar does not answer"));
+                }
+                () = self.proxy.replaced.notified() => {
+                    let what = "another connection of the same process has come";
+                    return Err(RpcError::new(RpcErrorKind::Conflict, what));
+                }
+            }
+            answer_by = match answer_by {
+                _ if !self.session.awaits_answer() => None,
+                None => Some(Instant::now() + MAX_ANSWER),
+                waiting => waiting,
+            };
+        }
+    }
+
+    fn take_request(&mut self, request: DeltaRequest) -> Result<(), RpcError> {
+        let invalid =
+            |e: outrigger_wire::session::ProtocolError| RpcError::new(RpcErrorKind::Invalid, e.to_string());
+        for event in self.session.on_request(request).map_err(invalid)? {
+            match event {
+                ClientEvent::Subscribed(selector) => self.hub.subscribe(selector, self.proxy.id),
+                ClientEvent::Unsubscribed(selector) => self.hub.unsubscribe(&selector, self.proxy.id),
+                ClientEvent::Refused(selector) => {
+                    let Hello { identity, node, .. } = &self.proxy.hello;
+                    let kind = selector.kind();
+                    tracing::warn!(%identity, node, from = %self.proxy.from, %kind, %selector, "may not read this");
+                }
+                ClientEvent::Acked { kind, .. } => self.answered(kind),
+                ClientEvent::Rejected { kind, revision, rejected } => {
+                    for one in &rejected {
+                        let (node, name, reason) = (&self.proxy.hello.node, &one.name, &one.reason);
+                        tracing::warn!(node, %kind, name, revision, reason, "a sidecar rejected a resource");
+                    }
+                    self.answered(kind);
+                }
+                ClientEvent::Stale { nonce } => {
+                    tracing::debug!(node = self.proxy.hello.node, nonce, "a late answer was ignored");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, kind: ResourceKind) {
+        let progress = &mut self.proxy.facts().progress[kind as usize];
+        progress.reached = progress.covers.take().unwrap_or(progress.reached);
+    }
+
+    /// Sends what there is to send; `take`: with what was marked since the last time.
+    async fn send(&mut self, stream: &impl Stream, take: bool) -> Result<(), RpcError> {
+        for response in self.respond(take) {
+            stream.send(response).await?;
+        }
+        Ok(())
+    }
+
+    fn respond(&mut self, take: bool) -> Vec<DeltaResponse> {
+        let catalog = self.hub.read();
+        let mut facts = self.proxy.facts();
+        let marks = if take { std::mem::take(&mut facts.marks) } else { Marks::default() };
+        // Only when nothing is left marked does the session know all that is in the catalog.
+        let noted = facts.marks.is_empty().then(|| catalog.position());
+        drop(facts);
+
+        let (names, hosts): (Vec<_>, Vec<_>) =
+            (marks.names.into_iter().collect(), marks.hosts.into_iter().collect());
+        let mut changed = match marks.overflow {
+            true => Changed::Anything,
+            false => Changed::Names { names: &names, hosts: &hosts },
+        };
+        let mut responses = Vec::new();
+        while let Some(response) = self.session.next_response(&*catalog, changed) {
+            changed = Changed::Nothing;
+            responses.push(response);
+        }
+        self.note_progress(noted);
+        responses
+    }
+
+    fn note_progress(&mut self, noted: Option<Position>) {
+        let mut facts = self.proxy.facts();
+        for kind in ResourceKind::ALL {
+            let (due, in_flight) = (self.session.has_due(kind), self.session.is_in_flight(kind));
+            let progress = &mut facts.progress[kind as usize];
+            progress.idle = !due && !in_flight;
+            match noted {
+                Some(noted) if progress.idle => progress.reached = noted,
+                Some(noted) if !due => progress.covers = Some(noted),
+                _ => {}
+            }
+        }
+        facts.subscriptions = self.session.selectors().count();
+        facts.rejected = self.session.rejected().map(|(kind, r)| rejected_resource(kind, r)).collect();
+        drop(facts);
+        self.hub.progressed();
+    }
+}
+
+fn rejected_resource(kind: ResourceKind, r: &outrigger_wire::session::Rejected) -> RejectedResource {
+    RejectedResource { kind, name: r.name.clone(), version: r.version.clone(), reason: r.reason.clone() }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// More marks than these are one: anything may have changed.
+const MAX_MARKS: usize = 4096;
+/// A sidecar that leaves a response unanswered for so long hangs.
+const MAX_ANSWER: Duration = Duration::from_secs(30);

@@ -1,0 +1,346 @@
+//! Sidecars in process: client sessions over channels instead of gRPC.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_mesh::{
+    Between, Endpoint, EndpointPort, EndpointState, FeatureSet, Hostname, MtlsMode, Port, PortNumber,
+    Protocol, Resource, ResourceName, Selector, Service, ServiceName, SpiffeId, TrafficPolicy, Transport,
+    Weight,
+};
+use outrigger_wire::rpc::{Hello, RpcError, RpcErrorKind};
+use outrigger_wire::session::{ClientSession, DeltaRequest, DeltaResponse, Rejected, Removed};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Hub;
+use super::sessions::Stream;
+use crate::compile::ResourceChange;
+use crate::source::registration::Removal;
+
+/// The control plane's end of a stream. A reader that takes nothing for ten seconds is given up, as in gRPC.
+struct ServerEnd {
+    requests: mpsc::Receiver<DeltaRequest>,
+    responses: mpsc::Sender<DeltaResponse>,
+}
+
+impl Stream for ServerEnd {
+    async fn next(&mut self) -> Result<Option<DeltaRequest>, RpcError> {
+        Ok(self.requests.recv().await)
+    }
+
+    async fn send(&self, response: DeltaResponse) -> Result<(), RpcError> {
+        let failed = |_| RpcError::new(RpcErrorKind::Unavailable, "slow or gone");
+        self.responses.send_timeout(response, Duration::from_secs(10)).await.map_err(failed)
+    }
+
+    fn hang_up(&self) {}
+}
+
+/// A sidecar: its session, and its end of the stream.
+struct Sidecar {
+    session: ClientSession,
+    requests: mpsc::Sender<DeltaRequest>,
+    responses: mpsc::Receiver<DeltaResponse>,
+    weights: BTreeMap<ResourceName, u16>,
+    hosts: BTreeMap<Hostname, Option<ServiceName>>,
+    refuse: bool,
+    messages: usize,
+}
+
+struct Mesh {
+    hub: Arc<Hub>,
+    streams: JoinSet<Result<(), RpcError>>,
+}
+
+impl Mesh {
+    fn new() -> Self {
+        Self { hub: Arc::new(Hub::new()), streams: JoinSet::new() }
+    }
+
+    fn sidecar(&mut self, node: &str, selectors: &[Selector]) -> Sidecar {
+        let (requests, incoming) = mpsc::channel(4);
+        let (outgoing, responses) = mpsc::channel(1);
+        let hello = Hello {
+            identity: identity("web"),
+            node: node.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            service: None,
+            endpoint: None,
+            features: FeatureSet::all(),
+        };
+        let hub = self.hub.clone();
+        let from = SocketAddr::from(([127, 0, 0, 1], 9));
+        self.streams.spawn(async move {
+            hub.serve(hello, from, ServerEnd { requests: incoming, responses: outgoing }).await
+        });
+        let mut session = ClientSession::new(FeatureSet::all());
+        selectors.iter().cloned().for_each(|s| session.subscribe(s));
+        session.on_connect();
+        Sidecar {
+            session,
+            requests,
+            responses,
+            weights: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            refuse: false,
+            messages: 0,
+        }
+    }
+
+    fn publish(&self, revision: u64, change: ResourceChange) {
+        self.hub.publish(revision, vec![change]);
+    }
+}
+
+impl Sidecar {
+    async fn say(&mut self) {
+        while let Some(request) = self.session.next_request() {
+            self.requests.send(request).await.unwrap();
+        }
+    }
+
+    /// Takes one response and answers it.
+    async fn listen(&mut self) {
+        let response = self.responses.recv().await.expect("the stream has ended");
+        self.messages += 1;
+        let delta = self.session.on_response(response);
+        let mut rejected = Vec::new();
+        for (resource, version, _) in delta.set {
+            let name = resource.name();
+            if self.refuse {
+                let (name, version) = (name.to_string(), version.to_string());
+                rejected.push(Rejected { name, version, reason: "not today".into() });
+            } else if let Resource::Endpoint(endpoint) = resource {
+                self.weights.insert(name, endpoint.weight.get());
+            }
+        }
+        for (host, service) in delta.hosts {
+            self.hosts.insert(host, Some(service));
+        }
+        for removed in delta.removed {
+            match removed {
+                Removed::Name(name) => drop(self.weights.remove(&name)),
+                Removed::Selector(Selector::Host(host)) => drop(self.hosts.insert(host, None)),
+                Removed::Selector(_) => {}
+            }
+        }
+        self.session.answer(delta.ticket, rejected);
+        self.say().await;
+    }
+
+    /// Goes on for as long as it has the runtime.
+    async fn run(mut self) {
+        self.say().await;
+        loop {
+            self.listen().await;
+        }
+    }
+}
+
+fn identity(account: &str) -> SpiffeId {
+    format!("spiffe://mesh.local/ns/shop/sa/{account}").parse().unwrap()
+}
+
+fn cart() -> ServiceName {
+    "shop/cart".parse().unwrap()
+}
+
+fn endpoint(uid: &str, weight: u16) -> ResourceChange {
+    let port = PortNumber::HTTP;
+    ResourceChange::Set(Resource::Endpoint(Endpoint {
+        service: cart(),
+        uid: uid.parse().unwrap(),
+        ip: [127, 0, 0, 1].into(),
+        ports: [EndpointPort { port, listen: port }].into(),
+        version: None,
+        zone: None,
+        weight: Weight::new(weight).unwrap(),
+        transport: Transport::Mesh,
+        state: EndpointState::Ready,
+    }))
+}
+
+fn service(name: &str, hosts: &[&str]) -> ResourceChange {
+    ResourceChange::Set(Resource::Service(Service {
+        name: name.parse().unwrap(),
+        hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
+        ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Http }],
+        identities: Vec::new(),
+        mtls: MtlsMode::Strict,
+        between: Between::Auto,
+        routes: Vec::new(),
+        policy: TrafficPolicy::default(),
+    }))
+}
+
+fn all_of_cart() -> [Selector; 1] {
+    [Selector::EndpointsOf(cart())]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_subscribers_get_one_change_and_one_that_takes_nothing_delays_none() {
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    let mut sidecars = JoinSet::new();
+    for i in 0..1000 {
+        sidecars.spawn(mesh.sidecar(&format!("web-{i}"), &all_of_cart()).run());
+    }
+    let mut stuck = mesh.sidecar("stuck", &all_of_cart());
+    stuck.say().await;
+    stuck.listen().await;
+    let first = mesh.hub.acknowledged(1, Duration::from_secs(1)).await;
+    assert_eq!((first.acknowledged, first.proxies), (1001, 1001));
+
+    // From here on the stuck one reads no more.
+    mesh.publish(2, endpoint("i-1", 2));
+    let second = mesh.hub.acknowledged(2, Duration::from_millis(200)).await;
+    assert_eq!((second.acknowledged, second.proxies), (1000, 1001));
+    assert_eq!(second.missing, [("stuck".to_owned(), "has not answered".to_owned())]);
+
+    // It leaves its response unanswered for too long and loses its place.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let now = mesh.hub.acknowledged(2, Duration::ZERO).await;
+    assert_eq!((now.acknowledged, now.proxies, now.missing), (1000, 1000, vec![]));
+    assert!(
+        mesh.streams.try_join_next().unwrap().unwrap().unwrap_err().to_string().contains("does not answer")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_did_not_ask_is_not_woken_and_counts_as_up_to_date() {
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    let other = Selector::EndpointsOf("shop/prices".parse().unwrap());
+    let mut bystander = mesh.sidecar("bystander", &[other]);
+    bystander.say().await;
+    bystander.listen().await;
+    assert_eq!(mesh.hub.acknowledged(1, Duration::from_secs(1)).await.acknowledged, 1);
+    mesh.publish(2, endpoint("i-1", 2));
+    assert_eq!(mesh.hub.proxies()[0].acked_revision, 2);
+    assert!(bystander.responses.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_changes_is_gathered_into_few_messages() {
+    let mut mesh = Mesh::new();
+    let mut web = mesh.sidecar("web", &all_of_cart());
+    web.say().await;
+    web.listen().await;
+    let hub = mesh.hub.clone();
+    let storm = tokio::spawn(async move {
+        for i in 0..1000_u16 {
+            hub.publish(1, vec![endpoint("i-1", i + 1)]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    while web.weights.values().next() != Some(&1000) {
+        web.listen().await;
+    }
+    storm.await.unwrap();
+    assert!((3..=15).contains(&web.messages), "{} messages for 1000 changes in 5 s", web.messages);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_told_with_its_reason_and_cleared_by_what_can_be_obeyed() {
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    let mut web = mesh.sidecar("web", &all_of_cart());
+    web.refuse = true;
+    web.say().await;
+    web.listen().await;
+    let told = mesh.hub.acknowledged(1, Duration::from_secs(1)).await;
+    let reason = "rejected shop/cart/i-1: not today".to_owned();
+    assert_eq!((told.acknowledged, told.missing), (0, vec![("web".to_owned(), reason)]));
+    let status = mesh.hub.proxies()[0].to_json();
+    assert_eq!(status["rejected"][0]["reason"], "not today");
+    assert_eq!(status["rejected"][0]["kind"], "Endpoint");
+    assert_eq!(status["ackedRevision"], 1);
+
+    web.refuse = false;
+    mesh.publish(2, endpoint("i-1", 2));
+    web.listen().await;
+    let told = mesh.hub.acknowledged(2, Duration::from_secs(1)).await;
+    assert_eq!((told.acknowledged, told.missing), (1, vec![]));
+    assert!(mesh.hub.proxies()[0].rejected.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_known_once_every_subscriber_has_answered_it() {
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    mesh.publish(1, endpoint("i-2", 1));
+    let mut quick = mesh.sidecar("quick", &all_of_cart());
+    let mut slow = mesh.sidecar("slow", &all_of_cart());
+    for sidecar in [&mut quick, &mut slow] {
+        sidecar.say().await;
+        sidecar.listen().await;
+    }
+    let uid = "i-1".parse().unwrap();
+    let gone = ResourceName::Endpoint(cart(), "i-1".parse().unwrap());
+    mesh.publish(1, ResourceChange::Remove(gone.clone()));
+    quick.listen().await;
+    assert!(!quick.weights.contains_key(&gone));
+    let waited = mesh.hub.removed(&cart(), &uid, Duration::from_secs(1)).await;
+    assert_eq!(waited, (2, 1));
+    let hub = mesh.hub.clone();
+    let waiting = tokio::spawn(async move { hub.removed(&cart(), &uid, Duration::from_secs(5)).await });
+    slow.listen().await;
+    assert_eq!(waiting.await.unwrap(), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_name_follows_the_service_that_has_it() {
+    let mut mesh = Mesh::new();
+    let host = Hostname::new("cart.shop").unwrap();
+    let mut web = mesh.sidecar("web", &[Selector::Host(host.clone())]);
+    web.say().await;
+    web.listen().await;
+    assert_eq!(web.hosts[&host], None);
+    for (change, expected) in [
+        (service("shop/cart", &["cart.shop"]), Some("shop/cart")),
+        (service("shop/cart", &["old.shop"]), None),
+        (service("shop/other", &["cart.shop"]), Some("shop/other")),
+    ] {
+        mesh.publish(1, change);
+        web.listen().await;
+        assert_eq!(web.hosts[&host].as_ref().map(ToString::to_string).as_deref(), expected);
+    }
+    mesh.publish(1, ResourceChange::Remove(ResourceName::Service("shop/other".parse().unwrap())));
+    web.listen().await;
+    assert_eq!(web.hosts[&host], None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_connects_again_takes_the_place_of_its_old_session() {
+    let mut mesh = Mesh::new();
+    let mut old = mesh.sidecar("web", &all_of_cart());
+    old.say().await;
+    old.listen().await;
+    let mut new = mesh.sidecar("web", &all_of_cart());
+    new.say().await;
+    new.listen().await;
+    let end = mesh.streams.join_next().await.unwrap().unwrap();
+    assert!(end.unwrap_err().to_string().contains("same process"));
+    assert_eq!(mesh.hub.proxies().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inbound_rules_of_another_workload_are_not_told() {
+    let mut mesh = Mesh::new();
+    let inbound = |account: &str| {
+        let rules = outrigger_mesh::Inbound { identity: identity(account), services: Vec::new() };
+        ResourceChange::Set(Resource::Inbound(rules))
+    };
+    mesh.publish(1, inbound("web"));
+    mesh.publish(1, inbound("cart"));
+    let selector =
+        |account: &str| Selector::parse(outrigger_mesh::ResourceKind::Inbound, &format!("shop/{account}"));
+    let mut web = mesh.sidecar("web", &[selector("web").unwrap(), selector("cart").unwrap()]);
+    web.say().await;
+    web.listen().await;
+    let held: Vec<_> = web.session.held().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(held, ["shop/web"]);
+}
