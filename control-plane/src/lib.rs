@@ -4,13 +4,20 @@
 //! `admin` takes it, `spec` reads it, `check` proves it against the `world`, `store` keeps it, `compile` turns what it
 //! touches into resources, and `push` sends those to the sidecars that asked for them.
 
+pub mod admin;
+pub mod app;
 pub mod audit;
+pub mod ca;
 pub mod check;
 pub mod compile;
+pub mod push;
+pub mod settings;
 mod shards;
+pub mod source;
 pub mod spec;
 pub mod state;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod world;

@@ -160,7 +160,10 @@ impl Stage {
     /// told so.
     fn stand_in(&mut self, object: &Object) {
         let Spec::MeshService(written) = &object.spec else { return };
-        let spec = Spec::MeshService(MeshService { ports: written.ports.clone(), ..MeshService::default() });
+        let mut ports = written.ports.clone();
+        let mut seen = BTreeSet::new();
+        ports.retain(|p| seen.insert(p.port));
+        let spec = Spec::MeshService(MeshService { ports, ..MeshService::default() });
         let object = Object { metadata: object.metadata.clone(), spec };
         if let Ok((Checked::Service(checked), _)) = check(&object, &self.world) {
             self.world.put_service(Entry { object, created: 0, changed: 0, checked });

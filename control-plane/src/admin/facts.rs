@@ -1,0 +1,118 @@
+//! What is told and not written: sidecars, history, audit, traffic, health. And join tokens, which are made here and
+//! told once.
+
+use std::net::SocketAddr;
+
+use axum::Json as JsonBody;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use outrigger_mesh::Label;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::{Api, ApiError, author};
+use crate::spec;
+
+pub(super) async fn proxies(State(api): State<Api>) -> JsonBody<Json> {
+    let revision = api.state.world().revision();
+    JsonBody(json!({ "revision": revision, "items": api.observed.proxies() }))
+}
+
+pub(super) async fn stats(State(api): State<Api>) -> JsonBody<Json> {
+    JsonBody(json!({ "items": api.observed.stats() }))
+}
+
+/// Which part of a log is wanted: what came before `before`, at most `limit`, the newest first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+impl Page {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).clamp(1, 1_000)
+    }
+}
+
+pub(super) async fn revisions(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<JsonBody<Json>, ApiError> {
+    let items = api.state.store().revisions(page.before, page.limit()).await?;
+    Ok(JsonBody(json!({ "revision": api.state.world().revision(), "items": items })))
+}
+
+pub(super) async fn revision(
+    State(api): State<Api>,
+    Path(number): Path<u64>,
+) -> Result<JsonBody<Json>, ApiError> {
+    match api.state.store().revision(number).await? {
+        Some(revision) => Ok(JsonBody(json!(revision))),
+        None => {
+            let detail = format!("revision {number} is not kept, or was never made; the last 1,000 are");
+            Err(ApiError::new(StatusCode::NOT_FOUND, detail))
+        }
+    }
+}
+
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<JsonBody<Json>, ApiError> {
+    let items = api.state.store().audit(page.before, page.limit()).await?;
+    Ok(JsonBody(json!({ "items": items })))
+}
+
+/// For whom a token is wanted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TokenRequest {
+    namespace: String,
+    service_account: String,
+    /// `10m` unless said, `24h` at most.
+    ttl: Option<spec::Duration>,
+}
+
+pub(super) async fn create_join_token(
+    State(api): State<Api>,
+    from: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, ApiError> {
+    let bad = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, detail);
+    let wanted: TokenRequest = serde_json::from_str(&body).map_err(|e| bad(e.to_string()))?;
+    let label = |text: &str| Label::new(text).map_err(|e| bad(e.to_string()));
+    let (namespace, account) = (label(&wanted.namespace)?, label(&wanted.service_account)?);
+    let ttl = wanted.ttl.map_or(TOKEN_TTL, spec::Duration::get);
+    if ttl > MAX_TOKEN_TTL {
+        return Err(bad("a join token lives 24h at most: make it when it is needed".into()));
+    }
+    let author = author(&from, &headers);
+    let token = api.state.create_join_token(namespace, account, ttl, &author).await?;
+    let answer = json!({
+        "token": token.expose().as_str(),
+        "id": token.id(),
+        "namespace": wanted.namespace,
+        "serviceAccount": wanted.service_account,
+        "ttlSeconds": ttl.as_secs(),
+    });
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((StatusCode::CREATED, no_store, JsonBody(answer)).into_response())
+}
+
+const TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(600);
+const MAX_TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// By the time the API listens everything is loaded, so being reached is being ready.
+pub(super) async fn alive(State(api): State<Api>) -> JsonBody<Json> {
+    let world = api.state.world();
+    JsonBody(json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() }))
+}
+
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], api.observed.metrics()).into_response()
+}

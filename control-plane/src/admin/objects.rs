@@ -1,0 +1,194 @@
+//! Reading and writing one object, and listing many.
+
+use std::net::SocketAddr;
+
+use axum::Json as JsonBody;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use outrigger_mesh::Label;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::{Api, ApiError, author, etag};
+use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
+use crate::state::{Applied, Write};
+use crate::world::AnyEntry;
+
+/// An object as it is answered: as it was written, with its version and, for an instance that registered itself, by whom.
+pub(super) fn to_json(entry: &AnyEntry) -> Json {
+    let mut object = entry.object().to_json();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
+        metadata.insert("resourceVersion".into(), entry.changed().to_string().into());
+    }
+    if let (Some(by), Some(object)) = (entry.registered_by(), object.as_object_mut()) {
+        object.insert("status".into(), json!({ "registeredBy": by.to_string() }));
+    }
+    object
+}
+
+pub(super) async fn list_all(
+    State(api): State<Api>,
+    Path(collection): Path<String>,
+    Query(selector): Query<Selector>,
+) -> Result<JsonBody<Json>, ApiError> {
+    listed(&api, kind(&collection)?, None, &selector)
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path((collection, namespace)): Path<(String, String)>,
+    Query(selector): Query<Selector>,
+) -> Result<JsonBody<Json>, ApiError> {
+    listed(&api, kind(&collection)?, Some(&label(&namespace)?), &selector)
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Selector {
+    /// `key=value` pairs joined by commas, all of which an object's labels must have.
+    label_selector: Option<String>,
+    /// At most so many; 1,000 unless asked, 10,000 at most.
+    limit: Option<usize>,
+    /// Where the last page ended.
+    #[serde(rename = "continue")]
+    after: Option<String>,
+}
+
+fn listed(
+    api: &Api,
+    kind: Kind,
+    namespace: Option<&Label>,
+    selector: &Selector,
+) -> Result<JsonBody<Json>, ApiError> {
+    let wanted = labels(selector.label_selector.as_deref().unwrap_or_default())?;
+    let limit = selector.limit.unwrap_or(1_000).clamp(1, 10_000);
+    let after = selector.after.as_deref().unwrap_or_default();
+    let world = api.state.world();
+    let mut matching = world.objects(kind, namespace).into_iter().filter(|entry| {
+        let metadata = &entry.object().metadata;
+        let labelled = wanted.iter().all(|(k, v)| metadata.labels.get(*k).is_some_and(|have| have == v));
+        labelled && (after.is_empty() || place(entry).as_str() > after)
+    });
+    let page: Vec<AnyEntry> = matching.by_ref().take(limit).collect();
+    let more = matching.next().is_some();
+    let mut body = json!({
+        "revision": world.revision(),
+        "generation": world.generation(),
+        "items": page.iter().map(to_json).collect::<Vec<_>>(),
+    });
+    if let (true, Some(last), Some(fields)) = (more, page.last(), body.as_object_mut()) {
+        fields.insert("continue".into(), place(last).into());
+    }
+    Ok(JsonBody(body))
+}
+
+fn place(entry: &AnyEntry) -> String {
+    let key = entry.object().key();
+    format!("{}/{}", key.namespace, key.name)
+}
+
+fn labels(selector: &str) -> Result<Vec<(&str, &str)>, ApiError> {
+    let pairs = selector.split(',').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('='))
+        .collect::<Option<_>>()
+        .ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "write labelSelector as key=value,key=value"))
+}
+
+pub(super) async fn read(
+    State(api): State<Api>,
+    Path(path): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let key = key(&path)?;
+    let entry = api.state.world().object(&key).ok_or_else(|| absent(&key))?;
+    Ok(with_etag(StatusCode::OK, entry.changed(), to_json(&entry)))
+}
+
+pub(super) async fn write(
+    State(api): State<Api>,
+    from: ConnectInfo<SocketAddr>,
+    Path(path): Path<(String, String, String)>,
+    Query(options): Query<WriteOptions>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, ApiError> {
+    let key = key(&path)?;
+    let expect = etag::expectation(&headers)?;
+    let document = spec::read_one(&body).map_err(|problems| ApiError::refused(&problems))?;
+    if document.object.key() != key {
+        let message = format!("the path names {key}, the body {}", document.object.key());
+        let problem = Problem::error("/metadata", Code::Contradiction, message);
+        return Err(ApiError::refused(&[document.located(problem)]));
+    }
+    let writes = vec![Write::Put { document, expect }];
+    let applied = api.state.apply(writes, &author(&from, &headers), options.dry_run).await?;
+    let created = applied.changes.iter().any(|change| change.action == "created");
+    let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
+    match api.state.world().object(&key) {
+        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), to_json(&entry))),
+        _ => Ok((status, JsonBody(summary(&applied))).into_response()),
+    }
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    from: ConnectInfo<SocketAddr>,
+    Path(path): Path<(String, String, String)>,
+    Query(options): Query<WriteOptions>,
+    headers: HeaderMap,
+) -> Result<JsonBody<Json>, ApiError> {
+    let key = key(&path)?;
+    let expect = etag::expectation(&headers)?;
+    if api.state.world().object(&key).is_none() {
+        return Err(absent(&key));
+    }
+    let writes = vec![Write::Delete { key, expect }];
+    let applied = api.state.apply(writes, &author(&from, &headers), options.dry_run).await?;
+    Ok(JsonBody(summary(&applied)))
+}
+
+/// How a write is to be made.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct WriteOptions {
+    /// Check and tell, change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a change did, in the form of every answer to a write.
+pub(super) fn summary(applied: &Applied) -> Json {
+    let changes = applied.changes.iter();
+    json!({
+        "revision": applied.revision,
+        "generation": applied.generation,
+        "changes": changes.map(|c| json!({ "object": c.key.path(), "action": c.action })).collect::<Vec<_>>(),
+        "warnings": applied.warnings,
+    })
+}
+
+fn with_etag(status: StatusCode, changed: u64, body: Json) -> Response {
+    (status, [(header::ETAG, etag::of(changed))], JsonBody(body)).into_response()
+}
+
+fn absent(key: &Key) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("{key} does not exist"))
+}
+
+fn kind(collection: &str) -> Result<Kind, ApiError> {
+    Kind::of_collection(collection).ok_or_else(|| {
+        let known: Vec<&str> = Kind::ALL.into_iter().map(Kind::collection).collect();
+        ApiError::new(StatusCode::NOT_FOUND, format!("there are no such things; there are {}", known.join(", ")))
+    })
+}
+
+fn label(text: &str) -> Result<Label, ApiError> {
+    Label::new(text).map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.to_string()))
+}
+
+fn key((collection, namespace, name): &(String, String, String)) -> Result<Key, ApiError> {
+    let name = ObjectName::new(name).map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.to_string()))?;
+    Ok(Key { kind: kind(collection)?, namespace: label(namespace)?, name })
+}

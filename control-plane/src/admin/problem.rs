@@ -1,0 +1,110 @@
+//! Errors of the API, all in one form (RFC 9457).
+
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value as Json, json};
+
+use crate::spec::Problem;
+use crate::state::{ApplyError, TokenError};
+use crate::store::StoreError;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    detail: String,
+    more: Map<String, Json>,
+    etag: Option<HeaderValue>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), more: Map::new(), etag: None }
+    }
+
+    /// What was written is refused, with everything that is wrong with it.
+    pub(crate) fn refused(problems: &[Problem]) -> Self {
+        let detail = match problems {
+            [one] => one.to_string(),
+            many => format!("{} problems, nothing was changed", many.len()),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("problems", json!(problems))
+    }
+
+    #[must_use]
+    pub(crate) fn with(mut self, field: &str, value: Json) -> Self {
+        self.more.insert(field.into(), value);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn etag(mut self, etag: HeaderValue) -> Self {
+        self.etag = Some(etag);
+        self
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(e: StoreError) -> Self {
+        tracing::error!(error = %e, "the store failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(e: TokenError) -> Self {
+        match e {
+            TokenError::Store(e) => e.into(),
+            TokenError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, e.to_string()),
+            TokenError::Made(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+        }
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(e: ApplyError) -> Self {
+        match e {
+            ApplyError::Refused(problems) => Self::refused(&problems),
+            ApplyError::Store(e) => e.into(),
+            ApplyError::Precondition { key, current } => {
+                let detail = match &current {
+                    Some(_) => format!("{key} is not as it was read; this is what it is now"),
+                    None => format!("{key} does not exist"),
+                };
+                let error = Self::new(StatusCode::PRECONDITION_FAILED, detail);
+                match current {
+                    None => error,
+                    Some(entry) => error
+                        .with("current", super::objects::to_json(&entry))
+                        .etag(super::etag::of(entry.changed())),
+                }
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = self.more;
+        body.insert("type".into(), "about:blank".into());
+        body.insert("title".into(), self.status.canonical_reason().unwrap_or("error").into());
+        body.insert("status".into(), self.status.as_u16().into());
+        body.insert("detail".into(), self.detail.into());
+        let mut response = (self.status, Json::Object(body).to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(etag) = self.etag {
+            headers.insert(header::ETAG, etag);
+        }
+        response
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> ApiError {
+    let detail = format!("there is nothing at {}; the kinds are under /v1/services, /v1/instances and /v1/httproutes", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, detail)
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}

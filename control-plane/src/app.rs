@@ -1,0 +1,200 @@
+//! Makes every part from the settings, starts them, and holds what ends them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use futures_util::future::BoxFuture;
+use outrigger_certs::{
+    Authority, CertError, ControlAcceptor, LeafLifetime, WorkloadIdentity, WorkloadKey, control_plane_id,
+};
+use outrigger_mesh::Resource;
+use serde_json::Value as Json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Acknowledged, Api, Observed};
+use crate::ca::CertificateService;
+use crate::compile::ResourceChange;
+use crate::push::{self, Hub};
+use crate::settings::Settings;
+use crate::source::registration::Registrations;
+use crate::state::State;
+use crate::store::{EmbeddedStore, Store};
+use crate::telemetry::Telemetry;
+
+/// A control plane that runs. Dropped, it ends at once; [`App::shutdown`] lets it finish what is under way.
+pub struct App {
+    /// Where sidecars connect.
+    pub push: SocketAddr,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// Starts a control plane. The error is one sentence for the operator; nothing was overwritten then.
+pub async fn build(settings: Settings) -> anyhow::Result<App> {
+    if !settings.admin.ip().is_loopback() {
+        bail!(
+            "--admin {}: the admin API has no users yet and listens on loopback only; use 127.0.0.1:{}",
+            settings.admin,
+            settings.admin.port()
+        );
+    }
+    outrigger_certs::warm_up()?;
+    // The ports come first: a second control plane must not touch the data of the first.
+    let push_listener = bind("--push", settings.push).await?;
+    let admin_listener = bind("--admin", settings.admin).await?;
+    let (push, admin) = (push_listener.local_addr()?, admin_listener.local_addr()?);
+
+    make_folder(&settings.data)?;
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.data).await?);
+    let authority = Arc::new(Authority::open_or_create(&settings.data.join("ca"), &settings.trust_domain)?);
+    let hub = Arc::new(Hub::new());
+    hub.publish(0, vec![ResourceChange::Set(Resource::Trust(authority.trust()))]);
+    let state = State::open(store, settings.trust_domain.clone(), authority.root_sha256(), hub.clone()).await?;
+    let telemetry = Arc::new(Telemetry::default());
+    let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
+    let certificates =
+        Arc::new(CertificateService::new(Arc::clone(&authority), state.clone(), settings.leaf()));
+    let identity = Arc::new(own_identity(&authority)?);
+    let acceptor = ControlAcceptor::new(&identity)?;
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let stopped = stop.clone();
+    let serving = push::server::serve(
+        push_listener,
+        acceptor,
+        Arc::clone(&hub),
+        certificates,
+        Arc::clone(&registrations),
+        Arc::clone(&telemetry),
+        async move { stopped.cancelled().await },
+    );
+    tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
+    let api = Api { state, observed: Arc::new(Running { hub, telemetry }) };
+    let stopped = stop.clone();
+    let serving = admin::serve(admin_listener, api, async move { stopped.cancelled().await });
+    tasks.spawn(until(
+        stop.clone(),
+        async move {
+            if let Err(e) = serving.await {
+                tracing::error!(error = %e, "the admin API ended");
+            }
+        },
+        Duration::from_secs(5),
+    ));
+    tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), renew(identity, authority), Duration::ZERO));
+    Ok(App { push, admin, stop, tasks })
+}
+
+impl App {
+    /// Ends everything: nothing new is taken, what is under way gets some seconds.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Runs `part` to its end, but not longer than `grace` after the stop.
+async fn until(stop: CancellationToken, part: impl Future<Output = ()>, grace: Duration) {
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        () = part => {}
+        () = deadline => {}
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("{flag} {address} is in use: is another control plane running? Port 0 takes a free one")
+        }
+        Err(e) => bail!("{flag} {address}: {e}"),
+    }
+}
+
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("--data {} can not be made", folder.display()))
+}
+
+/// The control plane's own certificate, with the root in the chain: a sidecar that knows only the root's hash verifies
+/// it by that.
+fn own_identity(authority: &Authority) -> Result<WorkloadIdentity, CertError> {
+    let (key, chain) = own_leaf(authority)?;
+    WorkloadIdentity::from_parts(&key, &chain, &authority.trust())
+}
+
+fn own_leaf(authority: &Authority) -> Result<(WorkloadKey, Vec<Vec<u8>>), CertError> {
+    let key = WorkloadKey::generate()?;
+    let id = control_plane_id(authority.trust_domain())?;
+    let leaf = authority.sign(&key.csr()?, &id, LeafLifetime::default(), SystemTime::now())?;
+    let mut chain = leaf.chain;
+    chain.push(authority.root_der().to_vec());
+    Ok((key, chain))
+}
+
+/// Renews the own certificate at half of its life, for as long as the process runs.
+async fn renew(identity: Arc<WorkloadIdentity>, authority: Arc<Authority>) {
+    loop {
+        let left = identity.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
+        tokio::time::sleep((left / 2).max(Duration::from_secs(1))).await;
+        let renewed = own_leaf(&authority).and_then(|(key, chain)| identity.install(&key, &chain));
+        match renewed {
+            Ok(()) => tracing::info!("renewed the control plane's own certificate"),
+            Err(e) => {
+                tracing::error!(error = %e, "the own certificate is not renewed; trying again in a minute");
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        }
+    }
+}
+
+/// What the admin API is told.
+struct Running {
+    hub: Arc<Hub>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Observed for Running {
+    fn proxies(&self) -> Vec<Json> {
+        self.hub.proxies().iter().map(push::ProxyStatus::to_json).collect()
+    }
+
+    fn stats(&self) -> Vec<Json> {
+        self.telemetry.stats()
+    }
+
+    fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(self.hub.acknowledged(revision, timeout))
+    }
+
+    fn metrics(&self) -> String {
+        let proxies = self.hub.proxies();
+        let rejecting = proxies.iter().filter(|p| !p.rejected.is_empty()).count();
+        format!(
+            "# HELP outrigger_control_proxies Sidecars connected to this control plane.\n\
+             # TYPE outrigger_control_proxies gauge\n\
+             outrigger_control_proxies {}\n\
+             # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
+             # TYPE outrigger_control_proxies_rejecting gauge\n\
+             outrigger_control_proxies_rejecting {rejecting}\n",
+            proxies.len()
+        )
+    }
+}

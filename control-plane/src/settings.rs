@@ -1,0 +1,97 @@
+//! What the operator says on the command line or in the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use outrigger_certs::LeafLifetime;
+use outrigger_mesh::TrustDomain;
+
+use crate::spec;
+
+/// The control plane of the Outrigger service mesh.
+///
+/// Takes what people write (the admin API, used by `outrigger apply`), keeps it in one file, and pushes configuration,
+/// endpoints and certificates to the sidecars. Started with nothing it makes a mesh: a folder for its data, a
+/// certificate authority and an empty store.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "outrigger-control", version, after_help = EXIT_CODES)]
+pub struct Settings {
+    /// Folder for the store and the certificate authority; made if it is not there, readable by its owner only.
+    #[arg(long, env = "OUTRIGGER_CONTROL_DATA", default_value = "./outrigger-data", value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Where sidecars connect: configuration and certificates, TLS only. Port 0 takes a free one.
+    #[arg(long, env = "OUTRIGGER_CONTROL_PUSH", default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
+    pub push: SocketAddr,
+
+    /// Where the admin API listens. Loopback only, since it has no users yet.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN", default_value = "127.0.0.1:15080", value_name = "ADDRESS")]
+    pub admin: SocketAddr,
+
+    /// The trust domain of the mesh's identities. It can not be changed later.
+    #[arg(long, env = "OUTRIGGER_CONTROL_TRUST_DOMAIN", default_value = "mesh.local", value_name = "DOMAIN")]
+    pub trust_domain: TrustDomain,
+
+    /// How long an instance is believed to live without a word from its sidecar. 1s to 1h.
+    #[arg(long, env = "OUTRIGGER_CONTROL_LEASE", default_value = "15s", value_parser = lease, value_name = "DURATION")]
+    pub lease: Duration,
+
+    /// How long the certificates of workloads live; they are renewed at half of it. 1h to 2160h.
+    #[arg(long, env = "OUTRIGGER_CONTROL_LEAF_LIFETIME", default_value = "24h", value_parser = leaf, value_name = "DURATION")]
+    pub leaf_lifetime: LeafLifetime,
+
+    /// For tests that can not wait half an hour for a renewal.
+    #[arg(long, hide = true, value_parser = leaf_for_tests)]
+    pub leaf_lifetime_for_tests: Option<LeafLifetime>,
+
+    /// Written once it serves: JSON with the bound addresses and the process id.
+    #[arg(long, env = "OUTRIGGER_CONTROL_READY_FILE", value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// What is logged: a level (error, warn, info, debug, trace), or a list such as `info,outrigger_control=debug`.
+    #[arg(long, env = "OUTRIGGER_CONTROL_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// How it is logged.
+    #[arg(long, env = "OUTRIGGER_CONTROL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ended when asked to; 2 bad usage; 3 could not start: a port in use, a folder \
+                          that can not be written, a store or authority that is damaged. Nothing is overwritten then.";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    spec::Duration::parse(text).map(spec::Duration::get)
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if bounds.contains(&lease) { Ok(lease) } else { Err("a lease is 1s to 1h".into()) }
+}
+
+fn leaf(text: &str) -> Result<LeafLifetime, String> {
+    LeafLifetime::new(duration(text)?).ok_or_else(|| "a certificate lives 1h to 2160h (90 days)".into())
+}
+
+fn leaf_for_tests(text: &str) -> Result<LeafLifetime, String> {
+    duration(text).map(LeafLifetime::for_tests)
+}
+
+impl Settings {
+    /// The lifetime of leaves that is in force.
+    pub fn leaf(&self) -> LeafLifetime {
+        self.leaf_lifetime_for_tests.unwrap_or(self.leaf_lifetime)
+    }
+}

@@ -1,0 +1,3 @@
+//! Where facts come from that nobody writes.
+
+pub mod registration;

@@ -1,0 +1,144 @@
+//! Instances that their own sidecars register, with a lease.
+//!
+//! A lease is renewed by registering again. When it ends, or the sidecar withdraws, the instance goes. After a start of
+//! the control plane every lease begins anew: that we were away is not the instances' fault.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use outrigger_certs::Peer;
+use outrigger_mesh::{EndpointUid, ServiceName};
+use outrigger_wire::rpc::{
+    RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal,
+};
+use tokio::time::Instant;
+
+use crate::audit::Author;
+use crate::spec::Kind;
+use crate::state::{Refusal, RefusalKind, State};
+use crate::world::AnyEntry;
+
+/// Who knows which sidecars have heard that an instance is gone.
+pub trait Removal: Send + Sync + 'static {
+    /// Waits, `wait` at most, until every subscriber of the service's endpoints has acknowledged that `uid` is not among
+    /// them: how many subscribers there are, and how many have.
+    fn removed<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        uid: &'a EndpointUid,
+        wait: Duration,
+    ) -> BoxFuture<'a, (u32, u32)>;
+}
+
+/// Leases of the instances that registered themselves.
+pub struct Registrations {
+    state: Arc<State>,
+    removal: Arc<dyn Removal>,
+    lease: Duration,
+    deadlines: Mutex<HashMap<(ServiceName, EndpointUid), Instant>>,
+}
+
+/// No withdrawal waits longer for acknowledgements: a sidecar that hangs must not keep an instance from ending.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+impl Registrations {
+    /// Every instance that is registered already gets a whole lease from now.
+    pub fn new(state: Arc<State>, removal: Arc<dyn Removal>, lease: Duration) -> Self {
+        let until = Instant::now() + lease;
+        let instances = state.world().objects(Kind::Instance, None);
+        let registered = instances.iter().filter_map(|entry| match entry {
+            AnyEntry::Instance(e) => e.checked.registered_by.as_ref().map(|_| &e.checked.endpoint),
+            AnyEntry::Service(_) | AnyEntry::Route(_) => None,
+        });
+        let deadlines = registered.map(|e| ((e.service.clone(), e.uid.clone()), until)).collect();
+        Self { state, removal, lease, deadlines: Mutex::new(deadlines) }
+    }
+
+    /// Registers an instance, or renews its lease.
+    pub async fn register(
+        &self,
+        peer: &Peer,
+        from: SocketAddr,
+        registration: Registration,
+    ) -> Result<RegisterReply, RpcError> {
+        let endpoint = registration.endpoint;
+        let key = (endpoint.service.clone(), endpoint.uid.clone());
+        let author = Author::workload(peer.id(), from);
+        if let Err(refusal) = self.state.register_instance(endpoint, &author).await {
+            let (service, uid) = &key;
+            tracing::warn!(peer = %peer.id(), %from, %service, %uid, reason = %refusal, "refused a registration");
+            return Err(told(&refusal));
+        }
+        self.deadlines().insert(key, Instant::now() + self.lease);
+        Ok(RegisterReply { lease: self.lease })
+    }
+
+    /// Takes an instance away and waits until those who could call it know.
+    pub async fn withdraw(
+        &self,
+        peer: &Peer,
+        from: SocketAddr,
+        withdrawal: Withdrawal,
+    ) -> Result<WithdrawReply, RpcError> {
+        let Withdrawal { service, uid, wait } = withdrawal;
+        let author = Author::workload(peer.id(), from);
+        self.state.remove_instance(&service, &uid, &author).await.map_err(|refusal| told(&refusal))?;
+        self.deadlines().remove(&(service.clone(), uid.clone()));
+        let (subscribers, acknowledged) = self.removal.removed(&service, &uid, wait.min(MAX_WAIT)).await;
+        tracing::info!(peer = %peer.id(), %service, %uid, subscribers, acknowledged, "an instance withdrew");
+        Ok(WithdrawReply { subscribers, acknowledged })
+    }
+
+    /// Takes away whatever is not renewed. Runs until it is dropped.
+    pub async fn expire(&self) {
+        let mut tick = tokio::time::interval(self.lease.min(Duration::from_secs(4)) / 4);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            for (service, uid) in self.overdue() {
+                let author = Author::system("its lease ended: its sidecar said nothing more");
+                if let Err(e) = self.state.remove_instance(&service, &uid, &author).await {
+                    tracing::error!(%service, %uid, error = %e, "an instance that is gone stays listed");
+                    continue;
+                }
+                tracing::warn!(%service, %uid, "an instance's lease ended");
+                self.forget(&(service, uid));
+            }
+        }
+    }
+
+    fn overdue(&self) -> Vec<(ServiceName, EndpointUid)> {
+        let now = Instant::now();
+        self.deadlines().iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Unless it was renewed while it was being taken away.
+    fn forget(&self, key: &(ServiceName, EndpointUid)) {
+        let now = Instant::now();
+        let mut deadlines = self.deadlines();
+        if deadlines.get(key).is_some_and(|until| *until <= now) {
+            deadlines.remove(key);
+        }
+    }
+
+    fn deadlines(&self) -> std::sync::MutexGuard<'_, HashMap<(ServiceName, EndpointUid), Instant>> {
+        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn told(refusal: &Refusal) -> RpcError {
+    let kind = match refusal.kind {
+        RefusalKind::UnknownService => RpcErrorKind::NotFound,
+        RefusalKind::NotAllowed => RpcErrorKind::Denied,
+        RefusalKind::Invalid => RpcErrorKind::Invalid,
+        RefusalKind::TooMany => RpcErrorKind::Exhausted,
+        RefusalKind::TokenUnknown | RefusalKind::TokenUsed | RefusalKind::TokenExpired => {
+            RpcErrorKind::Unauthenticated
+        }
+        RefusalKind::Unavailable => RpcErrorKind::Unavailable,
+    };
+    RpcError::new(kind, refusal.told())
+}
