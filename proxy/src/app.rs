@@ -1,1 +1,405 @@
-//! Makes every part.
+//! Makes every part from the settings and holds what stops them.
+//!
+//! The order: what can fail for good goes first (folders, ports), then the identity, then the configuration, then the
+//! data path, and the ready file last. Nothing is overwritten before it is known that this process may start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use outrigger_certs::{CertError, ControlConnector, HandshakeError, MeshAcceptor, MeshAlpn, MeshConnector};
+use outrigger_mesh::{EndpointUid, FeatureSet, PortNumber, ServiceName};
+use outrigger_wire::rpc::Hello;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admin::{self, AdminError, AdminState, Condition, Readiness};
+use crate::config::dial::Control;
+use crate::config::disk::DiskError;
+use crate::config::plan::PlanError;
+use crate::config::registry::{Discovery, Registry};
+use crate::config::source::{self, SourceSettings};
+use crate::data_path::{BindError, Idle, Listening, Ports};
+use crate::drain::{self, Drain};
+use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
+use crate::live::{EndpointLive, Live, OwnPorts};
+use crate::registration::{self, Instance, Registrar, RegistrationRefused, Withdrawer};
+use crate::settings::{KeyStorage, Settings, Workload};
+use crate::telemetry::log;
+use crate::worker::{Application, MeshTls, Shared};
+
+/// A running sidecar.
+pub struct App {
+    /// Where it listens.
+    pub bound: Bound,
+    /// The way to end it.
+    pub drain: Drain,
+    /// What is configured.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub live: Arc<Live>,
+    refused: oneshot::Receiver<RegistrationRefused>,
+    ended: JoinHandle<io::Result<()>>,
+}
+
+/// Where a sidecar listens.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Where the application calls.
+    pub outbound: SocketAddr,
+    /// Where the mesh calls.
+    pub inbound: Option<SocketAddr>,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    /// Where operators change.
+    pub admin_socket: PathBuf,
+    /// Services with a port of their own.
+    pub upstreams: BTreeMap<String, SocketAddr>,
+    /// The instance's name.
+    pub uid: EndpointUid,
+}
+
+/// Why a sidecar can not start. None of them gets better by trying again without a change.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each says what it is")]
+pub enum StartError {
+    #[error("{path}: {source}", path = .path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Port(#[from] BindError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Certificate(#[from] CertError),
+    #[error("TLS can not be set up: {0}")]
+    Tls(#[from] HandshakeError),
+    #[error(transparent)]
+    Copy(#[from] DiskError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("the workers can not be started: {0}")]
+    Workers(io::Error),
+}
+
+/// Starts a sidecar. Waits for the control plane for as long as it takes to get an identity; to be dropped when the
+/// process is asked to end before that.
+pub async fn build(mut settings: Settings) -> Result<App, StartError> {
+    prepare_folder(&settings.data)?;
+    let listening = Listening::bind(&ports(&settings), settings.workers)?;
+    let admin = admin::bind(settings.admin).await?;
+    let socket = admin::bind_socket(&settings.admin_socket)?;
+    let uid = new_uid(&settings);
+    let bound = bound(&settings, &listening, &admin, &uid)?;
+
+    let live = Arc::new(Live::default());
+    let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
+    let drain = Drain::new();
+    let readiness = Readiness::waiting_for(&[Condition::Identity, Condition::Configuration]);
+    let state = Arc::new(AdminState {
+        readiness: readiness.clone(),
+        drain: drain.clone(),
+        registry: Arc::clone(&registry),
+        live: Arc::clone(&live),
+        identity: OnceLock::new(),
+        renewal: OnceLock::new(),
+        link: OnceLock::new(),
+        set_log_level: Box::new(log::set_filter),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(admin::serve(admin, Arc::clone(&state)));
+    tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
+
+    let identity_settings = IdentitySettings {
+        id: settings.identity.clone(),
+        folder: identity_folder(&settings),
+        files: settings.identity_files.take(),
+        control: settings.control.take(),
+    };
+    let obtained = identity::obtain(&identity_settings, |why| {
+        tracing::warn!(why, "waiting for an identity");
+        readiness.not_yet(Condition::Identity, why);
+    })
+    .await?;
+    live.set_identity(obtained.identity.id().clone());
+    let _only_once = state.identity.set(Arc::clone(&obtained.identity));
+    readiness.met(Condition::Identity);
+    outrigger_certs::warm_up()?;
+    let tls = MeshTls {
+        acceptor: MeshAcceptor::new(&obtained.identity, &[MeshAlpn::H2, MeshAlpn::Http1])?,
+        connector: MeshConnector::new(&obtained.identity)?,
+    };
+
+    let (tell_refused, refused) = oneshot::channel();
+    let (tell_configured, configured) = oneshot::channel();
+    let linked = match (&settings.plan, &identity_settings.control) {
+        (None, Some(join)) => {
+            let parts =
+                Configured { settings: &settings, bound: &bound, obtained, registry: &registry, live: &live };
+            Some(link(parts, &join.address, &state, &mut tasks, Tell { tell_refused, tell_configured })?)
+        }
+        (plan, _) => {
+            if let Some(file) = plan {
+                source::start_plan(file, &obtained, &registry)?;
+            }
+            registry.set_discovery(Discovery::Complete);
+            readiness.met(Condition::Configuration);
+            let _waits = tell_configured.send(());
+            None
+        }
+    };
+
+    let shared = Arc::new(Shared {
+        registry: Arc::clone(&registry),
+        live: Arc::clone(&live),
+        tls: Some(tls),
+        application: settings.workload.as_ref().map(|w| application(w, &live, &uid)),
+        own_ports: OwnPorts([listening.own_ports(), vec![bound.admin]].concat()),
+    });
+    let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;
+    if let Some(file) = &settings.ready_file {
+        tasks.spawn(tell_ready(file.clone(), bound.clone(), configured));
+    }
+    let (withdrawer, control) = linked.unzip();
+    let ending = Parts { withdrawer: withdrawer.flatten(), idle: data_path.idle() };
+    let (ordered, limit, counted) = (drain.clone(), settings.drain_timeout, Arc::clone(&live));
+    let ended = tokio::spawn(async move {
+        drain::drive(ordered, ending, limit).await;
+        let joined = tokio::task::spawn_blocking(move || data_path.join()).await;
+        if let Some(control) = control {
+            registration::report_once(&counted, &control, LAST_REPORT).await;
+        }
+        drop(tasks);
+        joined.unwrap_or_else(|e| Err(io::Error::other(e)))
+    });
+    Ok(App { bound, drain, registry, live, refused, ended })
+}
+
+impl App {
+    /// Waits until the sidecar has ended. An error says that it should not have: the control plane refused the instance,
+    /// or a worker broke.
+    pub async fn wait(mut self) -> Result<(), String> {
+        tokio::select! {
+            ended = &mut self.ended => {
+                ended.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+            }
+            Ok(refused) = &mut self.refused => {
+                self.drain.ask(drain::Ask::Now);
+                let _ended = self.ended.await;
+                Err(refused.to_string())
+            }
+        }
+    }
+}
+
+/// What the link to the control plane is made from.
+struct Configured<'a> {
+    settings: &'a Settings,
+    bound: &'a Bound,
+    obtained: Obtained,
+    registry: &'a Arc<Registry>,
+    live: &'a Arc<Live>,
+}
+
+/// Whom the link tells what happened.
+struct Tell {
+    tell_refused: oneshot::Sender<RegistrationRefused>,
+    tell_configured: oneshot::Sender<()>,
+}
+
+/// Starts what talks to the control plane.
+fn link(
+    parts: Configured<'_>,
+    address: &str,
+    state: &AdminState,
+    tasks: &mut JoinSet<()>,
+    Tell { tell_refused, tell_configured }: Tell,
+) -> Result<(Option<Withdrawer>, Control), StartError> {
+    let Configured { settings, bound, obtained, registry, live } = parts;
+    let control = Control::new(address, ControlConnector::new(&obtained.identity)?);
+    let source = SourceSettings {
+        hello: Hello {
+            identity: settings.identity.clone(),
+            node: bound.uid.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            service: settings.workload.as_ref().map(|w| w.service.clone()),
+            endpoint: settings.workload.as_ref().map(|_| bound.uid.clone()),
+            features: FeatureSet::all(),
+        },
+        declared: settings.upstreams.iter().filter_map(|(h, _)| declared(settings, h)).collect(),
+        folder: Some(settings.data.clone()),
+    };
+    let copy = source::load_copy(&source)?;
+    let status = source::start(source, copy, &obtained, control.clone(), registry, tasks);
+    let readiness = state.readiness.clone();
+    let (mut connections, loaded) = (status.connections(), status.revision() > 0);
+    tasks.spawn(async move {
+        // Without a disk copy there is nothing to serve before the first connection.
+        if loaded || connections.wait_for(|n| *n > 0).await.is_ok() {
+            readiness.met(Condition::Configuration);
+            let _nobody_waits = tell_configured.send(());
+        }
+    });
+    if let Some(renewal) = Renewal::new(&obtained, control.clone(), identity_folder(settings)) {
+        let _only_once = state.renewal.set(renewal.status());
+        tasks.spawn(renewal.run());
+    }
+    tasks.spawn(registration::report(Arc::clone(live), control.clone()));
+    let withdrawer = match (instance(settings, bound), &settings.workload) {
+        (Some(instance), Some(_)) => {
+            let (registrar, withdrawer) = Registrar::new(
+                instance,
+                control.clone(),
+                Arc::clone(registry),
+                state.readiness.clone(),
+                status.connections(),
+            );
+            tasks.spawn(async move {
+                if let Err(refused) = registrar.run().await {
+                    tracing::error!(%refused, "not registered");
+                    let _nobody_waits = tell_refused.send(refused);
+                }
+            });
+            Some(withdrawer)
+        }
+        _ => None,
+    };
+    let _only_once = state.link.set(status);
+    Ok((withdrawer, control))
+}
+
+fn instance(settings: &Settings, bound: &Bound) -> Option<Instance> {
+    let workload = settings.workload.as_ref()?;
+    Some(Instance {
+        service: workload.service.clone(),
+        uid: bound.uid.clone(),
+        ip: workload.advertise,
+        listen: PortNumber::new(bound.inbound?.port())?,
+        service_port: workload.service_port,
+        application: workload.application,
+        version: workload.version.clone(),
+        zone: workload.zone.clone(),
+        weight: workload.weight,
+    })
+}
+
+/// The service that an upstream's host means, as far as its name tells: asked for before the first request comes.
+fn declared(settings: &Settings, host: &outrigger_mesh::Host) -> Option<ServiceName> {
+    let complete = host.name.complete(settings.identity.namespace());
+    let mut labels = complete.as_str().split('.');
+    let (name, namespace) = (labels.next()?, labels.next()?);
+    format!("{namespace}/{name}").parse().ok()
+}
+
+/// How the end of the process reaches the parts.
+struct Parts {
+    withdrawer: Option<Withdrawer>,
+    idle: Idle,
+}
+
+impl drain::Parts for Parts {
+    async fn withdraw(&self, limit: Duration) {
+        if let Some(withdrawer) = &self.withdrawer {
+            withdrawer.withdraw(limit).await;
+        }
+    }
+
+    async fn inbound_idle(&self) {
+        self.idle.inbound().await;
+    }
+
+    async fn outbound_idle(&self) {
+        self.idle.outbound().await;
+    }
+}
+
+fn identity_folder(settings: &Settings) -> Option<PathBuf> {
+    (settings.key_storage == KeyStorage::Disk).then(|| settings.data.clone())
+}
+
+fn ports(settings: &Settings) -> Ports {
+    Ports {
+        outbound: settings.outbound,
+        inbound: settings.workload.as_ref().map(|w| w.inbound),
+        upstreams: settings.upstreams.clone(),
+    }
+}
+
+fn bound(
+    settings: &Settings,
+    listening: &Listening,
+    admin: &tokio::net::TcpListener,
+    uid: &EndpointUid,
+) -> Result<Bound, StartError> {
+    let name = |host: &outrigger_mesh::Host| match host.port {
+        None => host.name.to_string(),
+        Some(port) => format!("{}:{port}", host.name),
+    };
+    Ok(Bound {
+        outbound: listening.outbound,
+        inbound: listening.inbound,
+        admin: admin.local_addr().map_err(StartError::Workers)?,
+        admin_socket: settings.admin_socket.clone(),
+        upstreams: listening.upstreams.iter().map(|(h, a)| (name(h), *a)).collect(),
+        uid: uid.clone(),
+    })
+}
+
+fn application(workload: &Workload, live: &Live, uid: &EndpointUid) -> Application {
+    let traffic = live.client_traffic(&workload.service, workload.version.as_ref());
+    Application {
+        service: workload.service.clone(),
+        service_port: workload.service_port,
+        version: workload.version.clone(),
+        address: workload.application,
+        live: Arc::new(EndpointLive::new(uid.clone(), traffic)),
+    }
+}
+
+/// A name that no other process has: the account's, cut to leave room, and 48 random bits.
+fn new_uid(settings: &Settings) -> EndpointUid {
+    let named = settings.workload.as_ref().map_or(settings.identity.service_account(), |w| w.service.name());
+    let name: String = named.as_str().chars().take(48).collect();
+    let random = fastrand::u64(..) & 0xffff_ffff_ffff;
+    let uid = EndpointUid::new(&format!("{name}-{random:012x}"));
+    uid.unwrap_or_else(|_| unreachable!("a label, a dash and hex digits are a label"))
+}
+
+/// The folder must be there and writable, which is found out now and not when the first thing is to be stored.
+fn prepare_folder(path: &Path) -> Result<(), StartError> {
+    let failed = |source| StartError::Folder { path: path.to_path_buf(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let probe = path.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(failed)
+}
+
+/// Writes the ready file once there is an identity and configuration. Registration is not waited for: the application
+/// may be waiting for this file before it starts.
+async fn tell_ready(file: PathBuf, bound: Bound, configured: oneshot::Receiver<()>) {
+    if configured.await.is_err() {
+        return;
+    }
+    let told = json!({
+        "outbound": bound.outbound.to_string(),
+        "inbound": bound.inbound.map(|a| a.to_string()),
+        "admin": bound.admin.to_string(),
+        "admin_socket": bound.admin_socket,
+        "upstreams": bound.upstreams.iter().map(|(n, a)| (n.clone(), a.to_string())).collect::<BTreeMap<_, _>>(),
+        "pid": std::process::id(),
+        "uid": bound.uid.as_str(),
+    });
+    let mut beside = file.clone().into_os_string();
+    beside.push(format!(".{}", std::process::id()));
+    let written = std::fs::write(&beside, told.to_string()).and_then(|()| std::fs::rename(&beside, &file));
+    if let Err(error) = written {
+        tracing::error!(%error, file = %file.display(), "the ready file can not be written");
+    }
+}
+
+const LAST_REPORT: Duration = Duration::from_secs(1);

@@ -1,1 +1,85 @@
-fn main() {}
+//! The sidecar's process: settings, then [`app::build`], then waiting for a signal.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use outrigger_proxy::app;
+use outrigger_proxy::drain::{Ask, Drain};
+use outrigger_proxy::settings::{Args, Settings};
+use outrigger_proxy::telemetry::log;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // Read here and nowhere else: a token in the environment would be seen in `--help`.
+    let token = std::env::var("OUTRIGGER_JOIN_TOKEN").ok();
+    let settings = Settings::new(args, token.as_deref()).and_then(|settings| {
+        log::init(&settings.log, settings.log_format)?;
+        Ok(settings)
+    });
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(mistakes) => return fail(WRONG_SETTINGS, &mistakes),
+    };
+    if let Err(error) = outrigger_certs::harden_process() {
+        tracing::warn!(%error, "the process's memory can be read by others of the same user");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(CAN_NOT_START, &error.to_string()),
+    };
+    match runtime.block_on(run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(CAN_NOT_START, &why),
+    }
+}
+
+async fn run(settings: Settings) -> Result<(), String> {
+    let mut signals = Signals::new().map_err(|e| e.to_string())?;
+    let app = tokio::select! {
+        app = app::build(settings) => app.map_err(|e| e.to_string())?,
+        // Nothing serves yet, so there is nothing to finish.
+        () = signals.next() => return Ok(()),
+    };
+    let bound = &app.bound;
+    tracing::info!(outbound = %bound.outbound, inbound = ?bound.inbound, admin = %bound.admin, uid = %bound.uid, "serving");
+    let drain = app.drain.clone();
+    tokio::select! {
+        ended = app.wait() => ended,
+        () = pass_on(signals, drain) => Ok(()),
+    }
+}
+
+/// The first signal ends in order, the second at once.
+async fn pass_on(mut signals: Signals, drain: Drain) {
+    signals.next().await;
+    drain.ask(Ask::End);
+    signals.next().await;
+    drain.ask(Ask::Now);
+    std::future::pending().await
+}
+
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    for line in why.lines() {
+        eprintln!("outrigger-proxy: {line}");
+    }
+    ExitCode::from(code)
+}
+
+const WRONG_SETTINGS: u8 = 2;
+const CAN_NOT_START: u8 = 3;

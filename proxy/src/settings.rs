@@ -1,1 +1,357 @@
-//! What the operator says.
+//! What the operator says: flags, each also by environment, proven before anything is started.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use outrigger_certs::JoinToken;
+use outrigger_mesh::{Host, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version, Weight};
+
+use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
+
+/// The sidecar of the Outrigger service mesh.
+///
+/// It stands beside one instance of a service. The application calls other services at --outbound with their name in
+/// Host; calls from the mesh arrive at --inbound over mutual TLS and go on to the application at --port.
+///
+/// A sidecar of version v1 of "cart", whose application listens at 8080:
+///
+///     outrigger-proxy --service cart --version v1 --port 8080 --join-token-file cart.token
+///
+/// SIGTERM withdraws the instance, finishes what is in flight and exits 0. Exit code 2: the flags are wrong. 3: it can not
+/// start, and says why in one line.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger-proxy", version, disable_version_flag = true, verbatim_doc_comment)]
+pub struct Args {
+    /// The service this is an instance of. Without it and --port the sidecar is a client only.
+    #[arg(long, env = "OUTRIGGER_PROXY_SERVICE", requires = "port", help_heading = "Workload")]
+    service: Option<Label>,
+    /// The namespace of the service and the service account.
+    #[arg(long, env = "OUTRIGGER_PROXY_NAMESPACE", default_value = "default", help_heading = "Workload")]
+    namespace: Label,
+    /// The service account, which is the identity [default: the service's name].
+    #[arg(long, env = "OUTRIGGER_PROXY_SERVICE_ACCOUNT", help_heading = "Workload")]
+    service_account: Option<Label>,
+    /// The version of this instance, by which traffic can be split.
+    #[arg(long, env = "OUTRIGGER_PROXY_VERSION", help_heading = "Workload")]
+    version: Option<Version>,
+    /// The port where the application listens.
+    #[arg(long, env = "OUTRIGGER_PROXY_PORT", requires = "service", value_parser = port, help_heading = "Workload")]
+    port: Option<PortNumber>,
+    /// The address where the application listens.
+    #[arg(long, env = "OUTRIGGER_PROXY_APP_IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "Workload")]
+    app_ip: IpAddr,
+    /// Which port of the service this instance serves [default: the first].
+    #[arg(long, env = "OUTRIGGER_PROXY_SERVICE_PORT", value_parser = port, help_heading = "Workload")]
+    service_port: Option<PortNumber>,
+    /// Where it runs.
+    #[arg(long, env = "OUTRIGGER_PROXY_ZONE", help_heading = "Workload")]
+    zone: Option<String>,
+    /// Its share of the traffic relative to the other instances, 1 to 65535.
+    #[arg(long, env = "OUTRIGGER_PROXY_WEIGHT", default_value = "100", value_parser = weight, help_heading = "Workload")]
+    weight: Weight,
+
+    /// The control plane.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_CONTROL",
+        default_value = "127.0.0.1:15010",
+        conflicts_with = "plan",
+        help_heading = "Mesh"
+    )]
+    control: String,
+    /// The file with the join token [or the token itself in OUTRIGGER_JOIN_TOKEN]. Needed at the first start only.
+    #[arg(long, env = "OUTRIGGER_PROXY_JOIN_TOKEN_FILE", help_heading = "Mesh")]
+    join_token_file: Option<PathBuf>,
+    /// The trust domain of the mesh.
+    #[arg(long, env = "OUTRIGGER_PROXY_TRUST_DOMAIN", default_value = "mesh.local", help_heading = "Mesh")]
+    trust_domain: TrustDomain,
+    /// A file of compiled resources, instead of a control plane. Needs an identity from files.
+    #[arg(long, env = "OUTRIGGER_PROXY_PLAN", requires = "identity_cert", help_heading = "Mesh")]
+    plan: Option<PathBuf>,
+    /// The certificate chain, PEM, where somebody else provides the identity.
+    #[arg(long, env = "OUTRIGGER_PROXY_IDENTITY_CERT", requires_all = ["identity_key", "identity_roots"], help_heading = "Mesh")]
+    identity_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "OUTRIGGER_PROXY_IDENTITY_KEY", requires = "identity_cert", help_heading = "Mesh")]
+    identity_key: Option<PathBuf>,
+    /// The roots of its trust domain, PEM.
+    #[arg(long, env = "OUTRIGGER_PROXY_IDENTITY_ROOTS", requires = "identity_cert", help_heading = "Mesh")]
+    identity_roots: Option<PathBuf>,
+    /// Where the identity and the last good configuration are kept.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_DATA",
+        default_value = "./outrigger-proxy-data",
+        help_heading = "Mesh"
+    )]
+    data: PathBuf,
+    /// Whether key and certificate are kept in --data. In memory, each start needs a new join token.
+    #[arg(long, env = "OUTRIGGER_PROXY_KEY_STORAGE", value_enum, default_value_t = KeyStorage::Disk, help_heading = "Mesh")]
+    key_storage: KeyStorage,
+
+    /// Where the application calls other services.
+    #[arg(long, env = "OUTRIGGER_PROXY_OUTBOUND", default_value = "127.0.0.1:15001", help_heading = "Ports")]
+    outbound: SocketAddr,
+    /// A local port of its own for a service, on the address of --outbound. May be repeated; 0 lets the system choose.
+    #[arg(long = "upstream", env = "OUTRIGGER_PROXY_UPSTREAM", value_name = "SERVICE=PORT", value_parser = upstream, value_delimiter = ',', help_heading = "Ports")]
+    upstreams: Vec<(Host, u16)>,
+    /// Where calls from the mesh arrive.
+    #[arg(long, env = "OUTRIGGER_PROXY_INBOUND", default_value = "127.0.0.1:15006", help_heading = "Ports")]
+    inbound: SocketAddr,
+    /// The address at which others reach --inbound [default: its own].
+    #[arg(long, env = "OUTRIGGER_PROXY_ADVERTISE", help_heading = "Ports")]
+    advertise: Option<IpAddr>,
+    /// Where operators look, on loopback.
+    #[arg(long, env = "OUTRIGGER_PROXY_ADMIN", default_value = "127.0.0.1:15000", help_heading = "Ports")]
+    admin: SocketAddr,
+    /// The Unix socket for what changes state [default: admin.sock in --data].
+    #[arg(long, env = "OUTRIGGER_PROXY_ADMIN_SOCKET", help_heading = "Ports")]
+    admin_socket: Option<PathBuf>,
+
+    /// Worker threads [default: what the CPU limit allows, 2 at most].
+    #[arg(long, env = "OUTRIGGER_PROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
+    workers: Option<u16>,
+    /// How long the end may take before what is left is cut.
+    #[arg(long, env = "OUTRIGGER_PROXY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, help_heading = "Process")]
+    drain_timeout: Duration,
+    /// A file to write once it serves: JSON with every address.
+    #[arg(long, env = "OUTRIGGER_PROXY_READY_FILE", help_heading = "Process")]
+    ready_file: Option<PathBuf>,
+    /// What to log: a level, or levels for targets (info,outrigger_proxy=debug).
+    #[arg(long, env = "OUTRIGGER_PROXY_LOG", default_value = "info", help_heading = "Process")]
+    log: String,
+    /// How to log.
+    #[arg(long, env = "OUTRIGGER_PROXY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Process")]
+    log_format: LogFormat,
+}
+
+/// Where the key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyStorage {
+    /// In the data folder, for its owner only.
+    Disk,
+    /// Nowhere.
+    Memory,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What the operator said, proven.
+#[derive(Debug)]
+pub struct Settings {
+    /// The own identity.
+    pub identity: SpiffeId,
+    /// The instance; `None` for a client only.
+    pub workload: Option<Workload>,
+    /// The control plane; `None` with a plan.
+    pub control: Option<JoinSettings>,
+    /// The file of compiled resources that stands for a control plane.
+    pub plan: Option<PathBuf>,
+    /// Certificates that somebody else provides.
+    pub identity_files: Option<CertificateFiles>,
+    /// Where things are kept.
+    pub data: PathBuf,
+    /// Whether the key is.
+    pub key_storage: KeyStorage,
+    /// Where the application calls.
+    pub outbound: SocketAddr,
+    /// Services with a local port of their own.
+    pub upstreams: Vec<(Host, u16)>,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    /// Where operators change.
+    pub admin_socket: PathBuf,
+    /// Worker threads.
+    pub workers: usize,
+    /// How long the end may take.
+    pub drain_timeout: Duration,
+    /// What to write once it serves.
+    pub ready_file: Option<PathBuf>,
+    /// What to log.
+    pub log: String,
+    /// How to log.
+    pub log_format: LogFormat,
+}
+
+/// The instance this sidecar stands beside.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The service.
+    pub service: ServiceName,
+    /// The service's port it serves; `None` means the first.
+    pub service_port: Option<PortNumber>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Where the application listens.
+    pub application: SocketAddr,
+    /// Where calls from the mesh arrive.
+    pub inbound: SocketAddr,
+    /// The address at which others reach that.
+    pub advertise: IpAddr,
+    /// Where it runs.
+    pub zone: Option<Arc<str>>,
+    /// Its weight.
+    pub weight: Weight,
+}
+
+impl Settings {
+    /// Proves what was said. The error has every mistake, a line each.
+    pub fn new(args: Args, join_token: Option<&str>) -> Result<Self, String> {
+        let mut mistakes = Vec::new();
+        let account = args.service_account.clone().or_else(|| args.service.clone()).unwrap_or_else(|| {
+            mistakes.push("a client only needs --service-account (or give --service and --port)".into());
+            args.namespace.clone()
+        });
+        if !args.admin.ip().is_loopback() {
+            mistakes.push(format!("--admin {} is not on loopback", args.admin));
+        }
+        let advertise = args.advertise.unwrap_or(args.inbound.ip());
+        if args.service.is_some() && advertise.is_unspecified() {
+            mistakes.push(format!(
+                "--inbound {} has no address that others could use: say --advertise",
+                args.inbound
+            ));
+        }
+        let workload = args.service.clone().zip(args.port).map(|(service, port)| Workload {
+            service: ServiceName::new(args.namespace.clone(), service),
+            service_port: args.service_port,
+            version: args.version.clone(),
+            application: SocketAddr::new(args.app_ip, port.get()),
+            inbound: args.inbound,
+            advertise,
+            zone: args.zone.as_deref().map(Arc::from),
+            weight: args.weight,
+        });
+        if let Some(workload) = &workload {
+            let own = [("--outbound", args.outbound), ("--inbound", args.inbound), ("--admin", args.admin)];
+            for (flag, _) in own.iter().filter(|(_, address)| *address == workload.application) {
+                mistakes.push(format!("the application's address {} is also {flag}", workload.application));
+            }
+        }
+        let token = match (args.join_token_file, join_token) {
+            (Some(file), _) => Some(TokenSource::File(file)),
+            (None, Some(text)) => match text.parse::<JoinToken>() {
+                Ok(token) => Some(TokenSource::Given(token)),
+                Err(e) => {
+                    mistakes.push(format!("OUTRIGGER_JOIN_TOKEN: {e}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        if !mistakes.is_empty() {
+            return Err(mistakes.join("\n"));
+        }
+        let identity_files = match (args.identity_cert, args.identity_key, args.identity_roots) {
+            (Some(cert), Some(key), Some(roots)) => Some(CertificateFiles { cert, key, roots }),
+            _ => None,
+        };
+        Ok(Self {
+            identity: SpiffeId::new(args.trust_domain, args.namespace, account),
+            workload,
+            control: args.plan.is_none().then_some(JoinSettings { address: args.control, token }),
+            plan: args.plan,
+            identity_files,
+            admin_socket: args.admin_socket.unwrap_or_else(|| args.data.join("admin.sock")),
+            data: args.data,
+            key_storage: args.key_storage,
+            outbound: args.outbound,
+            upstreams: args.upstreams,
+            admin: args.admin,
+            workers: args.workers.map_or_else(default_workers, usize::from),
+            drain_timeout: args.drain_timeout,
+            ready_file: args.ready_file,
+            log: args.log,
+            log_format: args.log_format,
+        })
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
+}
+
+fn port(text: &str) -> Result<PortNumber, String> {
+    text.parse().ok().and_then(PortNumber::new).ok_or_else(|| "a port is 1 to 65535".into())
+}
+
+fn weight(text: &str) -> Result<Weight, String> {
+    text.parse().ok().and_then(Weight::new).ok_or_else(|| "a weight is 1 to 65535".into())
+}
+
+fn upstream(text: &str) -> Result<(Host, u16), String> {
+    let (service, port) = text.split_once('=').ok_or("write it as SERVICE=PORT, for example cart=9001")?;
+    let host = service.parse::<Host>().map_err(|e| e.to_string())?;
+    Ok((host, port.parse().map_err(|_| format!("{port:?} is not a port"))?))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is not a duration: write 500ms, 30s or 2m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let number: u64 = text[..digits].parse().map_err(|_| bad())?;
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(unit).map(Duration::from_millis).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(flags: &str) -> Result<Settings, String> {
+        let words = std::iter::once("outrigger-proxy").chain(flags.split_whitespace());
+        Settings::new(Args::try_parse_from(words).map_err(|e| e.to_string())?, None)
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_sidecar_needs_little_to_be_said() {
+        let s = settings("--service cart --version v1 --port 8080").unwrap();
+        assert_eq!(s.identity.to_string(), "spiffe://mesh.local/ns/default/sa/cart");
+        let workload = s.workload.unwrap();
+        assert_eq!(
+            (workload.service.to_string().as_str(), workload.application.port()),
+            ("default/cart", 8080)
+        );
+        assert!(settings("--service-account web").unwrap().workload.is_none());
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let told =
+            settings("--service cart --port 15006 --inbound 0.0.0.0:15006 --admin 0.0.0.0:1").unwrap_err();
+        assert!(told.contains("--advertise") && told.contains("loopback"), "{told}");
+        for bad in ["", "--service cart", "--port 80", "--service Cart --port 80", "--service a --port 0"] {
+            assert!(settings(bad).is_err(), "{bad}");
+        }
+        for bad in ["--upstream cart", "--upstream cart=x", "--drain-timeout 30", "--plan f"] {
+            assert!(settings(&format!("--service-account web {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn upstreams_may_be_repeated() {
+        let s = settings("--service-account web --upstream cart=9001 --upstream prices.shop:81=0").unwrap();
+        assert_eq!(s.upstreams.len(), 2);
+        assert_eq!(s.upstreams[1].0.port.map(PortNumber::get), Some(81));
+    }
+}

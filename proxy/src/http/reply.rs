@@ -116,7 +116,8 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         v.to_str().is_ok_and(|v| {
             v.split(',').any(|t| {
                 let kind = t.split(';').next().unwrap_or_default().trim();
-                kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("application/problem+json")
+                kind.eq_ignore_ascii_case("application/json")
+                    || kind.eq_ignore_ascii_case("application/problem+json")
             })
         })
     };
@@ -150,7 +151,10 @@ mod tests {
             let response = refusal(&error, Hop::Server, asker, Some("shop/cart"));
             let ResponseBody::Text(text) = response.into_body() else { panic!("a text") };
             let text = String::from_utf8_lossy(&text);
-            assert!(text.contains("connect_failed") && !text.contains("10.0.0.7") && !text.contains("cart"), "{text}");
+            assert!(
+                text.contains("connect_failed") && !text.contains("10.0.0.7") && !text.contains("cart"),
+                "{text}"
+            );
         }
     }
 

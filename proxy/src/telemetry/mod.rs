@@ -1,3 +1,4 @@
-//! What is counted, and how it reaches Prometheus and the reports to the control plane.
+//! What is counted and logged, and how it reaches Prometheus and the reports to the control plane.
 
+pub mod log;
 pub mod metrics;

@@ -1,0 +1,225 @@
+//! The sidecar as a process and as `app::build` makes it: starting, serving with a control plane, ending, refusing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+use http::StatusCode;
+use outrigger_mesh::Resource;
+use outrigger_proxy::app::{self, App};
+use outrigger_proxy::drain::Ask;
+use outrigger_proxy::settings::{Args, Settings};
+use outrigger_testkit::{Behaviour, Client, Origin, PlanServer, eventually, resources};
+use tempfile::TempDir;
+
+/// A sidecar started by flags, joined with a token of its own.
+async fn sidecar(server: &PlanServer, folder: &TempDir, account: &str, flags: &str) -> App {
+    let token = server.join_token("shop", account).expose();
+    let data = folder.path().join(format!("{account}-{}", now()));
+    let all = format!(
+        "outrigger-proxy --namespace shop --control {} --data {} --outbound 127.0.0.1:0 --inbound 127.0.0.1:0 \
+         --admin 127.0.0.1:0 --drain-timeout 10s {flags}",
+        server.addr(),
+        data.display(),
+    );
+    let settings = Settings::new(Args::parse_from(all.split_whitespace()), Some(&token)).unwrap();
+    app::build(settings).await.unwrap()
+}
+
+fn now() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+}
+
+fn publish(server: &PlanServer, name: &str) {
+    let service = resources::service(name);
+    server.set(resources::inbound(&service.identities[0], &[&service]));
+    server.set(service);
+}
+
+#[tokio::test]
+async fn an_instance_registers_is_found_is_called_and_leaves_without_a_failed_request() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    let origins = [Origin::named("one").await, Origin::named("two").await];
+    let mut carts = Vec::new();
+    for origin in &origins {
+        let flags = format!("--service cart --version v1 --port {}", origin.addr().port());
+        carts.push(sidecar(&server, &folder, "cart", &flags).await);
+    }
+    eventually("both are registered", || async { server.registered().len() == 2 }).await;
+    let web = sidecar(&server, &folder, "web", "--service-account web --upstream cart=0").await;
+
+    let fixed = web.bound.upstreams["cart"];
+    for (at, host) in [(web.bound.outbound, "cart"), (fixed, "localhost")] {
+        let reply = Client::h1(at).await.get(host, "/").await.unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    }
+    let unknown = Client::h1(web.bound.outbound).await.get("nobody", "/").await.unwrap();
+    assert_eq!(unknown.header("x-outrigger-reason"), Some("unknown_service"));
+
+    // One instance leaves under load; nobody notices.
+    let outbound = web.bound.outbound;
+    let load = tokio::spawn(async move {
+        let mut client = Client::h1(outbound).await;
+        let mut failed = 0;
+        for _ in 0..400 {
+            failed += u32::from(client.post("cart", "/", "order").await.unwrap().status != StatusCode::OK);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        failed
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let leaving = carts.remove(0);
+    leaving.drain.ask(Ask::End);
+    tokio::time::timeout(Duration::from_secs(10), leaving.wait()).await.unwrap().unwrap();
+    assert_eq!(server.registered().len(), 1);
+    assert_eq!(load.await.unwrap(), 0);
+    assert!(origins.iter().all(|o| o.requests() > 0));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_finished_before_the_end() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    let origin = Origin::start().await;
+    origin.behave(Behaviour { delay: Duration::from_millis(500), ..Behaviour::default() });
+    let flags = format!("--service cart --port {}", origin.addr().port());
+    let cart = sidecar(&server, &folder, "cart", &flags).await;
+    eventually("it is registered", || async { server.registered().len() == 1 }).await;
+    let web = sidecar(&server, &folder, "web", "--service-account web").await;
+    let outbound = web.bound.outbound;
+    let call = tokio::spawn(async move { Client::h1(outbound).await.get("cart", "/").await.unwrap().status });
+    eventually("it is in flight", || async { origin.in_flight() == 1 }).await;
+    cart.drain.ask(Ask::End);
+    cart.wait().await.unwrap();
+    assert_eq!(call.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_workload_that_registers_as_somebody_else_ends_with_the_reason() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    let denied = outrigger_wire::rpc::RpcErrorKind::Denied;
+    let why = "shop/evil may not serve shop/cart".to_owned();
+    server.refuse_registration(Some(outrigger_wire::rpc::RpcError { kind: denied, message: why }));
+    let origin = Origin::start().await;
+    let flags = format!("--service cart --port {}", origin.addr().port());
+    let cart = sidecar(&server, &folder, "cart", &flags).await;
+    let why = tokio::time::timeout(Duration::from_secs(10), cart.wait()).await.unwrap().unwrap_err();
+    assert!(why.contains("may not serve"), "{why}");
+}
+
+fn run(flags: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"))
+        .args(flags.split_whitespace())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn refused(flags: &str, code: i32, said: &str) {
+    let output = run(flags);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{flags}: {text}");
+    assert!(text.contains(said), "{flags}: {text}");
+    if code == 3 {
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn what_can_not_start_says_why_in_one_line() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = "--inbound 127.0.0.1:0 --admin 127.0.0.1:0 --service-account web";
+    refused("--service Cart --port 1", 2, "Cart");
+    refused("--service-account web --log nonsense=x=y", 2, "log filter");
+    let port = taken.local_addr().unwrap();
+    refused(&format!("{free} --data {} --outbound {port}", data.display()), 3, &port.to_string());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    refused(&format!("{free} --data {} --outbound 127.0.0.1:0", file.display()), 3, "file");
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    refused(&format!("{free} --data {} --outbound 127.0.0.1:0", data.display()), 3, "no join token");
+}
+
+#[test]
+fn a_plan_and_an_identity_from_files_need_no_control_plane_and_a_signal_ends_it() {
+    let folder = TempDir::new().unwrap();
+    let (plan, ready) = (folder.path().join("plan"), folder.path().join("ready.json"));
+    let bundle = outrigger_wire::Bundle {
+        owner: None,
+        revision: 7,
+        resources: vec![Resource::Service(resources::service("shop/cart"))],
+    };
+    std::fs::write(&plan, bundle.to_bytes()).unwrap();
+    let identity = identity_files(folder.path());
+    let flags = format!(
+        "--service-account web --namespace shop --plan {} --data {} --outbound 127.0.0.1:0 --admin 127.0.0.1:0 \
+         --ready-file {} {identity}",
+        plan.display(),
+        folder.path().join("data").display(),
+        ready.display(),
+    );
+    let mut child = Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"))
+        .args(flags.split_whitespace())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = std::time::Instant::now();
+    while !ready.exists() {
+        assert!(began.elapsed() < Duration::from_secs(20) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    let outbound: SocketAddr = told["outbound"].as_str().unwrap().parse().unwrap();
+    assert!(std::net::TcpStream::connect(outbound).is_ok());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Certificate files for `web`; the flags that name them.
+fn identity_files(folder: &Path) -> String {
+    use outrigger_certs::{Authority, LeafLifetime, WorkloadKey};
+    use std::os::unix::fs::PermissionsExt;
+
+    let now = std::time::SystemTime::now();
+    let (authority, pems) = Authority::create(&resources::TRUST_DOMAIN.parse().unwrap(), now).unwrap();
+    let key = WorkloadKey::generate().unwrap();
+    let id = resources::identity("shop", "web");
+    let leaf = authority.sign(&key.csr().unwrap(), &id, LeafLifetime::default(), now).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let chain: String = leaf.chain.iter().map(|der| pem(der)).collect();
+    format!(
+        "--identity-cert {} --identity-key {} --identity-roots {}",
+        write("cert.pem", &chain),
+        write("key.pem", &key.to_pem()),
+        write("roots.pem", &pems.root)
+    )
+}
+
+fn pem(der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in der.chunks(48) {
+        for three in line.chunks(3) {
+            let word = three.iter().fold(0_u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+            for digit in 0..4 {
+                let index = (word >> (18 - 6 * digit)) & 63;
+                text.push(if digit <= three.len() { char::from(ALPHABET[index as usize]) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
