@@ -8,10 +8,13 @@
 
 mod client;
 mod origin;
+mod plan_server;
 mod raw;
+pub mod resources;
 mod task;
 
 pub use client::{Client, Reply, RequestBody, request};
 pub use origin::{Behaviour, BodyOf, Origin, Reset, Seen};
+pub use plan_server::{PlanProxy, PlanResource, PlanServer, SigningCounts};
 pub use raw::{RawBackend, RawClient};
 pub use task::{Owned, eventually};
