@@ -1,0 +1,13 @@
+//! What the sidecar shows and what it can be told, on the spot only.
+//!
+//! The TCP listener on loopback answers GET and changes nothing; the Unix socket, which only the owner of the process
+//! can open, takes what changes state. [`pages`] makes the answers, [`serve`] carries them, [`readiness`] knows whether
+//! the sidecar can serve. All of it runs on the control runtime: a heavy scrape leaves requests alone.
+
+mod pages;
+mod readiness;
+mod serve;
+
+pub use pages::{AdminState, SetLogLevel};
+pub use readiness::{Condition, Readiness};
+pub use serve::{AdminError, AdminSocket, bind, bind_socket, serve, serve_socket};
