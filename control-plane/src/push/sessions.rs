@@ -317,10 +317,8 @@ impl Guest<'_> {
 
         let (names, hosts): (Vec<_>, Vec<_>) =
             (marks.names.into_iter().collect(), marks.hosts.into_iter().collect());
-        let mut changed = match marks.overflow {
-            true => Changed::Anything,
-            false => Changed::Names { names: &names, hosts: &hosts },
-        };
+        let mut changed =
+            if marks.overflow { Changed::Anything } else { Changed::Names { names: &names, hosts: &hosts } };
         let mut responses = Vec::new();
         while let Some(response) = self.session.next_response(&*catalog, changed) {
             changed = Changed::Nothing;
