@@ -34,6 +34,7 @@ pub struct App {
     pub admin: SocketAddr,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    store: Arc<dyn Store>,
 }
 
 /// Starts a control plane. The error is one sentence for the operator; nothing was overwritten then.
@@ -56,7 +57,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let authority = Arc::new(Authority::open_or_create(&settings.data.join("ca"), &settings.trust_domain)?);
     let hub = Arc::new(Hub::new());
     hub.publish(0, vec![ResourceChange::Set(Resource::Trust(authority.trust()))]);
-    let state = State::open(store, settings.trust_domain.clone(), authority.root_sha256(), hub.clone()).await?;
+    let state =
+        State::open(store.clone(), settings.trust_domain.clone(), authority.root_sha256(), hub.clone())
+            .await?;
     let telemetry = Arc::new(Telemetry::default());
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
     let certificates =
@@ -91,7 +94,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     ));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), renew(identity, authority), Duration::ZERO));
-    Ok(App { push, admin, stop, tasks })
+    Ok(App { push, admin, stop, tasks, store })
 }
 
 impl App {
@@ -99,6 +102,8 @@ impl App {
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        // The next process can have it from here on, whatever connection still holds a handle.
+        self.store.close().await;
     }
 }
 

@@ -29,8 +29,8 @@ impl Author {
     }
 
     /// The workload that proved to be `identity`, from the address `from`.
-    pub fn workload(identity: &SpiffeId, from: impl ToString) -> Self {
-        Self { identity: Some(identity.clone()), ..Self::new(identity.to_string(), from.to_string()) }
+    pub fn workload(identity: &SpiffeId, from: impl std::fmt::Display) -> Self {
+        Self { identity: Some(identity.clone()), ..Self::new(identity.to_string(), format!("{from}")) }
     }
 }
 
@@ -57,7 +57,7 @@ pub struct AuditEntry {
 
 impl AuditEntry {
     /// `author` did `action` to `object`, now.
-    pub fn new(author: &Author, action: &str, object: impl ToString) -> Self {
+    pub fn new(author: &Author, action: &str, object: impl std::fmt::Display) -> Self {
         Self {
             at: OffsetDateTime::now_utc(),
             who: author.who.clone(),

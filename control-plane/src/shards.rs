@@ -12,7 +12,7 @@ const SHARDS: usize = 256;
 /// A map in shards. Copies share every shard until one of them changes it.
 #[derive(Debug)]
 pub(crate) struct Shards<K, V> {
-    shards: Vec<Arc<HashMap<K, V>>>,
+    parts: Vec<Arc<HashMap<K, V>>>,
     hasher: RandomState,
     len: usize,
 }
@@ -23,20 +23,20 @@ impl<K: Clone + Eq + Hash + Ord, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.shards[self.shard_of(key)].get(key)
+        self.parts[self.shard_of(key)].get(key)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let shard = self.shard_of(&key);
-        let before = Arc::make_mut(&mut self.shards[shard]).insert(key, value);
+        let before = Arc::make_mut(&mut self.parts[shard]).insert(key, value);
         self.len += usize::from(before.is_none());
         before
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let shard = self.shard_of(key);
-        self.shards[shard].get(key)?;
-        let before = Arc::make_mut(&mut self.shards[shard]).remove(key);
+        self.parts[shard].get(key)?;
+        let before = Arc::make_mut(&mut self.parts[shard]).remove(key);
         self.len -= usize::from(before.is_some());
         before
     }
@@ -61,7 +61,7 @@ impl<K: Clone + Eq + Hash + Ord, V: Clone> Shards<K, V> {
 
     /// All entries, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.parts.iter().flat_map(|shard| shard.iter())
     }
 
     /// All entries, in the order of their keys.
@@ -79,14 +79,14 @@ impl<K: Clone + Eq + Hash + Ord, V: Clone> Shards<K, V> {
 
 impl<K, V> Clone for Shards<K, V> {
     fn clone(&self) -> Self {
-        Self { shards: self.shards.clone(), hasher: self.hasher.clone(), len: self.len }
+        Self { parts: self.parts.clone(), hasher: self.hasher.clone(), len: self.len }
     }
 }
 
 impl<K, V> Default for Shards<K, V> {
     fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Arc::default()).collect();
-        Self { shards, hasher: RandomState::new(), len: 0 }
+        let parts = (0..SHARDS).map(|_| Arc::default()).collect();
+        Self { parts, hasher: RandomState::new(), len: 0 }
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         map.remove(&8);
         assert_eq!((copy.get(&7), copy.get(&8), copy.len()), (Some(&7), Some(&8), 1_000));
         assert_eq!((map.get(&7), map.get(&8), map.len()), (Some(&0), None, 999));
-        let shared = copy.shards.iter().zip(&map.shards).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+        let shared = copy.parts.iter().zip(&map.parts).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
         assert!(shared >= SHARDS - 2, "{shared}");
         assert!(map.sorted().is_sorted());
     }

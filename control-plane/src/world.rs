@@ -161,11 +161,7 @@ impl World {
     }
 
     /// One instance of a service.
-    pub fn instance(
-        &self,
-        service: &ServiceName,
-        uid: &EndpointUid,
-    ) -> Option<&Arc<Entry<CheckedInstance>>> {
+    pub fn instance(&self, service: &ServiceName, uid: &EndpointUid) -> Option<&Arc<Entry<CheckedInstance>>> {
         self.instances.get(service)?.get(uid)
     }
 
@@ -225,9 +221,7 @@ impl World {
         let mut all: Vec<AnyEntry> = match kind {
             Kind::MeshService => self.services.iter().map(|(_, e)| AnyEntry::Service(e.clone())).collect(),
             Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
-            Kind::Instance => {
-                self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect()
-            }
+            Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
         all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));
         let key = |e: &AnyEntry| (e.object().metadata.namespace.clone(), e.object().metadata.name.clone());

@@ -49,13 +49,11 @@ pub(super) async fn revision(
     State(api): State<Api>,
     Path(number): Path<u64>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    match api.state.store().revision(number).await? {
-        Some(revision) => Ok(JsonBody(json!(revision))),
-        None => {
-            let detail = format!("revision {number} is not kept, or was never made; the last 1,000 are");
-            Err(ApiError::new(StatusCode::NOT_FOUND, detail))
-        }
+    if let Some(revision) = api.state.store().revision(number).await? {
+        return Ok(JsonBody(json!(revision)));
     }
+    let detail = format!("revision {number} is not kept, or was never made; the last 1,000 are");
+    Err(ApiError::new(StatusCode::NOT_FOUND, detail))
 }
 
 pub(super) async fn audit(

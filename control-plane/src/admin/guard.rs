@@ -21,7 +21,10 @@ fn allowed(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
     // A foreign name that resolves to loopback is how a page gets around the browser's own rules.
     if !text(header::HOST).is_some_and(is_loopback) {
-        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "this is the admin API of 127.0.0.1 or localhost only"));
+        return Err(ApiError::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this is the admin API of 127.0.0.1 or localhost only",
+        ));
     }
     if let Some(origin) = text(header::ORIGIN)
         && !origin.split_once("://").is_some_and(|(_, host)| is_loopback(host))
@@ -32,7 +35,10 @@ fn allowed(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
         let kind = text(header::CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case("application/json") {
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as Content-Type: application/json"));
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send it as Content-Type: application/json",
+            ));
         }
     }
     Ok(())
@@ -55,7 +61,7 @@ mod tests {
     fn verdict(method: &Method, headers: &[(&str, &str)]) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         allowed(method, &map).map_or_else(|e| e.into_response().status().as_u16(), |()| 200)
     }
@@ -72,7 +78,11 @@ mod tests {
             (Method::GET, &[("host", "localhost"), ("origin", "http://localhost:15080")], 200),
             (Method::GET, &[("host", "localhost"), ("origin", "https://evil.example")], 403),
             (Method::GET, &[("host", "localhost"), ("origin", "null")], 403),
-            (Method::POST, &[("host", "localhost"), ("content-type", "application/json; charset=utf-8")], 200),
+            (
+                Method::POST,
+                &[("host", "localhost"), ("content-type", "application/json; charset=utf-8")],
+                200,
+            ),
             (Method::POST, &[("host", "localhost"), ("content-type", "text/plain")], 415),
             (Method::PUT, &[("host", "localhost")], 415),
             (Method::DELETE, &[("host", "localhost")], 200),

@@ -100,6 +100,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn(guard::guard))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
+        .layer(middleware::map_response(problem::one_form))
         .with_state(api)
 }
 

@@ -48,7 +48,8 @@ pub(super) async fn list(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Selector {
     /// `key=value` pairs joined by commas, all of which an object's labels must have.
-    label_selector: Option<String>,
+    #[serde(rename = "labelSelector")]
+    labels: Option<String>,
     /// At most so many; 1,000 unless asked, 10,000 at most.
     limit: Option<usize>,
     /// Where the last page ended.
@@ -62,7 +63,7 @@ fn listed(
     namespace: Option<&Label>,
     selector: &Selector,
 ) -> Result<JsonBody<Json>, ApiError> {
-    let wanted = labels(selector.label_selector.as_deref().unwrap_or_default())?;
+    let wanted = labels(selector.labels.as_deref().unwrap_or_default())?;
     let limit = selector.limit.unwrap_or(1_000).clamp(1, 10_000);
     let after = selector.after.as_deref().unwrap_or_default();
     let world = api.state.world();
@@ -180,7 +181,10 @@ fn absent(key: &Key) -> ApiError {
 fn kind(collection: &str) -> Result<Kind, ApiError> {
     Kind::of_collection(collection).ok_or_else(|| {
         let known: Vec<&str> = Kind::ALL.into_iter().map(Kind::collection).collect();
-        ApiError::new(StatusCode::NOT_FOUND, format!("there are no such things; there are {}", known.join(", ")))
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("there are no such things; there are {}", known.join(", ")),
+        )
     })
 }
 
@@ -189,6 +193,6 @@ fn label(text: &str) -> Result<Label, ApiError> {
 }
 
 fn key((collection, namespace, name): &(String, String, String)) -> Result<Key, ApiError> {
-    let name = ObjectName::new(name).map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.to_string()))?;
+    let name = ObjectName::new(name).map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e))?;
     Ok(Key { kind: kind(collection)?, namespace: label(namespace)?, name })
 }

@@ -10,7 +10,10 @@ use crate::store::StoreError;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub(crate) struct ApiError(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
     status: StatusCode,
     detail: String,
     more: Map<String, Json>,
@@ -19,7 +22,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), more: Map::new(), etag: None }
+        Self(Box::new(Told { status, detail: detail.into(), more: Map::new(), etag: None }))
     }
 
     /// What was written is refused, with everything that is wrong with it.
@@ -33,13 +36,13 @@ impl ApiError {
 
     #[must_use]
     pub(crate) fn with(mut self, field: &str, value: Json) -> Self {
-        self.more.insert(field.into(), value);
+        self.0.more.insert(field.into(), value);
         self
     }
 
     #[must_use]
     pub(crate) fn etag(mut self, etag: HeaderValue) -> Self {
-        self.etag = Some(etag);
+        self.0.etag = Some(etag);
         self
     }
 }
@@ -85,23 +88,40 @@ impl From<ApplyError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = self.more;
+        let Told { status, detail, more: mut body, etag } = *self.0;
         body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), self.status.canonical_reason().unwrap_or("error").into());
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.into());
-        let mut response = (self.status, Json::Object(body).to_string()).into_response();
+        body.insert("title".into(), status.canonical_reason().unwrap_or("error").into());
+        body.insert("status".into(), status.as_u16().into());
+        body.insert("detail".into(), detail.into());
+        let mut response = (status, Json::Object(body).to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(etag) = self.etag {
+        if let Some(etag) = etag {
             headers.insert(header::ETAG, etag);
         }
         response
     }
 }
 
+/// What a library refused in words of its own (a query, a body that is too large), in the one form of errors.
+pub(super) async fn one_form(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !(status.is_client_error() || status.is_server_error()) || kind == Some(b"application/problem+json") {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MAX_DETAIL).await.unwrap_or_default();
+    ApiError::new(status, String::from_utf8_lossy(&text).trim()).into_response()
+}
+
+/// More than any library says of a request.
+const MAX_DETAIL: usize = 4096;
+
 pub(super) async fn no_such_path(uri: Uri) -> ApiError {
-    let detail = format!("there is nothing at {}; the kinds are under /v1/services, /v1/instances and /v1/httproutes", uri.path());
+    let detail = format!(
+        "there is nothing at {}; the kinds are under /v1/services, /v1/instances and /v1/httproutes",
+        uri.path()
+    );
     ApiError::new(StatusCode::NOT_FOUND, detail)
 }
 

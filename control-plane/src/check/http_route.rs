@@ -203,7 +203,9 @@ impl Context<'_> {
     ) {
         let ports_of = |name: &ServiceName| -> Vec<u16> {
             let entry = self.world.service(name);
-            entry.map(|e| e.checked.service().ports.iter().map(|p| p.number.get()).collect()).unwrap_or_default()
+            entry
+                .map(|e| e.checked.service().ports.iter().map(|p| p.number.get()).collect())
+                .unwrap_or_default()
         };
         if !ports_of(backend).contains(&port) {
             let message = format!("the service {backend} has no port {port}");
@@ -259,9 +261,8 @@ fn conditions(pointer: &str, written: &spec::Match, found: &mut Found) -> Option
         }
     }
     let query = written.query_params.iter();
-    let query: Vec<_> = query
-        .map(|q| QueryMatch { name: q.name.as_str().into(), value: q.value.as_str().into() })
-        .collect();
+    let query: Vec<_> =
+        query.map(|q| QueryMatch { name: q.name.as_str().into(), value: q.value.as_str().into() }).collect();
     no_name_twice(&format!("{pointer}/headers"), headers.iter().map(|h| h.name.as_str()), found);
     no_name_twice(&format!("{pointer}/queryParams"), query.iter().map(|q| &*q.name), found);
     Some(RouteMatch { path, method, headers, query })

@@ -90,14 +90,15 @@ fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &m
             } else {
                 format!("/spec/rules/{i}/matches/{j}")
             };
-            let taken_by = others.iter().find(|other| {
-                other.checked.rules.iter().flat_map(matches_of).any(|m| normal(m) == this)
-            });
+            let taken_by = others
+                .iter()
+                .find(|other| other.checked.rules.iter().flat_map(matches_of).any(|m| normal(m) == this));
             if seen.contains(&this) {
                 let message = "an earlier match says the same, so this one is never met";
                 found.add(Problem::warning(at, Code::Unreachable, message));
             } else if let Some(other) = taken_by {
-                let message = format!("{} is older and matches the same, so this is never met", other.object.key());
+                let message =
+                    format!("{} is older and matches the same, so this is never met", other.object.key());
                 found.add(Problem::warning(at, Code::Unreachable, message));
             }
             seen.push(this);

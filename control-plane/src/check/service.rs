@@ -208,7 +208,9 @@ fn policy(spec: &MeshService, found: &mut Found) -> TrafficPolicy {
 
 /// An attempt that is given as long as the whole request by default.
 pub(super) fn beyond_default(pointer: &str, field: &str, request: Duration) -> Problem {
-    let message = format!("{field} is not shorter than the {request:?} the whole request has, so no second attempt fits");
+    let message = format!(
+        "{field} is not shorter than the {request:?} the whole request has, so no second attempt fits"
+    );
     Problem::warning(pointer, Code::Contradiction, message)
 }
 

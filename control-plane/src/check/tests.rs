@@ -61,7 +61,10 @@ fn no_namespace_takes_the_names_of_another() {
              spec: {{hostnames: [{hostname}]}}}}"
         );
         let problems = put(&mut world, crate::testing::object(&text)).unwrap_err();
-        assert!(told(&problems).contains(&("/spec/hostnames/0", Code::Unsupported)), "{namespace} {hostname}");
+        assert!(
+            told(&problems).contains(&("/spec/hostnames/0", Code::Unsupported)),
+            "{namespace} {hostname}"
+        );
     }
 }
 
@@ -105,7 +108,8 @@ fn all_problems_of_a_route_are_told_at_once() {
 fn a_port_that_would_be_ignored_is_refused() {
     let mut world = shop();
     put(&mut world, route("ok", "cart", "backendRefs: [{name: cart, port: 80}]")).unwrap();
-    let problems = put(&mut world, route("r", "prices", "backendRefs: [{name: prices, port: 81}]")).unwrap_err();
+    let problems =
+        put(&mut world, route("r", "prices", "backendRefs: [{name: prices, port: 81}]")).unwrap_err();
     assert_eq!(told(&problems), [("/spec/rules/0/backendRefs/0/port", Code::Unsupported)]);
 }
 
@@ -140,7 +144,11 @@ fn a_rule_that_no_request_can_reach_is_a_warning() {
     let warnings = put(&mut world, route("two", "cart", &again)).unwrap();
     assert_eq!(told(&warnings), [("/spec/rules/0/matches/0", Code::Unreachable)]);
     assert!(warnings[0].message.contains("shop/one"), "{}", warnings[0].message);
-    assert_eq!(told(&put(&mut world, route("one", "cart", &twice)).unwrap()).len(), 1, "the older one is not told so");
+    assert_eq!(
+        told(&put(&mut world, route("one", "cart", &twice)).unwrap()).len(),
+        1,
+        "the older one is not told so"
+    );
 }
 
 #[test]
@@ -148,7 +156,8 @@ fn an_instance_needs_its_service_and_its_ports() {
     let mut world = shop();
     let problems = put(&mut world, instance("i", "service: none, address: 127.0.0.1")).unwrap_err();
     assert_eq!(told(&problems), [("/spec/service", Code::Reference)]);
-    let ports = "service: cart, address: 127.0.0.1, ports: [{port: 81}, {port: 80}, {port: 80, listen: 8080}]";
+    let ports =
+        "service: cart, address: 127.0.0.1, ports: [{port: 81}, {port: 80}, {port: 80, listen: 8080}]";
     let problems = put(&mut world, instance("i", ports)).unwrap_err();
     let expected = [("/spec/ports/0/port", Code::Reference), ("/spec/ports/2/port", Code::Duplicate)];
     assert_eq!(told(&problems), expected);

@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointUid, Inbound, InboundService, Resource, ResourceName, Service, ServiceName,
-    SpiffeId,
+    Endpoint, EndpointPort, EndpointUid, Inbound, InboundService, Resource, ResourceName, Service,
+    ServiceName, SpiffeId,
 };
 
 use crate::check::{CheckedInstance, CheckedService};

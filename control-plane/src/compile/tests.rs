@@ -92,7 +92,7 @@ fn an_endpoint_that_its_service_no_longer_covers_is_not_pushed() {
 /// One step of a history: an object put, or one taken away.
 #[derive(Clone, Debug)]
 enum Step {
-    Put(Object),
+    Put(Box<Object>),
     Remove(Key),
 }
 
@@ -106,12 +106,12 @@ fn any_step() -> impl Strategy<Value = Step> {
         "ports: [{port: 80}, {port: 81}], mtls: permissive",
         "timeouts: {request: 1s}, hostnames: [extra.shop]",
     ]);
-    let services = (names(), service_spec).prop_map(|(n, spec)| Step::Put(service(n, spec)));
+    let services = (names(), service_spec).prop_map(|(n, spec)| Step::Put(Box::new(service(n, spec))));
     let routes = (names(), names(), names(), 0..3_u32).prop_map(|(n, parent, to, weight)| {
-        Step::Put(route(n, parent, &format!("backendRefs: [{{name: {to}, weight: {weight}}}]")))
+        Step::Put(Box::new(route(n, parent, &format!("backendRefs: [{{name: {to}, weight: {weight}}}]"))))
     });
     let instances = (names(), names(), proptest::sample::select(vec!["v1", "v2"])).prop_map(|(n, of, v)| {
-        Step::Put(instance(n, &format!("service: {of}, address: 127.0.0.1, version: {v}")))
+        Step::Put(Box::new(instance(n, &format!("service: {of}, address: 127.0.0.1, version: {v}"))))
     });
     let removals = (names(), proptest::sample::select(Kind::ALL.to_vec())).prop_map(|(n, kind)| {
         let namespace = Label::new("shop").unwrap();
@@ -126,7 +126,7 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
             let key = object.key();
             touch(touched, world, &key);
             // What is refused changes nothing.
-            let _ = put(world, object);
+            let _ = put(world, *object);
             touch(touched, world, &key);
         }
         Step::Remove(key) => {

@@ -14,7 +14,9 @@ impl Duration {
     pub fn parse(text: &str) -> Result<Self, String> {
         read(text).map(|millis| Self(StdDuration::from_millis(millis))).ok_or_else(|| {
             let shown: String = text.chars().take(40).collect();
-            format!("{shown:?} is not a duration; write one to four numbers with h, m, s or ms, like 10s or 1m30s")
+            format!(
+                "{shown:?} is not a duration; write one to four numbers with h, m, s or ms, like 10s or 1m30s"
+            )
         })
     }
 
@@ -90,7 +92,21 @@ mod tests {
         {
             assert_eq!(Duration::parse(text).unwrap().get(), StdDuration::from_millis(millis), "{text}");
         }
-        for bad in ["", "10", "s", "1.5s", "-1s", "+1s", "1 s", "123456s", "1s1s1s1s1s", "1d", "1S", "１s", "40000h62000h"] {
+        for bad in [
+            "",
+            "10",
+            "s",
+            "1.5s",
+            "-1s",
+            "+1s",
+            "1 s",
+            "123456s",
+            "1s1s1s1s1s",
+            "1d",
+            "1S",
+            "１s",
+            "40000h62000h",
+        ] {
             assert!(Duration::parse(bad).is_err(), "{bad}");
         }
     }

@@ -179,7 +179,10 @@ const RULE: Shape = Shape::Object(&[
     Field::new("backendRefs", &Shape::List(&BACKEND, 16)),
     Field::new("timeouts", &TIMEOUTS),
     Field::new("filters", &Shape::Later("filters are not supported yet")),
-    Field::new("retry", &Shape::Later("retry rules of a route are not supported yet; a MeshService has them")),
+    Field::new(
+        "retry",
+        &Shape::Later("retry rules of a route are not supported yet; a MeshService has them"),
+    ),
     Field::new("sessionPersistence", &Shape::Later("session persistence is not supported yet")),
 ]);
 
@@ -190,8 +193,7 @@ const MATCH: Shape = Shape::Object(&[
     Field::new("method", &Shape::Word(METHODS)),
 ]);
 
-const METHODS: &[&str] =
-    &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 const PATH: Shape = Shape::Object(&[
     Field::new("type", &Shape::WordSoFar(&["Exact", "PathPrefix"], &["RegularExpression"])),

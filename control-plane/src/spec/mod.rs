@@ -164,7 +164,7 @@ struct Source {
 impl Source {
     fn located(&self, problem: Problem) -> Problem {
         let place = self.node.locate(&problem.pointer);
-        in_file(Located { place, problem }, &self.file)
+        in_file(Located { place, problem: Box::new(problem) }, &self.file)
     }
 }
 
@@ -173,7 +173,7 @@ fn in_file(fault: Located, file: &str) -> Problem {
         file: (!file.is_empty()).then(|| file.to_owned()),
         line: Some(fault.place.line),
         column: Some(fault.place.column),
-        ..fault.problem
+        ..*fault.problem
     }
 }
 

@@ -60,8 +60,9 @@ pub(super) fn duration(text: &str) -> Result<(), String> {
 
 /// An IP address at which something can be reached.
 pub(super) fn ip(text: &str) -> Result<(), String> {
-    let ip: std::net::IpAddr =
-        text.parse().map_err(|_| format!("{text:?} is not an IP address; host names are not supported here yet"))?;
+    let ip: std::net::IpAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an IP address; host names are not supported here yet"))?;
     if ip.is_unspecified() || ip.is_multicast() {
         return Err(format!("{ip} is not an address at which one instance can be reached"));
     }
@@ -77,7 +78,9 @@ pub(super) fn path(text: &str) -> Result<(), String> {
         return Err("a path has at most 1024 characters".into());
     }
     if text.contains("//") || text.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err(format!("the path {text:?} has an empty, '.' or '..' segment, which no canonical path has"));
+        return Err(format!(
+            "the path {text:?} has an empty, '.' or '..' segment, which no canonical path has"
+        ));
     }
     if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
         return Err(format!("the path {text:?} must be visible ASCII without '?' and '#'"));

@@ -54,7 +54,7 @@ impl Field {
 pub(super) fn walk(node: &Node, shape: &Shape, pointer: &mut String, found: &mut Vec<Problem>) {
     let mut report = |code, message: String| found.push(Problem::error(pointer.clone(), code, message));
     match (shape, &node.value) {
-        (Shape::Anything, _) => {}
+        (Shape::Anything, _) | (Shape::Bool, Value::Bool(_)) => {}
         (Shape::Later(reason), _) => report(Code::Unsupported, (*reason).to_owned()),
         (Shape::Text(rule), Value::Text(text)) => {
             if let Err(message) = rule(text) {
@@ -68,7 +68,6 @@ pub(super) fn walk(node: &Node, shape: &Shape, pointer: &mut String, found: &mut
                 report(Code::BadValue, format!("{n} is not a whole number from {min} to {max}"));
             }
         }
-        (Shape::Bool, Value::Bool(_)) => {}
         (Shape::List(of, max), Value::List(items)) => {
             if items.len() > *max {
                 report(Code::TooLarge, format!("{} are too many, at most {max} are allowed", items.len()));

@@ -169,7 +169,7 @@ fn a_body_is_held_to_json_and_its_items_keep_their_numbers() {
 
 #[test]
 fn many_problems_are_cut_off_with_a_count() {
-    let fields: String = (0..500).map(|i| format!("x{i}: 1\n")).collect();
+    let fields = (0..500).map(|i| format!("x{i}: 1")).collect::<Vec<_>>().join("\n");
     let found = read(&fields, "a").unwrap_err();
     assert_eq!(found.len(), MAX_PROBLEMS + 1);
 }

@@ -116,13 +116,19 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
         }
         None => {}
         Some(other) if other != service => {
-            return refuse(RefusalKind::NotAllowed, format!("the name {uid} is taken by an instance of {other}"));
+            return refuse(
+                RefusalKind::NotAllowed,
+                format!("the name {uid} is taken by an instance of {other}"),
+            );
         }
         Some(_) => match stage.world.instance(service, uid).map(|e| &e.checked) {
             // A renewal that says nothing new.
             Some(before) if *before == checked => return Ok(()),
             Some(before) if before.registered_by != checked.registered_by => {
-                return refuse(RefusalKind::NotAllowed, format!("the name {uid} is taken by somebody else's instance"));
+                return refuse(
+                    RefusalKind::NotAllowed,
+                    format!("the name {uid} is taken by somebody else's instance"),
+                );
             }
             _ => {}
         },
@@ -146,11 +152,8 @@ pub(super) fn remove(
         return Err(Refusal::new(RefusalKind::NotAllowed, reason));
     }
     let action = if author.identity.is_some() { "withdraw" } else { "expire" };
-    let key = Key {
-        kind: Kind::Instance,
-        namespace: service.namespace().clone(),
-        name: ObjectName::from(uid),
-    };
+    let key =
+        Key { kind: Kind::Instance, namespace: service.namespace().clone(), name: ObjectName::from(uid) };
     stage.remove_instance(&key, action, author);
     Ok(())
 }

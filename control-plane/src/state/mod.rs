@@ -156,6 +156,7 @@ const QUEUE: usize = 256;
 
 /// A change to one object.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are of the large one, and they are moved once")]
 pub enum Write {
     /// It shall be this.
     Put {

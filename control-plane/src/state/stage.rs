@@ -191,7 +191,9 @@ impl Stage {
                 let problem = Problem::error("", Code::Reference, message);
                 problems.push(match write {
                     Write::Put { document, .. } => document.located(problem),
-                    Write::Delete { .. } => problem.hint("delete or change the route first, or together with it"),
+                    Write::Delete { .. } => {
+                        problem.hint("delete or change the route first, or together with it")
+                    }
                 });
             }
         }

@@ -233,7 +233,10 @@ async fn a_workload_registers_only_as_what_it_may_serve() {
     let cart = || endpoint("a", "shop/cart");
     assert_eq!(register(cart(), workload("prices")).await, Err(RefusalKind::NotAllowed));
     assert_eq!(register(cart(), me()).await, Err(RefusalKind::NotAllowed));
-    assert_eq!(register(endpoint("a", "shop/none"), workload("none")).await, Err(RefusalKind::UnknownService));
+    assert_eq!(
+        register(endpoint("a", "shop/none"), workload("none")).await,
+        Err(RefusalKind::UnknownService)
+    );
     let unreachable = Endpoint { ip: "0.0.0.0".parse().unwrap(), ..cart() };
     assert_eq!(register(unreachable, workload("cart")).await, Err(RefusalKind::Invalid));
     assert_eq!(plane.seen.endpoints(), 0);
@@ -241,7 +244,10 @@ async fn a_workload_registers_only_as_what_it_may_serve() {
     assert_eq!(register(cart(), workload("cart")).await, Ok(()));
     assert_eq!(register(cart(), workload("cart")).await, Ok(()), "a renewal");
     assert_eq!(plane.state.world().generation(), 1, "a renewal is no change");
-    assert_eq!(register(endpoint("a", "shop/prices"), workload("prices")).await, Err(RefusalKind::NotAllowed));
+    assert_eq!(
+        register(endpoint("a", "shop/prices"), workload("prices")).await,
+        Err(RefusalKind::NotAllowed)
+    );
     let draining = Endpoint { state: EndpointState::Draining, ..cart() };
     assert_eq!(register(draining, workload("cart")).await, Ok(()));
     assert_eq!((plane.seen.endpoints(), plane.state.world().generation()), (1, 2));
@@ -296,7 +302,8 @@ async fn many_instances_at_once_are_all_in_force_and_cost_few_commits() {
     let plane = fresh().await;
     plane.apply(vec![put(service("cart", ""))]).await.unwrap();
     let author = workload("cart");
-    let all = (0..300).map(|i| plane.state.register_instance(endpoint(&format!("i-{i}"), "shop/cart"), &author));
+    let all =
+        (0..300).map(|i| plane.state.register_instance(endpoint(&format!("i-{i}"), "shop/cart"), &author));
     let results = futures_util::future::join_all(all).await;
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(plane.seen.endpoints(), 300);

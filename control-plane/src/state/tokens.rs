@@ -10,9 +10,7 @@ use time::OffsetDateTime;
 
 use super::instances::{Refusal, RefusalKind};
 use crate::audit::{AuditEntry, Author};
-use crate::store::{
-    CommitError, Expect, Space, Store, StoreError, StoreErrorKind, Transaction, Write,
-};
+use crate::store::{CommitError, Expect, Space, Store, StoreError, StoreErrorKind, Transaction, Write};
 
 /// What the store keeps of a token.
 #[derive(Serialize, Deserialize)]

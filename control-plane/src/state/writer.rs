@@ -17,9 +17,23 @@ use crate::world::World;
 
 /// What can be asked of the writer. A caller that has gone does not get its answer.
 pub(super) enum Command {
-    Apply { writes: Vec<Write>, author: Author, dry_run: bool, reply: oneshot::Sender<Result<Applied, ApplyError>> },
-    Register { endpoint: Endpoint, author: Author, reply: oneshot::Sender<Result<(), Refusal>> },
-    Remove { service: ServiceName, uid: EndpointUid, author: Author, reply: oneshot::Sender<Result<(), Refusal>> },
+    Apply {
+        writes: Vec<Write>,
+        author: Author,
+        dry_run: bool,
+        reply: oneshot::Sender<Result<Applied, ApplyError>>,
+    },
+    Register {
+        endpoint: Endpoint,
+        author: Author,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Remove {
+        service: ServiceName,
+        uid: EndpointUid,
+        author: Author,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
 }
 
 pub(super) struct Writer {
@@ -34,11 +48,7 @@ pub(super) struct Writer {
 const BATCH: usize = 256;
 
 impl Writer {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        world: Arc<ArcSwap<World>>,
-        publish: Arc<dyn Publish>,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, world: Arc<ArcSwap<World>>, publish: Arc<dyn Publish>) -> Self {
         Self { store, world, publish, stale: false }
     }
 
@@ -59,7 +69,12 @@ impl Writer {
         }
     }
 
-    async fn apply(&mut self, writes: &[Write], author: &Author, dry_run: bool) -> Result<Applied, ApplyError> {
+    async fn apply(
+        &mut self,
+        writes: &[Write],
+        author: &Author,
+        dry_run: bool,
+    ) -> Result<Applied, ApplyError> {
         self.catch_up().await?;
         let old = self.world.load_full();
         let mut stage = Stage::of(&old, writes, author)?;
@@ -81,24 +96,14 @@ impl Writer {
         if commands.is_empty() {
             return;
         }
-        let mut replies = vec![];
-        let done = match self.catch_up().await {
+        let caught_up = self.catch_up().await;
+        let old = self.world.load_full();
+        let mut stage = Stage::new(&old);
+        let replies: Vec<Reply> =
+            commands.into_iter().filter_map(|c| stage_instance(&mut stage, c)).collect();
+        let done = match caught_up {
+            Ok(()) => self.commit_instances(&old, stage).await,
             Err(e) => Err(e),
-            Ok(()) => {
-                let old = self.world.load_full();
-                let mut stage = Stage::new(&old);
-                replies = commands.into_iter().filter_map(|c| stage_instance(&mut stage, c)).collect();
-                let author = Author::system("instances came or went");
-                match self.commit(&old, stage, &author).await {
-                    Ok(_) => Ok(()),
-                    Err(CommitError::Store(e)) => Err(e),
-                    Err(CommitError::Conflict { .. }) => {
-                        self.stale = true;
-                        let detail = "another control plane changed the same instances";
-                        Err(StoreError::new(StoreErrorKind::Locked, "of the mesh", detail))
-                    }
-                }
-            }
         };
         for (reply, result) in replies {
             let result = result.and_then(|()| done.clone().map_err(Refusal::from));
@@ -106,8 +111,25 @@ impl Writer {
         }
     }
 
+    async fn commit_instances(&mut self, old: &Arc<World>, stage: Stage) -> Result<(), StoreError> {
+        let author = Author::system("instances came or went");
+        match self.commit(old, stage, &author).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Store(e)) => Err(e),
+            Err(CommitError::Conflict { .. }) => {
+                let detail = "another control plane changed the same instances";
+                Err(StoreError::new(StoreErrorKind::Locked, "of the mesh", detail))
+            }
+        }
+    }
+
     /// Commits what is staged on `old`, puts it in place and publishes what differs.
-    async fn commit(&mut self, old: &Arc<World>, stage: Stage, author: &Author) -> Result<Arc<World>, CommitError> {
+    async fn commit(
+        &mut self,
+        old: &Arc<World>,
+        stage: Stage,
+        author: &Author,
+    ) -> Result<Arc<World>, CommitError> {
         if stage.is_empty() {
             return Ok(old.clone());
         }

@@ -22,7 +22,8 @@ macro_rules! suite {
             a_watch_that_lies_too_far_behind_is_told,
             history_tells_who_changed_what,
             the_audit_log_is_written_with_the_change_and_never_without,
-            keys_are_listed_in_order_and_by_prefix
+            keys_are_listed_in_order_and_by_prefix,
+            what_is_closed_answers_with_an_error
         );
     };
     ($open:expr; $($rule:ident),*) => {$(
@@ -148,7 +149,10 @@ pub(super) async fn a_watch_sees_every_change_in_order(store: &impl Store) {
 pub(super) async fn a_watch_that_lies_too_far_behind_is_told(store: &impl Store) {
     let mut watch = store.watch(Space::Instances, 0);
     for i in 0..=KEPT_CHANGES as u64 {
-        store.commit(Transaction { audit: vec![], ..transaction(vec![put(Space::Instances, "i", i)]) }).await.unwrap();
+        store
+            .commit(Transaction { audit: vec![], ..transaction(vec![put(Space::Instances, "i", i)]) })
+            .await
+            .unwrap();
     }
     assert_eq!(watch.next().await, Err(Compacted { after: 0 }));
     let mut ahead = store.watch(Space::Instances, 1_000_000);
@@ -173,7 +177,8 @@ pub(super) async fn the_audit_log_is_written_with_the_change_and_never_without(s
     store.commit(transaction(vec![put(Space::Config, "a", 1), put(Space::Tokens, "t", 1)])).await.unwrap();
     assert!(store.commit(expecting(Expect::Absent, put(Space::Config, "a", 2))).await.is_err());
     let lines = store.audit(None, 10).await.unwrap();
-    let told: Vec<_> = lines.iter().map(|l| (l.line, l.entry.object.as_str(), l.entry.who.as_str())).collect();
+    let told: Vec<_> =
+        lines.iter().map(|l| (l.line, l.entry.object.as_str(), l.entry.who.as_str())).collect();
     assert_eq!(told, [(2, "t", "tester"), (1, "a", "tester")]);
     assert_eq!(store.audit(Some(2), 10).await.unwrap().len(), 1);
 }
@@ -189,4 +194,12 @@ pub(super) async fn keys_are_listed_in_order_and_by_prefix(store: &impl Store) {
     assert_eq!(listed("").await, ["a/1", "b/1", "b/10", "b/2", "c"]);
     assert_eq!(listed("b/").await, ["b/1", "b/10", "b/2"]);
     assert!(listed("d").await.is_empty());
+}
+
+pub(super) async fn what_is_closed_answers_with_an_error(store: &impl Store) {
+    store.commit(transaction(vec![put(Space::Config, "a", 1)])).await.unwrap();
+    store.close().await;
+    assert!(store.get(Space::Config, "a").await.is_err());
+    assert!(store.commit(transaction(vec![put(Space::Config, "a", 2)])).await.is_err());
+    store.close().await;
 }

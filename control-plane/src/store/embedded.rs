@@ -18,9 +18,7 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 use super::change_log::{Change, ChangeLog, Watch};
 use super::embedded_tables as tables;
 use super::error::{CommitError, StoreError, StoreErrorKind};
-use super::{
-    AuditLine, Committed, KEPT_AUDIT_LINES, Listed, Record, Revision, Space, Store, Transaction,
-};
+use super::{AuditLine, Committed, KEPT_AUDIT_LINES, Listed, Record, Revision, Space, Store, Transaction};
 
 /// The name of the file in the data folder.
 const FILE: &str = "store.redb";
@@ -34,8 +32,17 @@ pub struct EmbeddedStore {
 struct Inner {
     path: PathBuf,
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>,
-    database: Mutex<Option<Database>>,
+    database: Mutex<Slot>,
     changes: [Arc<ChangeLog>; 3],
+}
+
+/// The database while nobody works with it.
+enum Slot {
+    Open(Database),
+    /// It failed, and is opened anew when it is next needed.
+    Failed,
+    /// Nobody shall use it any more.
+    Closed,
 }
 
 impl EmbeddedStore {
@@ -73,7 +80,9 @@ impl EmbeddedStore {
         let database = open().map_err(|e| opening(&path, e))?;
         let counts = tables::prepare(&database, &path)?;
         let changes = Space::ALL.map(|space| ChangeLog::new(counts.of(space)));
-        Ok(Self { inner: Arc::new(Inner { path, open, database: Mutex::new(Some(database)), changes }) })
+        Ok(Self {
+            inner: Arc::new(Inner { path, open, database: Mutex::new(Slot::Open(database)), changes }),
+        })
     }
 
     /// Runs `work` on the open database, on a thread that may block.
@@ -100,14 +109,17 @@ impl Inner {
         work: impl FnOnce(&Database, &Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Slot::Closed) {
+            return Err(StoreError::new(StoreErrorKind::Io, self.path.display(), "it is closed").into());
+        }
         // Taken out while it works: after a failure or a panic in between it is not put back, and opened anew.
-        let database = match slot.take() {
-            Some(database) => database,
-            None => self.reopen()?,
+        let database = match std::mem::replace(&mut *slot, Slot::Failed) {
+            Slot::Open(database) => database,
+            Slot::Failed | Slot::Closed => self.reopen()?,
         };
         let result = work(&database, self);
         if tables::is_usable(&database) {
-            *slot = Some(database);
+            *slot = Slot::Open(database);
         }
         result
     }
@@ -155,7 +167,11 @@ impl Store for EmbeddedStore {
         self.changes_of(space).watch(after)
     }
 
-    fn revisions(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>> {
+    fn revisions(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>> {
         self.on_database(move |db, inner| tables::revisions(db, &inner.path, before, limit)).boxed()
     }
 
@@ -168,6 +184,16 @@ impl Store for EmbeddedStore {
     fn audit(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
         let limit = limit.min(usize::try_from(KEPT_AUDIT_LINES).unwrap_or(usize::MAX));
         self.on_database(move |db, inner| tables::audit(db, &inner.path, before, limit)).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let inner = self.inner.clone();
+        let close = move || {
+            *inner.database.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Closed;
+            Ok::<_, StoreError>(())
+        };
+        // Closing what a panic has damaged is no worse than leaving it.
+        blocking(close).map(drop).boxed()
     }
 }
 

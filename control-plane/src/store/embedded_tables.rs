@@ -325,7 +325,9 @@ impl At<'_> {
         move |e| {
             let e: redb::Error = e.into();
             let kind = match e {
-                redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreErrorKind::Io,
+                redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+                    StoreErrorKind::Io
+                }
                 _ => StoreErrorKind::Corrupt,
             };
             StoreError::new(kind, &path, e)

@@ -40,11 +40,21 @@ async fn a_store_that_another_has_open_is_locked_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_closed_store_can_be_opened_by_another_while_handles_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = EmbeddedStore::open(folder.path()).await.unwrap();
+    first.commit(write(1)).await.unwrap();
+    first.close().await;
+    let second = EmbeddedStore::open(folder.path()).await.unwrap();
+    assert_eq!(second.get(Space::Config, "a").await.unwrap().unwrap().value, 1);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_store_is_refused_and_left_as_it_was() {
-    for content in [&b"hello"[..], &[0; 8192], &[7; 100_000]] {
+    for content in [b"hello".to_vec(), vec![0; 8192], vec![7; 100_000]] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        fs::write(&path, content).unwrap();
+        fs::write(&path, &content).unwrap();
         let error = EmbeddedStore::open(folder.path()).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
@@ -146,7 +156,8 @@ async fn a_full_disk_is_an_error_that_names_the_file_and_loses_nothing() {
     let name = path.display().to_string();
     let disk_full = full.clone();
     let backend = move || {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
         Disk { file: FileBackend::new(file).unwrap(), full: disk_full.clone() }
     };
     let store = EmbeddedStore::open_on(&name, backend).await.unwrap();

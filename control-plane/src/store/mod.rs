@@ -41,7 +41,11 @@ pub trait Store: Send + Sync + 'static {
     fn watch(&self, space: Space, after: u64) -> Watch;
 
     /// The latest revisions before `before` (all, when `None`), the newest first, at most `limit`.
-    fn revisions(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>>;
+    fn revisions(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>>;
 
     /// One revision, if it is still kept. The last [`KEPT_REVISIONS`] are.
     fn revision(&self, number: u64) -> BoxFuture<'_, Result<Option<Revision>, StoreError>>;
@@ -49,6 +53,9 @@ pub trait Store: Send + Sync + 'static {
     /// The latest lines of the audit log before line `before`, the newest first, at most `limit`. The last
     /// [`KEPT_AUDIT_LINES`] are kept.
     fn audit(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>>;
+
+    /// Lets go of the file or the connection, once what is under way has ended. Whoever still asks gets an error.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// How many revisions of the configuration are kept.
