@@ -38,10 +38,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
         let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
         warn_sometimes(&from, why);
     };
-    let first = match serve::sniff(&stream).await {
-        Ok(first) => first,
-        Err(_) => return,
-    };
+    let Ok(first) = serve::sniff(&stream).await else { return };
     match (first, mode, &worker.shared.tls) {
         (First::Plain(spoken), MtlsMode::Permissive | MtlsMode::Off, _) => {
             counters.plaintext_accepted.fetch_add(1, Relaxed);
@@ -50,11 +47,12 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
         }
         (First::Plain(_), MtlsMode::Strict, _) => refuse("plaintext, and this workload wants mutual TLS"),
         (First::Tls, MtlsMode::Off, _) | (First::Tls, _, None) => {
-            refuse("TLS, and this workload speaks plaintext")
+            refuse("TLS, and this workload speaks plaintext");
         }
         (First::Tls, MtlsMode::Strict | MtlsMode::Permissive, Some(tls)) => {
             let from = stream.peer_addr();
-            let accepted = match tls.acceptor.accept(stream).await {
+            // Boxed: the handshake's state would stay part of the connection's future for its whole life.
+            let accepted = match Box::pin(tls.acceptor.accept(stream)).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     counters.handshakes_refused.fetch_add(1, Relaxed);
@@ -113,7 +111,7 @@ impl Caller {
 async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) -> Response<ResponseBody> {
     let began = Instant::now();
     let version = request.version();
-    let asker = Asker::of(request.headers(), caller.proven.is_some());
+    let asker = Asker::of(&request, caller.proven.is_some());
     let mut response = match forward(worker, caller, request, began).await {
         Ok(response) => response,
         Err(error) => {
@@ -151,10 +149,9 @@ async fn forward(
     let grpc = headers::is_grpc(&parts.headers);
     let limit = if grpc { deadline::of_grpc_caller(&parts.headers).or(limit) } else { limit };
     let speak = match rules(worker, application).1 {
-        Protocol::Http => Speak::Http1,
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
-        Protocol::Detect => Speak::Http1,
+        Protocol::Http | Protocol::Detect => Speak::Http1,
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));
@@ -178,7 +175,7 @@ async fn forward(
             .await
             .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
     };
-    finish(caller, grpc, began, answer.map_err(|e| of_application(e, application))?)
+    Ok(finish(caller, grpc, began, answer.map_err(|e| of_application(e, application))?))
 }
 
 fn finish(
@@ -186,7 +183,7 @@ fn finish(
     grpc: bool,
     began: Instant,
     (answer, mut exchange): Answer,
-) -> Result<Response<ResponseBody>, Error> {
+) -> Response<ResponseBody> {
     let latency = began.elapsed();
     exchange.answered(retry::is_failure(&answer, grpc, false));
     if !grpc {
@@ -199,7 +196,7 @@ fn finish(
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::remove_ours(&mut head.headers);
-    Ok(Response::from_parts(head, upstream_body(incoming, exchange, Timeouts::IDLE)))
+    Response::from_parts(head, upstream_body(incoming, exchange, Timeouts::IDLE))
 }
 
 /// An application that can not be connected to has processed nothing: the caller's sidecar tries another instance.

@@ -56,7 +56,7 @@ async fn pass_on(mut signals: Signals, drain: Drain) {
     drain.ask(Ask::End);
     signals.next().await;
     drain.ask(Ask::Now);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Signals(Signal, Signal);

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Host, Reason, RequestHead, Timeouts};
+use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead, Timeouts};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -42,7 +42,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
 /// Answers a request. The lines stand in the order in which it meets them.
 async fn answer(worker: &Worker, request: Request<Incoming>, fixed: Option<&Host>) -> Response<ResponseBody> {
     let version = request.version();
-    let asker = Asker::of(request.headers(), true);
+    let asker = Asker::of(&request, true);
     let mut response = match forward(worker, request, fixed).await {
         Ok(response) => response,
         Err((error, service)) => {
@@ -118,7 +118,7 @@ async fn resolve(worker: &Worker, parts: &Parts, fixed: Option<&Host>) -> Result
     let text = canonical::authority(parts)?;
     if let Some(host) = fixed {
         // A name that no Host can be: fixed ports share the memory of names with everything else.
-        let key = format!("\0{}:{}", host.name, host.port.map_or(0, |p| p.get()));
+        let key = format!("\0{}:{}", host.name, host.port.map_or(0, PortNumber::get));
         return resolve_host(worker, key.as_bytes(), || Ok(host.clone())).await;
     }
     resolve_host(worker, text.as_bytes(), || canonical::mesh_host(text)).await

@@ -18,7 +18,7 @@ use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
 ///
 /// A sidecar of version v1 of "cart", whose application listens at 8080:
 ///
-///     outrigger-proxy --service cart --version v1 --port 8080 --join-token-file cart.token
+///   outrigger-proxy --service cart --version v1 --port 8080 --join-token-file cart.token
 ///
 /// SIGTERM withdraws the instance, finishes what is in flight and exits 0. Exit code 2: the flags are wrong. 3: it can not
 /// start, and says why in one line.

@@ -167,3 +167,21 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
     assert!(Client::h1(sidecar.outbound).await.get("cart", "/").await.is_err());
     assert!(Client::h2(sidecar.outbound).await.get("cart", "/").await.is_err());
 }
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_upload_leaves_no_connection_that_hangs() {
+    let mesh = Mesh::new();
+    let early =
+        outrigger_testkit::RawBackend::start("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await;
+    let sidecar = mesh.client();
+    sidecar.knows(open_service("shop/cart"), [plain("shop/cart", "i-1", early.addr())]);
+    let mut uploader = RawClient::connect(sidecar.outbound).await;
+    uploader.write("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 1000000\r\n\r\nbegun").await;
+    let (reply, _) = uploader.read_until_silent(Duration::from_millis(200)).await;
+    assert!(reply.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&reply));
+    let other = tokio::time::timeout(Duration::from_secs(3), async {
+        Client::h1(sidecar.outbound).await.get("cart", "/").await.unwrap().status
+    });
+    assert_eq!(other.await.unwrap(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(early.received().len(), 2, "the second request has a connection of its own");
+}

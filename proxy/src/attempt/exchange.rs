@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use crate::attempt::pool::Lease;
+use crate::http::body::Replay;
 use crate::live::{EndpointLive, Millis};
 use crate::telemetry::metrics::Traffic;
 
@@ -18,6 +19,8 @@ pub struct Exchange {
     endpoint: Arc<EndpointLive>,
     started: Instant,
     lease: Option<Lease>,
+    /// The request's body: a connection that still sends it can not serve another.
+    upload: Option<Replay>,
     /// Set while the answer's success is not known before its end (gRPC).
     pending: Option<(Arc<Traffic>, Duration)>,
     ended: bool,
@@ -25,9 +28,9 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins: the endpoint has one more in flight.
-    pub fn begin(endpoint: Arc<EndpointLive>) -> Self {
+    pub fn begin(endpoint: Arc<EndpointLive>, upload: Option<Replay>) -> Self {
         endpoint.load.begin();
-        Self { endpoint, started: Instant::now(), lease: None, pending: None, ended: false }
+        Self { endpoint, started: Instant::now(), lease: None, upload, pending: None, ended: false }
     }
 
     /// The endpoint it is at.
@@ -81,7 +84,8 @@ impl Exchange {
 
     /// The answer is there to its end: the connection can serve another.
     pub fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        let sent = self.upload.as_ref().is_none_or(|upload| upload.ended_at().is_some());
+        if let Some(lease) = self.lease.take().filter(|_| sent) {
             lease.give_back();
         }
         if let Some((traffic, latency)) = self.pending.take() {

@@ -114,7 +114,8 @@ impl Pool {
             entry.h1_waiters.wait(self.limits.waiters).await?;
         }
         let open = OpenGuard::new(&entry);
-        let made = connect::http1(place.address, self.tls(place)?, place.connect).await;
+        // Boxed: a handshake is rare and large, and would weigh on the future of every request.
+        let made = Box::pin(connect::http1(place.address, self.tls(place)?, place.connect)).await;
         let (sender, peer) = self.counted(made)?;
         let conn = H1 { sender, proof: Proof::of(peer), idle_since: Instant::now(), _open: open };
         Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
@@ -133,7 +134,7 @@ impl Pool {
             entry.h2_waiters.wait(self.limits.waiters).await?;
         }
         let dialing = DialGuard::new(&entry);
-        let made = connect::http2(place.address, self.tls(place)?, place.connect).await;
+        let made = Box::pin(connect::http2(place.address, self.tls(place)?, place.connect)).await;
         let (sender, peer) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
         let (proof, idle_since) = (Proof::of(peer), Cell::new(Instant::now()));
         let conn = Rc::new(H2 { sender, proof, streams: Cell::new(0), idle_since });
@@ -447,5 +448,75 @@ impl Drop for DialGuard {
     fn drop(&mut self) {
         self.0.dialing.set(false);
         self.0.h2_waiters.wake_all(|| Woken::Look);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_testkit::Origin;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { http1: 2, idle: 1, http2: 1, streams: 2, waiters: 1, ..Limits::MESH };
+
+    fn place(address: SocketAddr) -> Place {
+        let traffic = Live::default().client_traffic(&"shop/cart".parse().unwrap(), None);
+        let endpoint = Arc::new(EndpointLive::new("i-1".parse().unwrap(), traffic));
+        Place { endpoint, address, secured: None, connect: Duration::from_secs(1) }
+    }
+
+    #[tokio::test]
+    async fn connections_and_those_who_wait_for_one_are_bounded() {
+        let origin = Origin::start().await;
+        let (pool, place) = (Rc::new(Pool::new(Arc::default(), None, LIMITS)), place(origin.addr()));
+        let story = async {
+            let first = pool.http1(&place).await.unwrap();
+            let _second = pool.http1(&place).await.unwrap();
+            assert_eq!(pool.in_use(&place), 2);
+            let (waiting, waits_at) = (Rc::clone(&pool), place.clone());
+            let waiter =
+                tokio::task::spawn_local(async move { waiting.http1(&waits_at).await.unwrap().is_reused() });
+            tokio::task::yield_now().await;
+            let refused = pool.http1(&place).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::BulkheadFull);
+            first.give_back();
+            assert!(waiter.await.unwrap(), "the waiter got what was given back");
+        };
+        LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn one_connection_is_made_for_all_who_want_a_stream_and_all_learn_that_it_failed() {
+        let mut origin = Origin::start().await;
+        let (pool, place) = (Rc::new(Pool::new(Arc::default(), None, LIMITS)), place(origin.addr()));
+        let story = async {
+            let both = tokio::join!(pool.http2(&place), pool.http2(&place));
+            assert!(!both.0.unwrap().is_reused() && both.1.unwrap().is_reused());
+            pool.sweep();
+            assert_eq!(pool.connections(), 1);
+            origin.refuse().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let both = tokio::join!(pool.http2(&place), pool.http2(&place));
+            assert_eq!(both.0.unwrap_err().reason, Reason::ConnectFailed);
+            assert_eq!(both.1.unwrap_err().reason, Reason::ConnectFailed);
+        };
+        LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_bounded_and_end_with_their_endpoint() {
+        let origin = Origin::start().await;
+        let (pool, place) = (Pool::new(Arc::default(), None, LIMITS), place(origin.addr()));
+        let story = async {
+            let two = (pool.http1(&place).await.unwrap(), pool.http1(&place).await.unwrap());
+            two.0.give_back();
+            two.1.give_back();
+            assert_eq!(pool.connections(), 1);
+            place.endpoint.removed.store(true, Relaxed);
+            pool.sweep();
+            assert_eq!(pool.connections(), 0);
+        };
+        LocalSet::new().run_until(story).await;
     }
 }

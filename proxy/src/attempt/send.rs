@@ -80,9 +80,13 @@ pub type Answer = (Response<Incoming>, Exchange);
 /// An idle connection that died unnoticed gives the request back unwritten; that is no attempt, and another connection
 /// gets it.
 pub async fn send(
-    pool: &Pool, place: &Place, speak: Speak, head: Outgoing, body: RequestBody,
+    pool: &Pool,
+    place: &Place,
+    speak: Speak,
+    head: Outgoing,
+    body: RequestBody,
 ) -> Result<Answer, Error> {
-    let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint));
+    let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint), body.upload());
     let mut request = head.request(speak, body)?;
     loop {
         let mut lease = match speak {

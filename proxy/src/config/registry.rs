@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
-    Endpoint, EndpointUid, Hostname, Inbound, Label, Resource, ResourceName, Service, ServiceName,
+    Endpoint, EndpointUid, Hostname, Inbound, Label, Resource, ResourceName, Service, ServiceName, Version,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -163,7 +163,10 @@ impl Registry {
                 remove_endpoint(&mut state, &service, &uid);
                 Ok(())
             }
-            Change::HostIs { host, service } => self.set_host(&mut state, host, service),
+            Change::HostIs { host, service } => {
+                self.set_host(&mut state, host, service);
+                Ok(())
+            }
             Change::HostUnknown(host) => {
                 self.forget_host(&mut state, host);
                 Ok(())
@@ -332,11 +335,10 @@ impl Registry {
         Ok(())
     }
 
-    fn set_host(&self, state: &mut State, host: Hostname, service: ServiceName) -> Result<(), String> {
+    fn set_host(&self, state: &mut State, host: Hostname, service: ServiceName) {
         self.entry(state, &service, true);
         state.hosts.insert(host, HostEntry::Service { service, asked: true });
         self.names.fetch_add(1, Relaxed);
-        Ok(())
     }
 
     fn forget_host(&self, state: &mut State, host: Hostname) {
@@ -504,7 +506,7 @@ fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
         .iter()
         .map(|r| {
             let backends = r.backends.iter().map(|b| {
-                json!({"service": b.service.to_string(), "version": b.version.as_ref().map(|v| v.as_str()), "weight": b.weight})
+                json!({"service": b.service.to_string(), "version": b.version.as_ref().map(Version::as_str), "weight": b.weight})
             });
             json!({"name": r.name.as_str(), "matches": r.matches.len(), "backends": backends.collect::<Vec<_>>()})
         })
@@ -526,7 +528,7 @@ fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
     json!({
         "uid": e.uid.as_str(),
         "addresses": e.ports.iter().map(|p| format!("{}:{}", e.ip, p.listen)).collect::<Vec<_>>(),
-        "version": e.version.as_ref().map(|v| v.as_str()),
+        "version": e.version.as_ref().map(Version::as_str),
         "zone": e.zone.as_deref(),
         "weight": e.weight.get(),
         "transport": format!("{:?}", e.transport).to_lowercase(),
@@ -546,140 +548,4 @@ const MAX_ROUTES: usize = 10_000;
 const MAX_BACKENDS: usize = 256;
 
 #[cfg(test)]
-mod tests {
-    use outrigger_mesh::{
-        Backend, Between, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol, Route,
-        RouteName, Timeouts, TrafficPolicy, Transport, Weight,
-    };
-
-    use super::*;
-
-    fn registry() -> Arc<Registry> {
-        let registry = Registry::new("shop".parse().unwrap(), Arc::default());
-        registry.set_discovery(Discovery::Connected);
-        Arc::new(registry)
-    }
-
-    fn service(name: &str, backend: Option<&str>) -> Service {
-        let name: ServiceName = name.parse().unwrap();
-        let route = |to: &str| Route {
-            name: RouteName::new("r").unwrap(),
-            matches: vec![],
-            backends: vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }],
-            timeouts: Timeouts::default(),
-            retry: None,
-        };
-        Service {
-            hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
-            ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }],
-            identities: vec![],
-            mtls: MtlsMode::Strict,
-            between: Between::Auto,
-            routes: backend.map(route).into_iter().collect(),
-            policy: TrafficPolicy::default(),
-            name,
-        }
-    }
-
-    fn endpoint(service: &str, uid: &str, port: u16) -> Endpoint {
-        Endpoint {
-            service: service.parse().unwrap(),
-            uid: uid.parse().unwrap(),
-            ip: std::net::Ipv4Addr::LOCALHOST.into(),
-            ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::new(port).unwrap() }].into(),
-            version: None,
-            zone: None,
-            weight: Weight::default(),
-            transport: Transport::Mesh,
-            state: EndpointState::Ready,
-        }
-    }
-
-    fn set(registry: &Registry, resource: Resource) {
-        registry.apply(Change::Set(resource)).unwrap();
-    }
-
-    #[test]
-    fn a_new_name_is_asked_for_once_and_known_when_service_and_endpoints_are_there() {
-        let registry = registry();
-        let host: Hostname = "cart".parse().unwrap();
-        assert!(matches!(registry.find(&host), Found::Asked));
-        assert!(matches!(registry.find(&host), Found::Asked));
-        let mut wants = registry.wants();
-        assert_eq!(wants.try_next(), Some(Want::Host("cart.shop".parse().unwrap())));
-        assert_eq!(wants.try_next(), None);
-
-        let name: ServiceName = "shop/cart".parse().unwrap();
-        registry.apply(Change::HostIs { host: "cart.shop".parse().unwrap(), service: name.clone() }).unwrap();
-        assert_eq!(wants.try_next(), Some(Want::Service(name.clone())));
-        set(&registry, Resource::Service(service("shop/cart", None)));
-        assert!(matches!(registry.find(&host), Found::Asked), "the endpoints are still to come");
-        registry.apply(Change::NoEndpoints(name)).unwrap();
-        assert!(matches!(registry.find(&host), Found::Known(_)));
-    }
-
-    #[test]
-    fn an_unknown_name_is_remembered_and_no_longer_subscribed() {
-        let registry = registry();
-        let host: Hostname = "nobody.shop".parse().unwrap();
-        registry.find(&host);
-        registry.apply(Change::HostUnknown(host.clone())).unwrap();
-        assert!(matches!(registry.find(&host), Found::Unknown));
-        let mut wants = registry.wants();
-        assert_eq!(wants.try_next(), Some(Want::Host(host.clone())));
-        assert_eq!(wants.try_next(), Some(Want::DropHost(host)));
-    }
-
-    #[test]
-    fn without_a_control_plane_what_is_not_there_is_unknown() {
-        let registry = registry();
-        registry.set_discovery(Discovery::Complete);
-        set(&registry, Resource::Service(service("shop/cart", None)));
-        assert!(matches!(registry.find(&"cart".parse().unwrap()), Found::Known(_)));
-        assert!(matches!(registry.find(&"other".parse().unwrap()), Found::Unknown));
-        assert_eq!(registry.wants().try_next(), None);
-    }
-
-    #[test]
-    fn the_services_a_route_names_are_wanted_too() {
-        let registry = registry();
-        set(&registry, Resource::Service(service("shop/cart", Some("shop/other"))));
-        assert_eq!(registry.wants().try_next(), Some(Want::Service("shop/other".parse().unwrap())));
-    }
-
-    #[test]
-    fn state_of_an_endpoint_outlives_a_new_weight_but_not_a_new_address() {
-        let registry = registry();
-        set(&registry, Resource::Service(service("shop/cart", None)));
-        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
-        let Found::Known(cart) = registry.find(&"cart".parse().unwrap()) else { panic!("known") };
-        let id = || cart.endpoints.load().everything[0].live.id;
-        let (first, live) = (id(), Arc::clone(&cart.endpoints.load().everything[0].live));
-        let heavier = Endpoint { weight: Weight::new(7).unwrap(), ..endpoint("shop/cart", "i-1", 1000) };
-        set(&registry, Resource::Endpoint(heavier));
-        assert_eq!(id(), first);
-        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1001)));
-        assert_ne!(id(), first);
-        assert!(live.removed.load(Relaxed));
-    }
-
-    #[test]
-    fn names_of_applications_do_not_fill_the_memory() {
-        let registry = registry();
-        for i in 0..3 * MAX_HOSTS {
-            registry.find(&format!("h{i}.shop").parse().unwrap());
-        }
-        let state = registry.state();
-        assert!(state.hosts.len() <= MAX_HOSTS && state.wants.len() <= MAX_HOSTS);
-    }
-
-    #[test]
-    fn a_removed_service_is_unknown_and_its_endpoints_are_let_go() {
-        let registry = registry();
-        set(&registry, Resource::Service(service("shop/cart", None)));
-        set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
-        registry.apply(Change::Remove(ResourceName::Service("shop/cart".parse().unwrap()))).unwrap();
-        let found = registry.find_service(&"shop/cart".parse().unwrap());
-        assert!(matches!(found, Found::Unknown), "{found:?}");
-    }
-}
+mod tests;

@@ -154,6 +154,16 @@ impl Body for RequestBody {
     }
 }
 
+impl RequestBody {
+    /// The caller's body behind it, to ask later whether it has been sent to its end.
+    pub fn upload(&self) -> Option<Replay> {
+        match self {
+            Self::Empty => None,
+            Self::Upload(upload) => Some(Replay(Rc::clone(&upload.source))),
+        }
+    }
+}
+
 /// A caller's body that can be sent more than once, as long as it is small.
 ///
 /// The first attempt gets each frame as it comes; a copy (which shares the bytes) stays until the body outgrows its
@@ -212,7 +222,7 @@ impl Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.position == 0 { self.source.borrow().size.clone() } else { SizeHint::default() }
+        if self.position == 0 { self.source.borrow().size } else { SizeHint::default() }
     }
 }
 

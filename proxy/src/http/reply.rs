@@ -3,8 +3,10 @@
 //! What a caller sees is the table of docs/refusals.md. Details go only to whoever belongs to the mesh: the own
 //! application and authenticated peers.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use outrigger_mesh::{Hop, Reason};
 use serde_json::json;
 
@@ -21,12 +23,16 @@ pub struct Asker {
     pub json: bool,
     /// Whether it may know details.
     pub trusted: bool,
+    /// Whether it speaks HTTP/2, which knows no Connection header.
+    pub http2: bool,
 }
 
 impl Asker {
-    /// Who sent a request with these headers.
-    pub fn of(headers: &HeaderMap, trusted: bool) -> Self {
-        Self { grpc: headers::is_grpc(headers), json: accepts_json(headers), trusted }
+    /// Who sent `request`.
+    pub fn of<B>(request: &Request<B>, trusted: bool) -> Self {
+        let headers = request.headers();
+        let http2 = request.version() == Version::HTTP_2;
+        Self { grpc: headers::is_grpc(headers), json: accepts_json(headers), trusted, http2 }
     }
 }
 
@@ -39,7 +45,7 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     if error.unprocessed && hop == Hop::Server {
         headers.insert(headers::UNPROCESSED, HeaderValue::from_static("1"));
     }
-    if matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge) {
+    if matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge) && !asker.http2 {
         // Whoever sends what can be read in two ways does not get to send more of it.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -105,7 +111,9 @@ fn grpc_message(text: &str) -> HeaderValue {
     for byte in text.bytes().take(1024) {
         match byte {
             b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _never = write!(encoded, "%{byte:02X}");
+            }
         }
     }
     HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
@@ -128,7 +136,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    const TRUSTED: Asker = Asker { grpc: false, json: false, trusted: true };
+    const TRUSTED: Asker = Asker { grpc: false, json: false, trusted: true, http2: false };
 
     #[test]
     fn every_reason_has_its_status_in_both_worlds() {
@@ -147,7 +155,7 @@ mod tests {
     fn strangers_learn_the_reason_and_nothing_more() {
         let error = Error::upstream(Reason::ConnectFailed, "10.0.0.7:80 refused");
         for json in [false, true] {
-            let asker = Asker { grpc: false, json, trusted: false };
+            let asker = Asker { json, trusted: false, ..TRUSTED };
             let response = refusal(&error, Hop::Server, asker, Some("shop/cart"));
             let ResponseBody::Text(text) = response.into_body() else { panic!("a text") };
             let text = String::from_utf8_lossy(&text);

@@ -37,7 +37,8 @@ impl Deadline {
             None => self.started,
             Some(body) => body.ended_at().unwrap_or_else(Instant::now),
         };
-        let request = self.request.and_then(|limit| Some((ended.checked_add(limit)?, Reason::TimeoutRequest)));
+        let request =
+            self.request.and_then(|limit| Some((ended.checked_add(limit)?, Reason::TimeoutRequest)));
         let since = ended.max(attempt);
         let per_try = self.per_try.and_then(|limit| Some((since.checked_add(limit)?, Reason::TimeoutTry)));
         let caller = self.caller.map(|at| (at, Reason::Deadline));
@@ -163,10 +164,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_we_write_we_read_and_it_never_grows(nanos in any::<u64>()) {
+        fn what_we_write_we_read_and_it_never_grows(nanos in 0_u64..99_999_999_000_000_000) {
             let left = Duration::from_nanos(nanos);
             let read = grpc(&grpc_timeout(left)).unwrap();
-            prop_assert!(read <= left && left - read < Duration::from_secs(1));
+            prop_assert!(read <= left && left.saturating_sub(read) < Duration::from_secs(1));
         }
     }
 }

@@ -34,7 +34,8 @@ pub struct Nature {
 impl Nature {
     /// The nature of a request. `by_route` is what the route says.
     pub fn of(method: &Method, headers: &HeaderMap, by_route: bool) -> Self {
-        let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        let by_method =
+            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
         let idempotent =
             by_route || by_method.contains(method) || headers.contains_key(headers::IDEMPOTENCY_KEY);
         Self { idempotent, grpc: headers::is_grpc(headers) }
@@ -53,7 +54,8 @@ pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) ->
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         )
     };
-    if !unprocessed && !(transient && nature.idempotent) {
+    let again = unprocessed || (transient && nature.idempotent);
+    if !again {
         return Verdict::Keep;
     }
     match wished_pause(all) {
@@ -119,7 +121,9 @@ mod tests {
     fn answer(status: u16, extra: &[(&'static str, &str)]) -> Response<()> {
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-        answer.headers_mut().extend(extra.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap())));
+        answer
+            .headers_mut()
+            .extend(extra.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap())));
         answer
     }
 
@@ -145,16 +149,23 @@ mod tests {
 
     #[test]
     fn a_get_is_repeated_after_what_may_pass_and_only_then() {
-        for (status, expected) in
-            [(200, Verdict::Keep), (404, Verdict::Keep), (500, Verdict::Keep), (502, AGAIN), (503, AGAIN), (504, AGAIN)]
-        {
+        for (status, expected) in [
+            (200, Verdict::Keep),
+            (404, Verdict::Keep),
+            (500, Verdict::Keep),
+            (502, AGAIN),
+            (503, AGAIN),
+            (504, AGAIN),
+        ] {
             assert_eq!(judge_answer(&answer(status, &[]), nature("GET"), false), expected, "{status}");
         }
     }
 
     #[test]
     fn a_server_that_wants_a_long_pause_is_not_asked_again() {
-        let wait = |seconds: &'static str| judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), false);
+        let wait = |seconds: &'static str| {
+            judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), false)
+        };
         assert_eq!(wait("1"), Verdict::Again { after: Some(Duration::from_secs(1)) });
         assert_eq!(wait("2"), Verdict::Keep);
     }

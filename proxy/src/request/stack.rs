@@ -17,6 +17,7 @@ use crate::attempt::balance;
 use crate::attempt::exchange::{Exchange, grpc_failure};
 use crate::attempt::pool::Place;
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
+use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
@@ -73,8 +74,9 @@ pub async fn run(worker: &Worker, call: Call) -> Result<Response<ResponseBody>, 
         };
         tried.push(chosen.place.endpoint.id);
         match (outcome, pause) {
-            (_, Ok(pause)) => {
-                // The failed answer is dropped here, and with it its place in the endpoint's load.
+            (failed, Ok(pause)) => {
+                // Before the pause: its place in the endpoint's load and its connection go with it.
+                drop(failed);
                 counters.retries.fetch_add(1, Relaxed);
                 attempt += 1;
                 sleep(pause).await;
@@ -96,7 +98,12 @@ enum Spent {
 }
 
 /// The pause before another attempt, if there may be one.
-fn next_pause(call: &Call, attempt: u32, wish: Option<Duration>, counters: &Counters) -> Result<Duration, Spent> {
+fn next_pause(
+    call: &Call,
+    attempt: u32,
+    wish: Option<Duration>,
+    counters: &Counters,
+) -> Result<Duration, Spent> {
     let policy = &call.plan.retry;
     let repeatable = call.body.as_ref().is_none_or(Replay::can_repeat);
     if attempt > policy.retries || !repeatable {
@@ -140,7 +147,9 @@ async fn choose(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Res
     }
     let mut changed = worker.shared.registry.changed();
     let end = Instant::now() + LOOKUP_PATIENCE;
-    while call.plan.targets.iter().any(|t| t.service.as_ref().is_some_and(|s| !s.is_loaded())) {
+    let may_come =
+        || matches!(worker.shared.registry.discovery(), Discovery::Connecting | Discovery::Connected);
+    while may_come() && call.plan.targets.iter().any(|t| t.service.as_ref().is_some_and(|s| !s.is_loaded())) {
         if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
             break;
         }
@@ -166,13 +175,18 @@ fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Resul
     // A retry rather goes to another backend than to where it has just failed.
     let picked = match tried {
         [] => plan.split.pick_where(chance, available(false)),
-        _ => plan.split.pick_where(chance, available(true)).or_else(|| plan.split.pick_where(chance, available(false))),
+        _ => plan
+            .split
+            .pick_where(chance, available(true))
+            .or_else(|| plan.split.pick_where(chance, available(false))),
     };
     let Some(target) = picked.map(|at| &plan.targets[at]) else { return Ok(None) };
     let service = service_of(target);
     let endpoints = service.endpoints.load();
     let subset = endpoints.subset(target.version.as_ref());
-    let Some(view) = balance::pick(subset, tried, Millis::now(), || fastrand::u64(..)) else { return Ok(None) };
+    let Some(view) = balance::pick(subset, tried, Millis::now(), || fastrand::u64(..)) else {
+        return Ok(None);
+    };
     let foreign = match &target.service {
         None => None,
         // A backend of another service is reached at that service's own port, and must prove that one's identity.
@@ -183,9 +197,11 @@ fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Resul
     let snapshot = foreign.as_ref().unwrap_or(&call.snapshot);
     let port = match &foreign {
         None => call.port,
-        Some(other) => *other.service.port(Some(call.port.number)).or_else(|| other.service.port(None)).ok_or_else(
-            || Error::refused(Reason::NoEndpoint, "the backend has no port"),
-        )?,
+        Some(other) => *other
+            .service
+            .port(Some(call.port.number))
+            .or_else(|| other.service.port(None))
+            .ok_or_else(|| Error::refused(Reason::NoEndpoint, "the backend has no port"))?,
     };
     let place = place(worker, call, snapshot, view, port)?;
     let mesh = place.secured.is_some();
@@ -205,7 +221,10 @@ fn place(
         Error::refused(Reason::NoEndpoint, format!("endpoint {uid} does not serve port {}", port.number))
     })?;
     if worker.shared.own_ports.contains(address) {
-        return Err(Error::refused(Reason::LoopDetected, format!("endpoint {uid} is this sidecar's own port")));
+        return Err(Error::refused(
+            Reason::LoopDetected,
+            format!("endpoint {uid} is this sidecar's own port"),
+        ));
     }
     let secured = match (view.is_mesh(), snapshot.service.mtls) {
         (true, MtlsMode::Strict | MtlsMode::Permissive) => Some(Arc::clone(snapshot)),
@@ -231,11 +250,11 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
             Protocol::Http | Protocol::Detect => Speak::Http1,
         };
     }
+    let auto = call.http2 || worker.mesh.in_use(place) >= FEW;
     match snapshot.service.between {
-        Between::Http1 => Speak::Http1,
         Between::Http2 => Speak::Http2,
-        Between::Auto if call.http2 || worker.mesh.in_use(place) >= FEW => Speak::Http2,
-        Between::Auto => Speak::Http1,
+        Between::Auto if auto => Speak::Http2,
+        Between::Http1 | Between::Auto => Speak::Http1,
     }
 }
 
@@ -272,7 +291,8 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
         }
         // The caller's own short deadline, or its going away, says nothing about the endpoint.
         Err(error) => {
-            let callers = error.reason == Reason::Deadline || call.body.as_ref().is_some_and(Replay::is_broken);
+            let callers =
+                error.reason == Reason::Deadline || call.body.as_ref().is_some_and(Replay::is_broken);
             if !callers && error.who == crate::error::Who::Upstream {
                 chosen.place.endpoint.load.failed(Millis::now(), fastrand::u64(..));
             }

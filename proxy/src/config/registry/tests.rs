@@ -1,0 +1,135 @@
+use outrigger_mesh::{
+    Backend, Between, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol, Route, RouteName,
+    Timeouts, TrafficPolicy, Transport, Weight,
+};
+
+use super::*;
+
+fn registry() -> Arc<Registry> {
+    let registry = Registry::new("shop".parse().unwrap(), Arc::default());
+    registry.set_discovery(Discovery::Connected);
+    Arc::new(registry)
+}
+
+fn service(name: &str, backend: Option<&str>) -> Service {
+    let name: ServiceName = name.parse().unwrap();
+    let route = |to: &str| Route {
+        name: RouteName::new("r").unwrap(),
+        matches: vec![],
+        backends: vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }],
+        timeouts: Timeouts::default(),
+        retry: None,
+    };
+    Service {
+        hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
+        ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }],
+        identities: vec![],
+        mtls: MtlsMode::Strict,
+        between: Between::Auto,
+        routes: backend.map(route).into_iter().collect(),
+        policy: TrafficPolicy::default(),
+        name,
+    }
+}
+
+fn endpoint(service: &str, uid: &str, port: u16) -> Endpoint {
+    Endpoint {
+        service: service.parse().unwrap(),
+        uid: uid.parse().unwrap(),
+        ip: std::net::Ipv4Addr::LOCALHOST.into(),
+        ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::new(port).unwrap() }].into(),
+        version: None,
+        zone: None,
+        weight: Weight::default(),
+        transport: Transport::Mesh,
+        state: EndpointState::Ready,
+    }
+}
+
+fn set(registry: &Registry, resource: Resource) {
+    registry.apply(Change::Set(resource)).unwrap();
+}
+
+#[test]
+fn a_new_name_is_asked_for_once_and_known_when_service_and_endpoints_are_there() {
+    let registry = registry();
+    let host: Hostname = "cart".parse().unwrap();
+    assert!(matches!(registry.find(&host), Found::Asked));
+    assert!(matches!(registry.find(&host), Found::Asked));
+    let mut wants = registry.wants();
+    assert_eq!(wants.try_next(), Some(Want::Host("cart.shop".parse().unwrap())));
+    assert_eq!(wants.try_next(), None);
+
+    let name: ServiceName = "shop/cart".parse().unwrap();
+    registry.apply(Change::HostIs { host: "cart.shop".parse().unwrap(), service: name.clone() }).unwrap();
+    assert_eq!(wants.try_next(), Some(Want::Service(name.clone())));
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    assert!(matches!(registry.find(&host), Found::Asked), "the endpoints are still to come");
+    registry.apply(Change::NoEndpoints(name)).unwrap();
+    assert!(matches!(registry.find(&host), Found::Known(_)));
+}
+
+#[test]
+fn an_unknown_name_is_remembered_and_no_longer_subscribed() {
+    let registry = registry();
+    let host: Hostname = "nobody.shop".parse().unwrap();
+    registry.find(&host);
+    registry.apply(Change::HostUnknown(host.clone())).unwrap();
+    assert!(matches!(registry.find(&host), Found::Unknown));
+    let mut wants = registry.wants();
+    assert_eq!(wants.try_next(), Some(Want::Host(host.clone())));
+    assert_eq!(wants.try_next(), Some(Want::DropHost(host)));
+}
+
+#[test]
+fn without_a_control_plane_what_is_not_there_is_unknown() {
+    let registry = registry();
+    registry.set_discovery(Discovery::Complete);
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    assert!(matches!(registry.find(&"cart".parse().unwrap()), Found::Known(_)));
+    assert!(matches!(registry.find(&"other".parse().unwrap()), Found::Unknown));
+    assert_eq!(registry.wants().try_next(), None);
+}
+
+#[test]
+fn the_services_a_route_names_are_wanted_too() {
+    let registry = registry();
+    set(&registry, Resource::Service(service("shop/cart", Some("shop/other"))));
+    assert_eq!(registry.wants().try_next(), Some(Want::Service("shop/other".parse().unwrap())));
+}
+
+#[test]
+fn state_of_an_endpoint_outlives_a_new_weight_but_not_a_new_address() {
+    let registry = registry();
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
+    let Found::Known(cart) = registry.find(&"cart".parse().unwrap()) else { panic!("known") };
+    let id = || cart.endpoints.load().everything[0].live.id;
+    let (first, live) = (id(), Arc::clone(&cart.endpoints.load().everything[0].live));
+    let heavier = Endpoint { weight: Weight::new(7).unwrap(), ..endpoint("shop/cart", "i-1", 1000) };
+    set(&registry, Resource::Endpoint(heavier));
+    assert_eq!(id(), first);
+    set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1001)));
+    assert_ne!(id(), first);
+    assert!(live.removed.load(Relaxed));
+}
+
+#[test]
+fn names_of_applications_do_not_fill_the_memory() {
+    let registry = registry();
+    for i in 0..3 * MAX_HOSTS {
+        registry.find(&format!("h{i}.shop").parse().unwrap());
+    }
+    let state = registry.state();
+    assert!(state.hosts.len() <= MAX_HOSTS && state.wants.len() <= MAX_HOSTS);
+}
+
+#[test]
+fn a_removed_service_is_unknown_and_its_endpoints_are_let_go() {
+    let registry = registry();
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
+    registry.apply(Change::Remove(ResourceName::Service("shop/cart".parse().unwrap()))).unwrap();
+    let found = registry.find_service(&"shop/cart".parse().unwrap());
+    assert!(matches!(found, Found::Unknown), "{found:?}");
+}
