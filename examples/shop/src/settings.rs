@@ -1,5 +1,6 @@
 //! What a service of the shop is told at its start: by flags, else by the environment. All
-//! mistakes are reported at once, in one line.
+//! mistakes are reported at once, in one line. What a service has no use for it does not look at, so
+//! that all can be started with the same environment.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,10 +15,17 @@ use crate::prices::Version;
 pub struct Settings {
     /// The port to listen on; 0, the default, lets the system choose.
     pub port: u16,
-    /// Which version of `prices` this is.
-    pub version: Version,
     /// How long every answer is held back.
     pub delay: Duration,
+}
+
+/// The settings of `prices`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PricesSettings {
+    /// What every service has.
+    pub service: Settings,
+    /// Which version this is.
+    pub version: Version,
 }
 
 /// The settings of a service that calls others.
@@ -39,6 +47,19 @@ impl Settings {
         let mut reader = Reader::of_process();
         let settings = reader.service();
         reader.finish(settings)
+    }
+}
+
+impl PricesSettings {
+    /// From the flags and the environment of this process.
+    pub fn from_process() -> Result<Self, Mistakes> {
+        Self::read(Reader::of_process())
+    }
+
+    fn read(mut reader: Reader) -> Result<Self, Mistakes> {
+        let service = reader.service();
+        let version = reader.value("VERSION", "a version of prices: v1 or v2").unwrap_or(Version::V1);
+        reader.finish(Self { service, version })
     }
 }
 
@@ -106,7 +127,6 @@ impl Reader {
         let delay: Option<DelayMillis> = self.value("SHOP_DELAY_MS", "a number of milliseconds up to 60000");
         Settings {
             port: self.value("PORT", "a port from 0 to 65535").unwrap_or(0),
-            version: self.value("VERSION", "a version of prices: v1 or v2").unwrap_or(Version::V1),
             delay: delay.map_or(Duration::ZERO, |delay| delay.0),
         }
     }
@@ -152,47 +172,53 @@ const OUTBOUND_HINT: &str = "the address that calls go to, such as 127.0.0.1:150
 mod tests {
     use super::*;
 
-    fn read(args: &[&str], env: &[(&str, &str)]) -> Result<CallerSettings, String> {
+    const OUTBOUND: (&str, &str) = ("OUTRIGGER_OUTBOUND", "127.0.0.1:15001");
+
+    fn reader(args: &[&str], env: &[(&str, &str)]) -> Reader {
         let env: HashMap<_, _> = env.iter().copied().collect();
         let args = args.iter().map(|arg| (*arg).to_owned());
-        CallerSettings::read(Reader::new(args, |name| env.get(name).map(|v| (*v).to_owned())))
-            .map_err(|mistakes| mistakes.to_string())
+        Reader::new(args, |name| env.get(name).map(|value| (*value).to_owned()))
+    }
+
+    fn caller(args: &[&str], env: &[(&str, &str)]) -> Result<CallerSettings, String> {
+        CallerSettings::read(reader(args, env)).map_err(|mistakes| mistakes.to_string())
+    }
+
+    fn prices(args: &[&str], env: &[(&str, &str)]) -> Result<PricesSettings, String> {
+        PricesSettings::read(reader(args, env)).map_err(|mistakes| mistakes.to_string())
     }
 
     #[test]
     fn a_flag_wins_over_the_environment() {
-        let settings = read(
-            &["--version=v2", "--port", "8080"],
-            &[
-                ("PORT", "1"),
-                ("VERSION", "v1"),
-                ("OUTRIGGER_OUTBOUND", "127.0.0.1:15001"),
-                ("SHOP_DELAY_MS", ""),
-            ],
-        )
-        .unwrap();
-        assert_eq!(settings.service, Settings { port: 8080, version: Version::V2, delay: Duration::ZERO });
-        assert_eq!(settings.outbound, SocketAddr::from(([127, 0, 0, 1], 15001)));
+        let env = [("PORT", "1"), ("VERSION", "v1"), ("SHOP_DELAY_MS", "")];
+        let settings = prices(&["--version=v2", "--port", "8080"], &env).unwrap();
+        let service = Settings { port: 8080, delay: Duration::ZERO };
+        assert_eq!(settings, PricesSettings { service, version: Version::V2 });
+    }
+
+    #[test]
+    fn only_prices_minds_the_version() {
+        let env = [("VERSION", "2026.11"), OUTBOUND];
+        assert_eq!(caller(&[], &env).unwrap().outbound, SocketAddr::from(([127, 0, 0, 1], 15001)));
+        assert_eq!(
+            prices(&[], &env).unwrap_err(),
+            "VERSION: \"2026.11\" is not a version of prices: v1 or v2"
+        );
     }
 
     #[test]
     fn the_missing_address_is_said_with_a_hint() {
         assert_eq!(
-            read(&[], &[]).unwrap_err(),
+            caller(&[], &[]).unwrap_err(),
             "OUTRIGGER_OUTBOUND is not set: give the address that calls go to, such as 127.0.0.1:15001"
         );
     }
 
     #[test]
     fn all_mistakes_come_in_one_line() {
-        let env = [
-            ("PORT", "http"),
-            ("VERSION", "v3"),
-            ("OUTRIGGER_OUTBOUND", "15001"),
-            ("SHOP_DELAY_MS", "60001"),
-        ];
-        let mistakes = read(&["--prot", "--port"], &env).unwrap_err();
-        for part in ["\"--prot\"", "--port needs", "PORT: \"http\"", "\"v3\"", "\"15001\"", "\"60001\""] {
+        let env = [("PORT", "http"), ("OUTRIGGER_OUTBOUND", "15001"), ("SHOP_DELAY_MS", "60001")];
+        let mistakes = caller(&["--prot", "--port"], &env).unwrap_err();
+        for part in ["\"--prot\"", "--port needs", "PORT: \"http\"", "\"15001\"", "\"60001\""] {
             assert!(mistakes.contains(part), "{part} is missing in: {mistakes}");
         }
         assert_eq!(mistakes.lines().count(), 1);

@@ -104,7 +104,7 @@ fn a_port_in_use_is_said_in_one_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_finished_after_sigterm() {
     let shop = Shop::open().await;
-    let slow = [("SHOP_DELAY_MS", "500".to_owned()), outbound(shop.mesh.address)];
+    let slow = [("SHOP_DELAY_MS", "2000".to_owned()), outbound(shop.mesh.address)];
     for (mut process, path) in [
         (Process::start(Path::new(PRICES), &["--version=v2"], &slow), "/price/rope"),
         (Process::recommendations(&slow), "/recommendations/rope"),
@@ -112,7 +112,7 @@ async fn what_is_in_flight_is_finished_after_sigterm() {
         let address = process.address();
         let asking = tokio::spawn(async move { ask(address, Method::GET, path, "").await });
         // Long enough for the request to have arrived, short enough for it not to be answered.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
         process.terminate();
         assert_eq!(asking.await.unwrap().status, StatusCode::OK, "{path}");
         let (status, said) = process.ended();
@@ -123,10 +123,10 @@ async fn what_is_in_flight_is_finished_after_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_in_flight_is_finished_after_sigterm() {
     let shop = Shop::open().await;
-    let mut reviews = Process::start(Path::new(REVIEWS), &["--delay-ms", "500"], &[]);
+    let mut reviews = Process::start(Path::new(REVIEWS), &["--delay-ms", "2000"], &[]);
     shop.mesh.route("reviews", Route::To(reviews.address()));
     let (answer, ()) = tokio::join!(shop.get("/items/rope"), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
         reviews.terminate();
     });
     assert_eq!(answer.json()["reviews"]["count"], 3, "{answer:?}");
@@ -143,7 +143,7 @@ async fn what_never_ends_is_left_behind_after_five_seconds() {
         let address = process.address();
         asking.spawn(async move { ask(address, Method::GET, path, "").await });
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
     let told = Instant::now();
     processes.iter().for_each(Process::terminate);
     for process in processes {
@@ -151,5 +151,5 @@ async fn what_never_ends_is_left_behind_after_five_seconds() {
         assert_eq!((status.code(), said.as_str()), (Some(0), "requests were still in flight after 5 s\n"));
     }
     let took = told.elapsed();
-    assert!((4..9).contains(&took.as_secs()), "{took:?}");
+    assert!((4..15).contains(&took.as_secs()), "{took:?}");
 }

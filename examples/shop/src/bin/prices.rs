@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use outrigger_shop::settings::Settings;
+use outrigger_shop::settings::PricesSettings;
 use outrigger_shop::{prices, serve};
 
 #[tokio::main]
@@ -11,8 +11,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let settings = Settings::from_process()?;
-    let router = prices::router(settings.version, settings.delay);
+    let settings = PricesSettings::from_process()?;
+    let router = prices::router(settings.version, settings.service.delay);
     let stop = serve::signalled()?;
-    serve::http(serve::listen(settings.port).await?, router, stop).await
+    serve::http(serve::listen(settings.service.port).await?, router, stop).await
 }
