@@ -1,9 +1,17 @@
 //! `outrigger compile`: resources into a plan that a sidecar runs without a control plane.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::failure::Failure;
+use outrigger_control::state::compile_all;
+use outrigger_mesh::{Resource, TrustDomain};
+use outrigger_wire::bundle::Bundle;
+
+use crate::documents::{Documents, NotRead};
+use crate::failure::{Doing, Failure};
+use crate::out::{self, Format};
+use crate::problems;
 
 /// Compile resources without a control plane, for `outrigger-proxy --plan`.
 #[derive(Debug, clap::Args)]
@@ -14,11 +22,44 @@ pub(crate) struct Compile {
     /// Where to write the plan.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     out: PathBuf,
+    /// The trust domain of the identities in it.
+    #[arg(long, default_value = "mesh.local", env = "OUTRIGGER_TRUST_DOMAIN")]
+    trust_domain: TrustDomain,
 }
 
 impl Compile {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let _ = (self.files, self.out);
-        Err(Failure::failed("not here yet"))
+        let documents = match Documents::read(&self.files) {
+            Ok(documents) => documents,
+            Err(NotRead::Failed(failure)) => return Err(failure),
+            Err(NotRead::Refused(found)) => return problems::tell(&found, Format::Table).map(ExitCode::from),
+        };
+        let resources = match compile_all(documents.into_all(), &self.trust_domain) {
+            Ok(resources) => resources,
+            Err(found) => return problems::tell(&found, Format::Table).map(ExitCode::from),
+        };
+        let told = counted(&resources);
+        let bundle = Bundle { owner: None, revision: 0, resources };
+        write(&self.out, &bundle.to_bytes())?;
+        out::say(format!("{}: {told}", self.out.display()));
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+fn counted(resources: &[Resource]) -> String {
+    let count = |wanted: fn(&Resource) -> bool| resources.iter().filter(|r| wanted(r)).count();
+    let services = count(|r| matches!(r, Resource::Service(_)));
+    let endpoints = count(|r| matches!(r, Resource::Endpoint(_)));
+    format!("{services} services, {endpoints} endpoints")
+}
+
+/// Writes all of it or leaves what was there: a sidecar may read the plan at any moment.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let what = format!("can not write {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).doing(&what)?;
+    file.write_all(bytes).doing(&what)?;
+    file.as_file().sync_all().doing(&what)?;
+    file.persist(path).map_err(|e| e.error).doing(&what)?;
+    Ok(())
 }

@@ -2,10 +2,11 @@
 //!
 //! What a resource may say is deliberately elsewhere (`outrigger_control::spec`); here is only where its text is.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use outrigger_control::spec::{self, Document, Key, Object, Problem};
+use outrigger_control::spec::{self, Code, Document, Key, Object, Problem};
 
 use crate::client::item_of_line;
 use crate::failure::{Doing, Failure};
@@ -35,6 +36,7 @@ impl Documents {
                 Err(found) => problems.extend(found),
             }
         }
+        problems.extend(twice(&all));
         if !problems.is_empty() {
             return Err(NotRead::Refused(problems));
         }
@@ -42,6 +44,10 @@ impl Documents {
             return Err(NotRead::Failed(Failure::usage(format!("{} holds no resources", names.join(", ")))));
         }
         Ok(Self { all })
+    }
+
+    pub(crate) fn into_all(self) -> Vec<Document> {
+        self.all
     }
 
     pub(crate) fn objects(&self) -> impl DoubleEndedIterator<Item = &Object> {
@@ -66,6 +72,21 @@ impl Documents {
             None => problem,
         }
     }
+}
+
+/// What is there twice in different files; within one file reading has told it.
+fn twice(all: &[Document]) -> Vec<Problem> {
+    let mut seen: HashMap<Key, &Document> = HashMap::new();
+    let mut problems = Vec::new();
+    for document in all {
+        let key = document.object.key();
+        let Some(first) = seen.insert(key.clone(), document) else { continue };
+        let first = first.located(Problem::error("/metadata/name", Code::Duplicate, ""));
+        let place = format!("{}:{}", first.file.unwrap_or_default(), first.line.unwrap_or_default());
+        let message = format!("{key} is there twice, first at {place}");
+        problems.push(document.located(Problem::error("/metadata/name", Code::Duplicate, message)));
+    }
+    problems
 }
 
 /// `/items/2/spec/x` is item 2 at `/spec/x`; any other pointer begins at an item that it does not name.
@@ -140,8 +161,6 @@ fn unreadable(shown: &str, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use outrigger_control::spec::Code;
-
     use super::*;
 
     const CART: &str = "\
@@ -182,6 +201,18 @@ spec:
             problems.iter().map(|p| (p.file.clone().unwrap(), p.line.unwrap())).collect();
         places.sort();
         assert_eq!(places, [(one.clone(), 3), (one, 5), (two, 5)]);
+    }
+
+    #[test]
+    fn what_two_files_both_have_is_told_at_the_second_with_the_place_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = written(folder.path(), "one.yaml", CART);
+        let two = written(folder.path(), "two.yaml", CART);
+        let Err(NotRead::Refused(problems)) = Documents::read(&[one.clone(), two.clone()]) else {
+            panic!("it was read")
+        };
+        assert_eq!(problems[0].file, Some(two));
+        assert!(problems[0].message.ends_with(&format!("first at {one}:3")), "{}", problems[0].message);
     }
 
     #[test]

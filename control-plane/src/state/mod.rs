@@ -6,6 +6,7 @@
 
 mod instances;
 mod load;
+mod paper;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::store::{Expect, Store, StoreError, StoreErrorKind};
 use crate::world::{AnyEntry, World};
 
 pub use instances::{Refusal, RefusalKind};
+pub use paper::compile_all;
 pub use tokens::TokenError;
 use writer::{Command, Writer};
 

@@ -153,8 +153,8 @@ impl Story<'_> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        self.rest().await;
         let seen = format!("{connected} of {wanted} after {:.1} s", began.elapsed().as_secs_f64());
+        self.rest().await;
         let back = Claim::new("every sidecar is connected again", connected == wanted, seen);
         self.step("control plane restarted".into(), vec![back], 0).await;
         Ok(())
