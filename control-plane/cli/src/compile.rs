@@ -1,6 +1,7 @@
 //! `outrigger compile`: resources into a plan that a sidecar runs without a control plane.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -57,7 +58,8 @@ fn counted(resources: &[Resource]) -> String {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let what = format!("can not write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).doing(&what)?;
+    let mode = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder).doing(&what)?;
     file.write_all(bytes).doing(&what)?;
     file.as_file().sync_all().doing(&what)?;
     file.persist(path).map_err(|e| e.error).doing(&what)?;

@@ -42,7 +42,8 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 
 const TRIES: usize = 200;
 
-fn is_free(address: SocketAddr) -> bool {
+/// Whether an address can be listened at; port 0 always can.
+pub(crate) fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
 }
 

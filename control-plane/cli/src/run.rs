@@ -77,12 +77,11 @@ impl Run {
         let mut signals = EndSignals::listen()?;
         let binaries = Binaries::find()?;
         let (folder, _gone_at_the_end) = self.folder()?;
-        let token = self.token(admin).await?;
-        let settings = self.settings(&binaries, folder)?;
+        let mut settings = self.settings(&binaries, folder)?;
 
         let guarded = Guarded::Asked(binaries.outrigger().to_owned());
         let mut sidecar = tokio::select! {
-            started = Sidecar::start(&settings, token.as_deref(), guarded.clone(), START_WITHIN) => started?,
+            started = self.sidecar(admin, &mut settings, &guarded) => started?,
             () = signals.next() => return Ok(ExitCode::from(SIGNALLED)),
         };
         self.tell(&sidecar, &settings);
@@ -102,6 +101,26 @@ impl Run {
         };
         sidecar.stop(AFTER_THE_COMMAND).await;
         Ok(code_of(status))
+    }
+
+    /// Starts the sidecar. A port that was free when we looked may be another's a moment later: then it gets one of
+    /// the system's choice.
+    async fn sidecar(
+        &self,
+        admin: &Admin,
+        settings: &mut Settings,
+        guarded: &Guarded,
+    ) -> Result<Sidecar, Failure> {
+        let token = self.token(admin).await?;
+        match Sidecar::start(settings, token.as_deref(), guarded.clone(), START_WITHIN).await {
+            Err(_) if settings.lost_a_port() => {
+                let any = ports::loopback(0);
+                (settings.outbound, settings.inbound, settings.admin) = (any, any, any);
+                let token = self.token(admin).await?;
+                Sidecar::start(settings, token.as_deref(), guarded.clone(), START_WITHIN).await
+            }
+            started => started,
+        }
     }
 
     /// Withdraws first, then ends the command.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::failure::{Doing, Failure};
 use crate::http::{Ask, NoAnswer, ask, ask_socket};
+use crate::ports;
 use crate::process::{Guarded, Launch, Output, Process, Stopped};
 
 /// What a sidecar is started with.
@@ -34,6 +35,13 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     /// Arguments that a person added, passed on as they are.
     pub(crate) more: Vec<String>,
+}
+
+impl Settings {
+    /// Whether a port it shall have is another's.
+    pub(crate) fn lost_a_port(&self) -> bool {
+        [self.outbound, self.inbound, self.admin].into_iter().any(|address| !ports::is_free(address))
+    }
 }
 
 /// What a running sidecar says of itself.
