@@ -34,7 +34,7 @@ bench: ## criterion benches of the pieces
 
 .PHONY: peers
 peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alone
-	./benches/peers/run
+	./benches/peers/compare
 
 .PHONY: ci
 ci: ## what the gate runs on every change

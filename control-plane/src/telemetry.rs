@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(telemetry.stats()[0]["rps"], 10.0);
         assert!(telemetry.stats()[0]["p50Ms"].as_f64().unwrap() >= 3.0);
         tokio::time::advance(Duration::from_secs(13)).await;
-        assert_eq!((&telemetry.stats()[0]["rps"], &telemetry.stats()[0]["requests"]), (&json!(0.0), &json!(100)));
+        assert_eq!(
+            (&telemetry.stats()[0]["rps"], &telemetry.stats()[0]["requests"]),
+            (&json!(0.0), &json!(100))
+        );
     }
 
     #[tokio::test(start_paused = true)]

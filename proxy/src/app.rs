@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use outrigger_certs::{CertError, ControlConnector, HandshakeError, MeshAcceptor, MeshAlpn, MeshConnector};
-use outrigger_mesh::{EndpointUid, FeatureSet, PortNumber, ServiceName};
+use outrigger_mesh::{EndpointUid, PortNumber, ServiceName};
 use outrigger_wire::rpc::Hello;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -230,7 +230,7 @@ fn link(
             version: env!("CARGO_PKG_VERSION").into(),
             service: settings.workload.as_ref().map(|w| w.service.clone()),
             endpoint: settings.workload.as_ref().map(|_| bound.uid.clone()),
-            features: FeatureSet::all(),
+            features: settings.features.clone(),
         },
         declared: settings.upstreams.iter().filter_map(|(h, _)| declared(settings, h)).collect(),
         folder: Some(settings.data.clone()),

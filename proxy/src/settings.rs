@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use outrigger_certs::JoinToken;
-use outrigger_mesh::{Host, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version, Weight};
+use outrigger_mesh::{
+    Feature, FeatureSet, Host, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version, Weight,
+};
 
 use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
 
@@ -91,6 +93,9 @@ pub struct Args {
     /// Whether key and certificate are kept in --data. In memory, each start needs a new join token.
     #[arg(long, env = "OUTRIGGER_PROXY_KEY_STORAGE", value_enum, default_value_t = KeyStorage::Disk, help_heading = "Mesh")]
     key_storage: KeyStorage,
+    /// For tests: obey as a sidecar of before this feature would. Repeatable.
+    #[arg(long = "lack-feature", hide = true, value_parser = feature)]
+    lacking: Vec<Feature>,
 
     /// Where the application calls other services.
     #[arg(long, env = "OUTRIGGER_PROXY_OUTBOUND", default_value = "127.0.0.1:15001", help_heading = "Ports")]
@@ -163,6 +168,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Whether the key is.
     pub key_storage: KeyStorage,
+    /// What of the resources it obeys: everything, but for tests that play an older sidecar.
+    pub features: FeatureSet,
     /// Where the application calls.
     pub outbound: SocketAddr,
     /// Services with a local port of their own.
@@ -265,6 +272,7 @@ impl Settings {
             admin_socket: args.admin_socket.unwrap_or_else(|| args.data.join("admin.sock")),
             data: args.data,
             key_storage: args.key_storage,
+            features: args.lacking.into_iter().fold(FeatureSet::all(), FeatureSet::without),
             outbound: args.outbound,
             upstreams: args.upstreams,
             admin: args.admin,
@@ -307,6 +315,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(bad()),
     };
     number.checked_mul(unit).map(Duration::from_millis).ok_or_else(bad)
+}
+
+fn feature(text: &str) -> Result<Feature, String> {
+    Feature::parse(text).ok_or_else(|| format!("{text:?} is not a feature"))
 }
 
 #[cfg(test)]

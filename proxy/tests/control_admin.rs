@@ -57,6 +57,16 @@ impl Admin {
     }
 }
 
+/// A sidecar whose control plane never acknowledges that it leaves.
+struct Never;
+impl outrigger_proxy::drain::Parts for Never {
+    async fn withdraw(&self, _: Duration) {
+        std::future::pending::<()>().await;
+    }
+    async fn inbound_idle(&self) {}
+    async fn outbound_idle(&self) {}
+}
+
 #[tokio::test]
 async fn ready_says_why_not_and_when_draining() {
     let mut admin = start().await;
@@ -68,14 +78,6 @@ async fn ready_says_why_not_and_when_draining() {
     admin.state.readiness.met(Condition::Configuration);
     assert_eq!(admin.get("/ready").await.status, StatusCode::OK);
 
-    struct Never;
-    impl outrigger_proxy::drain::Parts for Never {
-        async fn withdraw(&self, _: Duration) {
-            std::future::pending().await
-        }
-        async fn inbound_idle(&self) {}
-        async fn outbound_idle(&self) {}
-    }
     let drain = admin.state.drain.clone();
     let _task = Owned::spawn(outrigger_proxy::drain::drive(drain.clone(), Never, Duration::from_secs(30)));
     drain.ask(Ask::Inbound);

@@ -11,7 +11,6 @@ apiVersion: outrigger.dev/v1alpha1
 kind: MeshService
 metadata: {{name: server, namespace: default}}
 spec:
-  hostnames: [server.bench.local]
   ports: [{{port: 80, protocol: {app}}}]
   identities: ["spiffe://bench.local/ns/default/sa/server"]
   between: {between}

@@ -1,5 +1,7 @@
 //! docs/shown.md says which test or figure shows each promise. A name in it that does not exist is a failure.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +9,8 @@ use std::path::Path;
 fn every_name_in_the_table_of_what_is_shown_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let text = fs::read_to_string(root.join("docs/shown.md")).unwrap();
-    let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| promise")).collect();
+    let rows: Vec<&str> =
+        text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| promise")).collect();
     assert!(rows.len() >= 10, "the table has only {} rows", rows.len());
     let mut wrong = Vec::new();
     for row in rows {

@@ -81,7 +81,9 @@ impl CertificateService {
 fn refused(refusal: &Refusal) -> RpcError {
     let unauthenticated = |what: &str| RpcError::new(RpcErrorKind::Unauthenticated, what);
     match refusal.kind {
-        RefusalKind::TokenUsed => unauthenticated("the join token was used before: each works once; make a new one"),
+        RefusalKind::TokenUsed => {
+            unauthenticated("the join token was used before: each works once; make a new one")
+        }
         RefusalKind::TokenExpired => unauthenticated("the join token has expired; make a new one"),
         RefusalKind::Unavailable => RpcError::new(RpcErrorKind::Unavailable, refusal.told()),
         _ => unauthenticated(refusal.told()),

@@ -11,9 +11,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use outrigger_certs::Peer;
 use outrigger_mesh::{EndpointUid, ServiceName};
-use outrigger_wire::rpc::{
-    RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal,
-};
+use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal};
 use tokio::time::Instant;
 
 use crate::audit::Author;

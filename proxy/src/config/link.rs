@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_certs::WorkloadIdentity;
-use outrigger_mesh::{FeatureSet, Hostname, Resource, ResourceKind, ResourceName, Selector, ServiceName};
+use outrigger_mesh::{Hostname, Resource, ResourceKind, ResourceName, Selector, ServiceName};
 use outrigger_wire::rpc::{DiscoverStream, Hello, RpcError};
 use outrigger_wire::session::{ClientSession, Delta, DeltaResponse, Rejected, Removed};
 use outrigger_wire::{Bundle, Encoded};
@@ -47,7 +47,7 @@ impl Link {
         registry: Arc<Registry>,
         declared: &[ServiceName],
     ) -> Self {
-        let mut session = ClientSession::new(FeatureSet::all());
+        let mut session = ClientSession::new(hello.features.clone());
         session.subscribe(Selector::All(ResourceKind::Trust));
         let id = &hello.identity;
         let own = ResourceName::Inbound(id.namespace().clone(), id.service_account().clone());

@@ -1,0 +1,10 @@
+//! Stories over real processes on loopback: a control plane, sidecars, applications played by the testkit.
+//! Each module is one subject; `support` has the cast.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod bad_start;
+mod identity;
+mod lifecycle;
+mod routing;
+mod support;

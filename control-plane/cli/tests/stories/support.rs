@@ -1,0 +1,419 @@
+//! A mesh of real processes for one story: a control plane and sidecars on ports of the system's choice, applications
+//! played by the testkit's origins. Everything ends with the value that stands for it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use outrigger_testkit::{Client, Origin, Reply};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No story waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The folder with the programs: that of the tests' own build unless the environment names another.
+fn binary(name: &str) -> PathBuf {
+    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
+        || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
+        PathBuf::from,
+    );
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// A control plane with its folder.
+pub(crate) struct Mesh {
+    folder: TempDir,
+    control: Option<Process>,
+    pub(crate) push: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    extra: Vec<String>,
+}
+
+impl Mesh {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a control plane with more settings than the usual ones.
+    pub(crate) fn start_with(extra: &[&str]) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let extra = extra.iter().map(ToString::to_string).collect();
+        let mut mesh =
+            Self { folder: tempfile::tempdir().unwrap(), control: None, push: any, admin: any, extra };
+        mesh.start_control();
+        mesh
+    }
+
+    /// Starts the control plane (again), on the ports it had.
+    pub(crate) fn start_control(&mut self) {
+        let ready = self.folder.path().join("control.ready");
+        let _ = fs::remove_file(&ready);
+        let mut command = Command::new(binary("outrigger-control"));
+        command
+            .args(["--push", &self.push.to_string(), "--admin", &self.admin.to_string()])
+            .arg("--data")
+            .arg(self.folder.path().join("control"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(&self.extra);
+        let mut process = Process::spawn(command, &self.path("control.log"));
+        let told = process.wait_ready(&ready);
+        self.push = told["push"].as_str().unwrap().parse().unwrap();
+        self.admin = told["admin"].as_str().unwrap().parse().unwrap();
+        self.control = Some(process);
+    }
+
+    /// Kills the control plane without a word (SIGKILL).
+    pub(crate) fn kill_control(&mut self) {
+        self.control.take().expect("it runs").kill();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn control_log(&self) -> String {
+        fs::read_to_string(self.path("control.log")).unwrap()
+    }
+
+    /// Runs `outrigger` against this mesh.
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        Command::new(binary("outrigger"))
+            .args(args)
+            .env("OUTRIGGER_ADMIN", format!("http://{}", self.admin))
+            .env_remove("OUTRIGGER_JOIN_TOKEN")
+            .output()
+            .unwrap()
+    }
+
+    /// Applies resources and waits until every sidecar has acknowledged them.
+    pub(crate) fn apply(&self, yaml: &str) {
+        let out = self.try_apply(yaml, &["--wait"]);
+        assert!(out.status.success(), "{}", text(&out));
+    }
+
+    pub(crate) fn try_apply(&self, yaml: &str, more: &[&str]) -> Output {
+        let file = self.path("apply.yaml");
+        fs::write(&file, yaml).unwrap();
+        let mut args = vec!["apply", "-f", file.to_str().unwrap()];
+        args.extend(more);
+        self.cli(&args)
+    }
+
+    /// Declares services `shop/<name>` with one HTTP port each.
+    pub(crate) fn services(&self, names: &[&str]) {
+        let yaml: Vec<String> = names.iter().map(|name| service(name)).collect();
+        self.apply(&yaml.join("---\n"));
+    }
+
+    pub(crate) fn token(&self, account: &str) -> String {
+        let out = self.cli(&["certs", "join-token", "--namespace", "shop", "--service-account", account]);
+        assert!(out.status.success(), "{}", text(&out));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// GET from the admin API.
+    pub(crate) async fn admin(&self, path: &str) -> Value {
+        let reply = Client::h1(self.admin).await.get(&self.admin.to_string(), path).await.unwrap();
+        assert!(reply.status.is_success(), "{path}: {} {}", reply.status, reply.text());
+        reply.json()
+    }
+
+    /// A sidecar for an instance of `shop/<service>` whose application is at `app`.
+    pub(crate) fn sidecar(&self, service: &str, version: &str, app: SocketAddr) -> SidecarPlan {
+        let args = ["--service", service, "--version", version, "--port", &app.port().to_string()];
+        self.plan(service, &args)
+    }
+
+    /// A sidecar without a service behind it: an outside caller with an identity.
+    pub(crate) fn caller(&self, account: &str) -> SidecarPlan {
+        self.plan(account, &["--service-account", account])
+    }
+
+    fn plan(&self, account: &str, args: &[&str]) -> SidecarPlan {
+        let serial =
+            std::sync::atomic::AtomicUsize::fetch_add(&SERIAL, 1, std::sync::atomic::Ordering::Relaxed);
+        SidecarPlan {
+            account: account.to_owned(),
+            control: self.push,
+            folder: self.path(&format!("{account}-{serial}")),
+            args: args.iter().map(ToString::to_string).collect(),
+            token: None,
+        }
+    }
+
+    /// An origin with its sidecar, registered and ready.
+    pub(crate) async fn instance(&self, service: &str, version: &str) -> Instance {
+        let origin = Origin::named(&format!("{service}-{version}")).await;
+        let sidecar = self.sidecar(service, version, origin.addr()).token(self.token(service)).start();
+        Instance { origin, sidecar }
+    }
+
+    /// Waits until `caller` gets an answer with status 200 from `service`.
+    pub(crate) async fn reachable(&self, caller: &Sidecar, service: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let last = caller.get(service, "/").await;
+            if last.status == 200 {
+                return;
+            }
+            assert!(Instant::now() < end, "{service} stays unreachable: {} {}", last.status, last.text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the admin API answers `path` with something for which `holds`.
+    pub(crate) async fn until(&self, what: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let told = self.admin(path).await;
+            if holds(&told) {
+                return told;
+            }
+            assert!(Instant::now() < end, "{what}; {path} says {told:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+static SERIAL: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// The YAML of a service `shop/<name>`.
+pub(crate) fn service(name: &str) -> String {
+    format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: MeshService\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec:\n  ports: [{{port: 80, protocol: http}}]\n"
+    )
+}
+
+/// The YAML of a route that divides `shop/<service>` between v1 and v2.
+pub(crate) fn split(service: &str, v1: u32, v2: u32) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {service}, namespace: shop}}\n\
+         spec:\n  parentRefs: [{{group: outrigger.dev, kind: MeshService, name: {service}}}]\n  rules:\n  - backendRefs:\n    \
+         - {{group: outrigger.dev, kind: ServiceVersion, name: {service}.v1, weight: {v1}}}\n    \
+         - {{group: outrigger.dev, kind: ServiceVersion, name: {service}.v2, weight: {v2}}}\n"
+    )
+}
+
+/// An application and its sidecar.
+pub(crate) struct Instance {
+    pub(crate) origin: Origin,
+    pub(crate) sidecar: Sidecar,
+}
+
+/// How a sidecar is to be started.
+#[derive(Clone)]
+pub(crate) struct SidecarPlan {
+    account: String,
+    control: SocketAddr,
+    folder: PathBuf,
+    args: Vec<String>,
+    token: Option<String>,
+}
+
+impl SidecarPlan {
+    pub(crate) fn token(mut self, token: String) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    pub(crate) fn args(mut self, more: &[&str]) -> Self {
+        self.args.extend(more.iter().map(ToString::to_string));
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn command(&self) -> (Command, PathBuf) {
+        fs::create_dir_all(&self.folder).unwrap();
+        let ready = self.folder.join("ready");
+        let _ = fs::remove_file(&ready);
+        let mut command = Command::new(binary("outrigger-proxy"));
+        command
+            .args(["--namespace", "shop", "--control", &self.control.to_string()])
+            .args(["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(self.folder.join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(&self.args)
+            .env_remove("OUTRIGGER_JOIN_TOKEN");
+        if let Some(token) = &self.token {
+            command.env("OUTRIGGER_JOIN_TOKEN", token);
+        }
+        (command, ready)
+    }
+
+    /// Starts the sidecar and waits until it is ready.
+    pub(crate) fn start(&self) -> Sidecar {
+        let (command, ready) = self.command();
+        let mut process = Process::spawn(command, &self.folder.join("log"));
+        let told = process.wait_ready(&ready);
+        let address = |name: &str| told[name].as_str().and_then(|a| a.parse().ok());
+        Sidecar {
+            outbound: address("outbound").expect("an outbound address"),
+            inbound: address("inbound"),
+            admin: address("admin").expect("an admin address"),
+            plan: self.clone(),
+            process,
+        }
+    }
+
+    /// Starts a sidecar that is expected to give up: its exit code and what it said.
+    pub(crate) fn refused(&self) -> (i32, String) {
+        let (command, _) = self.command();
+        let mut process = Process::spawn(command, &self.folder.join("log"));
+        let code = process.wait_exit().unwrap_or_else(|| panic!("{} did not give up", self.account));
+        (code, fs::read_to_string(self.folder.join("log")).unwrap())
+    }
+}
+
+/// A running sidecar.
+pub(crate) struct Sidecar {
+    pub(crate) outbound: SocketAddr,
+    pub(crate) inbound: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    pub(crate) plan: SidecarPlan,
+    process: Process,
+}
+
+impl Sidecar {
+    /// One GET through the sidecar on a connection of its own.
+    pub(crate) async fn get(&self, service: &str, path: &str) -> Reply {
+        Client::h1(self.outbound).await.get(service, path).await.unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.plan.folder.join("log")).unwrap()
+    }
+
+    pub(crate) fn kill(mut self) -> SidecarPlan {
+        self.process.kill();
+        self.plan.clone()
+    }
+
+    /// Asks it to drain and end (SIGTERM), and waits for that.
+    pub(crate) fn terminate(mut self) -> SidecarPlan {
+        self.process.signal("TERM");
+        let code = self.process.wait_exit();
+        assert_eq!(code, Some(0), "a drained sidecar exits with 0\n{}", self.log());
+        self.plan.clone()
+    }
+}
+
+/// A process that is killed with the value that stands for it.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        let file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Self { child, log: log.to_path_buf() }
+    }
+
+    fn wait_ready(&mut self, file: &Path) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(text) = fs::read_to_string(file) {
+                return serde_json::from_str(&text).unwrap();
+            }
+            let exited = self.child.try_wait().unwrap();
+            let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            assert!(exited.is_none(), "it ended with {exited:?} before it was ready:\n{}", log());
+            assert!(Instant::now() < end, "it is not ready:\n{}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn wait_exit(&mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A steady stream of requests beside what a story does.
+pub(crate) struct Load {
+    stop: tokio::sync::watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>,
+}
+
+impl Load {
+    /// `connections` keep-alive connections through `outbound`, each one request after the other with a short pause.
+    pub(crate) fn start(outbound: SocketAddr, service: &str, connections: usize) -> Self {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let task = |_| tokio::spawn(drive(outbound, service.to_owned(), stopped.clone()));
+        Self { stop, tasks: (0..connections).map(task).collect() }
+    }
+
+    /// Ends the load: how many requests were answered with 200, and what happened to the others.
+    pub(crate) async fn end(self) -> (u64, Vec<String>) {
+        self.stop.send_replace(true);
+        let (mut good, mut bad) = (0, Vec::new());
+        for task in self.tasks {
+            let (g, b) = task.await.unwrap();
+            good += g;
+            bad.extend(b);
+        }
+        (good, bad)
+    }
+}
+
+async fn drive(
+    outbound: SocketAddr,
+    service: String,
+    stopped: tokio::sync::watch::Receiver<bool>,
+) -> (u64, Vec<String>) {
+    let mut client = Client::h1(outbound).await;
+    let (mut good, mut bad) = (0, Vec::new());
+    while !*stopped.borrow() && bad.len() < 100 {
+        match client.get(&service, "/load").await {
+            Ok(reply) if reply.status == 200 => good += 1,
+            Ok(reply) => bad.push(format!("{} {}", reply.status, reply.text())),
+            Err(e) => bad.push(format!("{e:#}")),
+        }
+        if client.is_closed() {
+            client = Client::h1(outbound).await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (good, bad)
+}
+
+/// What a program printed, both streams.
+pub(crate) fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
