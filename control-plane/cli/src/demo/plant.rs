@@ -152,13 +152,15 @@ impl Plant {
     }
 
     /// Kills an application and its sidecar at once (SIGKILL), as a machine that loses power does.
-    pub(super) async fn kill(&mut self, index: usize) -> Instance {
+    /// `now` is asked the moment it is done.
+    pub(super) async fn kill<T>(&mut self, index: usize, now: impl FnOnce() -> T) -> (Instance, T) {
         let mut instance = self.instances.remove(index);
         instance.sidecar.process.signal(rustix::process::Signal::KILL);
         instance.application.signal(rustix::process::Signal::KILL);
+        let seen = now();
         instance.sidecar.process.kill().await;
         instance.application.kill().await;
-        instance
+        (instance, seen)
     }
 
     /// Waits until every sidecar that calls this instance's service knows the instance.

@@ -167,8 +167,9 @@ impl Story<'_> {
         };
         self.board.now(&format!("kill -9 of {VICTIM}, the application and its sidecar"));
         // Every request that is on its way at this moment may have a call at the victim; no other can.
-        let in_flight = self.load.in_flight() as u64;
-        let victim = self.plant.kill(index).await;
+        let before = self.load.in_flight();
+        let (victim, after) = self.plant.kill(index, || self.load.in_flight()).await;
+        let in_flight = before.max(after) as u64;
         self.rest().await;
 
         self.board.now(&format!("waiting for the lease of {VICTIM} to end"));
