@@ -1,10 +1,14 @@
-//! What a request costs before it meets a socket: finding its route, dividing a split.
+//! What a request costs before it meets a socket: finding its route, dividing a split, choosing an endpoint.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
 use outrigger_mesh::{RequestHead, RouteIndex, Split};
+use outrigger_proxy::attempt::balance;
+use outrigger_proxy::config::snapshot::{EndpointSet, EndpointView};
+use outrigger_proxy::live::{EndpointLive, Live, Millis};
 
 fn route_match(c: &mut Criterion) {
     let mut group = c.benchmark_group("route match");
@@ -31,5 +35,28 @@ fn split(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, route_match, split);
+fn balance_pick(c: &mut Criterion) {
+    let live = Live::default();
+    let mut group = c.benchmark_group("balance pick");
+    for endpoints in [3, 100, 10_000] {
+        let views = (0..endpoints).map(|i| {
+            let endpoint = outrigger_benches::endpoint(i);
+            let traffic = live.client_traffic(&endpoint.service, endpoint.version.as_ref());
+            Arc::new(EndpointView {
+                live: Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic)),
+                endpoint,
+            })
+        });
+        let set = EndpointSet::new(views.collect(), true);
+        let now = Millis::now();
+        group.bench_function(BenchmarkId::from_parameter(endpoints), |b| {
+            b.iter(|| {
+                balance::pick(black_box(set.subset(None)), &[], now, || fastrand::u64(..)).map(|v| v.live.id)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, route_match, split, balance_pick);
 criterion_main!(benches);

@@ -18,7 +18,9 @@ fn both_ways(c: &mut Criterion) {
         let payload = encode(&resource);
         let mut group = c.benchmark_group(what);
         group.throughput(Throughput::Bytes(payload.len() as u64));
-        group.bench_function(BenchmarkId::from_parameter("encode"), |b| b.iter(|| encode(black_box(&resource))));
+        group.bench_function(BenchmarkId::from_parameter("encode"), |b| {
+            b.iter(|| encode(black_box(&resource)));
+        });
         group.bench_function(BenchmarkId::from_parameter("decode"), |b| {
             b.iter(|| decode(kind, &name, black_box(&payload), &known));
         });

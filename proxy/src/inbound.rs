@@ -38,7 +38,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
         let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
         warn_sometimes(&from, why);
     };
-    let Ok(first) = serve::sniff(&stream).await else { return };
+    let Ok(first) = serve::sniff(&stream, &guard).await else { return };
     match (first, mode, &worker.shared.tls) {
         (First::Plain(spoken), MtlsMode::Permissive | MtlsMode::Off, _) => {
             counters.plaintext_accepted.fetch_add(1, Relaxed);

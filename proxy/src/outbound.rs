@@ -27,7 +27,7 @@ use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: Option<Rc<Host>>) {
-    let spoken = match serve::sniff(&stream).await {
+    let spoken = match serve::sniff(&stream, &guard).await {
         Ok(First::Plain(spoken)) => spoken,
         Ok(First::Tls) => return tracing::debug!("TLS at the outbound port, which speaks plaintext HTTP"),
         Err(_) => return,

@@ -93,8 +93,9 @@ async fn drive(control: &Control, mut poll: impl FnMut(&mut Context<'_>, bool) -
     .await;
 }
 
-/// What a plaintext connection speaks, told by its first bytes without taking them.
-pub async fn sniff(stream: &TcpStream) -> io::Result<First> {
+/// What a plaintext connection speaks, told by its first bytes without taking them. A connection that has said nothing
+/// when its side ends is let go soon: clients keep spare ones, and none of them may hold up the end.
+pub async fn sniff(stream: &TcpStream, guard: &Guard) -> io::Result<First> {
     let look = async {
         let mut head = [0; 3];
         loop {
@@ -107,7 +108,20 @@ pub async fn sniff(stream: &TcpStream) -> io::Result<First> {
             }
         }
     };
-    tokio::time::timeout(HEAD_TIMEOUT, look).await?
+    let ending = async {
+        std::future::poll_fn(|cx| match guard.control.poll(cx) {
+            State::Open => Poll::Pending,
+            State::Ending | State::Cut => Poll::Ready(()),
+        })
+        .await;
+        // What was sent in this very moment still arrives.
+        tokio::time::sleep(SILENT_GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        looked = tokio::time::timeout(HEAD_TIMEOUT, look) => looked?,
+        () = ending => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// How a connection begins.
@@ -337,6 +351,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
 }
 
 const TLS_HANDSHAKE: u8 = 0x16;
+/// How long a connection that was never used is kept when its side ends.
+const SILENT_GRACE: Duration = Duration::from_millis(500);
 const SNIFF_AGAIN: Duration = Duration::from_millis(1);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than any sidecar keeps an idle connection: the side that sends is the side that lets go.
