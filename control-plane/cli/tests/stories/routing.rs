@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Mesh, service, split, text};
+use crate::support::{Mesh, split, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_weight_change_reaches_all_sidecars_and_is_acknowledged_by_revision() {
@@ -65,7 +65,6 @@ async fn a_rejected_resource_keeps_the_last_good_one_and_shows_its_reason() {
     assert_eq!(v2.origin.requests(), arrived, "the last good route, all to v1, is still in force");
 
     // A resource it can obey clears it again.
-    mesh.apply(&service("prices"));
     let out = mesh.cli(&["delete", "httproute", "prices", "-n", "shop"]);
     assert!(out.status.success(), "{}", text(&out));
     mesh.until("nothing is rejected any more", "/v1/proxies", |told| {
