@@ -1,4 +1,4 @@
-//! Timeouts and retry rules. The semantics are those of docs/resilience.md; here are the values and their checks.
+//! Timeouts and retry rules: the values and their checks. What a sidecar does with them stands in `proxy/src/request`.
 
 use std::time::Duration;
 

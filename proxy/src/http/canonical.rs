@@ -1,6 +1,6 @@
 //! The one reading of a request: its host and its path, made once, before routing, policy, telemetry and forwarding.
 //!
-//! Whatever could be read in two ways by us and by the application is refused here (docs/decisions has the list), so
+//! Whatever could be read in two ways by us and by the application is refused here, so
 //! that nobody further down has to ask again.
 
 use std::borrow::Cow;
