@@ -15,7 +15,7 @@ use outrigger_mesh::{Host, PortNumber, ServiceName, Version};
 
 use crate::attempt::pool::{Limits, Pool};
 use crate::config::registry::Registry;
-use crate::http::serve::Connections;
+use crate::http::connections::Connections;
 use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
 
 /// What all workers share.

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod canonical;
+pub mod connections;
 pub mod headers;
 pub mod reply;
 pub mod serve;

@@ -1,15 +1,13 @@
-//! Serving one connection, and keeping an eye on all of them.
+//! Serving one connection.
 //!
-//! hyper does the protocol. Here is what it leaves open: a head that never ends, a connection that idles, and the end of
-//! the process. None of it costs a timer a request: one task of the worker looks at all connections once a second.
+//! hyper does the protocol. Here is what it leaves open: how a connection is told to end, and what its beginning says it
+//! speaks. Deliberately elsewhere: [`crate::http::connections`], which keeps an eye on all of them.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::http::body::{BodyError, ResponseBody};
+use crate::http::connections::{Busy, Control, Guard, HEAD_TIMEOUT, State};
 use crate::worker::LocalExec;
 
 /// What a connection speaks.
@@ -133,152 +132,6 @@ pub enum First {
     Plain(Spoken),
 }
 
-/// The open connections of one side of a worker.
-#[derive(Debug, Default)]
-pub struct Connections {
-    open: Rc<RefCell<HashMap<u64, Rc<Control>>>>,
-    next: Cell<u64>,
-    state: Cell<State>,
-}
-
-impl Connections {
-    /// Registers a connection for as long as the guard lives.
-    pub fn enter(&self) -> Guard {
-        let id = self.next.replace(self.next.get() + 1);
-        let control = Rc::new(Control::new(self.state.get()));
-        self.open.borrow_mut().insert(id, Rc::clone(&control));
-        Guard { id, open: Rc::clone(&self.open), control }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.open.borrow().len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Lets every connection, present and future, finish what it has and close.
-    pub fn end(&self) {
-        self.set(State::Ending);
-    }
-
-    /// Closes every connection at once.
-    pub fn cut(&self) {
-        self.set(State::Cut);
-    }
-
-    fn set(&self, state: State) {
-        self.state.set(state);
-        self.open.borrow().values().for_each(|c| c.set(state));
-    }
-
-    /// Cuts what has been sending a head for too long, and ends what idles for too long.
-    pub fn sweep(&self) {
-        let now = Instant::now();
-        for control in self.open.borrow().values() {
-            if control.busy.get() > 0 {
-                continue;
-            }
-            let slow = control.head_since.get().is_some_and(|since| now - since > HEAD_TIMEOUT);
-            if slow && control.http1.get() {
-                control.set(State::Cut);
-            } else if now - control.idle_since.get() > IDLE_TIMEOUT {
-                control.set(State::Ending);
-            }
-        }
-    }
-}
-
-/// An open connection. Dropping it says that it is gone.
-#[derive(Debug)]
-pub struct Guard {
-    id: u64,
-    open: Rc<RefCell<HashMap<u64, Rc<Control>>>>,
-    control: Rc<Control>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.open.borrow_mut().remove(&self.id);
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    #[default]
-    Open,
-    Ending,
-    Cut,
-}
-
-/// What is known of a connection, and the way to reach the task that serves it.
-#[derive(Debug)]
-struct Control {
-    state: Cell<State>,
-    waker: RefCell<Option<Waker>>,
-    http1: Cell<bool>,
-    busy: Cell<u32>,
-    head_since: Cell<Option<Instant>>,
-    idle_since: Cell<Instant>,
-}
-
-impl Control {
-    fn new(state: State) -> Self {
-        let now = Instant::now();
-        Self {
-            state: Cell::new(state),
-            waker: RefCell::default(),
-            http1: Cell::new(true),
-            busy: Cell::new(0),
-            // The first head has to come in time, too.
-            head_since: Cell::new(Some(now)),
-            idle_since: Cell::new(now),
-        }
-    }
-
-    fn set(&self, state: State) {
-        if state > self.state.get() {
-            self.state.set(state);
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    fn poll(&self, cx: &Context<'_>) -> State {
-        let mut waker = self.waker.borrow_mut();
-        if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        self.state.get()
-    }
-}
-
-/// A request that is being answered, until the end of the answer's body.
-#[derive(Debug)]
-struct Busy(Rc<Control>);
-
-impl Busy {
-    fn new(control: &Rc<Control>) -> Self {
-        control.busy.set(control.busy.get() + 1);
-        control.head_since.set(None);
-        Self(Rc::clone(control))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let left = self.0.busy.get() - 1;
-        self.0.busy.set(left);
-        if left == 0 {
-            self.0.idle_since.set(Instant::now());
-        }
-    }
-}
-
 /// A response's body that keeps its connection busy.
 #[derive(Debug)]
 struct Tracked {
@@ -354,9 +207,6 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection that was never used is kept when its side ends.
 const SILENT_GRACE: Duration = Duration::from_millis(500);
 const SNIFF_AGAIN: Duration = Duration::from_millis(1);
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any sidecar keeps an idle connection: the side that sends is the side that lets go.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 const MAX_STREAMS: u32 = 256;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::http::serve::{Connections, Guard};
+use crate::http::connections::{Connections, Guard};
 use crate::telemetry::metrics::Counters;
 
 /// Accepts until `closing` is done, then takes what waits in the backlog and closes the port.
