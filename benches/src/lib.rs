@@ -26,6 +26,9 @@ pub fn service(routes: usize) -> Service {
         identities: vec![SpiffeId::new(domain, label("shop"), label("cart"))],
         mtls: MtlsMode::Strict,
         between: Between::Auto,
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: (0..routes)
             .map(|i| Route {
                 name: RouteName::new(&format!("shop/cart/{i}")).expect("a name"),
@@ -56,8 +59,12 @@ pub fn endpoint(i: u16) -> Endpoint {
             u8::try_from(i & 255).unwrap_or(0),
         )
         .into(),
-        ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::new(15006).expect("not 0") }]
-            .into(),
+        ports: [EndpointPort {
+            port: PortNumber::HTTP,
+            listen: PortNumber::new(15006).expect("not 0"),
+            target: None,
+        }]
+        .into(),
         version: Version::new(if i.is_multiple_of(2) { "v1" } else { "v2" }).ok(),
         zone: Some("eu-1a".into()),
         weight: Weight::default(),

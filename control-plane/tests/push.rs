@@ -154,7 +154,7 @@ fn endpoint(service: &str, uid: &str) -> Registration {
         service: service.parse().unwrap(),
         uid: uid.parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        ports: [EndpointPort { port, listen: PortNumber::new(15006).unwrap() }].into(),
+        ports: [EndpointPort { port, listen: PortNumber::new(15006).unwrap(), target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::default(),

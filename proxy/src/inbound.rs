@@ -152,7 +152,7 @@ async fn forward(
     let speak = match rules(worker, application).1 {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
-        Protocol::Http | Protocol::Detect => Speak::Http1,
+        Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));

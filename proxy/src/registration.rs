@@ -205,7 +205,8 @@ impl Known {
             service: i.service.clone(),
             uid: i.uid.clone(),
             ip: i.ip,
-            ports: [EndpointPort { port, listen: i.listen }].into(),
+            ports: [EndpointPort { port, listen: i.listen, target: PortNumber::new(i.application.port()) }]
+                .into(),
             version: i.version.clone(),
             zone: i.zone.clone(),
             weight: i.weight,

@@ -84,6 +84,21 @@ pub struct EndpointPort {
     pub port: PortNumber,
     /// The port where this instance listens for it.
     pub listen: PortNumber,
+    /// The port of the application itself, where that is another: callers that know the instance's own address use
+    /// it. `None` means the same as `listen`.
+    pub target: Option<PortNumber>,
+}
+
+impl EndpointPort {
+    /// A port of the application, without a sidecar's before it.
+    pub fn direct(port: PortNumber, listen: PortNumber) -> Self {
+        Self { port, listen, target: None }
+    }
+
+    /// The port of the application.
+    pub fn application(&self) -> PortNumber {
+        self.target.unwrap_or(self.listen)
+    }
 }
 
 /// How an endpoint is reached.

@@ -24,11 +24,17 @@ pub enum Feature {
     Between,
     /// A TLS mode other than strict.
     MtlsMode,
+    /// Ports that speak no HTTP.
+    Opaque,
+    /// Endpoints that the sidecar finds by DNS.
+    Dns,
+    /// Upgrades, tunnels and body limits other than the defaults.
+    HttpRules,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -36,6 +42,9 @@ impl Feature {
         Self::Retry,
         Self::Between,
         Self::MtlsMode,
+        Self::Opaque,
+        Self::Dns,
+        Self::HttpRules,
     ];
 
     /// The wire form.
@@ -48,6 +57,9 @@ impl Feature {
             Self::Retry => "retry",
             Self::Between => "between",
             Self::MtlsMode => "mtls-mode",
+            Self::Opaque => "opaque",
+            Self::Dns => "dns",
+            Self::HttpRules => "http-rules",
         }
     }
 

@@ -1,8 +1,9 @@
 //! What protects one workload.
 
+use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::name::{PortNumber, ServiceName};
-use crate::service::Protocol;
+use crate::service::{Between, Protocol};
 
 /// The rules of a workload's inbound side. Private: it is sent only to the workload it protects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,10 @@ pub struct InboundService {
     pub mtls: MtlsMode,
     /// The service's ports with what the application speaks there, in the order declared; never empty.
     pub ports: Vec<(PortNumber, Protocol)>,
+    /// What callers may ask of HTTP.
+    pub http: HttpRules,
+    /// What sidecars speak to this one: header case is kept only where this says HTTP/1.1.
+    pub between: Between,
 }
 
 /// Whether a caller must prove its identity.

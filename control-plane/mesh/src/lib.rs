@@ -10,9 +10,12 @@
 
 mod endpoint;
 mod feature;
+mod gateway;
 mod histogram;
+mod http_rules;
 mod identity;
 mod inbound;
+mod location;
 mod name;
 mod policy;
 mod reason;
@@ -21,14 +24,18 @@ mod resource;
 mod route;
 mod route_index;
 mod service;
+mod settings;
 mod split;
 mod trust;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
 pub use feature::{Feature, FeatureSet};
+pub use gateway::{Gateway, GatewayRoute, HostPattern, InvalidGateway, Listener, ListenerKind};
 pub use histogram::{BUCKETS, Histogram, bucket_bounds, bucket_of};
+pub use http_rules::HttpRules;
 pub use identity::{SpiffeId, TrustDomain};
 pub use inbound::{Inbound, InboundService, MtlsMode};
+pub use location::{DnsTarget, Location, Origination, OutsideRoots, SrvName};
 pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
 pub use policy::{InvalidPolicy, RetryPolicy, Timeouts, TrafficPolicy};
 pub use reason::{Hop, Reason};
@@ -37,5 +44,6 @@ pub use resource::{Resource, ResourceKind, ResourceName, Selector};
 pub use route::{Backend, HeaderMatch, PathMatch, QueryMatch, RequestHead, Route, RouteMatch, RouteName};
 pub use route_index::RouteIndex;
 pub use service::{Between, InvalidService, Port, Protocol, Service};
+pub use settings::{IpRange, MeshSettings, OutboundMode};
 pub use split::Split;
 pub use trust::Trust;

@@ -1,6 +1,7 @@
 //! Names of services, versions and hosts, valid by construction.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -152,6 +153,36 @@ impl Hostname {
         if self.0.contains('.') { self.clone() } else { Self(format!("{}.{namespace}", self.0).into()) }
     }
 
+    /// The name by which the service at a virtual address is looked up: the address in reverse, as DNS writes it
+    /// (RFC 1035, section 3.5; RFC 3596, section 2.5). Addresses and host names are thus looked up in one way.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        let mut text = String::with_capacity(80);
+        match address {
+            IpAddr::V4(v4) => {
+                for octet in v4.octets().iter().rev() {
+                    let _never = write!(text, "{octet}.");
+                }
+                text.push_str("in-addr.arpa");
+            }
+            IpAddr::V6(v6) => {
+                for octet in v6.octets().iter().rev() {
+                    let _never = write!(text, "{:x}.{:x}.", octet & 15, octet >> 4);
+                }
+                text.push_str("ip6.arpa");
+            }
+        }
+        Self(text.into())
+    }
+
+    /// The name by which the service is looked up of which one instance has this address, its application listening
+    /// at this port.
+    #[must_use]
+    pub fn of_socket(address: SocketAddr) -> Self {
+        // Canonical: an address of IPv4 in the clothes of IPv6 is the same place.
+        Self(format!("p{}.{}", address.port(), Self::of_address(address.ip().to_canonical())).into())
+    }
+
     /// The host name's text, in lower case, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -268,6 +299,20 @@ mod tests {
         for bad in ["", ".", "a..b", "127.0.0.1", "a b", "a\0", "[::1]"] {
             assert!(Hostname::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_is_looked_up_by_its_reverse_name() {
+        let name = |text: &str| Hostname::of_address(text.parse().unwrap());
+        assert_eq!(name("240.0.1.2").as_str(), "2.1.0.240.in-addr.arpa");
+        assert!(name("fd00::1").as_str().starts_with("1.0.0.0.0."));
+        assert!(name("fd00::1").as_str().ends_with(".0.0.d.f.ip6.arpa"));
+        for text in ["240.0.1.2", "fd00::1"] {
+            assert_eq!(Hostname::new(name(text).as_str()).unwrap(), name(text), "a host name like any other");
+        }
+        let socket = Hostname::of_socket("10.0.0.7:8080".parse().unwrap());
+        assert_eq!(socket.as_str(), "p8080.7.0.0.10.in-addr.arpa");
+        assert_eq!(socket, Hostname::of_socket("[::ffff:10.0.0.7]:8080".parse().unwrap()));
     }
 
     #[test]

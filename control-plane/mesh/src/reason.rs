@@ -29,11 +29,14 @@ pub enum Reason {
     PayloadTooLarge,
     UriTooLong,
     LoopDetected,
+    EgressDenied,
+    UpgradeDenied,
+    Overloaded,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -55,6 +58,9 @@ impl Reason {
         Self::PayloadTooLarge,
         Self::UriTooLong,
         Self::LoopDetected,
+        Self::EgressDenied,
+        Self::UpgradeDenied,
+        Self::Overloaded,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -81,6 +87,9 @@ impl Reason {
             Self::PayloadTooLarge => "payload_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::LoopDetected => "loop_detected",
+            Self::EgressDenied => "egress_denied",
+            Self::UpgradeDenied => "upgrade_denied",
+            Self::Overloaded => "overloaded",
         }
     }
 
@@ -93,12 +102,15 @@ impl Reason {
             | Self::Draining
             | Self::DiscoveryUnavailable
             | Self::BulkheadFull
-            | Self::RetryBudget => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::RetryBudget
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::TlsFailed | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::PeerUnauthenticated | Self::AuthzDenied => StatusCode::FORBIDDEN,
+            Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => {
+                StatusCode::FORBIDDEN
+            }
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -120,8 +132,8 @@ impl Reason {
             | Self::UpstreamReset
             | Self::LoopDetected => 14,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
-            Self::BulkheadFull => 8,
-            Self::PeerUnauthenticated | Self::AuthzDenied => 7,
+            Self::BulkheadFull | Self::Overloaded => 8,
+            Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => 7,
             Self::BadRequest | Self::HeaderTooLarge | Self::PayloadTooLarge | Self::UriTooLong => 3,
         }
     }

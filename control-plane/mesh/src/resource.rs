@@ -4,11 +4,16 @@ use std::fmt;
 
 use crate::endpoint::{Endpoint, EndpointUid};
 use crate::feature::{Feature, FeatureSet};
+use crate::gateway::Gateway;
+use crate::http_rules::HttpRules;
 use crate::identity::TrustDomain;
 use crate::inbound::{Inbound, MtlsMode};
+use crate::location::Location;
 use crate::name::{InvalidName, Label, ServiceName};
 use crate::policy::{RetryPolicy, Timeouts};
-use crate::service::{Between, Service};
+use crate::route::Route;
+use crate::service::{Between, Protocol, Service};
+use crate::settings::MeshSettings;
 use crate::trust::Trust;
 
 /// What can be pushed.
@@ -23,6 +28,10 @@ pub enum Resource {
     Inbound(Inbound),
     /// Whom the mesh believes.
     Trust(Trust),
+    /// What holds for the mesh as a whole.
+    Mesh(MeshSettings),
+    /// What a proxy at the edge serves.
+    Gateway(Gateway),
 }
 
 impl Resource {
@@ -35,6 +44,8 @@ impl Resource {
                 ResourceName::Inbound(i.identity.namespace().clone(), i.identity.service_account().clone())
             }
             Self::Trust(t) => ResourceName::Trust(t.trust_domain.clone()),
+            Self::Mesh(m) => ResourceName::Mesh(m.trust_domain.clone()),
+            Self::Gateway(g) => ResourceName::Gateway(g.name.clone()),
         }
     }
 
@@ -43,31 +54,53 @@ impl Resource {
         let mut features = FeatureSet::default();
         match self {
             Self::Service(s) => service_features(s, &mut features),
-            Self::Inbound(i) if i.services.iter().any(|s| s.mtls != MtlsMode::Strict) => {
-                features.insert(Feature::MtlsMode);
+            Self::Inbound(i) => inbound_features(i, &mut features),
+            Self::Gateway(g) => {
+                for attached in g.listeners.iter().flat_map(|l| &l.routes) {
+                    route_features(&attached.route, &mut features);
+                }
             }
-            Self::Inbound(_) | Self::Endpoint(_) | Self::Trust(_) => {}
+            Self::Endpoint(_) | Self::Trust(_) | Self::Mesh(_) => {}
         }
         features
     }
 }
 
 fn service_features(service: &Service, features: &mut FeatureSet) {
-    let mut need = |feature, needed| {
-        if needed {
-            features.insert(feature);
-        }
-    };
-    let routes = &service.routes;
-    need(Feature::RouteMatch, routes.iter().any(|r| !r.matches.is_empty()));
-    need(Feature::Split, routes.iter().any(|r| r.backends.len() > 1));
-    need(Feature::ForeignBackend, routes.iter().flat_map(|r| &r.backends).any(|b| b.service != service.name));
-    let timeouts = routes.iter().map(|r| &r.timeouts).chain([&service.policy.timeouts]);
-    need(Feature::Timeouts, timeouts.into_iter().any(|t| *t != Timeouts::default()));
-    let other_retry = service.policy.retry != RetryPolicy::default();
-    need(Feature::Retry, other_retry || routes.iter().any(|r| r.retry.is_some()));
-    need(Feature::Between, service.between != Between::Auto);
-    need(Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+    for route in &service.routes {
+        route_features(route, features);
+    }
+    let foreign = service.routes.iter().flat_map(|r| &r.backends).any(|b| b.service != service.name);
+    need(features, Feature::ForeignBackend, foreign);
+    need(features, Feature::Timeouts, service.policy.timeouts != Timeouts::default());
+    need(features, Feature::Retry, service.policy.retry != RetryPolicy::default());
+    need(features, Feature::Between, service.between != Between::Auto);
+    need(features, Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+    need(features, Feature::Opaque, service.ports.iter().any(|p| p.protocol.is_opaque()));
+    need(features, Feature::Dns, service.location != Location::Mesh);
+    need(features, Feature::HttpRules, service.http != HttpRules::default());
+}
+
+fn route_features(route: &Route, features: &mut FeatureSet) {
+    need(features, Feature::RouteMatch, !route.matches.is_empty());
+    need(features, Feature::Split, route.backends.len() > 1);
+    need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
+    need(features, Feature::Retry, route.retry.is_some());
+}
+
+fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
+    for service in &inbound.services {
+        need(features, Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+        need(features, Feature::Opaque, service.ports.iter().any(|(_, p): &(_, Protocol)| p.is_opaque()));
+        need(features, Feature::HttpRules, service.http != HttpRules::default());
+        need(features, Feature::Between, service.between != Between::Auto);
+    }
+}
+
+fn need(features: &mut FeatureSet, feature: Feature, needed: bool) {
+    if needed {
+        features.insert(feature);
+    }
 }
 
 /// The kinds of resources. Each has a type URL of its own on the wire.
@@ -75,20 +108,25 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
 #[allow(missing_docs, reason = "the same words as in `Resource`")]
 pub enum ResourceKind {
     Trust,
+    Mesh,
     Inbound,
+    Gateway,
     Service,
     Endpoint,
 }
 
 impl ResourceKind {
     /// Every kind, in the order in which a sidecar needs them.
-    pub const ALL: [Self; 4] = [Self::Trust, Self::Inbound, Self::Service, Self::Endpoint];
+    pub const ALL: [Self; 6] =
+        [Self::Trust, Self::Mesh, Self::Inbound, Self::Gateway, Self::Service, Self::Endpoint];
 
     /// The kind's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trust => "Trust",
+            Self::Mesh => "Mesh",
             Self::Inbound => "Inbound",
+            Self::Gateway => "Gateway",
             Self::Service => "Service",
             Self::Endpoint => "Endpoint",
         }
@@ -106,6 +144,10 @@ impl fmt::Display for ResourceKind {
 pub enum ResourceName {
     /// `<trust domain>`
     Trust(TrustDomain),
+    /// `<trust domain>`
+    Mesh(TrustDomain),
+    /// `<namespace>/<gateway>`
+    Gateway(ServiceName),
     /// `<namespace>/<service account>`
     Inbound(Label, Label),
     /// `<namespace>/<service>`
@@ -119,6 +161,8 @@ impl ResourceName {
     pub fn kind(&self) -> ResourceKind {
         match self {
             Self::Trust(_) => ResourceKind::Trust,
+            Self::Mesh(_) => ResourceKind::Mesh,
+            Self::Gateway(_) => ResourceKind::Gateway,
             Self::Inbound(..) => ResourceKind::Inbound,
             Self::Service(_) => ResourceKind::Service,
             Self::Endpoint(..) => ResourceKind::Endpoint,
@@ -130,6 +174,8 @@ impl ResourceName {
         let bad = |rule| InvalidName::new("the name of a resource", text, rule);
         match kind {
             ResourceKind::Trust => text.parse().map(Self::Trust),
+            ResourceKind::Mesh => text.parse().map(Self::Mesh),
+            ResourceKind::Gateway => text.parse().map(Self::Gateway),
             ResourceKind::Service => text.parse().map(Self::Service),
             ResourceKind::Inbound => {
                 let (namespace, account) =
@@ -149,7 +195,8 @@ impl fmt::Display for ResourceName {
     /// The wire form, without the kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Trust(domain) => domain.fmt(f),
+            Self::Trust(domain) | Self::Mesh(domain) => domain.fmt(f),
+            Self::Gateway(gateway) => gateway.fmt(f),
             Self::Inbound(namespace, account) => write!(f, "{namespace}/{account}"),
             Self::Service(service) => service.fmt(f),
             Self::Endpoint(service, uid) => write!(f, "{service}/{uid}"),
@@ -160,7 +207,7 @@ impl fmt::Display for ResourceName {
 /// What a sidecar can subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Selector {
-    /// Every resource of a kind that its reader may see. Only [`ResourceKind::Trust`].
+    /// Every resource of a kind that its reader may see. Only [`ResourceKind::Trust`] and [`ResourceKind::Mesh`].
     All(ResourceKind),
     /// One resource by its name.
     Named(ResourceName),
@@ -184,7 +231,7 @@ impl Selector {
     /// Reads the wire form back.
     pub fn parse(kind: ResourceKind, text: &str) -> Result<Self, InvalidName> {
         match kind {
-            ResourceKind::Trust if text == "*" => Ok(Self::All(kind)),
+            ResourceKind::Trust | ResourceKind::Mesh if text == "*" => Ok(Self::All(kind)),
             ResourceKind::Endpoint if text.ends_with("/*") => {
                 text[..text.len() - 2].parse().map(Self::EndpointsOf)
             }
@@ -214,6 +261,8 @@ mod tests {
     fn names_and_selectors_read_back_as_written() {
         for (kind, text) in [
             (ResourceKind::Trust, "mesh.local"),
+            (ResourceKind::Mesh, "mesh.local"),
+            (ResourceKind::Gateway, "shop/edge"),
             (ResourceKind::Inbound, "shop/cart"),
             (ResourceKind::Service, "shop/cart"),
             (ResourceKind::Endpoint, "shop/cart/i-1"),
@@ -224,6 +273,7 @@ mod tests {
         }
         for (kind, text) in [
             (ResourceKind::Trust, "*"),
+            (ResourceKind::Mesh, "*"),
             (ResourceKind::Service, "cart.shop"),
             (ResourceKind::Endpoint, "shop/cart/*"),
         ] {
@@ -235,7 +285,9 @@ mod tests {
 
     #[test]
     fn nobody_subscribes_to_everything() {
-        for kind in [ResourceKind::Inbound, ResourceKind::Service, ResourceKind::Endpoint] {
+        for kind in
+            [ResourceKind::Inbound, ResourceKind::Gateway, ResourceKind::Service, ResourceKind::Endpoint]
+        {
             assert!(Selector::parse(kind, "*").is_err(), "{kind}");
         }
     }

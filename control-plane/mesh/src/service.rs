@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 
+use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::inbound::MtlsMode;
+use crate::location::Location;
 use crate::name::{Hostname, PortNumber, ServiceName};
 use crate::policy::TrafficPolicy;
 use crate::route::Route;
@@ -19,14 +22,20 @@ pub struct Service {
     pub name: ServiceName,
     /// Every host name it answers to, completed with a namespace, in a stable order.
     pub hostnames: Vec<Hostname>,
+    /// Its virtual addresses, at most one of each family: by them applications reach it that know no Host.
+    pub addresses: Vec<IpAddr>,
     /// Its ports; the first is meant where a caller names none.
     pub ports: Vec<Port>,
+    /// Where its endpoints come from.
+    pub location: Location,
     /// Who may serve it. A peer with another identity is refused, whatever an endpoint says of itself.
     pub identities: Vec<SpiffeId>,
     /// Whether its endpoints must be reached over mutual TLS.
     pub mtls: MtlsMode,
     /// What two sidecars speak between them for this service.
     pub between: Between,
+    /// What callers may ask of HTTP.
+    pub http: HttpRules,
     /// Its routes, the oldest first. Empty: everything goes to all endpoints.
     pub routes: Vec<Route>,
     /// What holds where a route says nothing else.
@@ -47,6 +56,18 @@ impl Service {
         let mut names = HashSet::new();
         if let Some(twice) = self.hostnames.iter().find(|h| !names.insert(h.as_str())) {
             return fault(format!("host name {twice} is declared twice"));
+        }
+        if self.addresses.len() > 2
+            || self.addresses.iter().filter(|a| a.is_ipv4()).count() > 1
+            || self.addresses.iter().filter(|a| a.is_ipv6()).count() > 1
+        {
+            return fault("it has more than one virtual address of a family".into());
+        }
+        if let Err(what) = self.location.check(self.mtls) {
+            return fault(what);
+        }
+        if let Err(what) = self.http.check() {
+            return fault(what);
         }
         let mut routes = HashSet::new();
         for route in &self.routes {
@@ -101,6 +122,10 @@ pub enum Protocol {
     Http2,
     /// gRPC, which is HTTP/2 with prior knowledge.
     Grpc,
+    /// Bytes that nobody looks into; also for protocols in which the server speaks first.
+    Tcp,
+    /// TLS that the application speaks itself: passed through, told apart by SNI.
+    Tls,
 }
 
 impl Protocol {
@@ -111,7 +136,14 @@ impl Protocol {
             Self::Http => "http",
             Self::Http2 => "http2",
             Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
+    }
+
+    /// Whether its bytes are passed on as they are, one connection being one exchange.
+    pub fn is_opaque(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
     }
 }
 

@@ -69,7 +69,10 @@ pub(super) fn check(
 fn ports(spec: &Instance, service: &CheckedService, found: &mut Found) -> Vec<EndpointPort> {
     let declared = &service.service().ports;
     if spec.ports.is_empty() {
-        return declared.iter().map(|p| EndpointPort { port: p.number, listen: p.number }).collect();
+        return declared
+            .iter()
+            .map(|p| EndpointPort { port: p.number, listen: p.number, target: None })
+            .collect();
     }
     let (mut seen, mut ports) = (HashSet::new(), vec![]);
     for (i, port) in spec.ports.iter().enumerate() {
@@ -90,7 +93,7 @@ fn ports(spec: &Instance, service: &CheckedService, found: &mut Found) -> Vec<En
             let message = format!("port {number} is there twice");
             found.add(Problem::error(pointer, Code::Duplicate, message));
         }
-        ports.push(EndpointPort { port: number, listen });
+        ports.push(EndpointPort { port: number, listen, target: None });
     }
     ports
 }

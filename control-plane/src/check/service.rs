@@ -63,6 +63,9 @@ pub(super) fn check(
         identities,
         mtls: spec.mtls.map_or(MtlsMode::default(), mtls),
         between: spec.between.map_or(Between::default(), between),
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: vec![],
         policy,
     };

@@ -73,7 +73,8 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
             let identity = SpiffeId::new(domain, namespace.clone(), account.clone());
             compile_inbound(world, identity).map(Resource::Inbound)
         }
-        ResourceName::Trust(_) => None,
+        // The settings of the mesh and its gateways are published by whoever holds them.
+        ResourceName::Trust(_) | ResourceName::Mesh(_) | ResourceName::Gateway(_) => None,
     }
 }
 
@@ -150,6 +151,8 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 name: service.name.clone(),
                 mtls: service.mtls,
                 ports: service.ports.iter().map(|p| (p.number, p.protocol)).collect(),
+                http: service.http.clone(),
+                between: service.between,
             }
         })
         .collect();

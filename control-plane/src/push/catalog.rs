@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use outrigger_mesh::{EndpointUid, Hostname, Resource, ResourceKind, ResourceName, ServiceName};
+use outrigger_mesh::{EndpointUid, Hostname, Resource, ResourceKind, ResourceName, Service, ServiceName};
 use outrigger_wire::Encoded;
 use outrigger_wire::session::Catalog;
 
@@ -20,7 +20,8 @@ pub(super) struct Position {
 pub(super) struct Shelf {
     resources: HashMap<ResourceName, Encoded>,
     endpoints: HashMap<ServiceName, BTreeSet<EndpointUid>>,
-    trust: BTreeSet<ResourceName>,
+    /// Those of the kinds that one may subscribe to as a whole.
+    general: BTreeSet<ResourceName>,
     hosts: HashMap<Hostname, ServiceName>,
     hosts_of: HashMap<ServiceName, Vec<Hostname>>,
     position: Position,
@@ -40,13 +41,20 @@ impl Prepared {
             ResourceChange::Set(resource) => {
                 let encoded = Encoded::new(&resource);
                 let hostnames = match resource {
-                    Resource::Service(service) => service.hostnames,
+                    Resource::Service(service) => looked_up_as(service),
                     _ => Vec::new(),
                 };
                 Self::Set { encoded, hostnames }
             }
         }
     }
+}
+
+/// Every name by which a lookup finds a service: its host names, and those of its virtual addresses.
+fn looked_up_as(service: Service) -> Vec<Hostname> {
+    let mut names = service.hostnames;
+    names.extend(service.addresses.into_iter().map(Hostname::of_address));
+    names
 }
 
 /// What a publication changed.
@@ -87,11 +95,11 @@ impl Shelf {
             ResourceName::Endpoint(service, uid) => {
                 self.endpoints.entry(service.clone()).or_default().insert(uid.clone());
             }
-            ResourceName::Trust(_) => {
-                self.trust.insert(name.clone());
+            ResourceName::Trust(_) | ResourceName::Mesh(_) => {
+                self.general.insert(name.clone());
             }
             ResourceName::Service(service) => self.name_service(&name, service, hostnames, difference),
-            ResourceName::Inbound(..) => {}
+            ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
         }
         self.resources.insert(name.clone(), encoded);
         difference.names.push(name);
@@ -110,11 +118,11 @@ impl Shelf {
                     }
                 }
             }
-            ResourceName::Trust(_) => {
-                self.trust.remove(name);
+            ResourceName::Trust(_) | ResourceName::Mesh(_) => {
+                self.general.remove(name);
             }
             ResourceName::Service(service) => self.name_service(name, service, Vec::new(), difference),
-            ResourceName::Inbound(..) => {}
+            ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
         }
         difference.names.push(name.clone());
     }
@@ -160,7 +168,7 @@ impl Catalog for Shelf {
 
     fn all(&self, kind: ResourceKind) -> Vec<Encoded> {
         // Nobody may subscribe to all of anything else.
-        let names = (kind == ResourceKind::Trust).then_some(&self.trust).into_iter().flatten();
+        let names = self.general.iter().filter(|name| name.kind() == kind);
         names.filter_map(|name| self.get(name)).collect()
     }
 

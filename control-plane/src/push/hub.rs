@@ -84,8 +84,8 @@ impl Hub {
             each(&Selector::Named(name.clone()), &mark);
             match name {
                 ResourceName::Endpoint(service, _) => each(&Selector::EndpointsOf(service.clone()), &mark),
-                ResourceName::Trust(_) => each(&Selector::All(ResourceKind::Trust), &mark),
-                ResourceName::Service(_) | ResourceName::Inbound(..) => {}
+                ResourceName::Trust(_) | ResourceName::Mesh(_) => each(&Selector::All(name.kind()), &mark),
+                ResourceName::Service(_) | ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
             }
         }
         for (name, host) in &difference.hosts_of_changed {

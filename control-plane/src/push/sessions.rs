@@ -209,7 +209,11 @@ impl Hub {
         let own = (hello.identity.namespace().clone(), hello.identity.service_account().clone());
         let session = ServerSession::new(Limits::default(), move |selector: &Selector| match selector {
             Selector::Named(ResourceName::Inbound(ns, account)) => (ns, account) == (&own.0, &own.1),
-            _ => selector.kind() != ResourceKind::Inbound,
+            // A gateway is served by the service account of its own name.
+            Selector::Named(ResourceName::Gateway(gateway)) => {
+                (gateway.namespace(), gateway.name()) == (&own.0, &own.1)
+            }
+            _ => !matches!(selector.kind(), ResourceKind::Inbound | ResourceKind::Gateway),
         });
         let proxy = self.enter(|id| Proxy::new(id, hello, from))?;
         let mut guest = Guest { hub: self, proxy: &proxy, session };

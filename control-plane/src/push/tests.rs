@@ -154,7 +154,7 @@ fn endpoint(uid: &str, weight: u16) -> ResourceChange {
         service: cart(),
         uid: uid.parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        ports: [EndpointPort { port, listen: port }].into(),
+        ports: [EndpointPort { port, listen: port, target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::new(weight).unwrap(),
@@ -171,6 +171,9 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         identities: Vec::new(),
         mtls: MtlsMode::Strict,
         between: Between::Auto,
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),
         policy: TrafficPolicy::default(),
     }))

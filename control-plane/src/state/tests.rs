@@ -107,7 +107,7 @@ fn endpoint(uid: &str, service: &str) -> Endpoint {
         service: name(service),
         uid: uid.parse().unwrap(),
         ip: "127.0.0.1".parse().unwrap(),
-        ports: [EndpointPort { port: port(80), listen: port(15006) }].into(),
+        ports: [EndpointPort { port: port(80), listen: port(15006), target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::default(),

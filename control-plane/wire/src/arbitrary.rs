@@ -1,15 +1,17 @@
 //! Generators of sound resources for the property tests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, Between, Endpoint, EndpointPort, EndpointState, EndpointUid, HeaderMatch, Histogram, Hostname,
-    Inbound, InboundService, Label, MtlsMode, PathMatch, Port, PortNumber, Protocol, QueryMatch, Report,
-    Resource, RetryPolicy, Route, RouteMatch, RouteName, Service, ServiceName, Side, SpiffeId, Timeouts,
-    TrafficKey, TrafficPolicy, TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
+    Backend, Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute,
+    HeaderMatch, Histogram, HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label,
+    Listener, ListenerKind, Location, MeshSettings, MtlsMode, Origination, OutboundMode, OutsideRoots,
+    PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, RetryPolicy, Route, RouteMatch,
+    RouteName, Service, ServiceName, Side, SpiffeId, SrvName, Timeouts, TrafficKey, TrafficPolicy,
+    TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -22,6 +24,8 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
         endpoint().prop_map(Resource::Endpoint),
         inbound().prop_map(Resource::Inbound),
         trust().prop_map(Resource::Trust),
+        settings().prop_map(Resource::Mesh),
+        gateway().prop_map(Resource::Gateway),
     ]
 }
 
@@ -64,7 +68,9 @@ fn port_number() -> impl Strategy<Value = PortNumber> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    select(&[Protocol::Detect, Protocol::Http, Protocol::Http2, Protocol::Grpc][..])
+    select(
+        &[Protocol::Detect, Protocol::Http, Protocol::Http2, Protocol::Grpc, Protocol::Tcp, Protocol::Tls][..],
+    )
 }
 
 fn mtls() -> impl Strategy<Value = MtlsMode> {
@@ -79,26 +85,114 @@ fn service() -> impl Strategy<Value = Service> {
         btree_map(port_number(), protocol(), 1..4),
         vec(identity(), 0..3),
         mtls(),
-        select(&[Between::Auto, Between::Http1, Between::Http2][..]),
+        between(),
         btree_map("[!-~]{1,9}", route(), 0..4),
         (timeouts(), retry()).prop_map(|(timeouts, retry)| TrafficPolicy { timeouts, retry }),
+        (of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), location(), http_rules()),
     )
-        .prop_map(|(name, hosts, ports, identities, mtls, between, routes, policy)| {
-            let named =
-                |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
-            Service {
+        .prop_map(
+            |(name, hosts, ports, identities, mtls, between, routes, policy, (v4, v6, location, http))| {
+                let named =
+                    |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
+                Service {
+                    name,
+                    hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
+                    ports: ports.into_iter().map(|(number, protocol)| Port { number, protocol }).collect(),
+                    addresses: v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from)).collect(),
+                    identities,
+                    mtls: if location == Location::Mesh { mtls } else { MtlsMode::Off },
+                    location,
+                    http,
+                    between,
+                    routes: routes.into_iter().map(named).collect(),
+                    policy,
+                }
+                .checked()
+                .unwrap()
+            },
+        )
+}
+
+fn between() -> impl Strategy<Value = Between> {
+    select(&[Between::Auto, Between::Http1, Between::Http2][..])
+}
+
+fn http_rules() -> impl Strategy<Value = HttpRules> {
+    let usual = Just(HttpRules::default());
+    let other = (vec("[a-g][a-z0-9/.-]{0,9}", 0..3), any::<bool>(), of(any::<u64>())).prop_map(
+        |(upgrades, connect, max_body)| HttpRules {
+            upgrades: upgrades.into_iter().map(Into::into).collect(),
+            connect,
+            max_body,
+        },
+    );
+    prop_oneof![usual, other]
+}
+
+fn hostname() -> impl Strategy<Value = Hostname> {
+    "[a-z][a-z0-9]{0,5}(\\.[a-z][a-z0-9]{0,5}){0,2}".prop_map(|text| Hostname::new(&text).unwrap())
+}
+
+fn location() -> impl Strategy<Value = Location> {
+    let target = prop_oneof![
+        (hostname(), of(port_number())).prop_map(|(name, port)| DnsTarget::Host { name, port }),
+        hostname().prop_map(|h| DnsTarget::Srv(SrvName::new(&format!("_a._tcp.{h}")).unwrap())),
+        (any::<IpAddr>(), of(port_number())).prop_map(|(ip, port)| DnsTarget::Address { ip, port }),
+    ];
+    let roots = prop_oneof![
+        Just(OutsideRoots::System),
+        vec(vec(any::<u8>(), 1..9), 1..3)
+            .prop_map(|roots| OutsideRoots::Only(roots.into_iter().map(Arc::from).collect())),
+    ];
+    let tls = (of(hostname()), roots).prop_map(|(server_name, roots)| Origination { server_name, roots });
+    let dns = (vec(target, 1..4), of(tls), any::<bool>()).prop_map(|(targets, tls, outside)| Location::Dns {
+        targets,
+        tls,
+        outside,
+    });
+    prop_oneof![Just(Location::Mesh), dns]
+}
+
+fn settings() -> impl Strategy<Value = MeshSettings> {
+    let range = (any::<Ipv4Addr>(), 0_u8..=32).prop_map(|(ip, prefix)| {
+        let mask = u32::MAX.checked_shl(u32::from(32 - prefix)).unwrap_or(0);
+        IpRange::new(Ipv4Addr::from(u32::from(ip) & mask).into(), prefix).unwrap()
+    });
+    (trust_domain(), vec(range, 0..3), vec(hostname(), 0..3), any::<bool>()).prop_map(
+        |(trust_domain, ranges, suffixes, any)| MeshSettings {
+            trust_domain,
+            ranges,
+            suffixes,
+            outbound_mode: if any { OutboundMode::AllowAny } else { OutboundMode::RegistryOnly },
+        },
+    )
+}
+
+fn gateway() -> impl Strategy<Value = Gateway> {
+    let pattern = |h: Hostname, wild: bool| -> HostPattern {
+        format!("{}{h}", if wild { "*." } else { "" }).parse().unwrap()
+    };
+    let attached = (vec((hostname(), any::<bool>()), 0..3), route()).prop_map(move |(hosts, route)| {
+        GatewayRoute { hostnames: hosts.into_iter().map(|(h, wild)| pattern(h, wild)).collect(), route }
+    });
+    let rest = (of((hostname(), any::<bool>())), vec(label(), 0..3), vec(attached, 0..3));
+    let listeners = btree_map(label(), (port_number(), rest), 1..4);
+    (service_name(), listeners).prop_filter_map("contradictory", move |(name, listeners)| {
+        let listeners = listeners
+            .into_iter()
+            .map(|(name, (port, (host, certificates, routes)))| Listener {
                 name,
-                hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
-                ports: ports.into_iter().map(|(number, protocol)| Port { number, protocol }).collect(),
-                identities,
-                mtls,
-                between,
-                routes: routes.into_iter().map(named).collect(),
-                policy,
-            }
-            .checked()
-            .unwrap()
-        })
+                port,
+                hostname: host.map(|(h, wild)| pattern(h, wild)),
+                kind: match certificates.is_empty() {
+                    true => ListenerKind::Http,
+                    false => ListenerKind::Https { certificates },
+                },
+                routes,
+            })
+            .collect();
+        Gateway { name, listeners }.checked().ok()
+    })
 }
 
 fn route() -> impl Strategy<Value = Route> {
@@ -161,7 +255,8 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let port = (port_number(), port_number()).prop_map(|(port, listen)| EndpointPort { port, listen });
+    let port = (port_number(), port_number(), of(port_number()))
+        .prop_map(|(port, listen, target)| EndpointPort { port, listen, target });
     (
         service_name(),
         label().prop_map(|l| EndpointUid::new(l.as_str()).unwrap()),
@@ -187,12 +282,12 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn inbound() -> impl Strategy<Value = Inbound> {
-    let rules = (mtls(), vec((port_number(), protocol()), 1..3));
+    let rules = (mtls(), vec((port_number(), protocol()), 1..3), http_rules(), between());
     (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports))| InboundService { name, mtls, ports })
+            .map(|(name, (mtls, ports, http, between))| InboundService { name, mtls, ports, http, between })
             .collect(),
     })
 }

@@ -6,9 +6,12 @@
 
 mod endpoint;
 mod field;
+mod gateway;
 mod inbound;
+mod location;
 mod report;
 mod service;
+mod settings;
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -33,6 +36,8 @@ pub fn encode(resource: &Resource) -> Bytes {
         Resource::Endpoint(endpoint) => endpoint_to_pb(endpoint, features).encode_to_vec(),
         Resource::Inbound(inbound) => inbound::to_pb(inbound, features).encode_to_vec(),
         Resource::Trust(trust) => trust_to_pb(trust, features).encode_to_vec(),
+        Resource::Mesh(mesh) => settings::to_pb(mesh, features).encode_to_vec(),
+        Resource::Gateway(gateway) => gateway::to_pb(gateway, features).encode_to_vec(),
     };
     bytes.into()
 }
@@ -62,6 +67,8 @@ fn read(kind: ResourceKind, payload: &[u8], known: &FeatureSet) -> Result<Resour
         ResourceKind::Endpoint => Resource::Endpoint(endpoint_from_pb(parse(payload)?)?),
         ResourceKind::Inbound => Resource::Inbound(inbound::from_pb(parse(payload)?)?),
         ResourceKind::Trust => Resource::Trust(trust_from_pb(parse(payload)?)?),
+        ResourceKind::Mesh => Resource::Mesh(settings::from_pb(parse(payload)?)?),
+        ResourceKind::Gateway => Resource::Gateway(gateway::from_pb(parse(payload)?)?),
     };
     // A writer that forgets to name a feature would lead older readers astray; the newer ones tell on it.
     let silent = resource.required_features().iter().find(|f| !needed.iter().any(|n| n == f.as_str()));

@@ -95,6 +95,8 @@ pub trait Catalog {
 pub(crate) fn type_url(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Trust => "type.outrigger.dev/outrigger.v1.Trust",
+        ResourceKind::Mesh => "type.outrigger.dev/outrigger.v1.Mesh",
+        ResourceKind::Gateway => "type.outrigger.dev/outrigger.v1.Gateway",
         ResourceKind::Inbound => "type.outrigger.dev/outrigger.v1.Inbound",
         ResourceKind::Service => "type.outrigger.dev/outrigger.v1.Service",
         ResourceKind::Endpoint => "type.outrigger.dev/outrigger.v1.Endpoint",

@@ -94,7 +94,8 @@ mod tests {
                 service: service.clone(),
                 uid: uid.clone(),
                 ip: std::net::Ipv4Addr::LOCALHOST.into(),
-                ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::HTTP }].into(),
+                ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::HTTP, target: None }]
+                    .into(),
                 version: None,
                 zone: None,
                 weight: Weight::new(*weight).unwrap(),

@@ -49,6 +49,7 @@ impl Link {
     ) -> Self {
         let mut session = ClientSession::new(hello.features.clone());
         session.subscribe(Selector::All(ResourceKind::Trust));
+        session.subscribe(Selector::All(ResourceKind::Mesh));
         let id = &hello.identity;
         let own = ResourceName::Inbound(id.namespace().clone(), id.service_account().clone());
         session.subscribe(Selector::Named(own));

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
-    Endpoint, EndpointUid, Hostname, Inbound, Label, Resource, ResourceName, Service, ServiceName, Version,
+    Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName, Service,
+    ServiceName, Version,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -85,6 +86,8 @@ pub struct Registry {
     live: Arc<Live>,
     state: Mutex<State>,
     inbound: ArcSwapOption<Inbound>,
+    mesh: ArcSwapOption<MeshSettings>,
+    gateway: ArcSwapOption<Gateway>,
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
     changed: watch::Sender<u64>,
@@ -128,6 +131,8 @@ impl Registry {
             live,
             state: Mutex::default(),
             inbound: ArcSwapOption::empty(),
+            mesh: ArcSwapOption::empty(),
+            gateway: ArcSwapOption::empty(),
             names: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             discovery: watch::Sender::new(Discovery::Connecting),
@@ -150,7 +155,21 @@ impl Registry {
                 self.inbound.store(Some(Arc::new(inbound)));
                 Ok(())
             }
-            Change::Set(Resource::Trust(_)) | Change::Remove(ResourceName::Trust(_)) => Ok(()),
+            Change::Set(Resource::Mesh(settings)) => {
+                self.mesh.store(Some(Arc::new(settings)));
+                Ok(())
+            }
+            Change::Set(Resource::Gateway(gateway)) => {
+                self.gateway.store(Some(Arc::new(gateway)));
+                Ok(())
+            }
+            Change::Remove(ResourceName::Gateway(_)) => {
+                self.gateway.store(None);
+                Ok(())
+            }
+            // Like the roots, the settings of the mesh are replaced, never merely taken away.
+            Change::Set(Resource::Trust(_))
+            | Change::Remove(ResourceName::Trust(_) | ResourceName::Mesh(_)) => Ok(()),
             Change::Remove(ResourceName::Inbound(..)) => {
                 self.inbound.store(None);
                 Ok(())
@@ -200,6 +219,16 @@ impl Registry {
     /// The rules of the own inbound side, once known.
     pub fn inbound(&self) -> Option<Arc<Inbound>> {
         self.inbound.load_full()
+    }
+
+    /// What holds for the mesh as a whole, once known.
+    pub fn mesh(&self) -> Option<Arc<MeshSettings>> {
+        self.mesh.load_full()
+    }
+
+    /// What this sidecar serves at the edge, once known; for proxies in gateway mode.
+    pub fn gateway(&self) -> Option<Arc<Gateway>> {
+        self.gateway.load_full()
     }
 
     /// The service that `host` leads to, asking for it when it is new. Completes short names.
@@ -288,8 +317,9 @@ impl Registry {
         }
         let name = service.name.clone();
         let live = self.entry(state, &name, false);
-        drop_hosts_of(state, &name, &service.hostnames);
-        for host in &service.hostnames {
+        let hosts = looked_up_as(&service);
+        drop_hosts_of(state, &name, &hosts);
+        for host in &hosts {
             let asked = matches!(
                 state.hosts.get(host),
                 Some(HostEntry::Asked | HostEntry::Service { asked: true, .. })
@@ -465,6 +495,12 @@ fn clear_endpoints(state: &mut State, service: &ServiceName) {
     }
     entry.complete = true;
     entry.publish();
+}
+
+/// Every name by which a lookup finds a service: its host names, and those of its virtual addresses.
+fn looked_up_as(service: &Service) -> Vec<Hostname> {
+    let addresses = service.addresses.iter().map(|a| Hostname::of_address(*a));
+    service.hostnames.iter().cloned().chain(addresses).collect()
 }
 
 /// Forgets the host names of a service but those in `kept`.

@@ -247,7 +247,7 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
     if place.secured.is_none() {
         return match port.protocol {
             Protocol::Http2 | Protocol::Grpc => Speak::Http2,
-            Protocol::Http | Protocol::Detect => Speak::Http1,
+            Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
         };
     }
     let auto = call.http2 || worker.mesh.in_use(place) >= FEW;

@@ -32,6 +32,9 @@ pub fn service(name: &str) -> Service {
         identities: vec![identity(name.namespace().as_str(), name.name().as_str())],
         mtls: MtlsMode::Strict,
         between: Between::Auto,
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: vec![],
         policy: TrafficPolicy::default(),
         name,
@@ -45,7 +48,7 @@ pub fn endpoint(service: &str, uid: &str, at: SocketAddr) -> Endpoint {
         service: service.parse().expect("namespace/name"),
         uid: uid.parse().expect("a uid"),
         ip: at.ip(),
-        ports: [EndpointPort { port: PortNumber::HTTP, listen }].into(),
+        ports: [EndpointPort { port: PortNumber::HTTP, listen, target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::default(),
@@ -60,6 +63,8 @@ pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
         name: s.name.clone(),
         mtls: s.mtls,
         ports: s.ports.iter().map(|p| (p.number, p.protocol)).collect(),
+        http: s.http.clone(),
+        between: s.between,
     };
     Inbound { identity: id.clone(), services: services.iter().map(rules).collect() }
 }

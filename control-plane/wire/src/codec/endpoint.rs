@@ -1,6 +1,5 @@
 //! `Endpoint`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use outrigger_mesh::{Endpoint, EndpointPort, EndpointState, Transport, Weight};
@@ -13,10 +12,7 @@ pub(crate) fn endpoint_to_pb(endpoint: &Endpoint, required_features: Vec<String>
         required_features,
         service: endpoint.service.to_string(),
         uid: endpoint.uid.to_string(),
-        ip: match endpoint.ip {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        },
+        ip: field::ip_to_pb(endpoint.ip),
         ports: endpoint.ports.iter().copied().map(port_to_pb).collect(),
         version: endpoint.version.as_ref().map(ToString::to_string),
         zone: endpoint.zone.as_ref().map(ToString::to_string),
@@ -41,7 +37,7 @@ pub(crate) fn endpoint_from_pb(endpoint: pb::Endpoint) -> Result<Endpoint, Fault
     Ok(Endpoint {
         service: field::name(&endpoint.service)?,
         uid: field::name(&endpoint.uid)?,
-        ip: ip_from_pb(&endpoint.ip)?,
+        ip: field::ip_from_pb(&endpoint.ip)?,
         ports: endpoint.ports.into_iter().map(port_from_pb).collect::<Result<Arc<[_]>, _>>()?,
         version: field::name_if(endpoint.version.as_deref())?,
         zone: endpoint.zone.map(Arc::from),
@@ -62,17 +58,18 @@ pub(crate) fn endpoint_from_pb(endpoint: pb::Endpoint) -> Result<Endpoint, Fault
     })
 }
 
-fn ip_from_pb(bytes: &[u8]) -> Result<IpAddr, Fault> {
-    <[u8; 4]>::try_from(bytes)
-        .map(IpAddr::from)
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .map_err(|_| Fault::new(format!("an address has {} bytes, neither 4 nor 16", bytes.len())))
-}
-
 fn port_to_pb(port: EndpointPort) -> pb::EndpointPort {
-    pb::EndpointPort { port: port.port.get().into(), listen: port.listen.get().into() }
+    pb::EndpointPort {
+        port: port.port.get().into(),
+        listen: port.listen.get().into(),
+        target: port.target.map(|t| t.get().into()),
+    }
 }
 
 fn port_from_pb(port: pb::EndpointPort) -> Result<EndpointPort, Fault> {
-    Ok(EndpointPort { port: field::port_number(port.port)?, listen: field::port_number(port.listen)? })
+    Ok(EndpointPort {
+        port: field::port_number(port.port)?,
+        listen: field::port_number(port.listen)?,
+        target: port.target.map(field::port_number).transpose()?,
+    })
 }

@@ -1,10 +1,11 @@
 //! The small fields that several resources share.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use outrigger_mesh::{InvalidName, MtlsMode, PortNumber, Protocol};
+use outrigger_mesh::{Between, HttpRules, InvalidName, MtlsMode, PortNumber, Protocol};
 
 use crate::pb;
 
@@ -70,6 +71,8 @@ pub(super) fn protocol_to_pb(protocol: Protocol) -> i32 {
         Protocol::Http => pb::Protocol::Http,
         Protocol::Http2 => pb::Protocol::Http2,
         Protocol::Grpc => pb::Protocol::Grpc,
+        Protocol::Tcp => pb::Protocol::Tcp,
+        Protocol::Tls => pb::Protocol::Tls,
     }
     .into()
 }
@@ -81,6 +84,8 @@ pub(super) fn protocol_from_pb(number: i32) -> Result<Protocol, Fault> {
         pb::Protocol::Http => Protocol::Http,
         pb::Protocol::Http2 => Protocol::Http2,
         pb::Protocol::Grpc => Protocol::Grpc,
+        pb::Protocol::Tcp => Protocol::Tcp,
+        pb::Protocol::Tls => Protocol::Tls,
     })
 }
 
@@ -99,6 +104,55 @@ pub(super) fn mtls_from_pb(number: i32) -> Result<MtlsMode, Fault> {
         pb::MtlsMode::Strict => MtlsMode::Strict,
         pb::MtlsMode::Permissive => MtlsMode::Permissive,
         pb::MtlsMode::Off => MtlsMode::Off,
+    })
+}
+
+pub(super) fn ip_to_pb(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+pub(super) fn ip_from_pb(bytes: &[u8]) -> Result<IpAddr, Fault> {
+    <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .map_err(|_| Fault::new(format!("an address has {} bytes, neither 4 nor 16", bytes.len())))
+}
+
+pub(super) fn between_to_pb(between: Between) -> i32 {
+    match between {
+        Between::Auto => pb::Between::Auto,
+        Between::Http1 => pb::Between::Http1,
+        Between::Http2 => pb::Between::Http2,
+    }
+    .into()
+}
+
+pub(super) fn between_from_pb(number: i32) -> Result<Between, Fault> {
+    Ok(match value("between", number)? {
+        pb::Between::Unspecified => return Err(Fault::missing("between")),
+        pb::Between::Auto => Between::Auto,
+        pb::Between::Http1 => Between::Http1,
+        pb::Between::Http2 => Between::Http2,
+    })
+}
+
+/// The defaults, which nearly every service has, cost nothing.
+pub(super) fn http_to_pb(http: &HttpRules) -> Option<pb::HttpRules> {
+    (*http != HttpRules::default()).then(|| pb::HttpRules {
+        upgrades: http.upgrades.iter().map(ToString::to_string).collect(),
+        connect: http.connect,
+        max_body: http.max_body,
+    })
+}
+
+pub(super) fn http_from_pb(http: Option<pb::HttpRules>) -> HttpRules {
+    http.map_or_else(HttpRules::default, |http| HttpRules {
+        upgrades: http.upgrades.into_iter().map(Into::into).collect(),
+        connect: http.connect,
+        max_body: http.max_body,
     })
 }
 

@@ -34,6 +34,8 @@ fn service_to_pb(service: &InboundService) -> pb::InboundService {
                 protocol: field::protocol_to_pb(*protocol),
             })
             .collect(),
+        http: field::http_to_pb(&service.http),
+        between: field::between_to_pb(service.between),
     }
 }
 
@@ -46,5 +48,7 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
         name: field::name(&service.name)?,
         mtls: field::mtls_from_pb(service.mtls)?,
         ports: service.ports.iter().map(port).collect::<Result<_, Fault>>()?,
+        http: field::http_from_pb(service.http),
+        between: field::between_from_pb(service.between)?,
     })
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, Between, HeaderMatch, PathMatch, Port, QueryMatch, RetryPolicy, Route, RouteMatch, Service,
-    Timeouts, TrafficPolicy,
+    Backend, HeaderMatch, PathMatch, Port, QueryMatch, RetryPolicy, Route, RouteMatch, Service, Timeouts,
+    TrafficPolicy,
 };
 
 use super::field::{self, Fault, duration_from_pb, duration_to_pb};
+use super::location;
 use crate::pb;
 
 pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Service {
@@ -19,12 +20,15 @@ pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Se
         ports: service.ports.iter().copied().map(port_to_pb).collect(),
         identities: service.identities.iter().map(ToString::to_string).collect(),
         mtls: field::mtls_to_pb(service.mtls),
-        between: between_to_pb(service.between),
+        between: field::between_to_pb(service.between),
         routes: service.routes.iter().map(route_to_pb).collect(),
         policy: Some(pb::TrafficPolicy {
             timeouts: Some(timeouts_to_pb(&service.policy.timeouts)),
             retry: Some(retry_to_pb(&service.policy.retry)),
         }),
+        addresses: service.addresses.iter().map(|a| field::ip_to_pb(*a)).collect(),
+        dns: location::to_pb(&service.location),
+        http: field::http_to_pb(&service.http),
     }
 }
 
@@ -36,19 +40,22 @@ pub(super) fn from_pb(service: pb::Service) -> Result<Service, Fault> {
         ports: service.ports.into_iter().map(port_from_pb).collect::<Result<_, _>>()?,
         identities: service.identities.iter().map(|i| field::name(i)).collect::<Result<_, _>>()?,
         mtls: field::mtls_from_pb(service.mtls)?,
-        between: between_from_pb(service.between)?,
+        between: field::between_from_pb(service.between)?,
         routes: service.routes.into_iter().map(route_from_pb).collect::<Result<_, _>>()?,
         policy: TrafficPolicy {
             timeouts: timeouts_from_pb(policy.timeouts)?,
             retry: retry_from_pb(&policy.retry.ok_or_else(|| Fault::missing("policy.retry"))?),
         },
+        addresses: service.addresses.iter().map(|a| field::ip_from_pb(a)).collect::<Result<_, _>>()?,
+        location: location::from_pb(service.dns)?,
+        http: field::http_from_pb(service.http),
     }
     .checked()
     .map_err(|e| Fault::new(e.to_string()))
 }
 
 /// A host name in its one spelling: what folds or loses a dot on reading would not write back as it was.
-fn canonical(text: &str) -> Result<outrigger_mesh::Hostname, Fault> {
+pub(super) fn canonical(text: &str) -> Result<outrigger_mesh::Hostname, Fault> {
     let host: outrigger_mesh::Hostname = field::name(text)?;
     if host.as_str() == text {
         Ok(host)
@@ -65,25 +72,7 @@ fn port_from_pb(port: pb::Port) -> Result<Port, Fault> {
     Ok(Port { number: field::port_number(port.number)?, protocol: field::protocol_from_pb(port.protocol)? })
 }
 
-fn between_to_pb(between: Between) -> i32 {
-    match between {
-        Between::Auto => pb::Between::Auto,
-        Between::Http1 => pb::Between::Http1,
-        Between::Http2 => pb::Between::Http2,
-    }
-    .into()
-}
-
-fn between_from_pb(number: i32) -> Result<Between, Fault> {
-    Ok(match field::value("between", number)? {
-        pb::Between::Unspecified => return Err(Fault::missing("between")),
-        pb::Between::Auto => Between::Auto,
-        pb::Between::Http1 => Between::Http1,
-        pb::Between::Http2 => Between::Http2,
-    })
-}
-
-fn route_to_pb(route: &Route) -> pb::Route {
+pub(super) fn route_to_pb(route: &Route) -> pb::Route {
     pb::Route {
         name: route.name.to_string(),
         matches: route.matches.iter().map(match_to_pb).collect(),
@@ -93,7 +82,7 @@ fn route_to_pb(route: &Route) -> pb::Route {
     }
 }
 
-fn route_from_pb(route: pb::Route) -> Result<Route, Fault> {
+pub(super) fn route_from_pb(route: pb::Route) -> Result<Route, Fault> {
     let name: outrigger_mesh::RouteName = field::name(&route.name)?;
     let read = || {
         Ok(Route {

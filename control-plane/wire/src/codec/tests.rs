@@ -10,7 +10,7 @@ fn endpoint() -> pb::Endpoint {
         service: "shop/cart".parse().unwrap(),
         uid: "i-1".parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        ports: [EndpointPort { port, listen: port }].into(),
+        ports: [EndpointPort { port, listen: port, target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::default(),
@@ -50,6 +50,9 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
             identities: Vec::new(),
             mtls: outrigger_mesh::MtlsMode::Strict,
             between: outrigger_mesh::Between::Auto,
+            addresses: vec![],
+            location: outrigger_mesh::Location::Mesh,
+            http: outrigger_mesh::HttpRules::default(),
             routes: Vec::new(),
             policy: outrigger_mesh::TrafficPolicy::default(),
         };
@@ -91,6 +94,8 @@ fn a_feature_that_is_used_must_be_named() {
         services: vec![outrigger_mesh::InboundService {
             name: "shop/cart".parse().unwrap(),
             mtls: outrigger_mesh::MtlsMode::Off,
+            http: outrigger_mesh::HttpRules::default(),
+            between: outrigger_mesh::Between::Auto,
             ports: vec![(PortNumber::HTTP, outrigger_mesh::Protocol::Http)],
         }],
     });

@@ -156,7 +156,7 @@ fn registration() -> Registration {
         service: "shop/cart".parse().unwrap(),
         uid: "i-1".parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        ports: [EndpointPort { port, listen: port }].into(),
+        ports: [EndpointPort { port, listen: port, target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::default(),

@@ -90,6 +90,9 @@ fn service(i: u8, port: u16) -> Resource {
         identities: Vec::new(),
         mtls: MtlsMode::Strict,
         between: Between::Auto,
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),
         policy: TrafficPolicy::default(),
     })
@@ -101,7 +104,7 @@ fn endpoint(i: u8, uid: u8, weight: u16) -> Resource {
         service: service_name(i),
         uid: format!("i-{uid}").parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        ports: [EndpointPort { port, listen: port }].into(),
+        ports: [EndpointPort { port, listen: port, target: None }].into(),
         version: None,
         zone: None,
         weight: Weight::new(weight).unwrap(),

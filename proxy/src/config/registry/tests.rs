@@ -26,6 +26,9 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         identities: vec![],
         mtls: MtlsMode::Strict,
         between: Between::Auto,
+        addresses: vec![],
+        location: outrigger_mesh::Location::Mesh,
+        http: outrigger_mesh::HttpRules::default(),
         routes: backend.map(route).into_iter().collect(),
         policy: TrafficPolicy::default(),
         name,
@@ -37,7 +40,12 @@ fn endpoint(service: &str, uid: &str, port: u16) -> Endpoint {
         service: service.parse().unwrap(),
         uid: uid.parse().unwrap(),
         ip: std::net::Ipv4Addr::LOCALHOST.into(),
-        ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::new(port).unwrap() }].into(),
+        ports: [EndpointPort {
+            port: PortNumber::HTTP,
+            listen: PortNumber::new(port).unwrap(),
+            target: None,
+        }]
+        .into(),
         version: None,
         zone: None,
         weight: Weight::default(),
