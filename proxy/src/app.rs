@@ -98,7 +98,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let uid = new_uid(&settings);
     let bound = bound(&settings, &listening, &admin, &uid)?;
 
-    let live = Arc::new(Live::default());
+    let live = Arc::new(Live::new(settings.max_connections));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     let drain = Drain::new();
     let readiness = Readiness::waiting_for(&[Condition::Identity, Condition::Configuration]);

@@ -188,7 +188,7 @@ async fn run(
                 });
             };
             let closing = reached(phases, Phase::InboundClosing);
-            accept::accept(listener, &worker.inbound, &live.counters, closing, take).await;
+            accept::accept(listener, &worker.inbound, live.inbound_side(), closing, take).await;
             accepting.inbound.fetch_sub(1, SeqCst);
         });
     }
@@ -207,7 +207,7 @@ async fn run(
                 });
             };
             let closing = reached(phases, Phase::OutboundClosing);
-            accept::accept(listener, &worker.outbound, &live.counters, closing, take).await;
+            accept::accept(listener, &worker.outbound, live.outbound_side(), closing, take).await;
             accepting.outbound.fetch_sub(1, SeqCst);
         });
     }

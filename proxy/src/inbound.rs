@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::attempt::exchange::grpc_failure;
 use crate::attempt::pool::Place;
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
-use crate::error::Error;
+use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
@@ -203,7 +203,7 @@ fn finish(
 /// An application that can not be connected to has processed nothing: the caller's sidecar tries another instance.
 fn of_application(mut error: Error, application: &Application) -> Error {
     error.everywhere = error.reason == Reason::ConnectFailed;
-    if error.unprocessed {
+    if error.unprocessed && error.who == Who::Upstream {
         application.live.load.failed(Millis::now(), fastrand::u64(..));
     }
     error

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use outrigger_mesh::{EndpointUid, Report, ServiceName, Side, SpiffeId, TrafficKey, Version};
+use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
 
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
+use crate::listen::accept::Side;
 use crate::request::budget::Budget;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 
 /// The state of the process that is not configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Live {
     /// Traffic by whom it was between.
     pub traffic: TrafficTable,
@@ -23,9 +24,37 @@ pub struct Live {
     pub counters: Counters,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
+    /// How many connections may be open on each side.
+    most_connections: u64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new(MOST_CONNECTIONS)
+    }
 }
 
 impl Live {
+    /// Nothing has happened yet.
+    pub fn new(most_connections: u64) -> Self {
+        let (traffic, counters) = (TrafficTable::default(), Counters::default());
+        Self { traffic, counters, identity: ArcSwapOption::empty(), most_connections }
+    }
+
+    /// Connections from the mesh.
+    pub fn inbound_side(&self) -> Side<'_> {
+        let c = &self.counters;
+        let (open, limited) = (&c.inbound_connections, &c.inbound_limited);
+        Side { name: "inbound", open, most: self.most_connections, limited, pauses: &c.accept_pauses }
+    }
+
+    /// Connections of the application.
+    pub fn outbound_side(&self) -> Side<'_> {
+        let c = &self.counters;
+        let (open, limited) = (&c.outbound_connections, &c.outbound_limited);
+        Side { name: "outbound", open, most: self.most_connections, limited, pauses: &c.accept_pauses }
+    }
+
     /// What passed since the last call, for the report to the control plane. The caller keeps it until delivered.
     pub fn traffic_delta(&self) -> Report {
         self.traffic.delta()
@@ -44,13 +73,16 @@ impl Live {
     /// The handle for what the own application sends to a version of `service`.
     pub fn client_traffic(&self, service: &ServiceName, version: Option<&Version>) -> Arc<Traffic> {
         self.traffic.handle(&TrafficKey {
-            side: Side::Client,
+            side: outrigger_mesh::Side::Client,
             service: service.clone(),
             version: version.cloned(),
             caller: self.identity.load().as_deref().cloned(),
         })
     }
 }
+
+/// Open connections of a side, unless somebody says otherwise.
+pub const MOST_CONNECTIONS: u64 = 16_384;
 
 /// The state of a service: what it is now, and what was learnt of it.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use outrigger_proxy::app;
 use outrigger_proxy::drain::{Ask, Drain};
+use outrigger_proxy::listen::descriptors;
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_proxy::telemetry::log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(mistakes) => return fail(WRONG_SETTINGS, &mistakes),
     };
+    descriptors::raise_limit();
     if let Err(error) = outrigger_certs::harden_process() {
         tracing::warn!(%error, "the process's memory can be read by others of the same user");
     }

@@ -12,6 +12,7 @@ use outrigger_mesh::{
 };
 
 use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
+use crate::live::MOST_CONNECTIONS;
 
 /// The sidecar of the Outrigger service mesh.
 ///
@@ -119,6 +120,9 @@ pub struct Args {
     /// Worker threads [default: what the CPU limit allows, 2 at most].
     #[arg(long, env = "OUTRIGGER_PROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
     workers: Option<u16>,
+    /// Open connections on each side, the application's and the mesh's; whoever comes then waits.
+    #[arg(long, env = "OUTRIGGER_PROXY_MAX_CONNECTIONS", default_value_t = MOST_CONNECTIONS, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Process")]
+    max_connections: u64,
     /// How long the end may take before what is left is cut.
     #[arg(long, env = "OUTRIGGER_PROXY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, help_heading = "Process")]
     drain_timeout: Duration,
@@ -180,6 +184,8 @@ pub struct Settings {
     pub admin_socket: PathBuf,
     /// Worker threads.
     pub workers: usize,
+    /// Open connections on each side.
+    pub max_connections: u64,
     /// How long the end may take.
     pub drain_timeout: Duration,
     /// What to write once it serves.
@@ -277,6 +283,7 @@ impl Settings {
             upstreams: args.upstreams,
             admin: args.admin,
             workers: args.workers.map_or_else(default_workers, usize::from),
+            max_connections: args.max_connections,
             drain_timeout: args.drain_timeout,
             ready_file: args.ready_file,
             log: args.log,

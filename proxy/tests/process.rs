@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -14,6 +13,9 @@ use outrigger_proxy::drain::Ask;
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_testkit::{Behaviour, Client, Origin, PlanServer, eventually, resources};
 use tempfile::TempDir;
+
+mod process_common;
+use process_common::identity_files;
 
 /// A sidecar started by flags, joined with a token of its own.
 async fn sidecar(server: &PlanServer, folder: &TempDir, account: &str, flags: &str) -> App {
@@ -181,45 +183,4 @@ fn a_plan_and_an_identity_from_files_need_no_control_plane_and_a_signal_ends_it(
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-/// Certificate files for `web`; the flags that name them.
-fn identity_files(folder: &Path) -> String {
-    use outrigger_certs::{Authority, LeafLifetime, WorkloadKey};
-    use std::os::unix::fs::PermissionsExt;
-
-    let now = std::time::SystemTime::now();
-    let (authority, pems) = Authority::create(&resources::TRUST_DOMAIN.parse().unwrap(), now).unwrap();
-    let key = WorkloadKey::generate().unwrap();
-    let id = resources::identity("shop", "web");
-    let leaf = authority.sign(&key.csr().unwrap(), &id, LeafLifetime::default(), now).unwrap();
-    let write = |name: &str, text: &str| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path.display().to_string()
-    };
-    let chain: String = leaf.chain.iter().map(|der| pem(der)).collect();
-    format!(
-        "--identity-cert {} --identity-key {} --identity-roots {}",
-        write("cert.pem", &chain),
-        write("key.pem", &key.to_pem()),
-        write("roots.pem", &pems.root)
-    )
-}
-
-fn pem(der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in der.chunks(48) {
-        for three in line.chunks(3) {
-            let word = three.iter().fold(0_u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - three.len()));
-            for digit in 0..4 {
-                let index = (word >> (18 - 6 * digit)) & 63;
-                text.push(if digit <= three.len() { char::from(ALPHABET[index as usize]) } else { '=' });
-            }
-        }
-        text.push('\n');
-    }
-    text + "-----END CERTIFICATE-----\n"
 }

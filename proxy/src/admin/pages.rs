@@ -15,6 +15,7 @@ use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::drain::{Ask, Drain, Phase};
 use crate::identity::RenewalStatus;
+use crate::listen::descriptors;
 use crate::live::Live;
 
 /// Everything the admin surface shows or can tell. What comes later than the surface itself is set when it comes.
@@ -144,6 +145,11 @@ impl AdminState {
         let yes = |b: bool| u8::from(b).to_string();
         let ready = self.readiness.is_ready() && self.drain.phase() == Phase::Serving;
         metric("outrigger_ready", "gauge", "Whether the sidecar can serve.", yes(ready));
+        if let Some(open) = descriptors::open() {
+            metric("process_open_fds", "gauge", "Open file descriptors.", open.to_string());
+        }
+        let most = descriptors::limit().to_string();
+        metric("process_max_fds", "gauge", "How many there may be.", most);
         if let Some(identity) = self.identity.get() {
             let left = seconds_left(identity.expires_at()).to_string();
             metric("outrigger_cert_expiry_seconds", "gauge", "Time until the own certificate ends.", left);

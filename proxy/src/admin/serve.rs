@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::pages::{AdminState, Page, text};
+use crate::listen::descriptors::{self, Spare};
 
 /// Why the admin surface can not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -97,9 +98,9 @@ impl Drop for AdminSocket {
 
 /// Serves reading until it is dropped.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut spare) = (JoinSet::new(), Spare::new());
     loop {
-        let accepted = next(listener.accept(), &mut connections).await;
+        let accepted = next(|| listener.accept(), &mut connections, &mut spare).await;
         let Some((stream, _peer)) = accepted else { continue };
         let state = Arc::clone(&state);
         connections.spawn(connection(stream, move |request| {
@@ -113,26 +114,32 @@ pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
 
 /// Serves changes until it is dropped.
 pub async fn serve_socket(socket: AdminSocket, state: Arc<AdminState>) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut spare) = (JoinSet::new(), Spare::new());
     loop {
-        let accepted = next(socket.listener.accept(), &mut connections).await;
+        let accepted = next(|| socket.listener.accept(), &mut connections, &mut spare).await;
         let Some((stream, _peer)) = accepted else { continue };
         let state = Arc::clone(&state);
         connections.spawn(connection(stream, move |request| state.change(request.method(), request.uri())));
     }
 }
 
-/// The next connection, while there is room for one.
-async fn next<S, A>(
-    accept: impl Future<Output = io::Result<(S, A)>>,
+/// The next connection, while there is room for one. Where descriptors ran out a spare one is given up for it.
+async fn next<S, A, F>(
+    accept: impl Fn() -> F,
     connections: &mut JoinSet<()>,
-) -> Option<(S, A)> {
+    spare: &mut Spare,
+) -> Option<(S, A)>
+where
+    F: Future<Output = io::Result<(S, A)>>,
+{
     while connections.len() >= MOST_CONNECTIONS {
         connections.join_next().await;
     }
     while connections.try_join_next().is_some() {}
-    match accept.await {
+    spare.refill();
+    match accept().await {
         Ok(accepted) => Some(accepted),
+        Err(error) if descriptors::is_exhaustion(&error) && spare.give_up() => accept().await.ok(),
         Err(error) => {
             tracing::warn!(%error, "admin: accepting failed");
             sleep(ACCEPT_PAUSE).await;

@@ -10,11 +10,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_certs::{HandshakeError, MeshAlpn, MeshConnector, Peer};
 use outrigger_mesh::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::http::body::RequestBody;
+use crate::listen::descriptors;
 use crate::worker::LocalExec;
 
 /// Sends requests over one HTTP/1.1 connection, one after the other.
@@ -81,9 +82,20 @@ async fn in_time<T>(
     })
 }
 
-async fn tcp(address: SocketAddr) -> Result<TcpStream, Error> {
-    let refused = |e: std::io::Error| Error::not_sent(Reason::ConnectFailed, format!("{address}: {e}"));
-    let stream = TcpStream::connect(address).await.map_err(refused)?;
+/// A connection to `address`. That this process is out of descriptors is not the failure of whoever is there.
+pub async fn tcp(address: SocketAddr) -> Result<TcpStream, Error> {
+    let failed = |e: std::io::Error| {
+        if descriptors::is_exhaustion(&e) {
+            return Error::refused(Reason::Overloaded, format!("no connection can be made from here: {e}"));
+        }
+        Error::not_sent(Reason::ConnectFailed, format!("{address}: {e}"))
+    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(failed)?;
+    if descriptors::is_beyond_connecting(&socket) {
+        return Err(Error::refused(Reason::Overloaded, "the file descriptors of this sidecar run out"));
+    }
+    let stream = socket.connect(address).await.map_err(failed)?;
     let _best_effort = stream.set_nodelay(true);
     Ok(stream)
 }

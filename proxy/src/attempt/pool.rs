@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
 use crate::config::snapshot::ServiceSnapshot;
-use crate::error::Error;
+use crate::error::{Error, Who};
 use crate::live::{EndpointLive, Live};
 
 /// The connections of one worker.
@@ -187,6 +187,10 @@ impl Pool {
         let counters = &self.live.counters;
         let counter = if made.is_ok() { &counters.connects } else { &counters.connect_failures };
         counter.fetch_add(1, Relaxed);
+        if made.as_ref().is_err_and(|e| e.reason == Reason::Overloaded) {
+            // Another attempt may have the descriptor of what only idles.
+            self.entries.borrow().values().for_each(|entry| entry.idle.borrow_mut().clear());
+        }
         made
     }
 }
@@ -205,7 +209,7 @@ enum Woken {
     /// Something was given back, which is no promise that it is still there.
     Look,
     /// The connection that was being made could not be made.
-    Failed(Reason, String),
+    Failed(Reason, Who, String),
 }
 
 impl Waiters {
@@ -222,7 +226,7 @@ impl Waiters {
             waiters.push_back(sender);
         }
         match receiver.await {
-            Ok(Woken::Failed(reason, detail)) => Err(Error::not_sent(reason, detail)),
+            Ok(Woken::Failed(reason, who, detail)) => Err(Error { who, ..Error::not_sent(reason, detail) }),
             Ok(Woken::Look) | Err(_) => Ok(()),
         }
     }
@@ -440,7 +444,7 @@ impl DialGuard {
 
     /// Everybody who waited for this connection fails with it, instead of trying one after the other.
     fn failed(&self, error: &Error) {
-        self.0.h2_waiters.wake_all(|| Woken::Failed(error.reason, error.detail.to_string()));
+        self.0.h2_waiters.wake_all(|| Woken::Failed(error.reason, error.who, error.detail.to_string()));
     }
 }
 

@@ -66,6 +66,20 @@ impl Connections {
             }
         }
     }
+
+    /// Makes room where there is none: lets go of what has idled longest, a few at a time.
+    pub fn make_room(&self) {
+        let now = Instant::now();
+        let open = self.open.borrow();
+        let idle = |c: &&Rc<Control>| c.busy.get() == 0 && now - c.idle_since.get() > IDLE_UNDER_PRESSURE;
+        let mut longest: Vec<_> = open.values().filter(idle).collect();
+        longest.sort_unstable_by_key(|c| c.idle_since.get());
+        for control in longest.into_iter().take(AT_ONCE) {
+            // Whoever has not even sent a head is owed no goodbye.
+            let silent = control.http1.get() && control.head_since.get().is_some();
+            control.set(if silent { State::Cut } else { State::Ending });
+        }
+    }
 }
 
 /// An open connection. Dropping it says that it is gone.
@@ -164,3 +178,6 @@ impl Drop for Busy {
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than any sidecar keeps an idle connection: the side that sends is the side that lets go.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+/// How long a connection may idle while others wait for its place.
+const IDLE_UNDER_PRESSURE: Duration = Duration::from_millis(500);
+const AT_ONCE: usize = 64;

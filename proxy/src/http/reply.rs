@@ -45,6 +45,9 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     if error.unprocessed && hop == Hop::Server {
         headers.insert(headers::UNPROCESSED, HeaderValue::from_static("1"));
     }
+    if error.reason == Reason::Overloaded {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge) && !asker.http2 {
         // Whoever sends what can be read in two ways does not get to send more of it.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

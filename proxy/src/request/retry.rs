@@ -58,7 +58,8 @@ pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) ->
     if !again {
         return Verdict::Keep;
     }
-    match wished_pause(all) {
+    // A sidecar that took nothing speaks for its own instance; another may have room now.
+    match wished_pause(all).filter(|_| !unprocessed) {
         Some(pause) if pause > LONGEST_WISH => Verdict::Keep,
         after => Verdict::Again { after },
     }
@@ -78,7 +79,9 @@ pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
 pub fn is_failure<B>(answer: &Response<B>, grpc: bool, from_mesh: bool) -> bool {
     let on_purpose = from_mesh
         && answer.headers().get(headers::REASON).is_some_and(|reason| {
-            [Reason::BulkheadFull, Reason::AuthzDenied].iter().any(|r| reason == r.as_str())
+            [Reason::BulkheadFull, Reason::AuthzDenied, Reason::Overloaded]
+                .iter()
+                .any(|r| reason == r.as_str())
         });
     if on_purpose {
         return false;
@@ -168,6 +171,12 @@ mod tests {
         };
         assert_eq!(wait("1"), Verdict::Again { after: Some(Duration::from_secs(1)) });
         assert_eq!(wait("2"), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_sidecar_that_took_nothing_does_not_make_another_instance_wait() {
+        let full = answer(503, &[("x-outrigger-unprocessed", "1"), ("retry-after", "5")]);
+        assert_eq!(judge_answer(&full, nature("POST"), true), AGAIN);
     }
 
     #[test]

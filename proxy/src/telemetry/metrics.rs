@@ -150,6 +150,10 @@ pub struct Counters {
     pub outbound_connections: AtomicU64,
     /// Times that accepting had to pause because the system was out of descriptors or memory.
     pub accept_pauses: AtomicU64,
+    /// Times that the inbound side reached its limit of connections.
+    pub inbound_limited: AtomicU64,
+    /// Times that the outbound side did.
+    pub outbound_limited: AtomicU64,
 }
 
 impl Counters {
@@ -192,6 +196,12 @@ impl Counters {
             [("inbound", &self.inbound_connections), ("outbound", &self.outbound_connections)]
         {
             let _ = writeln!(out, "outrigger_connections{{side=\"{side}\"}} {}", gauge.load(Relaxed));
+        }
+        let help = "Times that a side reached its limit of connections.";
+        header(out, "outrigger_connections_limited_total", "counter", help);
+        for (side, count) in [("inbound", &self.inbound_limited), ("outbound", &self.outbound_limited)] {
+            let name = "outrigger_connections_limited_total";
+            let _ = writeln!(out, "{name}{{side=\"{side}\"}} {}", count.load(Relaxed));
         }
         header(out, "outrigger_refusals_total", "counter", "Requests this proxy refused, by reason.");
         for reason in Reason::ALL {
