@@ -10,6 +10,7 @@ mod client;
 mod origin;
 mod plan_server;
 mod raw;
+pub mod real;
 pub mod resources;
 mod task;
 
