@@ -78,11 +78,16 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let caller = Rc::new(caller);
-    serve::connection(io, spoken, guard, move |request| {
+    let (refusing, refused) = (Rc::clone(&worker), Rc::clone(&caller));
+    let refuse = move |error: &Error, asker| {
+        let asker = Asker { trusted: refused.proven.is_some(), ..asker };
+        refusal(&refusing, &refused, error, asker, Duration::ZERO)
+    };
+    let answer = move |request| {
         let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
         async move { answer(&worker, &caller, request).await }
-    })
-    .await;
+    };
+    serve::connection(io, spoken, guard, answer, refuse).await;
 }
 
 /// Who is at the other end of a connection, and what of it every request needs.
@@ -115,16 +120,24 @@ async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) ->
     let asker = Asker::of(&request, caller.proven.is_some());
     let mut response = match forward(worker, caller, request, began).await {
         Ok(response) => response,
-        Err(error) => {
-            caller.traffic.record(!error.reason.status().is_server_error(), began.elapsed());
-            worker.shared.live.counters.refused(error.reason, Hop::Server);
-            tracing::debug!(%error, "refused");
-            let service = worker.shared.application.as_ref().map(|a| a.service.to_string());
-            reply::refusal(&error, Hop::Server, asker, service.as_deref())
-        }
+        Err(error) => refusal(worker, caller, &error, asker, began.elapsed()),
     };
     *response.version_mut() = version;
     response
+}
+
+fn refusal(
+    worker: &Worker,
+    caller: &Caller,
+    error: &Error,
+    asker: Asker,
+    latency: Duration,
+) -> Response<ResponseBody> {
+    caller.traffic.record(!error.reason.status().is_server_error(), latency);
+    worker.shared.live.counters.refused(error.reason, Hop::Server);
+    tracing::debug!(%error, "refused");
+    let service = worker.shared.application.as_ref().map(|a| a.service.to_string());
+    reply::refusal(error, Hop::Server, asker, service.as_deref())
 }
 
 async fn forward(

@@ -33,11 +33,14 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
         Ok(First::Tls) => return tracing::debug!("TLS at the outbound port, which speaks plaintext HTTP"),
         Err(_) => return,
     };
-    serve::connection(stream, spoken, guard, move |request| {
+    let refusing = Rc::clone(&worker);
+    let refuse =
+        move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: true, ..asker }, None);
+    let answer = move |request| {
         let (worker, fixed) = (Rc::clone(&worker), fixed.clone());
         async move { answer(&worker, request, fixed.as_deref()).await }
-    })
-    .await;
+    };
+    serve::connection(stream, spoken, guard, answer, refuse).await;
 }
 
 /// Answers a request. The lines stand in the order in which it meets them.
@@ -46,15 +49,22 @@ async fn answer(worker: &Worker, request: Request<Incoming>, fixed: Option<&Host
     let asker = Asker::of(&request, true);
     let mut response = match forward(worker, request, fixed).await {
         Ok(response) => response,
-        Err((error, service)) => {
-            worker.shared.live.counters.refused(error.reason, Hop::Client);
-            tracing::debug!(%error, "refused");
-            let service = service.map(|s| s.name.to_string());
-            reply::refusal(&error, Hop::Client, asker, service.as_deref())
-        }
+        Err((error, service)) => refusal(worker, &error, asker, service.as_deref()),
     };
     *response.version_mut() = version;
     response
+}
+
+fn refusal(
+    worker: &Worker,
+    error: &Error,
+    asker: Asker,
+    service: Option<&LiveService>,
+) -> Response<ResponseBody> {
+    worker.shared.live.counters.refused(error.reason, Hop::Client);
+    tracing::debug!(%error, "refused");
+    let service = service.map(|s| s.name.to_string());
+    reply::refusal(error, Hop::Client, asker, service.as_deref())
 }
 
 type Refused = (Error, Option<Arc<LiveService>>);

@@ -2,10 +2,14 @@
 //!
 //! One of the two files of the proxy that know of TLS.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_certs::{HandshakeError, MeshAlpn, MeshConnector, Peer};
 use outrigger_mesh::{Reason, SpiffeId};
@@ -15,11 +19,38 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::http::body::RequestBody;
+use crate::http::strict::{Asked, HEAD_BUFFER, MAX_HEAD, ResponseGuard};
 use crate::listen::descriptors;
 use crate::worker::LocalExec;
 
 /// Sends requests over one HTTP/1.1 connection, one after the other.
-pub type SendH1 = http1::SendRequest<RequestBody>;
+#[derive(Debug)]
+pub struct SendH1 {
+    sender: http1::SendRequest<RequestBody>,
+    asked: Rc<Cell<Option<Asked>>>,
+}
+
+impl SendH1 {
+    /// Waits until the connection can take a request.
+    pub async fn ready(&mut self) -> hyper::Result<()> {
+        self.sender.ready().await
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends a request. Whoever follows the answers is told what it asks: that decides where its answer ends.
+    pub async fn try_send_request(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.asked.set(Some(Asked::of(&request)));
+        self.sender.try_send_request(request).await
+    }
+}
+
 /// Sends requests over one HTTP/2 connection.
 pub type SendH2 = http2::SendRequest<RequestBody>;
 
@@ -108,13 +139,15 @@ async fn http1_over<IO>(io: IO) -> Result<SendH1, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let made = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(io)).await;
+    let asked = Rc::new(Cell::new(None));
+    let io = TokioIo::new(ResponseGuard::new(io, Rc::clone(&asked)));
+    let made = http1::Builder::new().max_buf_size(HEAD_BUFFER).handshake(io).await;
     let (sender, connection) = made.map_err(handshake_error)?;
     // Ends when the sender is dropped, which the pool owns.
     tokio::task::spawn_local(async move {
         let _ended = connection.await;
     });
-    Ok(sender)
+    Ok(SendH1 { sender, asked })
 }
 
 async fn http2_over<IO>(io: IO) -> Result<SendH2, Error>
@@ -140,8 +173,6 @@ fn handshake_error(error: hyper::Error) -> Error {
     Error::not_sent(Reason::ConnectFailed, error.to_string())
 }
 
-/// The longest head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
 /// A peer that vanished without a word is found out while requests wait for it.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_PATIENCE: Duration = Duration::from_secs(10);

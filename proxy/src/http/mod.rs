@@ -3,6 +3,8 @@
 pub mod body;
 pub mod canonical;
 pub mod connections;
+pub(crate) mod h1;
 pub mod headers;
 pub mod reply;
 pub mod serve;
+pub mod strict;

@@ -48,7 +48,8 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     if error.reason == Reason::Overloaded {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge) && !asker.http2 {
+    let malformed = matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge | Reason::UriTooLong);
+    if malformed && !asker.http2 {
         // Whoever sends what can be read in two ways does not get to send more of it.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -123,16 +124,43 @@ fn grpc_message(text: &str) -> HeaderValue {
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {
-    let listed = |v: &HeaderValue| {
-        v.to_str().is_ok_and(|v| {
-            v.split(',').any(|t| {
-                let kind = t.split(';').next().unwrap_or_default().trim();
-                kind.eq_ignore_ascii_case("application/json")
-                    || kind.eq_ignore_ascii_case("application/problem+json")
-            })
+    headers.get_all(header::ACCEPT).iter().any(lists_json)
+}
+
+/// Whether an Accept lists JSON.
+pub(crate) fn lists_json(accept: &HeaderValue) -> bool {
+    accept.to_str().is_ok_and(|v| {
+        v.split(',').any(|t| {
+            let kind = t.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/json")
+                || kind.eq_ignore_ascii_case("application/problem+json")
         })
+    })
+}
+
+/// A refusal as the last bytes of an HTTP/1 connection, for a request that never became one.
+pub(crate) fn last_words(mut response: Response<ResponseBody>, with_body: bool) -> Vec<u8> {
+    let body = match std::mem::replace(response.body_mut(), ResponseBody::Empty) {
+        ResponseBody::Text(text) => text,
+        _ => Bytes::new(),
     };
-    headers.get_all(header::ACCEPT).iter().any(listed)
+    let status = response.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut words = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in &*headers {
+        words.extend_from_slice(name.as_str().as_bytes());
+        words.extend_from_slice(b": ");
+        words.extend_from_slice(value.as_bytes());
+        words.extend_from_slice(b"\r\n");
+    }
+    words.extend_from_slice(b"\r\n");
+    if with_body {
+        words.extend_from_slice(&body);
+    }
+    words
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Serving one connection.
 //!
 //! hyper does the protocol. Here is what it leaves open: how a connection is told to end, and what its beginning says it
-//! speaks. Deliberately elsewhere: [`crate::http::connections`], which keeps an eye on all of them.
+//! speaks. Deliberately elsewhere: [`crate::http::h1`], which drives HTTP/1 and guards it, and
+//! [`crate::http::connections`], which keeps an eye on all of them.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,14 +15,18 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::error::Error;
 use crate::http::body::{BodyError, ResponseBody};
 use crate::http::connections::{Busy, Control, Guard, HEAD_TIMEOUT, State};
+use crate::http::h1;
+use crate::http::reply::Asker;
+use crate::http::strict::{Turn, Turns};
 use crate::worker::LocalExec;
 
 /// What a connection speaks.
@@ -33,39 +38,34 @@ pub enum Spoken {
     Http2,
 }
 
-/// Serves `io` until it ends, answering each request with `answer`.
-pub async fn connection<IO, F, A>(io: IO, spoken: Spoken, guard: Guard, answer: F)
+/// Serves `io` until it ends, answering each request with `answer`, and with `refuse` what is no request.
+pub async fn connection<IO, F, A, R>(io: IO, spoken: Spoken, guard: Guard, answer: F, refuse: R)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     F: Fn(Request<Incoming>) -> A + 'static,
     A: Future<Output = Response<ResponseBody>> + 'static,
+    R: Fn(&Error, Asker) -> Response<ResponseBody>,
 {
     let control = Rc::clone(&guard.control);
     control.http1.set(spoken == Spoken::Http1);
-    let io = TokioIo::new(Watched { io, control: Rc::clone(&control) });
-    let watched = Rc::clone(&control);
+    let io = Watched { io, control: Rc::clone(&control) };
+    let (watched, turns) = (Rc::clone(&control), Rc::new(Turns::default()));
+    let follow = (spoken == Spoken::Http1).then(|| Rc::clone(&turns));
     let service = service_fn(move |request| {
-        let busy = Busy::new(&watched);
+        let (busy, turn) = (Busy::new(&watched), follow.as_ref().map(Turn::new));
         let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Tracked { body, _busy: busy })) }
+        async move {
+            let answer = answer.await;
+            turn.as_ref().inspect(|t| t.begin());
+            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy, _turn: turn }))
+        }
     });
     match spoken {
-        Spoken::Http1 => {
-            let mut builder = http1::Builder::new();
-            builder.max_buf_size(MAX_HEAD).keep_alive(control.state.get() == State::Open);
-            let mut served = pin!(builder.serve_connection(io, service));
-            drive(&control, |cx, end| {
-                if end {
-                    served.as_mut().graceful_shutdown();
-                }
-                served.as_mut().poll(cx)
-            })
-            .await;
-        }
+        Spoken::Http1 => h1::serve(io, &control, turns, service, refuse).await,
         Spoken::Http2 => {
             let mut builder = http2::Builder::new(LocalExec);
             builder.max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_LIST);
-            let mut served = pin!(builder.serve_connection(io, service));
+            let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
             drive(&control, |cx, end| {
                 if end {
                     served.as_mut().graceful_shutdown();
@@ -137,6 +137,7 @@ pub enum First {
 struct Tracked {
     body: ResponseBody,
     _busy: Busy,
+    _turn: Option<Turn>,
 }
 
 impl Body for Tracked {
@@ -207,6 +208,5 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection that was never used is kept when its side ends.
 const SILENT_GRACE: Duration = Duration::from_millis(500);
 const SNIFF_AGAIN: Duration = Duration::from_millis(1);
-const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 const MAX_STREAMS: u32 = 256;

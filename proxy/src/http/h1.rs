@@ -1,0 +1,114 @@
+//! Driving one HTTP/1 connection of a caller: hyper above, the guard below, and the end that fits what happened.
+//!
+//! Each refusal is ours: hyper sees no request that it would refuse. Whoever broke a rule is answered once the requests
+//! before it have been, and then let go in a way that lets the answer arrive.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::http::body::{BodyError, ResponseBody};
+use crate::http::connections::{Control, State};
+use crate::http::reply::{self, Asker};
+use crate::http::strict::{Broken, HEAD_BUFFER, RequestGuard, Turns, Verdict};
+
+/// Serves a connection until it ends. `refuse` makes the answer to what is no request.
+pub(super) async fn serve<IO, S, B, R>(io: IO, control: &Control, turns: Rc<Turns>, service: S, refuse: R)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Error = BodyError> + 'static,
+    R: Fn(&Error, Asker) -> Response<ResponseBody>,
+{
+    let guarded = RequestGuard::new(io, Rc::clone(&turns));
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BUFFER).keep_alive(control.state.get() == State::Open);
+    let mut served = builder.serve_connection(TokioIo::new(guarded), service);
+    let mut told = false;
+    let end = until(control, |cx, state| {
+        if state == State::Ending && !std::mem::replace(&mut told, true) {
+            Pin::new(&mut served).graceful_shutdown();
+        }
+        // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
+        if Pin::new(&mut served).poll(cx).is_ready() {
+            return Poll::Ready(End::Served);
+        }
+        match turns.verdict() {
+            None => Poll::Pending,
+            Some(Verdict::Refuse(broken)) => Poll::Ready(End::Refuse(broken)),
+            Some(Verdict::Close) => Poll::Ready(End::Served),
+            Some(Verdict::Cut) => Poll::Ready(End::Cut),
+        }
+    })
+    .await;
+    let refusal = match end {
+        End::Cut => return,
+        End::Served if !turns.has_unread() => return,
+        End::Served => Vec::new(),
+        End::Refuse(broken) => refusal(broken, refuse),
+    };
+    // With this everything goes that is still under way: an upload that broke off is cut upstream, too.
+    let (mut io, _unread) = served.into_parts().io.into_inner().into_parts();
+    let mut leaving = std::pin::pin!(timeout(LEAVE, leave(&mut io, &refusal)));
+    until(control, |cx, _| leaving.as_mut().poll(cx).map(|_| End::Cut)).await;
+}
+
+/// How the serving of a connection ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// hyper has nothing more to do.
+    Served,
+    /// A caller broke a rule, and nothing stands before its refusal.
+    Refuse(Broken),
+    /// At once.
+    Cut,
+}
+
+/// Polls until there is an end, or the connection is to be cut.
+async fn until(control: &Control, mut poll: impl FnMut(&mut Context<'_>, State) -> Poll<End>) -> End {
+    std::future::poll_fn(|cx| match control.poll(cx) {
+        State::Cut => Poll::Ready(End::Cut),
+        state => poll(cx, state),
+    })
+    .await
+}
+
+fn refusal(broken: Broken, refuse: impl Fn(&Error, Asker) -> Response<ResponseBody>) -> Vec<u8> {
+    let error = Error::downstream(broken.violation.reason, broken.violation.detail);
+    let asker = Asker { grpc: false, json: broken.json, trusted: false, http2: false };
+    reply::last_words(refuse(&error, asker), !broken.head)
+}
+
+/// Writes the last words and closes. What the peer still sends is read for a while: closing over it would make the
+/// system take the answer back.
+async fn leave(io: &mut (impl AsyncRead + AsyncWrite + Unpin), words: &[u8]) -> io::Result<()> {
+    io.write_all(words).await?;
+    io.flush().await?;
+    io.shutdown().await?;
+    let mut sink = [0; 4096];
+    let mut left = LEAVE_BYTES;
+    while left > 0 {
+        match io.read(&mut sink).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
+}
+
+/// How long a peer may take to hear that it is let go.
+const LEAVE: Duration = Duration::from_secs(1);
+/// What is read of what it still sends.
+const LEAVE_BYTES: usize = 1024 * 1024;
