@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control-plane/wire", &["mesh"]),
     ("certs", &["mesh"]),
     ("proxy", &["mesh", "wire", "certs"]),
+    ("proxy/init", &[]),
     ("proxy/testkit", &["mesh", "wire", "certs"]),
     ("control-plane", &["mesh", "wire", "certs"]),
     ("control-plane/cli", &["mesh", "wire", "certs", "control", "proxy", "testkit"]),
