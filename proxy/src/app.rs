@@ -26,6 +26,7 @@ use crate::config::registry::{Discovery, Registry};
 use crate::config::source::{self, SourceSettings};
 use crate::data_path::{BindError, Idle, Listening, Ports};
 use crate::drain::{self, Drain};
+use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
 use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::registration::{self, Instance, Registrar, RegistrationRefused, Withdrawer};
@@ -161,6 +162,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         tls: Some(tls),
         application: settings.workload.as_ref().map(|w| application(w, &live, &uid)),
         own_ports: OwnPorts([listening.own_ports(), vec![bound.admin]].concat()),
+        edges: Edges::default(),
     });
     let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;
     if let Some(file) = &settings.ready_file {

@@ -16,6 +16,7 @@ use outrigger_mesh::{Host, PortNumber, ServiceName, Version};
 use crate::attempt::pool::{Limits, Pool};
 use crate::config::registry::Registry;
 use crate::http::connections::Connections;
+use crate::http::edges::Edges;
 use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
 
 /// What all workers share.
@@ -30,6 +31,8 @@ pub struct Shared {
     pub application: Option<Application>,
     /// Where nothing is ever sent.
     pub own_ports: OwnPorts,
+    /// How much of time and room a connection may take.
+    pub edges: Edges,
 }
 
 /// Both directions of mutual TLS.
@@ -89,8 +92,8 @@ impl Worker {
         Rc::new(Self {
             mesh: Pool::new(Arc::clone(live), connector, Limits::MESH),
             application: Pool::new(Arc::clone(live), None, Limits::APPLICATION),
-            inbound: Connections::default(),
-            outbound: Connections::default(),
+            inbound: Connections::new(shared.edges, live),
+            outbound: Connections::new(shared.edges, live),
             names: RefCell::default(),
             names_generation: Cell::new(0),
             shared,

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::http::body::RequestBody;
+use crate::http::edges;
 use crate::http::strict::{Asked, HEAD_BUFFER, MAX_HEAD, ResponseGuard};
 use crate::listen::descriptors;
 use crate::worker::LocalExec;
@@ -158,6 +159,10 @@ where
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .initial_stream_window_size(edges::STREAM_WINDOW)
+        // Room for every stream that the pool puts on it: callers who do not read hold up nobody else.
+        .initial_connection_window_size(edges::STREAM_WINDOW * edges::MAX_STREAMS)
+        .max_send_buf_size(edges::MAX_SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE);
     let made = builder.handshake(TokioIo::new(io)).await;

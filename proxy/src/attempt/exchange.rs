@@ -43,6 +43,11 @@ impl Exchange {
         self.started
     }
 
+    /// Whether the caller was silent for too long in the middle of its body.
+    pub fn caller_is_silent(&self) -> bool {
+        self.upload.as_ref().is_some_and(Replay::is_silent)
+    }
+
     /// Holds the connection until the end.
     pub fn hold(&mut self, lease: Lease) {
         self.lease = Some(lease);

@@ -1,7 +1,8 @@
 //! The connections of one worker, kept by endpoint.
 //!
 //! HTTP/1.1: a stack of idle connections, the latest used first. HTTP/2: few connections with many streams, a new one
-//! when all are full. Everything is bounded: connections, streams on each, waiters, and the time a connection may idle.
+//! when all are full. Everything is bounded: connections, streams on each, waiters, the time a connection may idle, and
+//! its age: one that is old takes nothing new and is closed when what it has is done.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -9,15 +10,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use outrigger_certs::{MeshConnector, Peer};
 use outrigger_mesh::{Reason, SpiffeId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
 use crate::config::snapshot::ServiceSnapshot;
 use crate::error::{Error, Who};
+use crate::http::edges::jittered;
 use crate::live::{EndpointLive, Live};
 
 /// The connections of one worker.
@@ -43,6 +46,8 @@ pub struct Limits {
     pub waiters: usize,
     /// How long a connection may idle.
     pub idle_for: Duration,
+    /// How long a connection takes requests, a tenth more or less.
+    pub age: Duration,
 }
 
 impl Limits {
@@ -51,9 +56,11 @@ impl Limits {
         http1: 256,
         idle: 128,
         http2: 8,
-        streams: 200,
+        // Fewer than a sidecar allows, so that none has to be refused.
+        streams: 100,
         waiters: 1_024,
         idle_for: Duration::from_secs(60),
+        age: Duration::from_hours(1),
     };
     /// Towards the application. Many servers close what idles for 5 s: we must be the first to let go.
     pub const APPLICATION: Self = Self { http1: 1_024, idle_for: Duration::from_secs(4), ..Self::MESH };
@@ -117,7 +124,8 @@ impl Pool {
         // Boxed: a handshake is rare and large, and would weigh on the future of every request.
         let made = Box::pin(connect::http1(place.address, self.tls(place)?, place.connect)).await;
         let (sender, peer) = self.counted(made)?;
-        let conn = H1 { sender, proof: Proof::of(peer), idle_since: Instant::now(), _open: open };
+        let (idle_since, old_at) = (Instant::now(), Instant::now() + jittered(self.limits.age));
+        let conn = H1 { sender, proof: Proof::of(peer), idle_since, old_at, _open: open };
         Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
     }
 
@@ -136,8 +144,8 @@ impl Pool {
         let dialing = DialGuard::new(&entry);
         let made = Box::pin(connect::http2(place.address, self.tls(place)?, place.connect)).await;
         let (sender, peer) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
-        let (proof, idle_since) = (Proof::of(peer), Cell::new(Instant::now()));
-        let conn = Rc::new(H2 { sender, proof, streams: Cell::new(0), idle_since });
+        let (idle_since, old_at) = (Cell::new(Instant::now()), Instant::now() + jittered(self.limits.age));
+        let conn = Rc::new(H2 { sender, proof: Proof::of(peer), streams: Cell::new(0), idle_since, old_at });
         entry.h2.borrow_mut().push(Rc::clone(&conn));
         Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: false })
     }
@@ -150,11 +158,15 @@ impl Pool {
             let gone = entry.endpoint.removed.load(Relaxed);
             let limit = if gone { Duration::ZERO } else { self.limits.idle_for };
             let stale = |since: Instant, proof: &Proof| now - since >= limit || proof.has_expired(wall);
-            entry.idle.borrow_mut().retain(|c| !stale(c.idle_since, &c.proof) && !c.sender.is_closed());
+            entry
+                .idle
+                .borrow_mut()
+                .retain(|c| !stale(c.idle_since, &c.proof) && !c.sender.is_closed() && now < c.old_at);
             entry.h2.borrow_mut().retain(|c| {
                 let idle = c.streams.get() == 0 && stale(c.idle_since.get(), &c.proof);
-                // One that is closed, or whose peer's certificate has run out, takes no new stream.
-                !idle && !c.sender.is_closed() && !c.proof.has_expired(wall)
+                // One that is closed or old, or whose peer's certificate has run out, takes no new stream. It is closed
+                // when its last stream is over.
+                !idle && !c.sender.is_closed() && !c.proof.has_expired(wall) && now < c.old_at
             });
             Rc::strong_count(entry) > 1 || entry.open.get() > 0 || !entry.h2.borrow().is_empty()
         });
@@ -296,6 +308,7 @@ struct H1 {
     sender: SendH1,
     proof: Proof,
     idle_since: Instant,
+    old_at: Instant,
     _open: OpenGuard,
 }
 
@@ -305,6 +318,7 @@ struct H2 {
     proof: Proof,
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
+    old_at: Instant,
 }
 
 /// Who proved to be at the other end when the connection was made.
@@ -371,8 +385,10 @@ impl Lease {
     pub fn give_back(self) {
         let Kind::H1(entry, mut conn) = self.kind else { return };
         let gone = entry.endpoint.removed.load(Relaxed);
-        if !gone && !conn.sender.is_closed() && entry.idle.borrow().len() < entry.keep {
-            conn.idle_since = Instant::now();
+        let now = Instant::now();
+        let old = now >= conn.old_at;
+        if !gone && !old && !conn.sender.is_closed() && entry.idle.borrow().len() < entry.keep {
+            conn.idle_since = now;
             entry.idle.borrow_mut().push(conn);
             entry.h1_waiters.wake_one();
         }
@@ -520,6 +536,33 @@ mod tests {
             place.endpoint.removed.store(true, Relaxed);
             pool.sweep();
             assert_eq!(pool.connections(), 0);
+        };
+        LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_its_age_takes_nothing_new_and_ends_when_it_is_idle() {
+        let origin = Origin::start().await;
+        let (pool, place) = (Pool::new(Arc::default(), None, LIMITS), place(origin.addr()));
+        let story = async {
+            let (h1, h2) = (pool.http1(&place).await.unwrap(), pool.http2(&place).await.unwrap());
+            tokio::time::pause();
+            tokio::time::advance(LIMITS.age * 8 / 10).await;
+            pool.sweep();
+            assert_eq!(pool.connections(), 2, "they are young");
+            tokio::time::advance(LIMITS.age * 4 / 10).await;
+            pool.sweep();
+            tokio::time::resume();
+            h1.give_back();
+            assert_eq!(pool.connections(), 0);
+            let (Kind::H2(stream), newer) = (&h2.kind, pool.http2(&place).await.unwrap()) else {
+                unreachable!()
+            };
+            assert!(!newer.is_reused(), "another takes what is new");
+            let old = stream.conn.sender.clone();
+            assert!(!old.is_closed(), "what it has goes on");
+            drop((h2, newer));
+            assert_eq!(pool.connections(), 1);
         };
         LocalSet::new().run_until(story).await;
     }

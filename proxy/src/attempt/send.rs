@@ -110,6 +110,9 @@ pub async fn send(
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) if reused => request = unsent,
                 Some(_) => return Err(Error::not_sent(Reason::UpstreamReset, failed.error().to_string())),
+                None if exchange.caller_is_silent() => {
+                    return Err(Error::downstream(Reason::TimeoutIdle, "the caller stopped sending"));
+                }
                 None => return Err(classify(failed.error())),
             },
         }

@@ -45,6 +45,16 @@ impl UpstreamBody {
     }
 }
 
+impl ResponseBody {
+    /// How long it may be silent, where it comes from elsewhere. Whoever takes it may stand still for as long.
+    pub fn idle_limit(&self) -> Option<Duration> {
+        match self {
+            Self::Empty | Self::Text(_) => None,
+            Self::Upstream(body) => Some(body.idle.limit),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -201,6 +211,11 @@ impl Replay {
     pub fn is_broken(&self) -> bool {
         self.0.borrow().broken
     }
+
+    /// Whether the caller was silent for too long in the middle of its body.
+    pub fn is_silent(&self) -> bool {
+        self.0.borrow().silent
+    }
 }
 
 /// One reading of a [`Replay`].
@@ -235,6 +250,7 @@ struct Source<B> {
     limit: usize,
     outgrown: bool,
     broken: bool,
+    silent: bool,
     ended_at: Option<Instant>,
     reader: u32,
     idle: IdleTimer,
@@ -256,6 +272,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
             limit,
             outgrown: limit == 0,
             broken: false,
+            silent: false,
             ended_at: None,
             reader: 0,
             idle: IdleTimer::new(idle),
@@ -290,7 +307,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => {
                 ready!(self.idle.poll(cx));
-                self.broken = true;
+                (self.broken, self.silent) = (true, true);
                 Poll::Ready(Some(Err("timeout_idle: the caller stopped sending".into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
@@ -340,22 +357,22 @@ const MAX_FRAMES: usize = 1024;
 /// Fires when nothing moved for a while. Costs nothing until somebody has to wait, and a timer is set anew only when
 /// the old one has run out, not at each frame.
 #[derive(Debug)]
-struct IdleTimer {
+pub(super) struct IdleTimer {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     moved: bool,
 }
 
 impl IdleTimer {
-    fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, sleep: None, moved: false }
     }
 
-    fn moved(&mut self) {
+    pub(super) fn moved(&mut self) {
         self.moved = true;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
         loop {
             ready!(sleep.as_mut().poll(cx));

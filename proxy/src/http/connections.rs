@@ -1,13 +1,22 @@
 //! All open connections of one side of a worker: how they are told to end, and what cuts those that are slow or idle.
 //!
 //! One task of the worker looks at all of them once a second, so that nothing here costs a timer a request. Deliberately
-//! elsewhere: the protocol itself and the loop that obeys ([`crate::http::serve`]).
+//! elsewhere: the protocol itself and the loop that obeys ([`crate::http::serve`]), floods ([`crate::http::h2_guard`]) and
+//! single streams that stand still ([`crate::http::answering`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
-use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::http::edges::{Cut, Edges, jittered};
+use crate::live::Live;
 
 /// The open connections of one side of a worker.
 #[derive(Debug, Default)]
@@ -15,13 +24,26 @@ pub struct Connections {
     open: Rc<RefCell<HashMap<u64, Rc<Control>>>>,
     next: Cell<u64>,
     state: Cell<State>,
+    side: Rc<Side>,
+}
+
+/// What all connections of one side have in common.
+#[derive(Debug, Default)]
+struct Side {
+    edges: Edges,
+    live: Arc<Live>,
 }
 
 impl Connections {
+    /// None yet; each will be held to `edges`.
+    pub fn new(edges: Edges, live: &Arc<Live>) -> Self {
+        Self { side: Rc::new(Side { edges, live: Arc::clone(live) }), ..Self::default() }
+    }
+
     /// Registers a connection for as long as the guard lives.
     pub fn enter(&self) -> Guard {
         let id = self.next.replace(self.next.get() + 1);
-        let control = Rc::new(Control::new(self.state.get()));
+        let control = Rc::new(Control::new(self.state.get(), Rc::clone(&self.side)));
         self.open.borrow_mut().insert(id, Rc::clone(&control));
         Guard { id, open: Rc::clone(&self.open), control }
     }
@@ -51,20 +73,10 @@ impl Connections {
         self.open.borrow().values().for_each(|c| c.set(state));
     }
 
-    /// Cuts what has been sending a head for too long, and ends what idles for too long.
+    /// Cuts what is slow, and ends what idles for too long or has lived for long enough. Called once a second.
     pub fn sweep(&self) {
         let now = Instant::now();
-        for control in self.open.borrow().values() {
-            if control.busy.get() > 0 {
-                continue;
-            }
-            let slow = control.head_since.get().is_some_and(|since| now - since > HEAD_TIMEOUT);
-            if slow && control.http1.get() {
-                control.set(State::Cut);
-            } else if now - control.idle_since.get() > IDLE_TIMEOUT {
-                control.set(State::Ending);
-            }
-        }
+        self.open.borrow().values().for_each(|c| c.look(now));
     }
 
     /// Makes room where there is none: lets go of what has idled longest, a few at a time.
@@ -76,7 +88,7 @@ impl Connections {
         longest.sort_unstable_by_key(|c| c.idle_since.get());
         for control in longest.into_iter().take(AT_ONCE) {
             // Whoever has not even sent a head is owed no goodbye.
-            let silent = control.http1.get() && control.head_since.get().is_some();
+            let silent = control.head_since.get().is_some();
             control.set(if silent { State::Cut } else { State::Ending });
         }
     }
@@ -113,34 +125,87 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) state: Cell<State>,
+    side: Rc<Side>,
     waker: RefCell<Option<Waker>>,
     pub(super) http1: Cell<bool>,
     pub(super) busy: Cell<u32>,
+    used: Cell<bool>,
+    /// Since when a head is coming, and not there.
     pub(super) head_since: Cell<Option<Instant>>,
     idle_since: Cell<Instant>,
+    /// When it has lived for long enough.
+    old_at: Instant,
+    ending_since: Cell<Option<Instant>>,
+    /// Since when the peer takes nothing of what is written, and of what is flushed.
+    unwritten_since: Cell<Option<Instant>>,
+    unflushed_since: Cell<Option<Instant>>,
+    /// The longest that an answer on it may stand still.
+    patience: Cell<Duration>,
+    tails: Tails,
+}
+
+/// The last pieces of answers that are finished and wait for the peer's window.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    pieces: Cell<u32>,
+    moved: Cell<bool>,
+    since: Cell<Option<Instant>>,
 }
 
 impl Control {
-    fn new(state: State) -> Self {
+    fn new(state: State, side: Rc<Side>) -> Self {
         let now = Instant::now();
         Self {
             state: Cell::new(state),
             waker: RefCell::default(),
             http1: Cell::new(true),
             busy: Cell::new(0),
+            used: Cell::new(false),
             // The first head has to come in time, too.
             head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
+            old_at: now + jittered(side.edges.age),
+            ending_since: Cell::new((state > State::Open).then_some(now)),
+            unwritten_since: Cell::default(),
+            unflushed_since: Cell::default(),
+            patience: Cell::new(side.edges.stalled),
+            tails: Tails::default(),
+            side,
         }
+    }
+
+    /// What it is held to.
+    pub(super) fn edges(&self) -> &Edges {
+        &self.side.edges
     }
 
     pub(super) fn set(&self, state: State) {
         if state > self.state.get() {
             self.state.set(state);
+            self.ending_since.set(Some(Instant::now()));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
         }
+    }
+
+    /// Closes the connection at once and says why.
+    pub(super) fn cut(&self, why: Cut) {
+        if self.state.get() < State::Cut {
+            self.note(why);
+            self.set(State::Cut);
+        }
+    }
+
+    /// Counts a connection that ends before its time.
+    pub(super) fn note(&self, why: Cut) {
+        self.side.live.counters.cut(why);
+        tracing::debug!(reason = why.as_str(), "connection cut");
+    }
+
+    /// A stream whose answer stood still is given up.
+    pub(super) fn gave_up_stream(&self) {
+        self.side.live.counters.stalled_streams.fetch_add(1, Relaxed);
     }
 
     pub(super) fn poll(&self, cx: &Context<'_>) -> State {
@@ -149,6 +214,87 @@ impl Control {
             *waker = Some(cx.waker().clone());
         }
         self.state.get()
+    }
+
+    /// What came of writing to the peer.
+    pub(super) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        note_blocked(&self.unwritten_since, polled.is_pending());
+    }
+
+    /// What came of flushing.
+    pub(super) fn flushed(&self, polled: &Poll<io::Result<()>>) {
+        note_blocked(&self.unflushed_since, polled.is_pending());
+    }
+
+    /// An answer on it may stand still for `limit`.
+    pub(super) fn bear(&self, limit: Duration) {
+        self.patience.set(self.patience.get().max(limit));
+    }
+
+    /// A finished answer has left `pieces` that wait for the peer.
+    pub(super) fn leaves(&self, pieces: u32) {
+        self.tails.pieces.set(self.tails.pieces.get() + pieces);
+        self.tails.moved.set(true);
+    }
+
+    /// One of these is written.
+    pub(super) fn left(&self) {
+        self.tails.pieces.set(self.tails.pieces.get() - 1);
+        self.tails.moved.set(true);
+    }
+
+    fn look(&self, now: Instant) {
+        let edges = &self.side.edges;
+        let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| now - since > limit);
+        let (busy, http1) = (self.busy.get() > 0, self.http1.get());
+        // Over HTTP/2 half a head holds up every other stream.
+        if over(self.head_since.get(), edges.head) && !(http1 && busy) {
+            return self.cut(Cut::SlowHead);
+        }
+        let (unwritten, unflushed) = (self.unwritten_since.get(), self.unflushed_since.get());
+        let patience = self.patience.get();
+        // A stream that stands still is given up first; what is left of finished ones can only go with the connection.
+        if over(unwritten, patience) || over(unflushed, patience) || over(self.tails.still(now), patience * 2)
+        {
+            return self.cut(Cut::SlowReader);
+        }
+        match self.state.get() {
+            State::Open => {
+                let idle = if self.used.get() || http1 { edges.idle } else { edges.unused };
+                let idles = !busy && over(Some(self.idle_since.get()), idle);
+                if idles || (!http1 && now > self.old_at) {
+                    self.set(State::Ending);
+                }
+            }
+            State::Ending => {
+                // Counted from when it became idle: what it had in flight has had its own time.
+                let since = self.ending_since.get().max((!busy).then_some(self.idle_since.get()));
+                if over(since, if busy { edges.finish } else { edges.closing }) {
+                    self.cut(Cut::Lingering);
+                }
+            }
+            State::Cut => {}
+        }
+    }
+}
+
+fn note_blocked(since: &Cell<Option<Instant>>, blocked: bool) {
+    if !blocked {
+        since.set(None);
+    } else if since.get().is_none() {
+        since.set(Some(Instant::now()));
+    }
+}
+
+impl Tails {
+    /// Since when none of them moved.
+    fn still(&self, now: Instant) -> Option<Instant> {
+        if self.pieces.get() == 0 {
+            self.since.set(None);
+        } else if self.moved.take() || self.since.get().is_none() {
+            self.since.set(Some(now));
+        }
+        self.since.get()
     }
 }
 
@@ -159,8 +305,16 @@ pub(super) struct Busy(Rc<Control>);
 impl Busy {
     pub(super) fn new(control: &Rc<Control>) -> Self {
         control.busy.set(control.busy.get() + 1);
-        control.head_since.set(None);
+        control.used.set(true);
+        if control.http1.get() {
+            control.head_since.set(None);
+        }
         Self(Rc::clone(control))
+    }
+
+    /// The connection it keeps busy.
+    pub(super) fn control(&self) -> &Rc<Control> {
+        &self.0
     }
 }
 
@@ -174,10 +328,124 @@ impl Drop for Busy {
     }
 }
 
-/// How long a head may take to come.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any sidecar keeps an idle connection: the side that sends is the side that lets go.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long a connection may idle while others wait for its place.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EDGES: Edges = Edges {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(600),
+        unused: Duration::from_secs(60),
+        stalled: Duration::from_secs(300),
+        age: Duration::from_secs(3_600),
+        finish: Duration::from_secs(1_800),
+        closing: Duration::from_secs(10),
+    };
+
+    /// A connection that has been greeted.
+    fn open(http1: bool) -> (Connections, Guard, Arc<Live>) {
+        let live = Arc::new(Live::default());
+        let connections = Connections::new(EDGES, &live);
+        let guard = connections.enter();
+        guard.control.http1.set(http1);
+        guard.control.head_since.set(None);
+        (connections, guard, live)
+    }
+
+    async fn after(seconds: u64, connections: &Connections, guard: &Guard) -> State {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        connections.sweep();
+        guard.control.state.get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_beyond_its_age_ends_in_order_and_is_cut_when_it_does_not() {
+        let (all, guard, live) = open(false);
+        let busy = Busy::new(&guard.control);
+        assert_eq!(after(3_600 * 89 / 100, &all, &guard).await, State::Open);
+        assert_eq!(after(3_600 * 22 / 100, &all, &guard).await, State::Ending);
+        assert_eq!(after(EDGES.finish.as_secs(), &all, &guard).await, State::Ending, "what it has goes on");
+        assert_eq!(after(1, &all, &guard).await, State::Cut);
+        assert_eq!(live.counters.cuts(Cut::Lingering), 1);
+        drop(busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http1_connection_has_no_age() {
+        let (all, guard, _live) = open(true);
+        let _busy = Busy::new(&guard.control);
+        assert_eq!(after(100_000, &all, &guard).await, State::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_end_and_those_that_do_not_close_are_cut() {
+        for (http1, used, idle) in
+            [(true, false, 600), (true, true, 600), (false, true, 600), (false, false, 60)]
+        {
+            let (all, guard, _live) = open(http1);
+            if used {
+                drop(Busy::new(&guard.control));
+                guard.control.head_since.set(None);
+            }
+            assert_eq!(after(idle, &all, &guard).await, State::Open);
+            assert_eq!(after(1, &all, &guard).await, State::Ending);
+            assert_eq!(after(10, &all, &guard).await, State::Ending);
+            assert_eq!(after(1, &all, &guard).await, State::Cut, "http1 {http1}, used {used}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_is_cut_and_over_http2_also_beside_requests() {
+        for (http1, busy, state) in [
+            (true, false, State::Cut),
+            (false, false, State::Cut),
+            (false, true, State::Cut),
+            (true, true, State::Open),
+        ] {
+            let (all, guard, live) = open(http1);
+            let _busy = busy.then(|| Busy::new(&guard.control));
+            guard.control.head_since.set(Some(Instant::now()));
+            assert_eq!(after(10, &all, &guard).await, State::Open);
+            assert_eq!(after(1, &all, &guard).await, state, "http1 {http1}, busy {busy}");
+            assert_eq!(live.counters.cuts(Cut::SlowHead), u64::from(state == State::Cut));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
+        let (all, guard, live) = open(true);
+        let _busy = Busy::new(&guard.control);
+        for _ in 0..5 {
+            guard.control.wrote(&Poll::Pending);
+            assert_eq!(after(250, &all, &guard).await, State::Open);
+            guard.control.wrote(&Poll::Ready(Ok(1)));
+        }
+        guard.control.flushed(&Poll::Pending);
+        guard.control.wrote(&Poll::Ready(Ok(1)));
+        assert_eq!(after(301, &all, &guard).await, State::Cut);
+        assert_eq!(live.counters.cuts(Cut::SlowReader), 1);
+
+        let (all, guard, _live) = open(true);
+        let _busy = Busy::new(&guard.control);
+        guard.control.bear(Duration::from_secs(1_000));
+        guard.control.wrote(&Poll::Pending);
+        assert_eq!(after(999, &all, &guard).await, State::Open, "its service said that it may");
+        assert_eq!(after(2, &all, &guard).await, State::Cut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_finished_answers_can_not_stay_for_ever() {
+        let (all, guard, _live) = open(false);
+        let _busy = Busy::new(&guard.control);
+        guard.control.leaves(2);
+        assert_eq!(after(599, &all, &guard).await, State::Open);
+        guard.control.left();
+        assert_eq!(after(599, &all, &guard).await, State::Open, "one has moved");
+        assert_eq!(after(600, &all, &guard).await, State::Open);
+        assert_eq!(after(1, &all, &guard).await, State::Cut);
+    }
+}

@@ -1,9 +1,14 @@
 //! HTTP as it comes and goes: connections, the one reading of a request, bodies, and what a refusal looks like.
 
+mod answering;
 pub mod body;
 pub mod canonical;
 pub mod connections;
+pub mod edges;
 pub(crate) mod h1;
+mod h2_account;
+mod h2_frames;
+mod h2_guard;
 pub mod headers;
 pub mod reply;
 pub mod serve;

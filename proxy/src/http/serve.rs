@@ -9,25 +9,25 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::http::body::{BodyError, ResponseBody};
-use crate::http::connections::{Busy, Control, Guard, HEAD_TIMEOUT, State};
-use crate::http::h1;
+use crate::http::answering::{Asked, Streams};
+use crate::http::body::ResponseBody;
+use crate::http::connections::{Control, Guard, State};
+use crate::http::h2_guard::Guarded;
 use crate::http::reply::Asker;
-use crate::http::strict::{Turn, Turns};
-use crate::worker::LocalExec;
+use crate::http::strict::Turns;
+use crate::http::{edges, h1};
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,24 +48,35 @@ where
 {
     let control = Rc::clone(&guard.control);
     control.http1.set(spoken == Spoken::Http1);
-    let io = Watched { io, control: Rc::clone(&control) };
-    let (watched, turns) = (Rc::clone(&control), Rc::new(Turns::default()));
-    let follow = (spoken == Spoken::Http1).then(|| Rc::clone(&turns));
+    let (streams, turns) = (Streams::default(), Rc::new(Turns::default()));
+    let (watched, opened, following) = (Rc::clone(&control), streams.clone(), Rc::clone(&turns));
     let service = service_fn(move |request| {
-        let (busy, turn) = (Busy::new(&watched), follow.as_ref().map(Turn::new));
+        let asked = match spoken {
+            Spoken::Http1 => Asked::http1(&watched, &following),
+            Spoken::Http2 => Asked::http2(&watched, &opened),
+        };
         let answer = answer(request);
         async move {
             let answer = answer.await;
-            turn.as_ref().inspect(|t| t.begin());
-            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy, _turn: turn }))
+            Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
         }
     });
     match spoken {
-        Spoken::Http1 => h1::serve(io, &control, turns, service, refuse).await,
+        Spoken::Http1 => {
+            let io = Watched { io, control: Rc::clone(&control) };
+            h1::serve(io, &control, turns, service, refuse).await;
+        }
         Spoken::Http2 => {
-            let mut builder = http2::Builder::new(LocalExec);
-            builder.max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_LIST);
-            let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
+            let io = TokioIo::new(Guarded::new(io, Rc::clone(&control)));
+            let mut builder = http2::Builder::new(streams);
+            builder
+                .max_concurrent_streams(edges::MAX_STREAMS)
+                .max_header_list_size(edges::MAX_HEADER_LIST)
+                .initial_stream_window_size(edges::STREAM_WINDOW)
+                .initial_connection_window_size(edges::CONNECTION_WINDOW)
+                .max_send_buf_size(edges::MAX_SEND_BUFFER)
+                .max_pending_accept_reset_streams(edges::MAX_PENDING_RESETS);
+            let mut served = pin!(builder.serve_connection(io, service));
             drive(&control, |cx, end| {
                 if end {
                     served.as_mut().graceful_shutdown();
@@ -118,7 +129,7 @@ pub async fn sniff(stream: &TcpStream, guard: &Guard) -> io::Result<First> {
     };
     tokio::select! {
         biased;
-        looked = tokio::time::timeout(HEAD_TIMEOUT, look) => looked?,
+        looked = tokio::time::timeout(guard.control.edges().head, look) => looked?,
         () = ending => Err(io::ErrorKind::TimedOut.into()),
     }
 }
@@ -130,34 +141,6 @@ pub enum First {
     Tls,
     /// With plaintext.
     Plain(Spoken),
-}
-
-/// A response's body that keeps its connection busy.
-#[derive(Debug)]
-struct Tracked {
-    body: ResponseBody,
-    _busy: Busy,
-    _turn: Option<Turn>,
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// Notes when a head begins to arrive.
@@ -180,7 +163,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.control.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -188,7 +174,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.control.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -196,7 +185,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.control.flushed(&polled);
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,5 +200,3 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection that was never used is kept when its side ends.
 const SILENT_GRACE: Duration = Duration::from_millis(500);
 const SNIFF_AGAIN: Duration = Duration::from_millis(1);
-const MAX_HEADER_LIST: u32 = 64 * 1024;
-const MAX_STREAMS: u32 = 256;

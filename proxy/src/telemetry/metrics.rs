@@ -13,6 +13,8 @@ use outrigger_mesh::{
     BUCKETS, Histogram, Hop, Reason, Report, Side, TrafficKey, TrafficStats, bucket_bounds, bucket_of,
 };
 
+use crate::http::edges::Cut;
+
 /// Traffic by whom it was between.
 #[derive(Debug, Default)]
 pub struct TrafficTable {
@@ -148,6 +150,9 @@ pub struct Counters {
     pub inbound_connections: AtomicU64,
     /// Open connections of the application.
     pub outbound_connections: AtomicU64,
+    cuts: [AtomicU64; Cut::ALL.len()],
+    /// Streams that were given up since nobody took their answer.
+    pub stalled_streams: AtomicU64,
     /// Times that accepting had to pause because the system was out of descriptors or memory.
     pub accept_pauses: AtomicU64,
     /// Times that the inbound side reached its limit of connections.
@@ -168,6 +173,16 @@ impl Counters {
         self.refusals[reason as usize][usize::from(hop == Hop::Server)].load(Relaxed)
     }
 
+    /// Counts a connection of a caller that ended before its time.
+    pub fn cut(&self, why: Cut) {
+        self.cuts[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many connections ended before their time because of `why`.
+    pub fn cuts(&self, why: Cut) -> u64 {
+        self.cuts[why as usize].load(Relaxed)
+    }
+
     fn write(&self, out: &mut String) {
         let single = [
             ("outrigger_retries_total", "Attempts after the first.", &self.retries),
@@ -184,6 +199,11 @@ impl Counters {
                 "outrigger_plaintext_accepted_total",
                 "Plaintext connections inbound.",
                 &self.plaintext_accepted,
+            ),
+            (
+                "outrigger_stalled_streams_total",
+                "Streams given up because nobody took their answer.",
+                &self.stalled_streams,
             ),
             ("outrigger_accept_pauses_total", "Pauses of accepting.", &self.accept_pauses),
         ];
@@ -202,6 +222,14 @@ impl Counters {
         for (side, count) in [("inbound", &self.inbound_limited), ("outbound", &self.outbound_limited)] {
             let name = "outrigger_connections_limited_total";
             let _ = writeln!(out, "{name}{{side=\"{side}\"}} {}", count.load(Relaxed));
+        }
+        header(out, "outrigger_connections_cut_total", "counter", "Connections cut before their time.");
+        for why in Cut::ALL {
+            let count = self.cuts(why);
+            if count > 0 {
+                let reason = why.as_str();
+                let _ = writeln!(out, "outrigger_connections_cut_total{{reason=\"{reason}\"}} {count}");
+            }
         }
         header(out, "outrigger_refusals_total", "counter", "Requests this proxy refused, by reason.");
         for reason in Reason::ALL {

@@ -18,6 +18,7 @@ use outrigger_mesh::{Endpoint, Host, Resource, Service, SpiffeId, Transport};
 use outrigger_proxy::config::registry::{Change, Discovery, Registry};
 use outrigger_proxy::data_path::{DataPath, Idle, Listening, Ports};
 use outrigger_proxy::drain::Phase;
+use outrigger_proxy::http::edges::Edges;
 use outrigger_proxy::live::{EndpointLive, Live, OwnPorts};
 use outrigger_proxy::worker::{Application, MeshTls, Shared};
 use outrigger_testkit::resources;
@@ -59,8 +60,24 @@ impl Mesh {
         sidecar
     }
 
+    /// A client's sidecar, with one worker, that holds its callers to `edges`.
+    pub fn client_within(&self, edges: Edges) -> Sidecar {
+        self.start_within(edges, &resources::identity("shop", "web"), None, &[], 1)
+    }
+
     fn start(
         &self,
+        id: &SpiffeId,
+        application: Option<(&str, SocketAddr)>,
+        upstreams: &[&str],
+        workers: usize,
+    ) -> Sidecar {
+        self.start_within(Edges::default(), id, application, upstreams, workers)
+    }
+
+    fn start_within(
+        &self,
+        edges: Edges,
         id: &SpiffeId,
         application: Option<(&str, SocketAddr)>,
         upstreams: &[&str],
@@ -98,6 +115,7 @@ impl Mesh {
             tls: Some(tls),
             application,
             own_ports: OwnPorts(listening.own_ports()),
+            edges,
         });
         let (outbound, inbound) = (listening.outbound, listening.inbound);
         let upstreams = listening.upstreams.iter().map(|(_, a)| *a).collect();
