@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
@@ -151,7 +151,7 @@ async fn forward(
     };
     let (mut parts, incoming) = request.into_parts();
     let target = canonical::target(&parts)?;
-    canonical::check_framing(&parts)?;
+    canonical::check(&parts)?;
     canonical::authority(&parts)?;
 
     let limit = caller.proven.as_ref().and_then(|_| deadline::of_mesh_peer(&parts.headers));
@@ -169,9 +169,9 @@ async fn forward(
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));
+    let body = body.map(|b| b.within(max_body(worker, application))).transpose()?;
     let authority = std::mem::take(&mut parts.uri).into_parts().authority;
     let (method, headers) = (parts.method, parts.headers);
-    let authority = authority.filter(|_| parts.version == Version::HTTP_2 || !headers.contains_key("host"));
     let head = Outgoing { method, target, authority, headers };
 
     let place = Place {
@@ -189,7 +189,8 @@ async fn forward(
             .await
             .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
     };
-    Ok(finish(caller, grpc, began, answer.map_err(|e| of_application(e, application))?))
+    let answer = answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
+    Ok(finish(caller, grpc, began, answer))
 }
 
 fn finish(
@@ -230,6 +231,12 @@ fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Protocol) {
     };
     let wanted = |port: &&(PortNumber, Protocol)| application.service_port.is_none_or(|p| p == port.0);
     (service.mtls, service.ports.iter().find(wanted).map_or(Protocol::Detect, |p| p.1))
+}
+
+/// The longest body that the service takes. Looked up only for requests that have one.
+fn max_body(worker: &Worker, application: &Application) -> Option<u64> {
+    let inbound = worker.shared.registry.inbound();
+    inbound.as_ref().and_then(|i| i.service(&application.service)).and_then(|s| s.http.max_body)
 }
 
 /// A flood of refused connections does not flood the log.

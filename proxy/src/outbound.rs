@@ -77,7 +77,7 @@ async fn forward(
     let nobody = |error| (error, None);
     let (mut parts, incoming) = request.into_parts();
     let target = canonical::target(&parts).map_err(nobody)?;
-    canonical::check_framing(&parts).map_err(nobody)?;
+    canonical::check(&parts).map_err(nobody)?;
     let named = resolve(worker, &parts, fixed).await.map_err(nobody)?;
     let service = named.service;
     let of_service = |error| (error, Some(Arc::clone(&service)));
@@ -104,12 +104,14 @@ async fn forward(
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
     let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
+    let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose().map_err(of_service)?;
+    let upload = body.clone();
     let http2 = parts.version == Version::HTTP_2;
     let head = outgoing(parts, target).map_err(of_service)?;
 
     let call =
         Call { service: Arc::clone(&service), snapshot, plan, port, nature, http2, deadline, head, body };
-    stack::run(worker, call).await.map_err(of_service)
+    stack::run(worker, call).await.map_err(|error| of_service(Replay::explain(upload.as_ref(), error)))
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.

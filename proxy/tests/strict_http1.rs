@@ -5,8 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use outrigger_testkit::{Origin, RawBackend, RawClient};
+use outrigger_mesh::{Between, HttpRules, Service};
+use outrigger_testkit::{Origin, RawBackend, RawClient, resources};
 use support::{Mesh, Sidecar, open_service, plain};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SILENCE: Duration = Duration::from_millis(150);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -239,4 +241,148 @@ async fn good_messages_pass_whatever_pieces_they_come_in() {
         }
     }
     assert_eq!(origin.requests(), 21);
+}
+
+#[tokio::test]
+async fn what_a_request_says_of_itself_is_held_against_what_it_is() {
+    let (sidecar, origin) = before_origin().await;
+    for (what, status, request) in [
+        (
+            "another expectation",
+            "417",
+            "POST / HTTP/1.1\r\nHost: cart\r\nExpect: tea\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("a user in the target", "400", "GET http://me@cart/ HTTP/1.1\r\nHost: cart\r\n\r\n"),
+        ("a foreign scheme", "400", "GET ftp://cart/ HTTP/1.1\r\nHost: cart\r\n\r\n"),
+        (
+            "an invalid Host beside an absolute target",
+            "400",
+            "GET http://cart/ HTTP/1.1\r\nHost: a b\r\n\r\n",
+        ),
+        ("* for GET", "400", "GET * HTTP/1.1\r\nHost: cart\r\n\r\n"),
+        ("an encoded slash", "400", "GET /a%2fb HTTP/1.1\r\nHost: cart\r\n\r\n"),
+        ("an encoded NUL", "400", "GET /a%00 HTTP/1.1\r\nHost: cart\r\n\r\n"),
+        ("dots before a semicolon", "400", "GET /..;/a HTTP/1.1\r\nHost: cart\r\n\r\n"),
+    ] {
+        let (answer, _) = exchange(&sidecar, request, usize::MAX).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
+        assert!(answer.contains("x-outrigger-reason: "), "{what}: {answer}");
+    }
+    assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn framing_is_written_anew() {
+    for (request, expected) in [
+        (
+            "GET / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n05;x=y\r\nhello\r\n000\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 0000005\r\n\r\nhello",
+            "content-length: 5\r\n\r\nhello",
+        ),
+        ("POST / HTTP/1.1\r\nHost: cart\r\n\r\n", "content-length: 0\r\n\r\n"),
+    ] {
+        let (sidecar, backend) = before(OK).await;
+        exchange(&sidecar, request, usize::MAX).await;
+        let received = String::from_utf8_lossy(&backend.received()[0]).into_owned();
+        assert!(received.ends_with(expected), "{received}");
+        assert_eq!(
+            received.matches("content-length").count() + received.matches("chunked").count(),
+            1,
+            "{received}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_never_lets_the_rest_of_the_body_become_a_request() {
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: cart\r\n\r\n";
+    let head = format!("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: {}\r\n\r\n", inner.len());
+    let (sidecar, backend) = before(OK).await;
+    let mut client = RawClient::connect(sidecar.outbound).await;
+    client.write(&head).await;
+    let (answer, _) = client.read_until_silent(SILENCE).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    client.write(inner).await;
+    let (rest, _) = client.read_until_silent(SILENCE).await;
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    let received = String::from_utf8_lossy(&backend.received().concat()).into_owned();
+    assert!(received.contains(&format!("content-length: {}\r\n\r\n{inner}", inner.len())), "{received}");
+    assert_eq!(backend.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_before_anything_of_it_is_sent_where_its_length_is_known() {
+    let (sidecar, backend) = before(OK).await;
+    let rules = HttpRules { max_body: Some(10), ..HttpRules::default() };
+    let service = Service { http: rules, ..open_service("shop/cart") };
+    sidecar.knows(service, [plain("shop/cart", "i-1", backend.addr())]);
+    let declared = "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 11\r\n\r\nhello";
+    let (answer, closed) = exchange(&sidecar, declared, usize::MAX).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && closed, "{answer}");
+    assert!(answer.contains("x-outrigger-reason: payload_too_large\r\n"), "{answer}");
+    assert!(backend.received().is_empty());
+    let (sidecar, origin) = before_origin().await;
+    let service = Service {
+        http: HttpRules { max_body: Some(10), ..HttpRules::default() },
+        ..open_service("shop/cart")
+    };
+    sidecar.knows(service, [plain("shop/cart", "i-1", origin.addr())]);
+    let fits =
+        "POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n";
+    assert!(exchange(&sidecar, fits, usize::MAX).await.0.starts_with("HTTP/1.1 200 "));
+    let grows = "POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n6\r\n012345\r\n0\r\n\r\n";
+    for piece in [usize::MAX, 10] {
+        let (answer, closed) = exchange(&sidecar, grows, piece).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && closed, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn between_sidecars_the_same_rules_hold() {
+    let (mesh, app) = (Mesh::new(), RawBackend::start("HTTP/1.1 200 OK\nContent-Length: 2\n\nok").await);
+    let server = mesh.server("shop/cart", app.addr());
+    let client = mesh.client();
+    for between in [Between::Http1, Between::Http2] {
+        let service = Service { between, ..resources::service("shop/cart") };
+        client.knows(service, [server.endpoint("shop/cart", "i-1")]);
+        let (answer, _) = exchange(&client, "POST / HTTP/1.1\r\nHost: cart\r\n\r\n", usize::MAX).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert!(
+            answer.contains("x-outrigger-reason: upstream_reset\r\nx-outrigger-hop: server\r\n"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_cut_short_never_looks_whole() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\n\n",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sidecar = Mesh::new().client();
+        let at = listener.local_addr().unwrap();
+        sidecar.knows(open_service("shop/cart"), [plain("shop/cart", "i-1", at)]);
+        let backend = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let (head, body) = answer.split_at(answer.find("\r\n\r\n").unwrap() + 4);
+            stream.write_all(head.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.write_all(body.as_bytes()).await.unwrap();
+        });
+        let (got, closed) = exchange(&sidecar, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n", usize::MAX).await;
+        backend.await.unwrap();
+        assert!(got.starts_with("HTTP/1.1 200 OK") && closed, "{got}");
+        assert!(!got.ends_with("0\r\n\r\n"), "{got}");
+        let body = got.split_once("\r\n\r\n").unwrap().1;
+        assert!(got.contains("chunked") || body.len() < 10, "{got}");
+    }
 }

@@ -28,6 +28,7 @@ pub enum Reason {
     HeaderTooLarge,
     PayloadTooLarge,
     UriTooLong,
+    ExpectationFailed,
     LoopDetected,
     EgressDenied,
     UpgradeDenied,
@@ -36,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -57,6 +58,7 @@ impl Reason {
         Self::HeaderTooLarge,
         Self::PayloadTooLarge,
         Self::UriTooLong,
+        Self::ExpectationFailed,
         Self::LoopDetected,
         Self::EgressDenied,
         Self::UpgradeDenied,
@@ -86,6 +88,7 @@ impl Reason {
             Self::HeaderTooLarge => "header_too_large",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UriTooLong => "uri_too_long",
+            Self::ExpectationFailed => "expectation_failed",
             Self::LoopDetected => "loop_detected",
             Self::EgressDenied => "egress_denied",
             Self::UpgradeDenied => "upgrade_denied",
@@ -115,6 +118,7 @@ impl Reason {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
         }
     }
@@ -134,7 +138,11 @@ impl Reason {
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
             Self::BulkheadFull | Self::Overloaded => 8,
             Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => 7,
-            Self::BadRequest | Self::HeaderTooLarge | Self::PayloadTooLarge | Self::UriTooLong => 3,
+            Self::BadRequest
+            | Self::HeaderTooLarge
+            | Self::PayloadTooLarge
+            | Self::UriTooLong
+            | Self::ExpectationFailed => 3,
         }
     }
 }

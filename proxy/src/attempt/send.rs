@@ -2,6 +2,7 @@
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_mesh::Reason;
 
@@ -36,9 +37,10 @@ pub struct Outgoing {
 impl Outgoing {
     /// The request in `speak`.
     fn request(self, speak: Speak, body: RequestBody) -> Result<Request<RequestBody>, Error> {
+        let mut all = self.headers;
+        frame(speak, &self.method, &mut all, &body);
         let mut request = Request::new(body);
         let mut uri = http::uri::Parts::default();
-        let mut all = self.headers;
         match speak {
             Speak::Http1 => {
                 if let Some(authority) = self.authority {
@@ -64,6 +66,23 @@ impl Outgoing {
         *request.method_mut() = self.method;
         *request.headers_mut() = all;
         Ok(request)
+    }
+}
+
+/// Writes the framing anew: what the caller said of it is gone, what the body is counts. A length that is known, and what
+/// HTTP/2 says, are written by hyper.
+fn frame(speak: Speak, method: &Method, headers: &mut HeaderMap, body: &RequestBody) {
+    let said = headers.remove(header::CONTENT_LENGTH);
+    if speak == Speak::Http2 {
+        return;
+    }
+    if body.is_end_stream() {
+        if said.is_some() || [Method::POST, Method::PUT, Method::PATCH].contains(method) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if body.size_hint().exact().is_none() {
+        // Else hyper takes a GET for one without a body.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use outrigger_mesh::RetryPolicy;
+use outrigger_mesh::{Reason, RetryPolicy};
 use tokio::time::{Instant, Sleep};
 
 use crate::attempt::Exchange;
+use crate::error::Error;
+use crate::http::headers;
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
@@ -104,9 +106,10 @@ impl UpstreamBody {
                 self.exchange.broken();
                 Poll::Ready(Some(Err("timeout_idle: the answer stopped coming".into())))
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.idle.moved();
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_trailers(trailers);
                     self.exchange.trailers(trailers);
                 }
                 if self.incoming.is_end_stream() {
@@ -189,6 +192,24 @@ impl Replay {
         Self(Rc::new(RefCell::new(Source::new(incoming, limit, idle))))
     }
 
+    /// The same, if it is no longer than `most`: refused at once where its length is declared, and else broken off where
+    /// it grows beyond.
+    pub fn within(self, most: Option<u64>) -> Result<Self, Error> {
+        if let Some(most) = most {
+            let mut source = self.0.borrow_mut();
+            if source.size.lower() > most {
+                return Err(too_large());
+            }
+            source.left = most;
+        }
+        Ok(self)
+    }
+
+    /// Why a request with that body failed: what the upstream's connection says of it, or that the body was too large.
+    pub fn explain(body: Option<&Self>, error: Error) -> Error {
+        if body.is_some_and(|b| b.0.borrow().too_large) { too_large() } else { error }
+    }
+
     /// The whole body from its beginning, for a new attempt.
     pub fn attempt(&self) -> RequestBody {
         let mut source = self.0.borrow_mut();
@@ -241,6 +262,10 @@ impl Upload {
     }
 }
 
+fn too_large() -> Error {
+    Error::downstream(Reason::PayloadTooLarge, "the body is longer than the service takes")
+}
+
 #[derive(Debug)]
 struct Source<B> {
     body: B,
@@ -249,6 +274,9 @@ struct Source<B> {
     bytes: usize,
     limit: usize,
     outgrown: bool,
+    /// What may still come.
+    left: u64,
+    too_large: bool,
     broken: bool,
     silent: bool,
     ended_at: Option<Instant>,
@@ -271,6 +299,8 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
             bytes: 0,
             limit,
             outgrown: limit == 0,
+            left: u64::MAX,
+            too_large: false,
             broken: false,
             silent: false,
             ended_at: None,
@@ -310,8 +340,17 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
                 (self.broken, self.silent) = (true, true);
                 Poll::Ready(Some(Err("timeout_idle: the caller stopped sending".into())))
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.idle.moved();
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let Some(left) = self.left.checked_sub(length) else {
+                    (self.too_large, self.broken) = (true, true);
+                    return Poll::Ready(Some(
+                        Err("payload_too_large: the body grew beyond the limit".into()),
+                    ));
+                };
+                self.left = left;
+                frame.trailers_mut().map(headers::clean_trailers);
                 self.keep(&frame);
                 *position += 1;
                 if self.body.is_end_stream() {

@@ -24,14 +24,19 @@ pub fn authority(parts: &Parts) -> Result<&str, Error> {
     if hosts.next().is_some() {
         return Err(bad("the request has more than one Host"));
     }
+    let host = match first {
+        None => None,
+        // Also where it is overruled: another reader may not know that (RFC 9112, section 3.2).
+        Some(host) => {
+            Some(host.to_str().ok().filter(|h| is_host(h)).ok_or_else(|| bad("the Host is not valid"))?)
+        }
+    };
     let Some(authority) = parts.uri.authority() else {
-        let host = first.ok_or_else(|| bad("the request has no Host"))?;
-        let host = host.to_str().map_err(|_| bad("the Host is not text"))?;
-        return if is_host(host) { Ok(host) } else { Err(bad("the Host is not valid")) };
+        return host.ok_or_else(|| bad("the request has no Host"));
     };
     let authority = authority.as_str();
     // In HTTP/2 both may be there, and must agree (RFC 9113, section 8.3.1).
-    let differs = first.is_some_and(|h| !h.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    let differs = host.is_some_and(|h| !h.eq_ignore_ascii_case(authority));
     if parts.version == Version::HTTP_2 && differs {
         return Err(bad(":authority and Host differ"));
     }
@@ -74,6 +79,9 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
     if given.as_str().len() > MAX_URI {
         return Err(Error::downstream(Reason::UriTooLong, "the target is longer than 16 KiB"));
     }
+    if given.query().is_some_and(|q| !q.is_ascii()) {
+        return Err(bad("the query has a character that must be encoded"));
+    }
     if given.path() == "*" {
         let asked = parts.method == Method::OPTIONS;
         return if asked { Ok(given.clone()) } else { Err(bad("* is for OPTIONS only")) };
@@ -90,9 +98,9 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
     }
 }
 
-/// Refuses framing that could be read in two ways. Framing is written anew for the next hop; what arrives here was
-/// already reduced to one reading by the parser, all but a Content-Length that was there several times.
-pub fn check_framing(parts: &Parts) -> Result<(), Error> {
+/// Refuses what no path or host has to do with: framing with two readings, expectations that nobody meets. On HTTP/1 the
+/// guard below ([`crate::http::strict`]) has judged the framing already; this is for whoever comes another way.
+pub fn check(parts: &Parts) -> Result<(), Error> {
     if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(bad("the request has more than one Content-Length"));
     }
@@ -103,6 +111,11 @@ pub fn check_framing(parts: &Parts) -> Result<(), Error> {
     if coded.is_some() && parts.headers.contains_key(header::CONTENT_LENGTH) {
         return Err(bad("the request has both Content-Length and Transfer-Encoding"));
     }
+    let met = |v: &http::HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !parts.headers.get_all(header::EXPECT).iter().all(met) {
+        let why = "the request expects something other than 100-continue";
+        return Err(Error::downstream(Reason::ExpectationFailed, why));
+    }
     Ok(())
 }
 
@@ -110,9 +123,10 @@ fn bad(why: &'static str) -> Error {
     Error::downstream(Reason::BadRequest, why)
 }
 
-/// Resolves dot segments (RFC 3986, section 5.2.4), joins repeated slashes, decodes what need not be encoded and writes
-/// the rest with upper-case digits. Refused is what has two readings: encoded slashes, backslashes and NUL, dots behind a
-/// `;`, raw or encoded controls, bad escapes, and dot segments that lead above the root.
+/// Resolves dot segments (RFC 3986, section 5.2.4), joins repeated slashes, decodes what need not be encoded, encodes what
+/// must be and writes digits in upper case. Refused is what has two readings: encoded slashes, backslashes and NUL, dots
+/// before a `;`, raw or encoded controls, bad escapes, bytes that only a careless reader takes for ASCII (overlong UTF-8),
+/// and dot segments that lead above the root.
 pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if is_canonical(path) {
         return Ok(path.into());
@@ -126,8 +140,9 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut slash = false;
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment.split_once(';').map_or(segment, |(name, _)| name) {
-            "." | ".." if segment.contains(';') => return Err("the path has dots behind a ';'"),
+        let name = segment.split([';']).next().and_then(|s| s.split("%3B").next()).unwrap_or_default();
+        match name {
+            "." | ".." if name != segment => return Err("the path has dots before a ';'"),
             "." => slash |= last,
             ".." => {
                 kept.pop().ok_or("the path leads above the root")?;
@@ -163,9 +178,11 @@ fn is_unreserved(b: u8) -> bool {
 }
 
 fn normalize_escapes(path: &str) -> Result<String, &'static str> {
-    let mut out = String::with_capacity(path.len());
+    let mut out = String::with_capacity(path.len() + 8);
     let mut bytes = path.bytes();
+    let mut before = 0;
     while let Some(byte) = bytes.next() {
+        let lead = std::mem::take(&mut before);
         match byte {
             b'%' => {
                 let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
@@ -174,21 +191,33 @@ fn normalize_escapes(path: &str) -> Result<String, &'static str> {
                 match decoded {
                     b'/' | b'\\' => return Err("the path has an encoded slash or backslash"),
                     0..=0x1f | 0x7f => return Err("the path has an encoded control character"),
+                    0x80..=0xbf
+                        if matches!((lead, decoded), (0xc0 | 0xc1, _) | (0xe0, ..0xa0) | (0xf0, ..0x90)) =>
+                    {
+                        return Err("the path has overlong UTF-8");
+                    }
                     b if is_unreserved(b) => out.push(char::from(b)),
                     b => {
-                        out.push('%');
-                        out.push(HEX[usize::from(b >> 4)]);
-                        out.push(HEX[usize::from(b & 15)]);
+                        before = b;
+                        escape(b, &mut out);
                     }
                 }
             }
             b'\\' => return Err("the path has a backslash"),
             b'#' => return Err("the path has a '#'"),
             0..=0x20 | 0x7f.. => return Err("the path has a character that must be encoded"),
+            // Sent as they are by many, and the same as their escapes to every reader.
+            b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => escape(byte, &mut out),
             b => out.push(char::from(b)),
         }
     }
     Ok(out)
+}
+
+fn escape(byte: u8, out: &mut String) {
+    out.push('%');
+    out.push(HEX[usize::from(byte >> 4)]);
+    out.push(HEX[usize::from(byte & 15)]);
 }
 
 const BAD_ESCAPE: &str = "the path has a '%' without two hex digits behind it";
@@ -231,6 +260,14 @@ mod tests {
             ("/a/..;x/b", "!"),
             ("/.;/b", "!"),
             ("/a#b", "!"),
+            ("/..%3b/", "!"),
+            ("/a[1]/{b}|^", "/a%5B1%5D/%7Bb%7D%7C%5E"),
+            ("/%5b%7b", "/%5B%7B"),
+            ("/%c0%ae%c0%ae/", "!"),
+            ("/%e0%80%af", "!"),
+            ("/%f0%80%80%af", "!"),
+            ("/%e2%82%ac%c3%80", "/%E2%82%AC%C3%80"),
+            ("/%252e%252e/", "/%252e%252e/"),
             ("a", "!"),
             ("/ä", "!"),
         ] {
@@ -281,7 +318,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_canonical_path_is_canonical_and_has_no_dots(path in "/[a-c./%;2eE5f\\\\]{0,24}|\\PC{0,24}") {
+        fn a_canonical_path_is_canonical_and_has_no_dots(path in "/[a-c./%;2eE5f\\\\{c0aeB3]{0,24}|\\PC{0,24}") {
             if let Ok(once) = canonical_path(&path) {
                 let twice = canonical_path(&once);
                 prop_assert_eq!(twice.as_deref(), Ok(&*once));

@@ -21,6 +21,8 @@ pub const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-
 
 const OURS: &str = "x-outrigger-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// It belongs to an upgrade to h2c, which is never made.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes the headers that are for one connection only (RFC 9110, section 7.6.1): the fixed ones and those that
@@ -29,7 +31,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         remove_named_by_connection(headers);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(name);
     }
     if let Some(te) = headers.get(header::TE) {
@@ -82,6 +84,15 @@ fn is_ours(name: &str) -> bool {
         && (alike(OURS) || (name.len() == CLIENT_CERT.as_str().len() && alike(CLIENT_CERT.as_str())))
 }
 
+/// Removes from a trailer section what means nothing there or more than it may (RFC 9110, section 6.5.1): framing, routing,
+/// credentials, what says how to read a body that is over, and what only the mesh may set.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in NEVER_LATE {
+        trailers.remove(name);
+    }
+    remove_ours(trailers);
+}
+
 /// HTTP/2 may send a cookie in several headers; HTTP/1.1 wants one (RFC 9113, section 8.2.3).
 pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().count() < 2 {
@@ -101,6 +112,31 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
             .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
     })
 }
+
+const NEVER_LATE: [HeaderName; 22] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::LOCATION,
+    header::MAX_FORWARDS,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VARY,
+    header::WWW_AUTHENTICATE,
+];
 
 #[cfg(test)]
 mod tests {
@@ -147,6 +183,14 @@ mod tests {
         ]);
         remove_ours(&mut headers);
         assert_eq!(names(&headers), ["x-forwarded-for", "x-outrigger", "xx-outrigger-a"]);
+    }
+
+    #[test]
+    fn a_trailer_can_neither_route_nor_authenticate() {
+        let mut trailers =
+            map(&[("grpc-status", "0"), ("authorization", "x"), ("host", "x"), ("x-outrigger-reason", "x")]);
+        clean_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["grpc-status"]);
     }
 
     #[test]

@@ -48,12 +48,19 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     if error.reason == Reason::Overloaded {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    let malformed = matches!(error.reason, Reason::BadRequest | Reason::HeaderTooLarge | Reason::UriTooLong);
-    if malformed && !asker.http2 {
-        // Whoever sends what can be read in two ways does not get to send more of it.
+    if closes(error.reason) && !asker.http2 {
+        // Whoever sends what can be read in two ways, or more than is read, does not get to send more of it.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether an HTTP/1 connection ends with a refusal.
+fn closes(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BadRequest | Reason::HeaderTooLarge | Reason::UriTooLong | Reason::PayloadTooLarge
+    )
 }
 
 /// Says over which budget a request's last answer was not tried again.

@@ -1,6 +1,6 @@
 //! A chunked body, byte by byte where bytes are structure and in one step where they are data.
 
-use super::bytes::{is_text, is_token};
+use super::classes::{is_text, is_token};
 use super::{MAX_FIELDS, Violation};
 
 /// Follows one chunked body to the end of its trailer section.

@@ -1,6 +1,6 @@
 //! The fields of a head: each line by itself, then what all of them say about the message's end.
 
-use super::bytes::is_token;
+use super::classes::is_token;
 use super::{MAX_FIELDS, Violation};
 
 /// What is remembered of a head's fields.

@@ -5,7 +5,7 @@
 
 use outrigger_mesh::Reason;
 
-use super::bytes::{is_target, is_text, is_token};
+use super::classes::{is_target, is_text, is_token};
 use super::fields::{Fields, Framing};
 use super::{MAX_HEAD, Violation};
 use crate::http::canonical::MAX_URI;

@@ -12,7 +12,7 @@
 //! Deliberately elsewhere: what a request means (`canonical`, `headers`), and how a refusal looks (`reply`). The table of
 //! all cases is docs/decisions/0005-who-judges-http1.md.
 
-mod bytes;
+mod classes;
 mod chunks;
 mod fields;
 mod head;
