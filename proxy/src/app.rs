@@ -29,8 +29,8 @@ use crate::drain::{self, Drain};
 use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
 use crate::live::{EndpointLive, Live, OwnPorts};
-use crate::registration::{self, Instance, Registrar, RegistrationRefused, Withdrawer};
-use crate::settings::{KeyStorage, Settings, Workload};
+use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
+use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
 use crate::telemetry::log;
 use crate::worker::{Application, MeshTls, Shared};
 
@@ -55,6 +55,8 @@ pub struct Bound {
     pub outbound: SocketAddr,
     /// Where the mesh calls.
     pub inbound: Option<SocketAddr>,
+    /// Where the mesh calls further ports of the application.
+    pub mapped: Vec<SocketAddr>,
     /// Where operators look.
     pub admin: SocketAddr,
     /// Where operators change.
@@ -133,7 +135,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     readiness.met(Condition::Identity);
     outrigger_certs::warm_up()?;
     let tls = MeshTls {
-        acceptor: MeshAcceptor::new(&obtained.identity, &[MeshAlpn::H2, MeshAlpn::Http1])?,
+        acceptor: MeshAcceptor::new(&obtained.identity, &MeshAlpn::ALL)?,
         connector: MeshConnector::new(&obtained.identity)?,
     };
 
@@ -160,7 +162,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         registry: Arc::clone(&registry),
         live: Arc::clone(&live),
         tls: Some(tls),
-        application: settings.workload.as_ref().map(|w| application(w, &live, &uid)),
+        applications: settings.workload.as_ref().map(|w| applications(w, &live, &uid)).unwrap_or_default(),
         own_ports: OwnPorts([listening.own_ports(), vec![bound.admin]].concat()),
         edges: Edges::default(),
     });
@@ -278,13 +280,16 @@ fn link(
 
 fn instance(settings: &Settings, bound: &Bound) -> Option<Instance> {
     let workload = settings.workload.as_ref()?;
+    let listens = bound.inbound.iter().chain(&bound.mapped);
+    let port = |(at, listens): (WorkloadPort, &SocketAddr)| {
+        let WorkloadPort { service_port, application, .. } = at;
+        Some(InstancePort { listen: PortNumber::new(listens.port())?, service_port, application })
+    };
     Some(Instance {
         service: workload.service.clone(),
         uid: bound.uid.clone(),
         ip: workload.advertise,
-        listen: PortNumber::new(bound.inbound?.port())?,
-        service_port: workload.service_port,
-        application: workload.application,
+        ports: workload.ports().zip(listens).filter_map(port).collect(),
         version: workload.version.clone(),
         zone: workload.zone.clone(),
         weight: workload.weight,
@@ -329,6 +334,7 @@ fn ports(settings: &Settings) -> Ports {
     Ports {
         outbound: settings.outbound,
         inbound: settings.workload.as_ref().map(|w| w.inbound),
+        mapped: settings.workload.iter().flat_map(|w| &w.mapped).map(|p| p.listen).collect(),
         upstreams: settings.upstreams.clone(),
     }
 }
@@ -346,6 +352,7 @@ fn bound(
     Ok(Bound {
         outbound: listening.outbound,
         inbound: listening.inbound,
+        mapped: listening.mapped.clone(),
         admin: admin.local_addr().map_err(StartError::Workers)?,
         admin_socket: settings.admin_socket.clone(),
         upstreams: listening.upstreams.iter().map(|(h, a)| (name(h), *a)).collect(),
@@ -353,15 +360,16 @@ fn bound(
     })
 }
 
-fn application(workload: &Workload, live: &Live, uid: &EndpointUid) -> Application {
+fn applications(workload: &Workload, live: &Live, uid: &EndpointUid) -> Vec<Arc<Application>> {
     let traffic = live.client_traffic(&workload.service, workload.version.as_ref());
-    Application {
+    let application = |port: WorkloadPort| Application {
         service: workload.service.clone(),
-        service_port: workload.service_port,
+        service_port: port.service_port,
         version: workload.version.clone(),
-        address: workload.application,
-        live: Arc::new(EndpointLive::new(uid.clone(), traffic)),
-    }
+        address: port.application,
+        live: Arc::new(EndpointLive::new(uid.clone(), Arc::clone(&traffic))),
+    };
+    workload.ports().map(application).map(Arc::new).collect()
 }
 
 /// A name that no other process has: the account's, cut to leave room, and 48 random bits.
@@ -390,6 +398,7 @@ async fn tell_ready(file: PathBuf, bound: Bound, configured: oneshot::Receiver<(
     let told = json!({
         "outbound": bound.outbound.to_string(),
         "inbound": bound.inbound.map(|a| a.to_string()),
+        "mapped": bound.mapped.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": bound.admin.to_string(),
         "admin_socket": bound.admin_socket,
         "upstreams": bound.upstreams.iter().map(|(n, a)| (n.clone(), a.to_string())).collect::<BTreeMap<_, _>>(),

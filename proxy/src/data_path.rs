@@ -27,6 +27,8 @@ pub struct Ports {
     pub outbound: SocketAddr,
     /// For calls from the mesh; `None` for a client only.
     pub inbound: Option<SocketAddr>,
+    /// For calls from the mesh to further ports of the application.
+    pub mapped: Vec<SocketAddr>,
     /// Services with a port of their own, on the outbound address. Port 0 is the system's choice.
     pub upstreams: Vec<(Host, u16)>,
 }
@@ -38,6 +40,8 @@ pub struct Listening {
     pub outbound: SocketAddr,
     /// Where the mesh calls.
     pub inbound: Option<SocketAddr>,
+    /// Where the mesh calls further ports of the application.
+    pub mapped: Vec<SocketAddr>,
     /// Where services with a port of their own are called.
     pub upstreams: Vec<(Host, SocketAddr)>,
     workers: Vec<Sockets>,
@@ -47,6 +51,7 @@ pub struct Listening {
 #[derive(Debug, Default)]
 struct Sockets {
     outbound: Vec<(std::net::TcpListener, Option<Host>)>,
+    /// In the order of [`Shared::applications`].
     inbound: Vec<std::net::TcpListener>,
 }
 
@@ -67,13 +72,17 @@ impl Listening {
             None => None,
             Some(address) => Some(add(address, &|s, l| s.inbound.push(l))?),
         };
+        let mut mapped = Vec::new();
+        for address in &ports.mapped {
+            mapped.push(add(*address, &|s, l| s.inbound.push(l))?);
+        }
         let ip: IpAddr = ports.outbound.ip();
         let mut upstreams = Vec::new();
         for (host, port) in &ports.upstreams {
             let bound = add((ip, *port).into(), &|s, l| s.outbound.push((l, Some(host.clone()))))?;
             upstreams.push((host.clone(), bound));
         }
-        Ok(Self { outbound, inbound, upstreams, workers: all })
+        Ok(Self { outbound, inbound, mapped, upstreams, workers: all })
     }
 
     /// Every address at which applications are served: nothing is ever sent there.
@@ -174,7 +183,8 @@ async fn run(
     accepting: Arc<Accepting>,
 ) -> io::Result<()> {
     let worker = Worker::new(shared);
-    for listener in sockets.inbound {
+    let applications = worker.shared.applications.clone();
+    for (listener, application) in sockets.inbound.into_iter().zip(applications) {
         let listener = TcpListener::from_std(listener)?;
         accepting.inbound.fetch_add(1, SeqCst);
         let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
@@ -182,9 +192,10 @@ async fn run(
             let live = Arc::clone(&worker.shared.live);
             let take = |stream, guard| {
                 let (worker, open) = (Rc::clone(&worker), Gauge::new(&live, |c| &c.inbound_connections));
+                let application = Arc::clone(&application);
                 tokio::task::spawn_local(async move {
                     let _open = open;
-                    inbound::serve(worker, stream, guard).await;
+                    inbound::serve(worker, stream, guard, application).await;
                 });
             };
             let closing = reached(phases, Phase::InboundClosing);

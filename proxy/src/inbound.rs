@@ -30,9 +30,8 @@ use crate::telemetry::metrics::Traffic;
 use crate::worker::{Application, Worker};
 
 /// Serves a connection from the mesh: who is there is settled before a byte of it is read as HTTP.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
-    let Some(application) = &worker.shared.application else { return };
-    let mode = rules(&worker, application).0;
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, application: Arc<Application>) {
+    let mode = rules(&worker, &application).0;
     let counters = &worker.shared.live.counters;
     let refuse = |why: &str| {
         counters.handshakes_refused.fetch_add(1, Relaxed);
@@ -43,7 +42,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
     match (first, mode, &worker.shared.tls) {
         (First::Plain(spoken), MtlsMode::Permissive | MtlsMode::Off, _) => {
             counters.plaintext_accepted.fetch_add(1, Relaxed);
-            let caller = Caller::new(&worker, application, None);
+            let caller = Caller::new(&worker, &application, None);
             requests(Rc::clone(&worker), stream, spoken, guard, caller).await;
         }
         (First::Plain(_), MtlsMode::Strict, _) => refuse("plaintext, and this workload wants mutual TLS"),
@@ -67,7 +66,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
                 MeshAlpn::Http1 => Spoken::Http1,
                 MeshAlpn::Tcp => return,
             };
-            let caller = Caller::new(&worker, application, Some(&accepted.peer));
+            let caller = Caller::new(&worker, &application, Some(&accepted.peer));
             requests(Rc::clone(&worker), accepted.stream, spoken, guard, caller).await;
         }
     }
@@ -95,10 +94,11 @@ struct Caller {
     /// The value of `x-forwarded-client-cert`; `None` for a plaintext caller, who proved nothing.
     proven: Option<HeaderValue>,
     traffic: Arc<Traffic>,
+    application: Arc<Application>,
 }
 
 impl Caller {
-    fn new(worker: &Worker, application: &Application, peer: Option<&Peer>) -> Self {
+    fn new(worker: &Worker, application: &Arc<Application>, peer: Option<&Peer>) -> Self {
         let proven = peer.and_then(|peer| {
             let value = format!("Hash={};URI={}", peer.certificate_sha256(), peer.id());
             HeaderValue::try_from(value).ok()
@@ -109,7 +109,7 @@ impl Caller {
             version: application.version.clone(),
             caller: peer.map(|p| p.id().clone()),
         });
-        Self { proven, traffic }
+        Self { proven, traffic, application: Arc::clone(application) }
     }
 }
 
@@ -136,8 +136,8 @@ fn refusal(
     caller.traffic.record(!error.reason.status().is_server_error(), latency);
     worker.shared.live.counters.refused(error.reason, Hop::Server);
     tracing::debug!(%error, "refused");
-    let service = worker.shared.application.as_ref().map(|a| a.service.to_string());
-    reply::refusal(error, Hop::Server, asker, service.as_deref())
+    let service = caller.application.service.to_string();
+    reply::refusal(error, Hop::Server, asker, Some(&service))
 }
 
 async fn forward(
@@ -146,9 +146,7 @@ async fn forward(
     request: Request<Incoming>,
     began: Instant,
 ) -> Result<Response<ResponseBody>, Error> {
-    let Some(application) = &worker.shared.application else {
-        return Err(Error::refused(Reason::NoRoute, "there is no application behind this sidecar"));
-    };
+    let application = &*caller.application;
     let (mut parts, incoming) = request.into_parts();
     let target = canonical::target(&parts)?;
     canonical::check(&parts)?;

@@ -31,18 +31,25 @@ pub struct Instance {
     pub uid: EndpointUid,
     /// The address where others reach its sidecar.
     pub ip: IpAddr,
-    /// The port where its sidecar listens.
-    pub listen: PortNumber,
-    /// The service's port that it serves; `None` means the first.
-    pub service_port: Option<PortNumber>,
-    /// Where the application listens.
-    pub application: SocketAddr,
+    /// The ports of the service that it serves; never empty.
+    pub ports: Vec<InstancePort>,
     /// Its version.
     pub version: Option<Version>,
     /// Where it runs.
     pub zone: Option<Arc<str>>,
     /// Its weight.
     pub weight: Weight,
+}
+
+/// A port of the service at this instance.
+#[derive(Clone, Copy, Debug)]
+pub struct InstancePort {
+    /// The port where its sidecar listens.
+    pub listen: PortNumber,
+    /// The service's port; `None` means the first.
+    pub service_port: Option<PortNumber>,
+    /// Where the application listens.
+    pub application: SocketAddr,
 }
 
 /// The control plane does not let this workload serve this service, at the first try.
@@ -199,14 +206,17 @@ impl Known {
             }
         };
         let first = inbound.service(&self.instance.service).and_then(|s| s.ports.first()).map(|p| p.0);
-        let port = self.instance.service_port.or(first).unwrap_or(PortNumber::HTTP);
         let i = &self.instance;
+        let port = |p: &InstancePort| EndpointPort {
+            port: p.service_port.or(first).unwrap_or(PortNumber::HTTP),
+            listen: p.listen,
+            target: PortNumber::new(p.application.port()),
+        };
         Endpoint {
             service: i.service.clone(),
             uid: i.uid.clone(),
             ip: i.ip,
-            ports: [EndpointPort { port, listen: i.listen, target: PortNumber::new(i.application.port()) }]
-                .into(),
+            ports: i.ports.iter().map(port).collect(),
             version: i.version.clone(),
             zone: i.zone.clone(),
             weight: i.weight,
@@ -215,9 +225,14 @@ impl Known {
         }
     }
 
-    /// Returns once the application accepts a connection.
+    /// Returns once the application accepts connections, at every port.
     async fn application_accepts(&self) {
-        let application = self.instance.application;
+        for port in &self.instance.ports {
+            self.accepts(port.application).await;
+        }
+    }
+
+    async fn accepts(&self, application: SocketAddr) {
         let patience = Instant::now() + SAY_SO;
         let mut said = false;
         loop {

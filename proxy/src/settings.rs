@@ -107,6 +107,10 @@ pub struct Args {
     /// Where calls from the mesh arrive.
     #[arg(long, env = "OUTRIGGER_PROXY_INBOUND", default_value = "127.0.0.1:15006", help_heading = "Ports")]
     inbound: SocketAddr,
+    /// A further port of the application: what arrives from the mesh at LISTEN, on the address of --inbound, is for
+    /// SERVICE_PORT of the service and goes to PORT. May be repeated; LISTEN 0 lets the system choose.
+    #[arg(long = "inbound-map", env = "OUTRIGGER_PROXY_INBOUND_MAP", value_name = "LISTEN=[SERVICE_PORT:]PORT", value_parser = inbound_map, value_delimiter = ',', requires = "service", help_heading = "Ports")]
+    inbound_map: Vec<InboundMap>,
     /// The address at which others reach --inbound [default: its own].
     #[arg(long, env = "OUTRIGGER_PROXY_ADVERTISE", help_heading = "Ports")]
     advertise: Option<IpAddr>,
@@ -209,12 +213,41 @@ pub struct Workload {
     pub application: SocketAddr,
     /// Where calls from the mesh arrive.
     pub inbound: SocketAddr,
+    /// Further ports.
+    pub mapped: Vec<WorkloadPort>,
     /// The address at which others reach that.
     pub advertise: IpAddr,
     /// Where it runs.
     pub zone: Option<Arc<str>>,
     /// Its weight.
     pub weight: Weight,
+}
+
+impl Workload {
+    /// Every port, the first first.
+    pub fn ports(&self) -> impl Iterator<Item = WorkloadPort> {
+        let Self { inbound: listen, service_port, application, .. } = *self;
+        std::iter::once(WorkloadPort { listen, service_port, application }).chain(self.mapped.iter().copied())
+    }
+}
+
+/// A port of the application, and where calls to it arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkloadPort {
+    /// Where calls from the mesh arrive.
+    pub listen: SocketAddr,
+    /// The service's port; `None` means the first.
+    pub service_port: Option<PortNumber>,
+    /// Where the application listens.
+    pub application: SocketAddr,
+}
+
+/// A further port as it is written.
+#[derive(Clone, Copy, Debug)]
+struct InboundMap {
+    listen: u16,
+    service_port: PortNumber,
+    port: PortNumber,
 }
 
 impl Settings {
@@ -241,11 +274,13 @@ impl Settings {
             version: args.version.clone(),
             application: SocketAddr::new(args.app_ip, port.get()),
             inbound: args.inbound,
+            mapped: args.inbound_map.iter().map(|m| mapped(*m, &args)).collect(),
             advertise,
             zone: args.zone.as_deref().map(Arc::from),
             weight: args.weight,
         });
         if let Some(workload) = &workload {
+            check_mapped(workload, &mut mistakes);
             let own = [("--outbound", args.outbound), ("--inbound", args.inbound), ("--admin", args.admin)];
             for (flag, _) in own.iter().filter(|(_, address)| *address == workload.application) {
                 mistakes.push(format!("the application's address {} is also {flag}", workload.application));
@@ -310,6 +345,42 @@ fn upstream(text: &str) -> Result<(Host, u16), String> {
     Ok((host, port.parse().map_err(|_| format!("{port:?} is not a port"))?))
 }
 
+fn inbound_map(text: &str) -> Result<InboundMap, String> {
+    let (listen, to) = text.split_once('=').ok_or("write it as LISTEN=PORT or LISTEN=SERVICE_PORT:PORT")?;
+    let listen = listen.parse().map_err(|_| format!("{listen:?} is not a port"))?;
+    let (service_port, to) = to.split_once(':').unwrap_or((to, to));
+    Ok(InboundMap { listen, service_port: port(service_port)?, port: port(to)? })
+}
+
+fn mapped(map: InboundMap, args: &Args) -> WorkloadPort {
+    WorkloadPort {
+        listen: SocketAddr::new(args.inbound.ip(), map.listen),
+        service_port: Some(map.service_port),
+        application: SocketAddr::new(args.app_ip, map.port.get()),
+    }
+}
+
+/// Each port of the service and each place to listen stands for one thing.
+fn check_mapped(workload: &Workload, mistakes: &mut Vec<String>) {
+    let all: Vec<WorkloadPort> = workload.ports().collect();
+    if all.len() > 1 && workload.service_port.is_none() {
+        mistakes.push("--inbound-map needs --service-port: which of the service's ports is --port?".into());
+    }
+    for (at, port) in all.iter().enumerate() {
+        let mut others = all[..at].iter();
+        if port.listen.port() != 0 && others.any(|o| o.listen == port.listen) {
+            mistakes.push(format!("--inbound-map: {} is there twice", port.listen));
+        }
+        let mut others = all[..at].iter();
+        if let Some(number) = port.service_port.filter(|n| others.any(|o| o.service_port == Some(*n))) {
+            mistakes.push(format!("--inbound-map: the service's port {number} is there twice"));
+        }
+        if at > 0 && port.listen == port.application {
+            mistakes.push(format!("--inbound-map: {} leads to itself", port.listen));
+        }
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a duration: write 500ms, 30s or 2m");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
@@ -365,6 +436,20 @@ mod tests {
         for bad in ["--upstream cart", "--upstream cart=x", "--drain-timeout 30", "--plan f"] {
             assert!(settings(&format!("--service-account web {bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_instance_may_serve_several_ports() {
+        let flags = "--service cart --port 8080 --service-port 80";
+        let more = "--inbound-map 15007=6379 --inbound-map 0=81:8081";
+        let workload = settings(&format!("{flags} {more}")).unwrap().workload.unwrap();
+        let told = |p: WorkloadPort| (p.listen.port(), p.service_port.unwrap().get(), p.application.port());
+        let told: Vec<_> = workload.ports().map(told).collect();
+        assert_eq!(told, [(15006, 80, 8080), (15007, 6379, 6379), (0, 81, 8081)]);
+        for bad in ["15007=80:1", "15006=81", "15007", "15007=x", "15007=81 --inbound-map 15007=82"] {
+            assert!(settings(&format!("{flags} --inbound-map {bad}")).is_err(), "{bad}");
+        }
+        assert!(settings("--service cart --port 8080 --inbound-map 15007=6379").is_err(), "which is --port?");
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub struct Shared {
     pub live: Arc<Live>,
     /// The side of this workload in mutual TLS; `None` where everything is plaintext.
     pub tls: Option<MeshTls>,
-    /// The workload that the inbound side protects; `None` for a client only.
-    pub application: Option<Application>,
+    /// What the inbound side protects, in the order of its listeners; nothing for a client only.
+    pub applications: Vec<Arc<Application>>,
     /// Where nothing is ever sent.
     pub own_ports: OwnPorts,
     /// How much of time and room a connection may take.
@@ -44,7 +44,7 @@ pub struct MeshTls {
     pub connector: MeshConnector,
 }
 
-/// The application that this sidecar stands before.
+/// A port of the application that this sidecar stands before.
 #[derive(Debug)]
 pub struct Application {
     /// The service it is an instance of.

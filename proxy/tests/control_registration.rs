@@ -10,7 +10,9 @@ use std::time::Duration;
 use control_common::{Sidecar, web};
 use outrigger_mesh::{PortNumber, Side, TrafficKey, Weight};
 use outrigger_proxy::admin::Readiness;
-use outrigger_proxy::registration::{self, Instance, Registrar, RegistrationRefused, Withdrawer};
+use outrigger_proxy::registration::{
+    self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer,
+};
 use outrigger_testkit::{Origin, PlanServer, eventually, resources};
 use outrigger_wire::rpc::{RpcError, RpcErrorKind};
 use tokio::task::JoinHandle;
@@ -22,9 +24,11 @@ fn start(sidecar: &Sidecar, application: SocketAddr) -> Running {
         service: "shop/web".parse().unwrap(),
         uid: "web-1".parse().unwrap(),
         ip: [127, 0, 0, 1].into(),
-        listen: PortNumber::new(15006).unwrap(),
-        service_port: None,
-        application,
+        ports: vec![InstancePort {
+            listen: PortNumber::new(15006).unwrap(),
+            service_port: None,
+            application,
+        }],
         version: Some("v1".parse().unwrap()),
         zone: None,
         weight: Weight::default(),

@@ -89,17 +89,18 @@ impl Mesh {
         registry.set_discovery(Discovery::Complete);
         let identity = self.identity(id);
         let tls = MeshTls {
-            acceptor: MeshAcceptor::new(&identity, &[MeshAlpn::H2, MeshAlpn::Http1]).unwrap(),
+            acceptor: MeshAcceptor::new(&identity, &MeshAlpn::ALL).unwrap(),
             connector: MeshConnector::new(&identity).unwrap(),
         };
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let ports = Ports {
             outbound: any,
             inbound: application.map(|_| any),
+            mapped: vec![],
             upstreams: upstreams.iter().map(|u| (u.parse::<Host>().unwrap(), 0)).collect(),
         };
         let listening = Listening::bind(&ports, workers).unwrap();
-        let application = application.map(|(service, address)| Application {
+        let before = |(service, address): (&str, SocketAddr)| Application {
             service: service.parse().unwrap(),
             service_port: None,
             version: None,
@@ -108,12 +109,13 @@ impl Mesh {
                 "app".parse().unwrap(),
                 live.client_traffic(&service.parse().unwrap(), None),
             )),
-        });
+        };
+        let applications = application.map(before).map(Arc::new).into_iter().collect();
         let shared = Arc::new(Shared {
             registry: Arc::clone(&registry),
             live: Arc::clone(&live),
             tls: Some(tls),
-            application,
+            applications,
             own_ports: OwnPorts(listening.own_ports()),
             edges,
         });
