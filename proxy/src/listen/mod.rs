@@ -3,3 +3,4 @@
 pub mod accept;
 pub mod bind;
 pub mod descriptors;
+pub mod original_dst;
