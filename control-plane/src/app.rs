@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use outrigger_certs::{
     Authority, CertError, ControlAcceptor, LeafLifetime, WorkloadIdentity, WorkloadKey, control_plane_id,
 };
-use outrigger_mesh::{MeshSettings, Resource};
+use outrigger_mesh::Resource;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -56,14 +56,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.data).await?);
     let authority = Arc::new(Authority::open_or_create(&settings.data.join("ca"), &settings.trust_domain)?);
     let hub = Arc::new(Hub::new());
-    let settings_of_mesh = MeshSettings::new(settings.trust_domain.clone());
-    hub.publish(
-        0,
-        vec![
-            ResourceChange::Set(Resource::Trust(authority.trust())),
-            ResourceChange::Set(Resource::Mesh(settings_of_mesh)),
-        ],
-    );
+    hub.publish(0, vec![ResourceChange::Set(Resource::Trust(authority.trust()))]);
     let state =
         State::open(store.clone(), settings.trust_domain.clone(), authority.root_sha256(), hub.clone())
             .await?;

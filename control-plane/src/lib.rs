@@ -4,6 +4,7 @@
 //! `admin` takes it, `spec` reads it, `check` proves it against the `world`, `store` keeps it, `compile` turns what it
 //! touches into resources, and `push` sends those to the sidecars that asked for them.
 
+mod addresses;
 pub mod admin;
 pub mod app;
 pub mod audit;

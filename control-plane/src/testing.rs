@@ -2,6 +2,7 @@
 
 use outrigger_mesh::{EndpointUid, ServiceName, TrustDomain};
 
+use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check};
 use crate::compile::Touched;
 use crate::spec::{Key, Object, Problem, read};
@@ -22,6 +23,33 @@ pub(crate) fn object(text: &str) -> Object {
 pub(crate) fn service(name: &str, spec: &str) -> Object {
     object(&format!(
         "{{apiVersion: outrigger.dev/v1alpha1, kind: MeshService, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
+    ))
+}
+
+pub(crate) fn egress(name: &str, spec: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: EgressService, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
+    ))
+}
+
+pub(crate) fn defaults(spec: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: MeshDefaults, metadata: {{name: mesh, namespace: outrigger}}, spec: {{{spec}}}}}"
+    ))
+}
+
+pub(crate) fn gateway(name: &str, listeners: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{gatewayClassName: outrigger, listeners: [{listeners}]}}}}"
+    ))
+}
+
+/// A route of a gateway, with the rest of its specification in flow style.
+pub(crate) fn gateway_route(name: &str, gateway: &str, rest: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{parentRefs: [{{name: {gateway}}}], {rest}}}}}"
     ))
 }
 
@@ -47,7 +75,18 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
     let changed = world.revision;
     let created = created.unwrap_or(changed);
     match checked {
-        Checked::Service(checked) => world.put_service(Entry { object, created, changed, checked }),
+        Checked::Service(mut checked) => {
+            let kept = world.service(checked.name()).and_then(|e| e.checked.address());
+            let is_free = |a| world.at_address(a).is_none();
+            let wanted = checked.address().or(kept);
+            let address = wanted.or_else(|| VirtualAddress::find(checked.name(), is_free));
+            checked.at(address.unwrap());
+            world.put_service(Entry { object, created, changed, checked });
+        }
+        Checked::Defaults(checked) => {
+            world.put_defaults(Some(Entry { object, created, changed, checked }));
+        }
+        Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
         Checked::Instance(checked) => world.put_instance(Entry { object, created, changed, checked }),
     }
@@ -61,7 +100,11 @@ pub(crate) fn name(text: &str) -> ServiceName {
 /// Records that the object of `key` is touched, in `world` as it is now.
 pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
     match key.kind {
-        crate::spec::Kind::MeshService => {
+        crate::spec::Kind::MeshDefaults => touched.defaults = true,
+        crate::spec::Kind::Gateway => {
+            touched.gateways.insert(name(&format!("{}/{}", key.namespace, key.name)));
+        }
+        crate::spec::Kind::MeshService | crate::spec::Kind::EgressService => {
             touched.services.insert(name(&format!("{}/{}", key.namespace, key.name)));
         }
         crate::spec::Kind::HttpRoute => {

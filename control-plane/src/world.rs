@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use outrigger_mesh::{EndpointUid, Hostname, Label, ServiceName, SpiffeId, TrustDomain};
+use outrigger_mesh::{EndpointUid, Hostname, Label, MeshSettings, ServiceName, SpiffeId, TrustDomain};
 
-use crate::check::{CheckedInstance, CheckedRoute, CheckedService};
+use crate::addresses::VirtualAddress;
+use crate::check::{CheckedDefaults, CheckedGateway, CheckedInstance, CheckedRoute, CheckedService};
 use crate::shards::Shards;
 use crate::spec::{Key, Kind, Object, ObjectName};
 
@@ -21,13 +22,18 @@ pub struct World {
     /// The generation of the instances.
     pub(crate) generation: u64,
     services: Shards<ServiceName, Arc<Entry<CheckedService>>>,
+    gateways: Shards<ServiceName, Arc<Entry<CheckedGateway>>>,
     routes: Shards<Key, Arc<Entry<CheckedRoute>>>,
     instances: Shards<ServiceName, Arc<InstancesOf>>,
     /// Which service an instance belongs to: names of instances are unique in their namespace.
     instance_names: Shards<(Label, EndpointUid), ServiceName>,
     hostnames: Shards<Hostname, ServiceName>,
+    addresses: Shards<VirtualAddress, ServiceName>,
+    defaults: Option<Arc<Entry<CheckedDefaults>>>,
+    settings: Arc<MeshSettings>,
     routes_from: Shards<ServiceName, BTreeSet<Key>>,
     routes_to: Shards<ServiceName, BTreeSet<Key>>,
+    routes_at: Shards<ServiceName, BTreeSet<Key>>,
     served_by: Shards<SpiffeId, BTreeSet<ServiceName>>,
 }
 
@@ -52,6 +58,8 @@ pub struct Entry<T> {
 #[allow(missing_docs, reason = "each is named as its kind")]
 pub enum AnyEntry {
     Service(Arc<Entry<CheckedService>>),
+    Defaults(Arc<Entry<CheckedDefaults>>),
+    Gateway(Arc<Entry<CheckedGateway>>),
     Route(Arc<Entry<CheckedRoute>>),
     Instance(Arc<Entry<CheckedInstance>>),
 }
@@ -61,6 +69,8 @@ impl AnyEntry {
     pub fn object(&self) -> &Object {
         match self {
             Self::Service(e) => &e.object,
+            Self::Defaults(e) => &e.object,
+            Self::Gateway(e) => &e.object,
             Self::Route(e) => &e.object,
             Self::Instance(e) => &e.object,
         }
@@ -70,6 +80,8 @@ impl AnyEntry {
     pub fn changed(&self) -> u64 {
         match self {
             Self::Service(e) => e.changed,
+            Self::Defaults(e) => e.changed,
+            Self::Gateway(e) => e.changed,
             Self::Route(e) => e.changed,
             Self::Instance(e) => e.changed,
         }
@@ -79,6 +91,8 @@ impl AnyEntry {
     pub fn created(&self) -> u64 {
         match self {
             Self::Service(e) => e.created,
+            Self::Defaults(e) => e.created,
+            Self::Gateway(e) => e.created,
             Self::Route(e) => e.created,
             Self::Instance(e) => e.created,
         }
@@ -88,7 +102,15 @@ impl AnyEntry {
     pub fn registered_by(&self) -> Option<&SpiffeId> {
         match self {
             Self::Instance(e) => e.checked.registered_by.as_ref(),
-            Self::Service(_) | Self::Route(_) => None,
+            Self::Service(_) | Self::Defaults(_) | Self::Gateway(_) | Self::Route(_) => None,
+        }
+    }
+
+    /// The virtual address it was given, if it is a service.
+    pub fn address(&self) -> Option<VirtualAddress> {
+        match self {
+            Self::Service(e) => e.checked.address(),
+            Self::Defaults(_) | Self::Gateway(_) | Self::Route(_) | Self::Instance(_) => None,
         }
     }
 }
@@ -97,16 +119,21 @@ impl World {
     /// A world with nothing in it.
     pub fn new(trust_domain: TrustDomain) -> Self {
         Self {
+            settings: Arc::new(MeshSettings::new(trust_domain.clone())),
             trust_domain,
             revision: 0,
             generation: 0,
             services: Shards::default(),
+            gateways: Shards::default(),
             routes: Shards::default(),
             instances: Shards::default(),
             instance_names: Shards::default(),
             hostnames: Shards::default(),
+            addresses: Shards::default(),
+            defaults: None,
             routes_from: Shards::default(),
             routes_to: Shards::default(),
+            routes_at: Shards::default(),
             served_by: Shards::default(),
         }
     }
@@ -129,10 +156,27 @@ impl World {
     /// How many objects of a kind there are.
     pub fn count(&self, kind: Kind) -> usize {
         match kind {
-            Kind::MeshService => self.services.len(),
+            Kind::MeshService | Kind::EgressService => self.services_of(kind).count(),
+            Kind::MeshDefaults => usize::from(self.defaults.is_some()),
+            Kind::Gateway => self.gateways.len(),
             Kind::HttpRoute => self.routes.len(),
             Kind::Instance => self.instance_names.len(),
         }
+    }
+
+    /// What holds for the mesh as a whole.
+    pub fn settings(&self) -> &Arc<MeshSettings> {
+        &self.settings
+    }
+
+    /// Who has a virtual address.
+    pub fn at_address(&self, address: VirtualAddress) -> Option<&ServiceName> {
+        self.addresses.get(&address)
+    }
+
+    /// The services that were written as `kind`, in no order.
+    fn services_of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entry<CheckedService>>> {
+        self.services.iter().map(|(_, e)| e).filter(move |e| e.object.kind() == kind)
     }
 
     /// One service.
@@ -143,6 +187,21 @@ impl World {
     /// All services, in the order of their names.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Entry<CheckedService>>> {
         self.services.sorted().into_iter().map(|(_, entry)| entry)
+    }
+
+    /// One gateway.
+    pub fn gateway(&self, name: &ServiceName) -> Option<&Arc<Entry<CheckedGateway>>> {
+        self.gateways.get(name)
+    }
+
+    /// All gateways, in no order.
+    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Entry<CheckedGateway>>> {
+        self.gateways.iter().map(|(_, entry)| entry)
+    }
+
+    /// The routes that are attached to a gateway, the oldest first, then by name.
+    pub fn routes_at(&self, gateway: &ServiceName) -> Vec<&Arc<Entry<CheckedRoute>>> {
+        self.by_age(self.routes_at.get(gateway))
     }
 
     /// One route.
@@ -177,8 +236,11 @@ impl World {
 
     /// The routes that take the requests to a service, the oldest first, then by name.
     pub fn routes_from(&self, service: &ServiceName) -> Vec<&Arc<Entry<CheckedRoute>>> {
-        let keys = self.routes_from.get(service).into_iter().flatten();
-        let mut routes: Vec<_> = keys.filter_map(|k| self.routes.get(k)).collect();
+        self.by_age(self.routes_from.get(service))
+    }
+
+    fn by_age(&self, keys: Option<&BTreeSet<Key>>) -> Vec<&Arc<Entry<CheckedRoute>>> {
+        let mut routes: Vec<_> = keys.into_iter().flatten().filter_map(|k| self.routes.get(k)).collect();
         // The keys come in order, and the sort is stable.
         routes.sort_by_key(|r| r.created);
         routes
@@ -203,9 +265,18 @@ impl World {
     /// One object of any kind.
     pub fn object(&self, key: &Key) -> Option<AnyEntry> {
         match key.kind {
-            Kind::MeshService => {
+            Kind::MeshService | Kind::EgressService => {
                 let name = ServiceName::new(key.namespace.clone(), label(&key.name)?);
-                self.services.get(&name).cloned().map(AnyEntry::Service)
+                let entry = self.services.get(&name).filter(|e| e.object.kind() == key.kind)?;
+                Some(AnyEntry::Service(entry.clone()))
+            }
+            Kind::MeshDefaults => {
+                let entry = self.defaults.as_ref().filter(|e| e.object.key() == *key)?;
+                Some(AnyEntry::Defaults(entry.clone()))
+            }
+            Kind::Gateway => {
+                let name = ServiceName::new(key.namespace.clone(), label(&key.name)?);
+                self.gateways.get(&name).cloned().map(AnyEntry::Gateway)
             }
             Kind::HttpRoute => self.routes.get(key).cloned().map(AnyEntry::Route),
             Kind::Instance => {
@@ -219,7 +290,11 @@ impl World {
     /// All objects of a kind, of one namespace or all, by namespace and name.
     pub fn objects(&self, kind: Kind, namespace: Option<&Label>) -> Vec<AnyEntry> {
         let mut all: Vec<AnyEntry> = match kind {
-            Kind::MeshService => self.services.iter().map(|(_, e)| AnyEntry::Service(e.clone())).collect(),
+            Kind::MeshService | Kind::EgressService => {
+                self.services_of(kind).map(|e| AnyEntry::Service(e.clone())).collect()
+            }
+            Kind::MeshDefaults => self.defaults.iter().map(|e| AnyEntry::Defaults(e.clone())).collect(),
+            Kind::Gateway => self.gateways().map(|e| AnyEntry::Gateway(e.clone())).collect(),
             Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
             Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
@@ -239,7 +314,17 @@ impl World {
         for identity in &entry.checked.base.identities {
             self.served_by.update(identity, |of| of.insert(name.clone()), BTreeSet::is_empty);
         }
+        if let Some(address) = entry.checked.address {
+            self.addresses.insert(address, name.clone());
+        }
         self.services.insert(name, Arc::new(entry));
+    }
+
+    /// Puts what holds for the mesh in place, or takes what was written of it away.
+    pub(crate) fn put_defaults(&mut self, entry: Option<Entry<CheckedDefaults>>) {
+        let settings = entry.as_ref().map(|e| e.checked.settings.clone());
+        self.settings = Arc::new(settings.unwrap_or_else(|| MeshSettings::new(self.trust_domain.clone())));
+        self.defaults = entry.map(Arc::new);
     }
 
     /// Takes a service away. Its routes and instances are the caller's business.
@@ -251,6 +336,19 @@ impl World {
         for identity in &entry.checked.base.identities {
             self.served_by.update(identity, |of| of.remove(name), BTreeSet::is_empty);
         }
+        if let Some(address) = entry.checked.address {
+            self.addresses.remove(&address);
+        }
+    }
+
+    /// Puts a gateway in place of the one of its name.
+    pub(crate) fn put_gateway(&mut self, entry: Entry<CheckedGateway>) {
+        self.gateways.insert(entry.checked.name().clone(), Arc::new(entry));
+    }
+
+    /// Takes a gateway away. Its routes are the caller's business.
+    pub(crate) fn remove_gateway(&mut self, name: &ServiceName) {
+        self.gateways.remove(name);
     }
 
     /// Puts a route in place of the one of its name.
@@ -259,6 +357,9 @@ impl World {
         self.remove_route(&key);
         for service in &entry.checked.parents {
             self.routes_from.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
+        }
+        for parent in &entry.checked.gateways {
+            self.routes_at.update(&parent.gateway, |of| of.insert(key.clone()), BTreeSet::is_empty);
         }
         for service in entry.checked.backends() {
             self.routes_to.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
@@ -271,6 +372,9 @@ impl World {
         let Some(entry) = self.routes.remove(key) else { return };
         for service in &entry.checked.parents {
             self.routes_from.update(service, |of| of.remove(key), BTreeSet::is_empty);
+        }
+        for parent in &entry.checked.gateways {
+            self.routes_at.update(&parent.gateway, |of| of.remove(key), BTreeSet::is_empty);
         }
         for service in entry.checked.backends() {
             self.routes_to.update(service, |of| of.remove(key), BTreeSet::is_empty);

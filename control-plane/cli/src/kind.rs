@@ -18,8 +18,11 @@ impl Kind {
     /// Its word in messages.
     pub(crate) fn word(self) -> &'static str {
         match self.0 {
+            spec::Kind::MeshDefaults => "meshdefaults",
             spec::Kind::MeshService => "service",
+            spec::Kind::EgressService => "egressservice",
             spec::Kind::Instance => "instance",
+            spec::Kind::Gateway => "gateway",
             spec::Kind::HttpRoute => "httproute",
         }
     }
@@ -27,8 +30,11 @@ impl Kind {
     /// What a table of this kind is headed by, after namespace and name.
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self.0 {
-            spec::Kind::MeshService => &["ports", "identities"],
+            spec::Kind::MeshDefaults => &["outbound", "ranges", "suffixes"],
+            spec::Kind::MeshService => &["ports", "identities", "address"],
+            spec::Kind::EgressService => &["hosts", "ports", "tls", "address"],
             spec::Kind::Instance => &["service", "version", "address", "zone"],
+            spec::Kind::Gateway => &["listeners"],
             spec::Kind::HttpRoute => &["parents", "backends"],
         }
     }
@@ -37,13 +43,27 @@ impl Kind {
     pub(crate) fn cells(self, object: &Value) -> Vec<String> {
         let spec = &object["spec"];
         match self.0 {
-            spec::Kind::MeshService => vec![ports(&spec["ports"]), words(&spec["identities"])],
+            spec::Kind::MeshDefaults => vec![
+                spec["outboundMode"].as_str().unwrap_or("allowAny").to_owned(),
+                words(&spec["addressRanges"]),
+                words(&spec["suffixes"]),
+            ],
+            spec::Kind::MeshService => {
+                vec![ports(&spec["ports"]), words(&spec["identities"]), address(object)]
+            }
+            spec::Kind::EgressService => vec![
+                words(&spec["hosts"]),
+                ports(&spec["ports"]),
+                word(&spec["tls"]["mode"]),
+                address(object),
+            ],
             spec::Kind::Instance => vec![
                 word(&spec["service"]),
                 word(&spec["version"]),
                 word(&spec["address"]),
                 word(&spec["zone"]),
             ],
+            spec::Kind::Gateway => vec![listeners(spec)],
             spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
         }
     }
@@ -65,7 +85,13 @@ impl FromStr for Kind {
             }
             "instance" | "instances" => Ok(Self(spec::Kind::Instance)),
             "httproute" | "httproutes" | "route" | "routes" => Ok(Self(spec::Kind::HttpRoute)),
-            _ => Err("the kinds are services, instances and httproutes".into()),
+            "egressservice" | "egressservices" | "egress" => Ok(Self(spec::Kind::EgressService)),
+            "gateway" | "gateways" => Ok(Self(spec::Kind::Gateway)),
+            "meshdefaults" | "defaults" => Ok(Self(spec::Kind::MeshDefaults)),
+            _ => Err(
+                "the kinds are services, egressservices, gateways, httproutes, instances and meshdefaults"
+                    .into(),
+            ),
         }
     }
 }
@@ -85,6 +111,11 @@ fn word(value: &Value) -> String {
     }
 }
 
+/// The virtual address of IPv4, which applications are told first.
+fn address(object: &Value) -> String {
+    word(&object["status"]["addresses"][0])
+}
+
 fn words(value: &Value) -> String {
     match value.as_array() {
         Some(all) if !all.is_empty() => all.iter().map(word).collect::<Vec<_>>().join(","),
@@ -98,6 +129,12 @@ fn ports(value: &Value) -> String {
         Some(protocol) => format!("{}/{protocol}", word(&port["port"])),
         None => word(&port["port"]),
     };
+    all.iter().map(told).collect::<Vec<_>>().join(",")
+}
+
+fn listeners(spec: &Value) -> String {
+    let all = spec["listeners"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let told = |l: &Value| format!("{}:{}/{}", word(&l["name"]), word(&l["port"]), word(&l["protocol"]));
     all.iter().map(told).collect::<Vec<_>>().join(",")
 }
 
@@ -133,7 +170,7 @@ mod tests {
         for (word, kind) in [("services", SERVICE), ("MeshService", SERVICE), ("HTTPRoute", ROUTE)] {
             assert_eq!(word.parse(), Ok(kind), "{word}");
         }
-        assert!("gateways".parse::<Kind>().unwrap_err().contains("httproutes"));
+        assert!("grpcroutes".parse::<Kind>().unwrap_err().contains("httproutes"));
     }
 
     #[test]

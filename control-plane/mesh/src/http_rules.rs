@@ -21,7 +21,8 @@ impl HttpRules {
         self.upgrades.iter().any(|u| u.eq_ignore_ascii_case(protocol))
     }
 
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Refuses what is no protocol, and what would lead around every rule.
+    pub fn check(&self) -> Result<(), String> {
         if self.upgrades.len() > Self::MAX_UPGRADES {
             return Err(format!("more than {} upgrades are listed", Self::MAX_UPGRADES));
         }

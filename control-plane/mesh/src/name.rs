@@ -183,6 +183,26 @@ impl Hostname {
         Self(format!("p{}.{}", address.port(), Self::of_address(address.ip().to_canonical())).into())
     }
 
+    /// What [`Hostname::of_socket`] was made of, where it was.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        let (port, reverse) = self.0.strip_prefix('p')?.split_once('.')?;
+        let port = port.parse().ok()?;
+        let ip: IpAddr = if let Some(octets) = reverse.strip_suffix(".in-addr.arpa") {
+            let octets: Option<Vec<u8>> = octets.split('.').rev().map(|o| o.parse().ok()).collect();
+            <[u8; 4]>::try_from(octets?).ok()?.into()
+        } else {
+            let digits = reverse.strip_suffix(".ip6.arpa")?.split('.').rev();
+            let digit = |d: &str| char::from_str(d).ok()?.to_digit(16).and_then(|d| u8::try_from(d).ok());
+            let digits: Option<Vec<u8>> = digits.map(digit).collect();
+            let octets: Vec<u8> =
+                digits?.chunks(2).map(|pair| pair.iter().fold(0, |o, d| o << 4 | d)).collect();
+            <[u8; 16]>::try_from(octets).ok()?.into()
+        };
+        let socket = SocketAddr::new(ip, port);
+        // There is one spelling of each.
+        (Self::of_socket(socket) == *self).then_some(socket)
+    }
+
     /// The host name's text, in lower case, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -313,6 +333,14 @@ mod tests {
         let socket = Hostname::of_socket("10.0.0.7:8080".parse().unwrap());
         assert_eq!(socket.as_str(), "p8080.7.0.0.10.in-addr.arpa");
         assert_eq!(socket, Hostname::of_socket("[::ffff:10.0.0.7]:8080".parse().unwrap()));
+        for text in ["10.0.0.7:8080", "[fd00::1:2]:1"] {
+            let socket: SocketAddr = text.parse().unwrap();
+            assert_eq!(Hostname::of_socket(socket).socket(), Some(socket));
+        }
+        for other in ["cart.shop", "p80.7.0.0.in-addr.arpa", "p080.7.0.0.10.in-addr.arpa", "p80.1.2.ip6.arpa"]
+        {
+            assert_eq!(Hostname::new(other).unwrap().socket(), None, "{other}");
+        }
     }
 
     #[test]

@@ -15,14 +15,20 @@ use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
 use crate::state::{Applied, Write};
 use crate::world::AnyEntry;
 
-/// An object as it is answered: as it was written, with its version and, for an instance that registered itself, by whom.
+/// An object as it is answered: as it was written, with its version and its status: by
+/// whom an instance was registered, the virtual addresses of a service.
 pub(super) fn to_json(entry: &AnyEntry) -> Json {
     let mut object = entry.object().to_json();
     if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
         metadata.insert("resourceVersion".into(), entry.changed().to_string().into());
     }
-    if let (Some(by), Some(object)) = (entry.registered_by(), object.as_object_mut()) {
-        object.insert("status".into(), json!({ "registeredBy": by.to_string() }));
+    let status = match (entry.registered_by(), entry.address()) {
+        (Some(by), _) => Some(json!({ "registeredBy": by.to_string() })),
+        (None, Some(address)) => Some(json!({ "addresses": address.both() })),
+        (None, None) => None,
+    };
+    if let (Some(status), Some(object)) = (status, object.as_object_mut()) {
+        object.insert("status".into(), status);
     }
     object
 }

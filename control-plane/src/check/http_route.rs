@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, HeaderMatch, Label, PathMatch, QueryMatch, Route, RouteMatch, RouteName, ServiceName, Timeouts,
-    Version,
+    Backend, HeaderMatch, HostPattern, Label, Listener, PathMatch, PortNumber, QueryMatch, Route, RouteMatch,
+    RouteName, ServiceName, Timeouts, Version,
 };
 
 use super::Found;
@@ -18,8 +18,31 @@ use crate::world::World;
 pub struct CheckedRoute {
     /// The services whose requests it takes.
     pub parents: Vec<ServiceName>,
+    /// The gateways it is attached to.
+    pub gateways: Vec<GatewayParent>,
+    /// At a gateway: the host names it is for; none for all of the listener's.
+    pub hostnames: Vec<HostPattern>,
     /// Its rules, in the order written.
     pub rules: Vec<Route>,
+}
+
+/// A gateway that a route is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayParent {
+    /// The gateway.
+    pub gateway: ServiceName,
+    /// The listener; `None` for every one.
+    pub section: Option<Label>,
+    /// The port; `None` for every one.
+    pub port: Option<PortNumber>,
+}
+
+impl GatewayParent {
+    /// Whether the route is attached to this listener, as far as the parent says.
+    pub fn means(&self, listener: &Listener) -> bool {
+        self.section.as_ref().is_none_or(|s| *s == listener.name)
+            && self.port.is_none_or(|p| p == listener.port)
+    }
 }
 
 impl CheckedRoute {
@@ -37,7 +60,8 @@ pub(super) fn check(
 ) -> Option<CheckedRoute> {
     let namespace = &object.metadata.namespace;
     let cx = Context { namespace, world };
-    let parents = cx.parents(&spec.parent_refs, found);
+    let (parents, gateways) = cx.parents(&spec.parent_refs, found);
+    let hostnames = hostnames(spec, &parents, found);
     if spec.rules.is_empty() {
         found.add(Problem::error("/spec/rules", Code::MissingField, "a route without rules routes nothing"));
     }
@@ -47,13 +71,14 @@ pub(super) fn check(
         .enumerate()
         .filter_map(|(i, rule)| {
             let name = format!("{namespace}/{}/{i}", object.metadata.name);
-            cx.rule(&name, &format!("/spec/rules/{i}"), rule, &parents, found)
+            cx.rule(&name, &format!("/spec/rules/{i}"), rule, (&parents, !gateways.is_empty()), found)
         })
         .collect();
     if found.is_fatal() {
         return None;
     }
-    let checked = CheckedRoute { parents, rules };
+    let checked = CheckedRoute { parents, gateways, hostnames, rules };
+    attachments(&checked, namespace, world, found);
     route_warnings::add(&object.key(), &checked, world, found);
     Some(checked)
 }
@@ -65,14 +90,24 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn parents(&self, refs: &[ParentRef], found: &mut Found) -> Vec<ServiceName> {
+    fn parents(&self, refs: &[ParentRef], found: &mut Found) -> (Vec<ServiceName>, Vec<GatewayParent>) {
         if refs.is_empty() {
             let message = "a route without a parent takes no requests";
             found.add(Problem::error("/spec/parentRefs", Code::MissingField, message));
         }
-        let mut parents = vec![];
+        let (mut parents, mut gateways) = (vec![], vec![]);
         for (i, parent) in refs.iter().enumerate() {
             let pointer = format!("/spec/parentRefs/{i}");
+            if matches!(parent.kind.as_deref(), None | Some("Gateway")) {
+                match self.gateway(&pointer, parent, found) {
+                    Some(same) if gateways.contains(&same) => {
+                        let message = format!("the parent {} is there twice", same.gateway);
+                        found.add(Problem::error(pointer, Code::Duplicate, message));
+                    }
+                    attached => gateways.extend(attached),
+                }
+                continue;
+            }
             let Some(service) = self.parent(&pointer, parent, found) else { continue };
             if parents.contains(&service) {
                 let message = format!("the parent {service} is there twice");
@@ -81,17 +116,51 @@ impl Context<'_> {
                 parents.push(service);
             }
         }
-        parents
+        (parents, gateways)
+    }
+
+    fn gateway(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<GatewayParent> {
+        const GROUP: &str = "gateway.networking.k8s.io";
+        if parent.group.as_deref().is_some_and(|g| g != GROUP) {
+            let message = "the kind Gateway, which a parent without a kind is, is not in this group";
+            let problem = Problem::error(format!("{pointer}/group"), Code::Contradiction, message);
+            found.add(problem.hint(format!("write group: {GROUP}, or kind: Service and group: \"\"")));
+            return None;
+        }
+        let mut bad = |at: &str, code, message: String| {
+            found.add(Problem::error(format!("{pointer}{at}"), code, message));
+        };
+        let label = |text: &str| Label::new(text).map_err(|e| e.to_string());
+        let named = label(&parent.name).map_err(|e| bad("/name", Code::BadValue, e)).ok()?;
+        let namespace = parent.namespace.as_deref().map_or_else(|| Ok(self.namespace.clone()), label);
+        let namespace = namespace.map_err(|e| bad("/namespace", Code::BadValue, e)).ok()?;
+        let gateway = ServiceName::new(namespace, named);
+        let Some(entry) = self.world.gateway(&gateway) else {
+            bad("/name", Code::Reference, format!("there is no gateway {gateway}"));
+            return None;
+        };
+        let section = parent.section_name.as_deref().map(label).transpose();
+        let section = section.map_err(|e| bad("/sectionName", Code::BadValue, e)).ok()?;
+        let attached = GatewayParent { gateway, section, port: parent.port.and_then(PortNumber::new) };
+        let listeners = &entry.checked.base.listeners;
+        if !listeners.iter().any(|l| attached.means(l)) {
+            let names: Vec<_> = listeners.iter().map(|l| format!("{} ({})", l.name, l.port)).collect();
+            let message =
+                format!("no listener of {} is meant; it has: {}", attached.gateway, names.join(", "));
+            bad("", Code::Reference, message);
+            return None;
+        }
+        Some(attached)
     }
 
     fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<ServiceName> {
-        let Some(kind) = parent.kind.as_deref() else {
-            let message = "a parent without a kind is a Gateway, which is not supported yet";
-            let problem = Problem::error(pointer, Code::Unsupported, message);
-            found.add(problem.hint("write kind: Service and group: \"\""));
-            return None;
-        };
-        group(pointer, kind, parent.group.as_deref(), found);
+        group(pointer, parent.kind.as_deref().unwrap_or_default(), parent.group.as_deref(), found);
+        if parent.section_name.is_some() || parent.port.is_some() {
+            let message = "a route to one port of a service is not supported yet";
+            found.add(
+                Problem::error(pointer, Code::Unsupported, message).hint("leave sectionName and port out"),
+            );
+        }
         if parent.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
             let message = "a route for a service of another namespace is not supported yet";
             found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
@@ -129,7 +198,7 @@ impl Context<'_> {
         name: &str,
         pointer: &str,
         rule: &spec::Rule,
-        parents: &[ServiceName],
+        parents: (&[ServiceName], bool),
         found: &mut Found,
     ) -> Option<Route> {
         let before = found.problems.len();
@@ -156,7 +225,7 @@ impl Context<'_> {
         &self,
         pointer: &str,
         backend: &BackendRef,
-        parents: &[ServiceName],
+        (parents, at_gateway): (&[ServiceName], bool),
         found: &mut Found,
     ) -> Option<Backend> {
         let kind = backend.kind.as_deref().unwrap_or("Service");
@@ -186,7 +255,7 @@ impl Context<'_> {
         };
         let service = self.service(&at_name, name, found)?;
         if let Some(port) = backend.port {
-            self.port(&format!("{pointer}/port"), port, &service, parents, found);
+            self.port(&format!("{pointer}/port"), port, &service, (parents, at_gateway), found);
         }
         Some(Backend { service, version, weight: backend.weight.unwrap_or(1) })
     }
@@ -198,7 +267,7 @@ impl Context<'_> {
         pointer: &str,
         port: u16,
         backend: &ServiceName,
-        parents: &[ServiceName],
+        (parents, at_gateway): (&[ServiceName], bool),
         found: &mut Found,
     ) {
         let ports_of = |name: &ServiceName| -> Vec<u16> {
@@ -210,11 +279,77 @@ impl Context<'_> {
         if !ports_of(backend).contains(&port) {
             let message = format!("the service {backend} has no port {port}");
             found.add(Problem::error(pointer, Code::Reference, message));
+        } else if at_gateway && ports_of(backend).first() != Some(&port) {
+            let message = format!("a gateway reaches the first port of {backend}, which is not {port}");
+            let problem = Problem::error(pointer, Code::Unsupported, message);
+            found.add(problem.hint("make it the first port of the service, or leave port out"));
         } else if let Some(other) = parents.iter().find(|p| ports_of(p) != [port]) {
             let message = format!(
                 "a request keeps the port its caller meant, and callers of {other} can mean other ports than {port}"
             );
             found.add(Problem::error(pointer, Code::Unsupported, message).hint("leave port out"));
+        }
+    }
+}
+
+/// The host names of a route, which only a gateway asks for: a service's callers named the service already.
+fn hostnames(spec: &HttpRoute, parents: &[ServiceName], found: &mut Found) -> Vec<HostPattern> {
+    if let Some(service) = parents.first().filter(|_| !spec.hostnames.is_empty()) {
+        let message = format!("{service} is a service: a route takes its requests whatever name they used");
+        let problem = Problem::error("/spec/hostnames", Code::Contradiction, message);
+        found.add(problem.hint("leave hostnames out, or make two routes, one of them for the gateway"));
+    }
+    let mut all: Vec<HostPattern> = vec![];
+    for (i, text) in spec.hostnames.iter().enumerate() {
+        let pointer = format!("/spec/hostnames/{i}");
+        match text.parse() {
+            Err(e) => found.add(Problem::error(pointer, Code::BadValue, format!("{e}"))),
+            Ok(pattern) if all.contains(&pattern) => {
+                found.add(Problem::error(pointer, Code::Duplicate, format!("{pattern} is there twice")));
+            }
+            Ok(pattern) => all.push(pattern),
+        }
+    }
+    all
+}
+
+/// A route that no listener takes is allowed, since the gateway may change, but probably not meant.
+fn attachments(route: &CheckedRoute, namespace: &Label, world: &World, found: &mut Found) {
+    for (i, parent) in route.gateways.iter().enumerate() {
+        let Some(entry) = world.gateway(&parent.gateway) else { continue };
+        let taken = entry.checked.base.listeners.iter().enumerate().any(|(at, listener)| {
+            let from = entry.checked.from.get(at).copied().unwrap_or_default();
+            taken_by(route, parent, namespace, listener, from, &parent.gateway).is_some()
+        });
+        if !taken {
+            let message = format!(
+                "no listener of {} takes it: their host names are others, or routes of this namespace are not allowed",
+                parent.gateway
+            );
+            found.add(Problem::warning(format!("/spec/parentRefs/{i}"), Code::NoTraffic, message));
+        }
+    }
+}
+
+/// The host names for which a listener takes a route; `None` when it does not. No name at all means all of its own.
+pub(crate) fn taken_by(
+    route: &CheckedRoute,
+    parent: &GatewayParent,
+    namespace: &Label,
+    listener: &Listener,
+    from: spec::From,
+    gateway: &ServiceName,
+) -> Option<Vec<HostPattern>> {
+    let allowed = from == spec::From::All || namespace == gateway.namespace();
+    if !allowed || !parent.means(listener) {
+        return None;
+    }
+    match &listener.hostname {
+        None => Some(route.hostnames.clone()),
+        Some(_) if route.hostnames.is_empty() => Some(vec![]),
+        Some(own) => {
+            let met: Vec<_> = route.hostnames.iter().filter_map(|h| h.intersection(own)).collect();
+            (!met.is_empty()).then_some(met)
         }
     }
 }

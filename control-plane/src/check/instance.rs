@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointState, EndpointUid, Label, MtlsMode, PortNumber, ServiceName, SpiffeId,
-    Transport, Version, Weight,
+    Endpoint, EndpointPort, EndpointState, EndpointUid, Label, Location, MtlsMode, PortNumber, ServiceName,
+    SpiffeId, Transport, Version, Weight,
 };
 
 use super::{CheckedService, Found};
@@ -45,6 +45,10 @@ pub(super) fn check(
             None
         }
     };
+    if let Location::Dns { .. } = entry.checked.service().location {
+        let message = format!("the instances of {service} are looked up by DNS");
+        found.add(Problem::error("/spec/service", Code::Contradiction, message));
+    }
     let ports = ports(spec, &entry.checked, found);
     let transport = spec.transport.map_or(Transport::Mesh, transport);
     if transport == Transport::Plaintext && entry.checked.service().mtls == MtlsMode::Strict {
@@ -78,6 +82,7 @@ fn ports(spec: &Instance, service: &CheckedService, found: &mut Found) -> Vec<En
     for (i, port) in spec.ports.iter().enumerate() {
         let pointer = format!("/spec/ports/{i}/port");
         let numbers = PortNumber::new(port.port).zip(PortNumber::new(port.listen.unwrap_or(port.port)));
+        let target = port.target.and_then(PortNumber::new);
         let Some((number, listen)) = numbers else {
             found.add(Problem::error(pointer, Code::BadValue, "a port is a number from 1 to 65535"));
             continue;
@@ -93,7 +98,7 @@ fn ports(spec: &Instance, service: &CheckedService, found: &mut Found) -> Vec<En
             let message = format!("port {number} is there twice");
             found.add(Problem::error(pointer, Code::Duplicate, message));
         }
-        ports.push(EndpointPort { port: number, listen, target: None });
+        ports.push(EndpointPort { port: number, listen, target });
     }
     ports
 }
@@ -119,7 +124,11 @@ pub fn instance_of(endpoint: &Endpoint) -> Object {
         service: endpoint.service.name().to_string(),
         address: endpoint.ip,
         ports: ports
-            .map(|p| spec::InstancePort { port: p.port.get(), listen: Some(p.listen.get()) })
+            .map(|p| spec::InstancePort {
+                port: p.port.get(),
+                listen: Some(p.listen.get()),
+                target: p.target.map(PortNumber::get),
+            })
             .collect(),
         version: endpoint.version.as_ref().map(ToString::to_string),
         zone: endpoint.zone.as_deref().map(str::to_owned),

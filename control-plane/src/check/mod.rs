@@ -3,12 +3,19 @@
 //! A check sees one object and the world it shall become part of, and tells all problems at once. What passes can be
 //! compiled without another look. What is allowed but probably not meant comes back as warnings.
 
+mod defaults;
+mod egress;
+mod gateway;
 mod http_route;
+mod location;
 mod instance;
 mod route_warnings;
 mod service;
 
-pub use http_route::CheckedRoute;
+pub use defaults::CheckedDefaults;
+pub use gateway::CheckedGateway;
+pub(crate) use http_route::taken_by;
+pub use http_route::{CheckedRoute, GatewayParent};
 pub use instance::{CheckedInstance, instance_of};
 pub use service::CheckedService;
 
@@ -18,8 +25,11 @@ use crate::world::World;
 /// An object that holds, of any kind.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "each is named as its kind")]
+#[allow(clippy::large_enum_variant, reason = "moved once into the world")]
 pub enum Checked {
     Service(CheckedService),
+    Defaults(CheckedDefaults),
+    Gateway(CheckedGateway),
     Route(CheckedRoute),
     Instance(CheckedInstance),
 }
@@ -42,6 +52,9 @@ fn check_into(
 ) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
     let checked = match &object.spec {
         Spec::MeshService(spec) => service::check(object, spec, world, &mut found).map(Checked::Service),
+        Spec::EgressService(spec) => egress::check(object, spec, world, &mut found).map(Checked::Service),
+        Spec::MeshDefaults(spec) => defaults::check(object, spec, world, &mut found).map(Checked::Defaults),
+        Spec::Gateway(spec) => gateway::check(object, spec, &mut found).map(Checked::Gateway),
         Spec::HttpRoute(spec) => http_route::check(object, spec, world, &mut found).map(Checked::Route),
         Spec::Instance(spec) => instance::check(object, spec, world, &mut found).map(Checked::Instance),
     };

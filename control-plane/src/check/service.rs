@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use outrigger_mesh::{
-    Between, Hostname, InvalidPolicy, Label, MtlsMode, Port, PortNumber, Protocol, RetryPolicy, Service,
-    ServiceName, SpiffeId, Timeouts, TrafficPolicy,
+    Between, Hostname, HttpRules, InvalidPolicy, Label, Location, MeshSettings, MtlsMode, Port, PortNumber,
+    Protocol, RetryPolicy, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
 };
 
-use super::Found;
-use crate::spec::{self, Code, MeshService, Object, Problem};
+use super::{Found, location};
+use crate::addresses::VirtualAddress;
+use crate::spec::{self, Code, Discovery, MeshService, Object, Problem};
 use crate::world::World;
 
 /// A service that holds.
@@ -17,6 +18,8 @@ use crate::world::World;
 pub struct CheckedService {
     /// As its callers will see it, but for its routes, which are objects of their own.
     pub(crate) base: Service,
+    /// Its virtual address: the one it asked for, until it is given one.
+    pub(crate) address: Option<VirtualAddress>,
 }
 
 impl CheckedService {
@@ -28,6 +31,17 @@ impl CheckedService {
     /// As its callers will see it, without routes.
     pub fn service(&self) -> &Service {
         &self.base
+    }
+
+    /// Its virtual address, once it was given one.
+    pub fn address(&self) -> Option<VirtualAddress> {
+        self.address
+    }
+
+    /// With the virtual address it is given.
+    pub(crate) fn at(&mut self, address: VirtualAddress) {
+        self.address = Some(address);
+        self.base.addresses = address.both();
     }
 
     /// Whether `identity` may serve it.
@@ -49,10 +63,14 @@ pub(super) fn check(
             return None;
         }
     };
+    no_other_kind(object, &name, world, found);
     let hostnames = hostnames(&name, spec, world, found);
-    let ports = ports(spec, found);
+    let ports = ports(&spec.ports, found);
     let identities = identities(&name, spec, world, found);
-    let policy = policy(spec, found);
+    let policy = policy(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
+    let location = whereabouts(spec, world, found);
+    let http = http(spec, &ports, found);
+    let address = address(&name, spec, world, found);
     if found.is_fatal() {
         return None;
     }
@@ -64,13 +82,13 @@ pub(super) fn check(
         mtls: spec.mtls.map_or(MtlsMode::default(), mtls),
         between: spec.between.map_or(Between::default(), between),
         addresses: vec![],
-        location: outrigger_mesh::Location::Mesh,
-        http: outrigger_mesh::HttpRules::default(),
+        location,
+        http,
         routes: vec![],
         policy,
     };
     match base.checked() {
-        Ok(base) => Some(CheckedService { base }),
+        Ok(base) => Some(CheckedService { base, address }),
         Err(e) => {
             found.add(Problem::error("/spec", Code::Contradiction, e.to_string()));
             None
@@ -132,13 +150,87 @@ fn namespace_of(hostname: &Hostname) -> Option<&str> {
     bare.rsplit_once('.').map(|(_, namespace)| namespace)
 }
 
-fn ports(spec: &MeshService, found: &mut Found) -> Vec<Port> {
-    if spec.ports.is_empty() {
+/// A MeshService and an EgressService of one name would be one service twice.
+pub(super) fn no_other_kind(object: &Object, name: &ServiceName, world: &World, found: &mut Found) {
+    let other = world.service(name).map(|e| e.object.kind()).filter(|kind| *kind != object.kind());
+    if let Some(kind) = other {
+        let message = format!("there is a {kind} {name} already");
+        found.add(Problem::error("/metadata/name", Code::Conflict, message));
+    }
+}
+
+fn whereabouts(spec: &MeshService, world: &World, found: &mut Found) -> Location {
+    match spec.discovery {
+        Some(Discovery::Dns) => {
+            if !matches!(spec.mtls, Some(spec::Mtls::Permissive | spec::Mtls::Off)) {
+                let message = "what is found by DNS has no sidecar, so it can not prove who it is";
+                let problem = Problem::error("/spec/mtls", Code::Contradiction, message);
+                found.add(problem.hint("write mtls: off, or permissive while sidecars are being added"));
+            }
+            if spec.targets.is_empty() {
+                let message = "discovery: dns needs something to look up";
+                let problem = Problem::error("/spec/targets", Code::MissingField, message);
+                found.add(problem.hint("write targets: [{host: cart.example.com}]"));
+            }
+            Location::Dns {
+                targets: location::targets(&spec.targets, world, found),
+                tls: None,
+                outside: false,
+            }
+        }
+        None | Some(Discovery::Registered | Discovery::Static) => {
+            if !spec.targets.is_empty() {
+                let message = "targets are looked up with discovery: dns only";
+                found.add(Problem::error("/spec/targets", Code::Contradiction, message));
+            }
+            Location::Mesh
+        }
+    }
+}
+
+fn http(spec: &MeshService, ports: &[Port], found: &mut Found) -> HttpRules {
+    let defaults = HttpRules::default();
+    let Some(written) = &spec.http else { return defaults };
+    if !ports.is_empty() && ports.iter().all(|p| p.protocol.is_opaque()) {
+        let message = "no port of the service speaks HTTP, so its rules would never be asked";
+        found.add(Problem::warning("/spec/http", Code::Contradiction, message));
+    }
+    let upgrades = written.upgrades.as_ref().map(|all| all.iter().map(|u| u.as_str().into()).collect());
+    HttpRules {
+        upgrades: upgrades.unwrap_or(defaults.upgrades),
+        connect: written.connect.unwrap_or(defaults.connect),
+        max_body: written.max_body.map(spec::Size::get),
+    }
+}
+
+/// The virtual address it asks for, if it does. One that is not asked for is given when it is put in force.
+fn address(
+    name: &ServiceName,
+    spec: &MeshService,
+    world: &World,
+    found: &mut Found,
+) -> Option<VirtualAddress> {
+    let ip = spec.address?;
+    let Some(address) = VirtualAddress::of(ip) else {
+        let message = format!("{ip} is no address that a service can have");
+        let hint = format!("choose one of {}, or leave it out", MeshSettings::VIRTUAL_V4);
+        found.add(Problem::error("/spec/address", Code::BadValue, message).hint(hint));
+        return None;
+    };
+    if let Some(other) = world.at_address(address).filter(|other| *other != name) {
+        let message = format!("the address {ip} belongs to the service {other}");
+        found.add(Problem::error("/spec/address", Code::Conflict, message).hint("choose another, or none"));
+    }
+    Some(address)
+}
+
+pub(super) fn ports(written: &[spec::ServicePort], found: &mut Found) -> Vec<Port> {
+    if written.is_empty() {
         return vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }];
     }
     let mut seen = HashSet::new();
     let mut ports = vec![];
-    for (i, port) in spec.ports.iter().enumerate() {
+    for (i, port) in written.iter().enumerate() {
         let pointer = format!("/spec/ports/{i}/port");
         let Some(number) = PortNumber::new(port.port) else {
             found.add(Problem::error(pointer, Code::BadValue, "a port is a number from 1 to 65535"));
@@ -180,10 +272,14 @@ fn identities(name: &ServiceName, spec: &MeshService, world: &World, found: &mut
     all
 }
 
-fn policy(spec: &MeshService, found: &mut Found) -> TrafficPolicy {
+pub(super) fn policy(
+    timeouts: Option<&spec::ServiceTimeouts>,
+    retry: Option<&spec::Retry>,
+    found: &mut Found,
+) -> TrafficPolicy {
     let defaults = RetryPolicy::default();
-    let timeouts = spec.timeouts.clone().unwrap_or_default();
-    let retry = spec.retry.clone().unwrap_or_default();
+    let timeouts = timeouts.cloned().unwrap_or_default();
+    let retry = retry.cloned().unwrap_or_default();
     let policy = TrafficPolicy {
         timeouts: Timeouts {
             request: timeouts.request.map(spec::Duration::get),
@@ -231,6 +327,8 @@ fn protocol(written: spec::Protocol) -> Protocol {
         spec::Protocol::Http => Protocol::Http,
         spec::Protocol::Http2 => Protocol::Http2,
         spec::Protocol::Grpc => Protocol::Grpc,
+        spec::Protocol::Tcp => Protocol::Tcp,
+        spec::Protocol::Tls => Protocol::Tls,
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::spec::{Code, Problem, Severity};
-use crate::testing::{instance, name, put, route, service, world};
+use crate::testing::{defaults, egress, gateway, gateway_route, instance, name, put, route, service, world};
 use crate::world::World;
 
 fn told(problems: &[Problem]) -> Vec<(&str, Code)> {
@@ -164,4 +164,99 @@ fn an_instance_needs_its_service_and_its_ports() {
     let plain = "service: cart, address: 127.0.0.1, transport: plaintext";
     let warnings = put(&mut world, instance("i", plain)).unwrap();
     assert_eq!(told(&warnings), [("/spec/transport", Code::NoTraffic)]);
+}
+
+#[test]
+fn what_is_looked_up_by_dns_says_what_and_can_not_be_strict() {
+    let problems = put(&mut shop(), service("db", "discovery: dns")).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/mtls", Code::Contradiction), ("/spec/targets", Code::MissingField)]);
+    let targets = "targets: [{host: a.example.com, srv: _x._tcp.example.com}, {host: cart.shop.mesh}, \
+                   {srv: _x._tcp.example.com, port: 1}, {address: 240.0.0.9}, {host: a.example.com}, {host: a.example.com}]";
+    let problems =
+        put(&mut shop(), service("db", &format!("discovery: dns, mtls: off, {targets}"))).unwrap_err();
+    let expected = [
+        ("/spec/targets/0", Code::BadValue),
+        ("/spec/targets/1/host", Code::BadValue),
+        ("/spec/targets/2/port", Code::BadValue),
+        ("/spec/targets/3/address", Code::BadValue),
+        ("/spec/targets/5", Code::Duplicate),
+    ];
+    assert_eq!(told(&problems), expected, "{problems:#?}");
+    let good =
+        "discovery: dns, mtls: off, ports: [{port: 5432, protocol: tcp}], targets: [{host: db.example.com}]";
+    assert_eq!(put(&mut shop(), service("db", good)).unwrap(), []);
+}
+
+#[test]
+fn an_egress_service_has_names_of_the_outside_only() {
+    let hosts = "hosts: [api, api.shop.mesh, api.example.com, api.example.com], ports: [{port: 443}]";
+    let problems = put(&mut shop(), egress("api", hosts)).unwrap_err();
+    let expected = [
+        ("/spec/hosts/0", Code::BadValue),
+        ("/spec/hosts/1", Code::Conflict),
+        ("/spec/hosts/3", Code::Duplicate),
+    ];
+    assert_eq!(told(&problems), expected, "{problems:#?}");
+    let tls = "hosts: [a.example.com], ports: [{port: 443, protocol: tls}], tls: {mode: originate}";
+    assert_eq!(
+        told(&put(&mut shop(), egress("api", tls)).unwrap_err()),
+        [("/spec/tls/mode", Code::Contradiction)]
+    );
+    let mut world = shop();
+    put(&mut world, egress("api", "hosts: [a.example.com], ports: [{port: 443}]")).unwrap();
+    let again = egress("other", "hosts: [a.example.com], ports: [{port: 443}]");
+    assert_eq!(told(&put(&mut world, again).unwrap_err()), [("/spec/hosts/0", Code::Conflict)]);
+    let backend = route("out", "cart", "backendRefs: [{name: api}]");
+    assert!(put(&mut world, backend).is_ok(), "an egress service is a service to routes");
+}
+
+#[test]
+fn what_holds_for_the_mesh_agrees_with_what_is_there() {
+    let mut world = shop();
+    put(&mut world, egress("api", "hosts: [api.corp], ports: [{port: 443}]")).unwrap();
+    let wrong = defaults("addressRanges: [10.0.0.0/8, 10.0.0.0/8, 0.0.0.0/0], suffixes: [mesh, corp]");
+    let expected = [
+        ("/spec/addressRanges/1", Code::Duplicate),
+        ("/spec/addressRanges/2", Code::Contradiction),
+        ("/spec/suffixes/0", Code::Duplicate),
+        ("/spec/suffixes", Code::Conflict),
+    ];
+    assert_eq!(told(&put(&mut world, wrong).unwrap_err()), expected);
+    let mut elsewhere = defaults("");
+    elsewhere.metadata.name = crate::spec::ObjectName::new("other").unwrap();
+    assert_eq!(told(&put(&mut world, elsewhere).unwrap_err()), [("/metadata/name", Code::BadValue)]);
+}
+
+#[test]
+fn the_listeners_of_a_gateway_agree() {
+    let wrong = "{name: a, port: 80, protocol: HTTP, tls: {certificateRefs: [{name: c}]}}, \
+                 {name: b, port: 443, protocol: HTTPS}, {name: c, port: 81, protocol: HTTP}, \
+                 {name: c, port: 81, protocol: HTTP}, {name: d, port: 81, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}";
+    let problems = put(&mut shop(), gateway("edge", wrong)).unwrap_err();
+    let expected = [
+        ("/spec/listeners/0/tls", Code::Contradiction),
+        ("/spec/listeners/1/tls", Code::MissingField),
+        ("/spec/listeners/3/name", Code::Duplicate),
+        ("/spec/listeners/3/port", Code::Conflict),
+    ];
+    assert_eq!(told(&problems)[..4], expected, "{problems:#?}");
+    assert!(told(&problems).contains(&("/spec/listeners/4/protocol", Code::Contradiction)));
+}
+
+#[test]
+fn a_route_attaches_itself_to_a_listener_that_takes_it() {
+    let mut world = shop();
+    let listeners = "{name: web, port: 80, protocol: HTTP, hostname: '*.example.com'}";
+    put(&mut world, gateway("edge", listeners)).unwrap();
+    let rules = "rules: [{backendRefs: [{name: cart, port: 80}]}]";
+    let route = |hosts: &str| gateway_route("r", "edge", &format!("hostnames: [{hosts}], {rules}"));
+    assert_eq!(put(&mut world, route("shop.example.com")).unwrap(), []);
+    let warnings = put(&mut world, route("shop.other.com")).unwrap();
+    assert_eq!(told(&warnings), [("/spec/parentRefs/0", Code::NoTraffic)]);
+    let twice = put(&mut world, route("a.example.com, a.example.com")).unwrap_err();
+    assert_eq!(told(&twice), [("/spec/hostnames/1", Code::Duplicate)]);
+    assert_eq!(told(&put(&mut world, gateway_route("r", "none", rules)).unwrap_err())[0].1, Code::Reference);
+    let second = "rules: [{backendRefs: [{name: prices, port: 81}]}]";
+    let problems = put(&mut world, gateway_route("r", "edge", second)).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/rules/0/backendRefs/0/port", Code::Unsupported)]);
 }

@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointUid, Inbound, InboundService, Resource, ResourceName, Service,
-    ServiceName, SpiffeId,
+    Endpoint, EndpointPort, EndpointUid, Gateway, GatewayRoute, Inbound, InboundService, Resource,
+    ResourceName, Service, ServiceName, SpiffeId,
 };
 
-use crate::check::{CheckedInstance, CheckedService};
+use crate::check::{CheckedInstance, CheckedService, taken_by};
 use crate::spec::Key;
 use crate::world::World;
 
@@ -40,6 +40,10 @@ impl ResourceChange {
 /// The objects that a change put, replaced or took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
+    /// What holds for the mesh as a whole.
+    pub defaults: bool,
+    /// The gateways.
+    pub gateways: BTreeSet<ServiceName>,
     /// The services.
     pub services: BTreeSet<ServiceName>,
     /// The routes.
@@ -50,7 +54,8 @@ pub struct Touched {
 
 /// Every resource of the world, in the order of their names.
 pub fn everything(world: &World) -> Vec<Resource> {
-    let mut names = BTreeSet::new();
+    let mut names = BTreeSet::from([ResourceName::Mesh(world.trust_domain().clone())]);
+    names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
     for service in world.services() {
         names_of_service(world, service.checked.name(), &mut names);
     }
@@ -73,8 +78,11 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
             let identity = SpiffeId::new(domain, namespace.clone(), account.clone());
             compile_inbound(world, identity).map(Resource::Inbound)
         }
-        // The settings of the mesh and its gateways are published by whoever holds them.
-        ResourceName::Trust(_) | ResourceName::Mesh(_) | ResourceName::Gateway(_) => None,
+        ResourceName::Mesh(domain) => {
+            (domain == world.trust_domain()).then(|| Resource::Mesh((**world.settings()).clone()))
+        }
+        ResourceName::Gateway(gateway) => compile_gateway(world, gateway).map(Resource::Gateway),
+        ResourceName::Trust(_) => None,
     }
 }
 
@@ -89,6 +97,10 @@ fn difference(old: &World, new: &World, name: ResourceName) -> Option<ResourceCh
 /// The resources that can differ when what is `touched` does.
 fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceName> {
     let mut names = BTreeSet::new();
+    if touched.defaults {
+        names.insert(ResourceName::Mesh(new.trust_domain().clone()));
+    }
+    names.extend(touched.gateways.iter().cloned().map(ResourceName::Gateway));
     for service in &touched.services {
         names_of_service(old, service, &mut names);
         names_of_service(new, service, &mut names);
@@ -96,6 +108,8 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
     for route in &touched.routes {
         for entry in [old.route(route), new.route(route)].into_iter().flatten() {
             names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
+            let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
+            names.extend(gateways.map(ResourceName::Gateway));
         }
     }
     let endpoints = touched.instances.iter().cloned();
@@ -121,6 +135,23 @@ fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
     let routes = world.routes_from(name).into_iter().flat_map(|r| r.checked.rules.iter().cloned()).collect();
     // Its parts have been proven one by one; their names keep them apart.
     Some(Service { routes, ..base.clone() })
+}
+
+/// A gateway with the rules of its routes, at each listener that takes them.
+fn compile_gateway(world: &World, name: &ServiceName) -> Option<Gateway> {
+    let gateway = &world.gateway(name)?.checked;
+    let mut compiled = gateway.base.clone();
+    for entry in world.routes_at(name) {
+        let (route, namespace) = (&entry.checked, &entry.object.metadata.namespace);
+        for (listener, from) in compiled.listeners.iter_mut().zip(&gateway.from) {
+            let of_this = route.gateways.iter().filter(|parent| parent.gateway == *name);
+            let mut taken = of_this.filter_map(|p| taken_by(route, p, namespace, listener, *from, name));
+            let Some(hostnames) = taken.next() else { continue };
+            let rules = route.rules.iter().cloned();
+            listener.routes.extend(rules.map(|route| GatewayRoute { hostnames: hostnames.clone(), route }));
+        }
+    }
+    Some(compiled)
 }
 
 /// An instance is pushed while its service exists, lets its workload serve, and has at least one of its ports.

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::spec::{Kind, Object, ObjectName};
-use crate::testing::{instance, name, put, route, service, touch, world};
+use crate::testing::{
+    defaults, egress, gateway, gateway_route, instance, name, put, route, service, touch, world,
+};
 
 fn service_of(world: &World, text: &str) -> Service {
     match resource(world, &ResourceName::Service(name(text))) {
@@ -117,7 +119,27 @@ fn any_step() -> impl Strategy<Value = Step> {
         let namespace = Label::new("shop").unwrap();
         Step::Remove(Key { kind, namespace, name: ObjectName::new(n).unwrap() })
     });
-    prop_oneof![3 => services, 3 => routes, 3 => instances, 2 => removals]
+    let egress_spec = proptest::sample::select(vec![
+        "hosts: [api.example.com], ports: [{port: 443}], tls: {mode: originate}",
+        "hosts: [api.example.com, www.example.com], ports: [{port: 443, protocol: tls}]",
+        "hosts: [db.example.com], ports: [{port: 80}], targets: [{address: 192.0.2.1}]",
+    ]);
+    let egresses = (names(), egress_spec).prop_map(|(n, spec)| Step::Put(Box::new(egress(n, spec))));
+    let mode =
+        proptest::sample::select(vec!["", "outboundMode: registryOnly", "addressRanges: [10.0.0.0/8]"]);
+    let meshes = mode.prop_map(|spec| Step::Put(Box::new(defaults(spec))));
+    let listeners = proptest::sample::select(vec![
+        "{name: web, port: 80, protocol: HTTP}",
+        "{name: web, port: 80, protocol: HTTP, hostname: '*.example.com'}, {name: other, port: 81, protocol: HTTP}",
+    ]);
+    let gateways = (names(), listeners).prop_map(|(n, all)| Step::Put(Box::new(gateway(n, all))));
+    let hosts = proptest::sample::select(vec!["", "hostnames: [a.example.com], ", "hostnames: ['*.com'], "]);
+    let attached = (names(), names(), names(), hosts).prop_map(|(n, at, to, hosts)| {
+        let rest = format!("{hosts}rules: [{{backendRefs: [{{name: {to}}}]}}]");
+        Step::Put(Box::new(gateway_route(n, at, &rest)))
+    });
+    let some = prop_oneof![3 => services, 3 => routes, 3 => instances, 2 => egresses];
+    prop_oneof![11 => some, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
 }
 
 fn take(world: &mut World, step: Step, touched: &mut Touched) {
@@ -132,7 +154,13 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
         Step::Remove(key) => {
             touch(touched, world, &key);
             match key.kind {
-                Kind::MeshService => world.remove_service(&name(&format!("shop/{}", key.name))),
+                Kind::MeshDefaults => world.put_defaults(None),
+                Kind::Gateway => world.remove_gateway(&name(&format!("shop/{}", key.name))),
+                Kind::MeshService | Kind::EgressService => {
+                    if world.object(&key).is_some() {
+                        world.remove_service(&name(&format!("shop/{}", key.name)));
+                    }
+                }
                 Kind::HttpRoute => world.remove_route(&key),
                 Kind::Instance => {
                     world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
@@ -154,7 +182,7 @@ proptest! {
         batches in proptest::collection::vec(proptest::collection::vec(any_step(), 1..5), 1..12)
     ) {
         let mut world = world();
-        let mut live = BTreeMap::new();
+        let mut live = by_name(everything(&world));
         for batch in batches {
             let (old, mut touched) = (world.clone(), Touched::default());
             for step in batch {

@@ -1,8 +1,11 @@
 //! What there is to send: every resource encoded once, found by name, by service and by host name.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
 
-use outrigger_mesh::{EndpointUid, Hostname, Resource, ResourceKind, ResourceName, Service, ServiceName};
+use outrigger_mesh::{
+    Endpoint, EndpointUid, Hostname, Resource, ResourceKind, ResourceName, Service, ServiceName,
+};
 use outrigger_wire::Encoded;
 use outrigger_wire::session::Catalog;
 
@@ -19,7 +22,11 @@ pub(super) struct Position {
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     resources: HashMap<ResourceName, Encoded>,
-    endpoints: HashMap<ServiceName, BTreeSet<EndpointUid>>,
+    /// The endpoints of each service, with the addresses at which their applications listen.
+    endpoints: HashMap<ServiceName, BTreeMap<EndpointUid, Box<[SocketAddr]>>>,
+    /// The services by the addresses of their instances. Host names are made of them when they are asked for: there
+    /// may be very many.
+    sockets: HashMap<SocketAddr, ServiceName>,
     /// Those of the kinds that one may subscribe to as a whole.
     general: BTreeSet<ResourceName>,
     hosts: HashMap<Hostname, ServiceName>,
@@ -30,7 +37,7 @@ pub(super) struct Shelf {
 /// A change, made ready outside of the lock.
 #[derive(Debug)]
 pub(super) enum Prepared {
-    Set { encoded: Encoded, hostnames: Vec<Hostname> },
+    Set { encoded: Encoded, hostnames: Vec<Hostname>, sockets: Box<[SocketAddr]> },
     Remove(ResourceName),
 }
 
@@ -40,11 +47,12 @@ impl Prepared {
             ResourceChange::Remove(name) => Self::Remove(name),
             ResourceChange::Set(resource) => {
                 let encoded = Encoded::new(&resource);
-                let hostnames = match resource {
-                    Resource::Service(service) => looked_up_as(service),
-                    _ => Vec::new(),
+                let (hostnames, sockets) = match resource {
+                    Resource::Service(service) => (looked_up_as(service), Box::default()),
+                    Resource::Endpoint(endpoint) => (Vec::new(), sockets_of(&endpoint)),
+                    _ => Default::default(),
                 };
-                Self::Set { encoded, hostnames }
+                Self::Set { encoded, hostnames, sockets }
             }
         }
     }
@@ -55,6 +63,11 @@ fn looked_up_as(service: Service) -> Vec<Hostname> {
     let mut names = service.hostnames;
     names.extend(service.addresses.into_iter().map(Hostname::of_address));
     names
+}
+
+/// Where the application of an instance listens itself: callers that know the instance mean exactly that one.
+fn sockets_of(endpoint: &Endpoint) -> Box<[SocketAddr]> {
+    endpoint.ports.iter().map(|p| SocketAddr::new(endpoint.ip, p.application().get())).collect()
 }
 
 /// What a publication changed.
@@ -79,21 +92,33 @@ impl Shelf {
         let mut difference = Difference::default();
         for change in changes {
             match change {
-                Prepared::Set { encoded, hostnames } => self.set(encoded, hostnames, &mut difference),
+                Prepared::Set { encoded, hostnames, sockets } => {
+                    self.set(encoded, hostnames, sockets, &mut difference);
+                }
                 Prepared::Remove(name) => self.remove(&name, &mut difference),
             }
         }
         difference
     }
 
-    fn set(&mut self, encoded: Encoded, hostnames: Vec<Hostname>, difference: &mut Difference) {
+    fn set(
+        &mut self,
+        encoded: Encoded,
+        hostnames: Vec<Hostname>,
+        sockets: Box<[SocketAddr]>,
+        difference: &mut Difference,
+    ) {
         let name = encoded.name.clone();
         if self.resources.get(&name).is_some_and(|old| old.version == encoded.version) {
             return;
         }
         match &name {
             ResourceName::Endpoint(service, uid) => {
-                self.endpoints.entry(service.clone()).or_default().insert(uid.clone());
+                let all = self.endpoints.entry(service.clone()).or_default();
+                let old = all.insert(uid.clone(), sockets).unwrap_or_default();
+                let new =
+                    self.endpoints.get(service).and_then(|all| all.get(uid)).cloned().unwrap_or_default();
+                self.place(service, &old, &new, difference);
             }
             ResourceName::Trust(_) | ResourceName::Mesh(_) => {
                 self.general.insert(name.clone());
@@ -111,11 +136,12 @@ impl Shelf {
         }
         match name {
             ResourceName::Endpoint(service, uid) => {
-                if let Some(uids) = self.endpoints.get_mut(service) {
-                    uids.remove(uid);
-                    if uids.is_empty() {
+                if let Some(all) = self.endpoints.get_mut(service) {
+                    let old = all.remove(uid).unwrap_or_default();
+                    if all.is_empty() {
                         self.endpoints.remove(service);
                     }
+                    self.place(service, &old, &[], difference);
                 }
             }
             ResourceName::Trust(_) | ResourceName::Mesh(_) => {
@@ -125,6 +151,28 @@ impl Shelf {
             ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
         }
         difference.names.push(name.clone());
+    }
+
+    /// Gives an endpoint's addresses to its service, and takes those away that it had and no longer has.
+    fn place(
+        &mut self,
+        service: &ServiceName,
+        old: &[SocketAddr],
+        new: &[SocketAddr],
+        difference: &mut Difference,
+    ) {
+        for socket in new {
+            if self.sockets.insert(*socket, service.clone()).as_ref() != Some(service) {
+                difference.hosts.insert(Hostname::of_socket(*socket));
+            }
+        }
+        for socket in old.iter().filter(|socket| !new.contains(socket)) {
+            // In the same publication it may have become another service's already.
+            if self.sockets.get(socket) == Some(service) {
+                self.sockets.remove(socket);
+                difference.hosts.insert(Hostname::of_socket(*socket));
+            }
+        }
     }
 
     /// Gives a service its host names, and takes those away that it had and no longer has.
@@ -162,7 +210,7 @@ impl Catalog for Shelf {
     }
 
     fn endpoints_of(&self, service: &ServiceName) -> Vec<Encoded> {
-        let uids = self.endpoints.get(service).into_iter().flatten();
+        let uids = self.endpoints.get(service).into_iter().flat_map(BTreeMap::keys);
         uids.filter_map(|uid| self.get(&ResourceName::Endpoint(service.clone(), uid.clone()))).collect()
     }
 
@@ -173,7 +221,8 @@ impl Catalog for Shelf {
     }
 
     fn host(&self, host: &Hostname) -> Option<ServiceName> {
-        self.hosts.get(host).cloned()
+        let by_name = self.hosts.get(host);
+        by_name.or_else(|| host.socket().and_then(|socket| self.sockets.get(&socket))).cloned()
     }
 
     fn revision(&self) -> u64 {

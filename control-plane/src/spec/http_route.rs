@@ -12,8 +12,11 @@ use super::schema::{Field, Shape};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRoute {
-    /// The services whose requests it routes.
+    /// The services whose requests it routes, or the gateways.
     pub parent_refs: Vec<ParentRef>,
+    /// At a gateway: the host names it is for. None: all of the listener's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
     /// Its rules. None: everything goes nowhere, which is never meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -34,6 +37,12 @@ pub struct ParentRef {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+    /// The listener of a gateway. None: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+    /// The port of a gateway. None: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// A rule: any of its matches sends a request to its backends.
@@ -155,22 +164,18 @@ pub struct RouteTimeouts {
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::required("parentRefs", &Shape::List(&PARENT, 32)),
-    Field::new("hostnames", &HOSTNAMES_LATER),
+    Field::new("hostnames", &Shape::List(&Shape::Text(rules::host_pattern), 16)),
     Field::new("useDefaultGateways", &Shape::Later("gateways are not supported yet")),
     Field::required("rules", &Shape::List(&RULE, 16)),
 ]);
 
-const HOSTNAMES_LATER: Shape = Shape::Later(
-    "hostnames of a route are not supported yet; a route takes the requests of its parent services, whatever name they used",
-);
-
 const PARENT: Shape = Shape::Object(&[
-    Field::new("group", &Shape::Word(&["", "outrigger.dev"])),
-    Field::new("kind", &Shape::WordSoFar(&["Service", "MeshService"], &["Gateway"])),
+    Field::new("group", &Shape::Word(&["", "outrigger.dev", "gateway.networking.k8s.io"])),
+    Field::new("kind", &Shape::Word(&["Service", "MeshService", "Gateway"])),
     Field::new("namespace", &Shape::Text(rules::label)),
     Field::required("name", &Shape::Text(rules::label)),
-    Field::new("sectionName", &Shape::Later("a route to one section of its parent is not supported yet")),
-    Field::new("port", &Shape::Later("a route to one port of its parent is not supported yet")),
+    Field::new("sectionName", &Shape::Text(rules::label)),
+    Field::new("port", &Shape::Integer(1, 65_535)),
 ]);
 
 const RULE: Shape = Shape::Object(&[

@@ -44,6 +44,9 @@ pub struct InstancePort {
     /// The port where the instance listens for it. None: the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
+    /// The port of the application itself, where a sidecar listens before it. None: the same as `listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u16>,
 }
 
 /// How an instance is reached.
@@ -78,4 +81,5 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 const PORT: Shape = Shape::Object(&[
     Field::required("port", &Shape::Integer(1, 65_535)),
     Field::new("listen", &Shape::Integer(1, 65_535)),
+    Field::new("target", &Shape::Integer(1, 65_535)),
 ]);

@@ -4,7 +4,10 @@
 //! that every mistake is told at once, each with its line. Whether references resolve and values agree is not judged
 //! here but in `check`, which knows the world.
 
+mod defaults;
 mod duration;
+mod egress;
+mod gateway;
 mod hint;
 mod http_route;
 mod instance;
@@ -14,11 +17,17 @@ mod problem;
 mod rules;
 mod schema;
 mod service;
+mod size;
 mod tree;
 
 use std::sync::Arc;
 
+pub use defaults::{MeshDefaults, OutboundMode};
 pub use duration::Duration;
+pub use egress::{EgressService, EgressTls, EgressTlsMode};
+pub use gateway::{
+    AllowedRoutes, CertificateRef, From, Gateway, Listener, ListenerProtocol, ListenerTls, RouteNamespaces,
+};
 pub(crate) use hint::nearest;
 pub use http_route::{
     BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
@@ -28,7 +37,10 @@ pub use instance::{Instance, InstancePort, InstanceState, Transport};
 pub use metadata::{Metadata, ObjectName};
 pub use object::{Key, Kind, Object, Spec};
 pub use problem::{Code, Problem, Severity};
-pub use service::{Between, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts};
+pub use service::{
+    Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
+};
+pub use size::Size;
 pub use tree::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Place};
 
 use tree::{Located, Node};

@@ -13,7 +13,10 @@ use super::problem::{Code, Problem};
 use super::rules;
 use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
-use super::{HttpRoute, Instance, MeshService, http_route, instance, service};
+use super::{
+    EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService, defaults, egress, gateway,
+    http_route, instance, service,
+};
 
 /// One thing that a person writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub struct Object {
 #[allow(missing_docs, reason = "each is named as its kind")]
 pub enum Spec {
     MeshService(MeshService),
+    EgressService(EgressService),
+    MeshDefaults(MeshDefaults),
+    Gateway(Gateway),
     Instance(Instance),
     HttpRoute(HttpRoute),
 }
@@ -38,6 +44,9 @@ impl Object {
     pub fn kind(&self) -> Kind {
         match self.spec {
             Spec::MeshService(_) => Kind::MeshService,
+            Spec::EgressService(_) => Kind::EgressService,
+            Spec::MeshDefaults(_) => Kind::MeshDefaults,
+            Spec::Gateway(_) => Kind::Gateway,
             Spec::Instance(_) => Kind::Instance,
             Spec::HttpRoute(_) => Kind::HttpRoute,
         }
@@ -92,6 +101,9 @@ impl Spec {
         }
         match self {
             Self::MeshService(s) => of(s),
+            Self::EgressService(s) => of(s),
+            Self::MeshDefaults(s) => of(s),
+            Self::Gateway(s) => of(s),
             Self::Instance(s) => of(s),
             Self::HttpRoute(s) => of(s),
         }
@@ -103,6 +115,9 @@ impl Spec {
         }
         match kind {
             Kind::MeshService => of(json).map(Self::MeshService),
+            Kind::EgressService => of(json).map(Self::EgressService),
+            Kind::MeshDefaults => of(json).map(Self::MeshDefaults),
+            Kind::Gateway => of(json).map(Self::Gateway),
             Kind::Instance => of(json).map(Self::Instance),
             Kind::HttpRoute => of(json).map(Self::HttpRoute),
         }
@@ -113,19 +128,37 @@ impl Spec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "their own words")]
 pub enum Kind {
+    MeshDefaults,
     MeshService,
+    EgressService,
+    Gateway,
     HttpRoute,
     Instance,
 }
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 3] = [Self::MeshService, Self::HttpRoute, Self::Instance];
+    pub const ALL: [Self; 6] = [
+        Self::MeshDefaults,
+        Self::MeshService,
+        Self::EgressService,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::Instance,
+    ];
+
+    /// Whether objects of this kind are services to everybody else.
+    pub fn is_service(self) -> bool {
+        matches!(self, Self::MeshService | Self::EgressService)
+    }
 
     /// The written word.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::MeshDefaults => "MeshDefaults",
             Self::MeshService => "MeshService",
+            Self::EgressService => "EgressService",
+            Self::Gateway => "Gateway",
             Self::Instance => "Instance",
             Self::HttpRoute => "HTTPRoute",
         }
@@ -134,15 +167,20 @@ impl Kind {
     /// The group and version under which it is written.
     pub fn api_version(self) -> &'static str {
         match self {
-            Self::MeshService | Self::Instance => "outrigger.dev/v1alpha1",
-            Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            Self::MeshDefaults | Self::MeshService | Self::EgressService | Self::Instance => {
+                "outrigger.dev/v1alpha1"
+            }
+            Self::Gateway | Self::HttpRoute => "gateway.networking.k8s.io/v1",
         }
     }
 
     /// The word in the paths of the admin API.
     pub fn collection(self) -> &'static str {
         match self {
+            Self::MeshDefaults => "meshdefaults",
             Self::MeshService => "services",
+            Self::EgressService => "egressservices",
+            Self::Gateway => "gateways",
             Self::Instance => "instances",
             Self::HttpRoute => "httproutes",
         }
@@ -160,7 +198,10 @@ impl Kind {
 
     fn spec_shape(self) -> &'static Shape {
         match self {
+            Self::MeshDefaults => &defaults::SHAPE,
             Self::MeshService => &service::SHAPE,
+            Self::EgressService => &egress::SHAPE,
+            Self::Gateway => &gateway::SHAPE,
             Self::Instance => &instance::SHAPE,
             Self::HttpRoute => &http_route::SHAPE,
         }
@@ -237,7 +278,7 @@ pub(super) fn read(node: &Node) -> Result<Object, Vec<Problem>> {
 fn walk_spec(node: &Node, kind: Kind, problems: &mut Vec<Problem>) {
     if let Some(spec) = node.get("spec").filter(|n| !matches!(n.value, Value::Null)) {
         walk(spec, kind.spec_shape(), &mut "/spec".to_owned(), problems);
-    } else if kind != Kind::MeshService {
+    } else if !matches!(kind, Kind::MeshService | Kind::MeshDefaults) {
         problems.push(Problem::error("", Code::MissingField, "the field \"spec\" is missing"));
     }
     let name = node.get("metadata").and_then(|m| m.get("name")).map(|n| &n.value);

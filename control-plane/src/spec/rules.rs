@@ -1,8 +1,11 @@
 //! Rules for text that several kinds share.
 
-use outrigger_mesh::{Hostname, Label, SpiffeId, Version};
+use outrigger_mesh::{
+    HostPattern, Hostname, HttpRules, IpRange, Label, MeshSettings, SpiffeId, SrvName, Version,
+};
 
 use super::duration::Duration;
+use super::size::Size;
 
 /// The longest name of a route, so that the name of each of its rules fits the bound of a route's name.
 const MAX_NAME: usize = 200;
@@ -55,6 +58,46 @@ pub(super) fn duration(text: &str) -> Result<(), String> {
         }
         Ok(_) => Ok(()),
         Err(message) => Err(message),
+    }
+}
+
+/// A host name, or all below one.
+pub(super) fn host_pattern(text: &str) -> Result<(), String> {
+    text.parse::<HostPattern>().map(drop).map_err(|e| e.to_string())
+}
+
+/// A number of bytes.
+pub(super) fn size(text: &str) -> Result<(), String> {
+    Size::parse(text).map(drop)
+}
+
+/// The name of an SRV record.
+pub(super) fn srv(text: &str) -> Result<(), String> {
+    SrvName::new(text).map(drop)
+}
+
+/// A protocol to which a connection may be upgraded.
+pub(super) fn upgrade(text: &str) -> Result<(), String> {
+    let rules = HttpRules { upgrades: vec![text.into()], ..HttpRules::default() };
+    rules.check()
+}
+
+/// A range of addresses.
+pub(super) fn range(text: &str) -> Result<(), String> {
+    text.parse::<IpRange>().map(drop).map_err(|e| e.to_string())
+}
+
+/// Certificates in PEM.
+pub(super) fn pem(text: &str) -> Result<(), String> {
+    outrigger_certs::certificates_from_pem(text).map(drop)
+}
+
+/// A virtual address of IPv4.
+pub(super) fn virtual_address(text: &str) -> Result<(), String> {
+    let address: Option<std::net::Ipv4Addr> = text.parse().ok();
+    match address.filter(|a| MeshSettings::VIRTUAL_V4.contains((*a).into())) {
+        Some(_) => Ok(()),
+        None => Err(format!("{text:?} is not an address of {}", MeshSettings::VIRTUAL_V4)),
     }
 }
 

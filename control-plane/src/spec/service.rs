@@ -1,10 +1,13 @@
 //! `MeshService`: a service and what holds for all requests to it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
 use super::rules;
 use super::schema::{Field, Shape};
+use super::size::Size;
 
 /// What a person writes of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,18 @@ pub struct MeshService {
     /// What two sidecars speak between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub between: Option<Between>,
+    /// What callers may ask of HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Where its instances are learnt from. None: they register themselves, or are written as Instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Discovery>,
+    /// What to look up, with `discovery: dns`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
+    /// A virtual address of its own choice, `240.0.x.y`. None: one is chosen, and kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// How long things may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<ServiceTimeouts>,
@@ -61,6 +76,51 @@ pub enum Protocol {
     Http,
     Http2,
     Grpc,
+    Tcp,
+    Tls,
+}
+
+/// What callers may ask of HTTP; what is left out has the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Http {
+    /// The protocols to which connections may be upgraded. None: websocket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrades: Option<Vec<String>>,
+    /// Whether CONNECT opens a tunnel. None: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<bool>,
+    /// The longest body of a request. None: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Size>,
+}
+
+/// Where instances are learnt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the written words")]
+pub enum Discovery {
+    Registered,
+    Static,
+    Dns,
+}
+
+/// One thing to look up: exactly one of host, srv and address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// A host name, for its A and AAAA records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The name of an SRV record, which has hosts, ports and weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srv: Option<String>,
+    /// An address that needs no looking up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The port there. None: the port the caller meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// Whether callers must prove who they are.
@@ -138,6 +198,10 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("identities", &Shape::List(&Shape::Text(rules::identity), 64)),
     Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
     Field::new("between", &Shape::Word(&["auto", "http1", "http2"])),
+    Field::new("http", &HTTP),
+    Field::new("discovery", &Shape::WordSoFar(&["registered", "static", "dns"], &["kubernetes"])),
+    Field::new("targets", &TARGETS),
+    Field::new("address", &Shape::Text(rules::virtual_address)),
     Field::new("timeouts", &TIMEOUTS),
     Field::new("retry", &RETRY),
     Field::new("owner", &Shape::Text(rules::words)),
@@ -145,19 +209,35 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("links", &Shape::List(&LINK, 32)),
 ]);
 
-const PORT: Shape = Shape::Object(&[
-    Field::required("port", &Shape::Integer(1, 65_535)),
-    Field::new("protocol", &Shape::WordSoFar(&["http", "http2", "grpc"], &["tcp", "tls"])),
+const HTTP: Shape = Shape::Object(&[
+    Field::new("upgrades", &Shape::List(&Shape::Text(rules::upgrade), 16)),
+    Field::new("connect", &Shape::Bool),
+    Field::new("maxBody", &Shape::Text(rules::size)),
 ]);
 
-const TIMEOUTS: Shape = Shape::Object(&[
+pub(super) const TARGETS: Shape = Shape::List(
+    &Shape::Object(&[
+        Field::new("host", &Shape::Text(rules::hostname)),
+        Field::new("srv", &Shape::Text(rules::srv)),
+        Field::new("address", &Shape::Text(rules::ip)),
+        Field::new("port", &Shape::Integer(1, 65_535)),
+    ]),
+    64,
+);
+
+pub(super) const PORT: Shape = Shape::Object(&[
+    Field::required("port", &Shape::Integer(1, 65_535)),
+    Field::new("protocol", &Shape::Word(&["http", "http2", "grpc", "tcp", "tls"])),
+]);
+
+pub(super) const TIMEOUTS: Shape = Shape::Object(&[
     Field::new("request", &Shape::Text(rules::duration)),
     Field::new("perTry", &Shape::Text(rules::duration)),
     Field::new("idle", &Shape::Text(rules::duration)),
     Field::new("connect", &Shape::Text(rules::duration)),
 ]);
 
-const RETRY: Shape = Shape::Object(&[
+pub(super) const RETRY: Shape = Shape::Object(&[
     Field::new("retries", &Shape::Integer(0, 10)),
     Field::new("idempotent", &Shape::Bool),
     Field::new("budgetPercent", &Shape::Integer(0, 100)),

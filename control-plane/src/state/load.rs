@@ -5,6 +5,7 @@ use std::sync::Arc;
 use outrigger_mesh::{SpiffeId, TrustDomain};
 use serde_json::Value as Json;
 
+use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
 use crate::spec::{Kind, Object};
@@ -40,7 +41,20 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
     })?;
     let (created, changed) = (record.created, record.changed);
     match checked {
-        Checked::Service(checked) => world.put_service(Entry { object, created, changed, checked }),
+        Checked::Service(mut checked) => {
+            let name = checked.name().clone();
+            let kept = address(&record.value).or(checked.address());
+            let is_free = |a| world.at_address(a).is_none();
+            // One that has none was stored by a version before there were addresses: it gets the same at every start,
+            // until it is written again.
+            let address = kept.filter(|a| is_free(*a)).or_else(|| VirtualAddress::find(&name, is_free));
+            checked.at(address.ok_or("every virtual address is taken")?);
+            world.put_service(Entry { object, created, changed, checked });
+        }
+        Checked::Defaults(checked) => {
+            world.put_defaults(Some(Entry { object, created, changed, checked }));
+        }
+        Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
             checked.registered_by = registered_by(&record.value)?;
@@ -55,13 +69,18 @@ fn registered_by(value: &Json) -> Result<Option<SpiffeId>, String> {
     text.map(|t| t.parse().map_err(|e: outrigger_mesh::InvalidName| e.to_string())).transpose()
 }
 
+fn address(value: &Json) -> Option<VirtualAddress> {
+    VirtualAddress::of(value.pointer("/status/address")?.as_str()?.parse().ok()?)
+}
+
 /// Everything in either world, for when it is not known what differs.
 pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
-    let mut touched = Touched::default();
+    let mut touched = Touched { defaults: true, ..Touched::default() };
     for world in [&**old, new] {
         for service in world.services() {
             touched.services.insert(service.checked.name().clone());
         }
+        touched.gateways.extend(world.gateways().map(|g| g.checked.name().clone()));
         touched.routes.extend(world.objects(Kind::HttpRoute, None).iter().map(|e| e.object().key()));
         for instance in world.all_instances() {
             let endpoint = &instance.checked.endpoint;

@@ -6,8 +6,9 @@ use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
 
 use super::{ApplyError, ObjectChange, Write};
+use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
-use crate::check::{Checked, CheckedInstance, check};
+use crate::check::{Checked, CheckedInstance, CheckedService, check};
 use crate::compile::Touched;
 use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec};
 use crate::store::{self, Expect, Space};
@@ -65,7 +66,7 @@ impl Stage {
         // What is replaced goes first, so that a name may pass from one service to another in one change.
         for write in writes {
             let key = write.key();
-            if matches!(write, Write::Delete { .. }) || key.kind == Kind::MeshService {
+            if matches!(write, Write::Delete { .. }) || key.kind.is_service() {
                 stage.take_away(&key);
             }
         }
@@ -97,7 +98,7 @@ impl Stage {
         self.touch(&key);
         let action = if before.is_some() { "update" } else { "register" };
         let created = before.as_ref().map_or(self.generation, AnyEntry::created);
-        let value = stored(&object, checked.registered_by.as_ref());
+        let value = stored(&object, checked.registered_by.as_ref(), None);
         self.world.put_instance(Entry { object, created, changed: self.generation, checked });
         self.touch(&key);
         self.tell(&key, Some(value), before.map(|e| e.changed()), action, author);
@@ -144,8 +145,21 @@ impl Stage {
             None => (next, next),
         };
         match checked {
-            Checked::Service(checked) => {
+            Checked::Service(mut checked) => {
+                let Some(address) = self.address_for(old, &checked, before.as_ref()) else {
+                    let message = "every virtual address of the mesh is taken";
+                    let problem = Problem::error("/metadata/name", Code::TooLarge, message);
+                    problems.push(document.located(problem.hint("delete services that nobody uses")));
+                    return;
+                };
+                checked.at(address);
                 self.world.put_service(Entry { object, created, changed, checked });
+            }
+            Checked::Defaults(checked) => {
+                self.world.put_defaults(Some(Entry { object, created, changed, checked }));
+            }
+            Checked::Gateway(checked) => {
+                self.world.put_gateway(Entry { object, created, changed, checked });
             }
             Checked::Route(checked) => self.world.put_route(Entry { object, created, changed, checked }),
             Checked::Instance(mut checked) => {
@@ -156,11 +170,29 @@ impl Stage {
         self.touch(&key);
     }
 
+    /// The virtual address of a service: the one it asks for, else the one it has, else a free one. What a service had
+    /// before this change is not free, wherever in the change that service comes.
+    fn address_for(
+        &self,
+        old: &World,
+        service: &CheckedService,
+        before: Option<&AnyEntry>,
+    ) -> Option<VirtualAddress> {
+        let name = service.name();
+        let others = |of: Option<&ServiceName>| of.is_some_and(|other| other != name);
+        let is_free = |a| !others(self.world.at_address(a)) && !others(old.at_address(a));
+        let kept = before.and_then(AnyEntry::address).filter(|a| is_free(*a));
+        service.address().or(kept).or_else(|| VirtualAddress::find(name, is_free))
+    }
+
     /// In the place of a service that is wrong in itself: what names it is not wrong because of that, and must not be
     /// told so.
     fn stand_in(&mut self, object: &Object) {
-        let Spec::MeshService(written) = &object.spec else { return };
-        let mut ports = written.ports.clone();
+        let mut ports = match &object.spec {
+            Spec::MeshService(written) => written.ports.clone(),
+            Spec::EgressService(written) => written.ports.clone(),
+            Spec::MeshDefaults(_) | Spec::Gateway(_) | Spec::HttpRoute(_) | Spec::Instance(_) => return,
+        };
         let mut seen = BTreeSet::new();
         ports.retain(|p| seen.insert(p.port));
         let spec = Spec::MeshService(MeshService { ports, ..MeshService::default() });
@@ -174,10 +206,14 @@ impl Stage {
     fn dependants(&mut self, old: &World, writes: &[Write], problems: &mut Vec<Problem>) {
         let own: BTreeSet<Key> = writes.iter().map(Write::key).collect();
         let mut told: BTreeMap<Key, &Write> = BTreeMap::new();
-        for write in writes.iter().filter(|w| w.key().kind == Kind::MeshService) {
-            let Some(name) = service_name(&write.key()) else { continue };
-            let from = old.routes_from(&name).into_iter().map(|r| r.object.key());
-            for key in from.chain(old.routes_to(&name).cloned()) {
+        for write in writes {
+            let Some(name) = parent_name(&write.key()) else { continue };
+            let routes = match write.key().kind {
+                Kind::Gateway => old.routes_at(&name),
+                _ => old.routes_from(&name),
+            };
+            let to = old.routes_to(&name).filter(|_| write.key().kind.is_service()).cloned();
+            for key in routes.into_iter().map(|r| r.object.key()).chain(to) {
                 if !own.contains(&key) {
                     told.entry(key).or_insert(write);
                 }
@@ -218,7 +254,8 @@ impl Stage {
             "deleted" => "delete",
             _ => return,
         };
-        self.tell(&key, after.map(|e| stored(e.object(), e.registered_by())), versions.0, audited, author);
+        let value = after.map(|e| stored(e.object(), e.registered_by(), e.address()));
+        self.tell(&key, value, versions.0, audited, author);
     }
 
     /// Instances go with their service.
@@ -249,9 +286,20 @@ impl Stage {
     fn take_away(&mut self, key: &Key) {
         self.touch(key);
         match key.kind {
-            Kind::MeshService => {
-                if let Some(name) = service_name(key) {
+            Kind::MeshService | Kind::EgressService => {
+                // One of the other kind may have the name: that one is not meant.
+                if let Some(name) = service_name(key).filter(|_| self.world.object(key).is_some()) {
                     self.world.remove_service(&name);
+                }
+            }
+            Kind::MeshDefaults => {
+                if self.world.object(key).is_some() {
+                    self.world.put_defaults(None);
+                }
+            }
+            Kind::Gateway => {
+                if let Some(name) = parent_name(key) {
+                    self.world.remove_gateway(&name);
                 }
             }
             Kind::HttpRoute => self.world.remove_route(key),
@@ -266,7 +314,9 @@ impl Stage {
     /// Notes that the object of `key`, as it is now, is not as it was or will be.
     fn touch(&mut self, key: &Key) {
         match key.kind {
-            Kind::MeshService => self.touched.services.extend(service_name(key)),
+            Kind::MeshService | Kind::EgressService => self.touched.services.extend(service_name(key)),
+            Kind::MeshDefaults => self.touched.defaults = true,
+            Kind::Gateway => self.touched.gateways.extend(parent_name(key)),
             Kind::HttpRoute => {
                 self.touched.routes.insert(key.clone());
             }
@@ -281,23 +331,36 @@ impl Stage {
 }
 
 /// An object as the store keeps it.
-fn stored(object: &Object, registered_by: Option<&SpiffeId>) -> Json {
+fn stored(object: &Object, registered_by: Option<&SpiffeId>, address: Option<VirtualAddress>) -> Json {
     let mut value = object.to_json();
-    if let (Some(by), Some(fields)) = (registered_by, value.as_object_mut()) {
-        fields.insert("status".into(), json!({ "registeredBy": by.to_string() }));
+    let status = match (registered_by, address) {
+        (Some(by), _) => json!({ "registeredBy": by.to_string() }),
+        (None, Some(address)) => json!({ "address": address.v4() }),
+        (None, None) => return value,
+    };
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("status".into(), status);
     }
     value
 }
 
 fn space_of(kind: Kind) -> Space {
     match kind {
-        Kind::MeshService | Kind::HttpRoute => Space::Config,
+        Kind::MeshDefaults | Kind::MeshService | Kind::EgressService | Kind::Gateway | Kind::HttpRoute => {
+            Space::Config
+        }
         Kind::Instance => Space::Instances,
     }
 }
 
 fn service_name(key: &Key) -> Option<ServiceName> {
-    let name = Label::new(key.name.as_str()).ok().filter(|_| key.kind == Kind::MeshService)?;
+    parent_name(key).filter(|_| key.kind.is_service())
+}
+
+/// The name of what routes can have as their parent.
+fn parent_name(key: &Key) -> Option<ServiceName> {
+    let is_parent = key.kind.is_service() || key.kind == Kind::Gateway;
+    let name = Label::new(key.name.as_str()).ok().filter(|_| is_parent)?;
     Some(ServiceName::new(key.namespace.clone(), name))
 }
 

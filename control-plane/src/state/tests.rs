@@ -7,9 +7,10 @@ use outrigger_mesh::{
 };
 
 use super::*;
+use crate::addresses::VirtualAddress;
 use crate::spec::{Code, read};
 use crate::store::{EmbeddedStore, Space};
-use crate::testing::{instance, name, route, service};
+use crate::testing::{defaults, egress, gateway, gateway_route, instance, name, route, service};
 
 /// What was published, as a subscriber to everything would have it.
 #[derive(Default)]
@@ -32,8 +33,10 @@ impl Publish for Seen {
 }
 
 impl Seen {
+    /// What is there besides the settings of the mesh, which always are.
     fn count(&self) -> usize {
-        self.live.lock().unwrap().len()
+        let live = self.live.lock().unwrap();
+        live.keys().filter(|n| !matches!(n, ResourceName::Mesh(_))).count()
     }
 
     fn endpoints(&self) -> usize {
@@ -380,4 +383,90 @@ async fn problems_of_a_text_keep_their_lines_through_the_check() {
     let writes = documents.into_iter().map(|document| Write::Put { document, expect: Expect::Anything });
     let Err(ApplyError::Refused(problems)) = plane.apply(writes.collect()).await else { panic!() };
     assert_eq!((problems[0].file.as_deref(), problems[0].line), (Some("shop.yaml"), Some(7)));
+}
+
+fn address_of(plane: &Plane, service: &str) -> String {
+    let world = plane.state.world();
+    world.service(&name(service)).unwrap().checked.address().unwrap().v4().to_string()
+}
+
+#[tokio::test]
+async fn a_virtual_address_stays_whatever_else_comes_and_goes_and_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = open(folder.path()).await;
+    plane.apply(vec![put(service("cart", "")), put(service("prices", ""))]).await.unwrap();
+    let before = (address_of(&plane, "shop/cart"), address_of(&plane, "shop/prices"));
+    assert_ne!(before.0, before.1);
+    // Another takes the place that the name of the third would point to: the third has to look further, and keeps
+    // what it found when the other is gone.
+    let wanted = VirtualAddress::find(&name("shop/web"), |_| true).unwrap().v4();
+    plane.apply(vec![put(service("first", &format!("address: {wanted}")))]).await.unwrap();
+    plane.apply(vec![put(service("web", ""))]).await.unwrap();
+    let web = address_of(&plane, "shop/web");
+    assert_ne!(web, wanted.to_string());
+    plane
+        .apply(vec![delete(&service("first", "")), put(service("web", "ports: [{port: 81}]"))])
+        .await
+        .unwrap();
+    let store = Arc::downgrade(&plane.state.store);
+    drop(plane);
+    // The writer's task ends soon after its owner, and with it the last hold on the store.
+    while store.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let again = open(folder.path()).await;
+    assert_eq!(address_of(&again, "shop/web"), web);
+    assert_eq!((address_of(&again, "shop/cart"), address_of(&again, "shop/prices")), before);
+}
+
+#[tokio::test]
+async fn no_two_services_have_one_virtual_address() {
+    let plane = fresh().await;
+    plane.apply(vec![put(service("cart", "address: 240.0.3.7"))]).await.unwrap();
+    let refused = plane.refused(vec![put(service("prices", "address: 240.0.3.7"))]).await;
+    assert_eq!(refused[0].1, Code::Conflict, "{refused:?}");
+    // It passes from one to the other in one change.
+    let moved =
+        vec![put(service("cart", "address: 240.0.3.8")), put(service("prices", "address: 240.0.3.7"))];
+    plane.apply(moved).await.unwrap();
+    assert_eq!(address_of(&plane, "shop/prices"), "240.0.3.7");
+}
+
+#[tokio::test]
+async fn a_meshservice_and_an_egressservice_do_not_share_a_name() {
+    let plane = fresh().await;
+    let out = || egress("cart", "hosts: [cart.example.com], ports: [{port: 443}]");
+    plane.apply(vec![put(out())]).await.unwrap();
+    let refused = plane.refused(vec![put(service("cart", ""))]).await;
+    assert!(refused.iter().any(|(_, code)| *code == Code::Conflict), "{refused:?}");
+    assert_eq!(plane.actions(vec![delete(&out())]).await, ["deleted"]);
+    plane.apply(vec![put(service("cart", ""))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_holds_for_the_mesh_is_pushed_when_it_changes() {
+    let plane = fresh().await;
+    let mode = |plane: &Plane| {
+        let live = plane.seen.live.lock().unwrap();
+        live.values().find_map(|r| match r {
+            Resource::Mesh(settings) => Some(settings.outbound_mode),
+            _ => None,
+        })
+    };
+    assert_eq!(mode(&plane), Some(outrigger_mesh::OutboundMode::AllowAny));
+    plane.apply(vec![put(defaults("outboundMode: registryOnly"))]).await.unwrap();
+    assert_eq!(mode(&plane), Some(outrigger_mesh::OutboundMode::RegistryOnly));
+    plane.apply(vec![delete(&defaults(""))]).await.unwrap();
+    assert_eq!(mode(&plane), Some(outrigger_mesh::OutboundMode::AllowAny));
+}
+
+#[tokio::test]
+async fn a_gateway_that_routes_need_stays_until_they_go() {
+    let plane = fresh().await;
+    let edge = || gateway("edge", "{name: web, port: 80, protocol: HTTP}");
+    let out = || gateway_route("r", "edge", "rules: [{backendRefs: [{name: cart}]}]");
+    plane.apply(vec![put(out()), put(edge()), put(service("cart", ""))]).await.unwrap();
+    let refused = plane.refused(vec![delete(&edge())]).await;
+    assert_eq!(refused[0].1, Code::Reference, "{refused:?}");
+    plane.apply(vec![delete(&edge()), delete(&out())]).await.unwrap();
 }

@@ -184,9 +184,10 @@ fn gateway() -> impl Strategy<Value = Gateway> {
                 name,
                 port,
                 hostname: host.map(|(h, wild)| pattern(h, wild)),
-                kind: match certificates.is_empty() {
-                    true => ListenerKind::Http,
-                    false => ListenerKind::Https { certificates },
+                kind: if certificates.is_empty() {
+                    ListenerKind::Http
+                } else {
+                    ListenerKind::Https { certificates }
                 },
                 routes,
             })

@@ -67,7 +67,7 @@ fn read(kind: ResourceKind, payload: &[u8], known: &FeatureSet) -> Result<Resour
         ResourceKind::Endpoint => Resource::Endpoint(endpoint_from_pb(parse(payload)?)?),
         ResourceKind::Inbound => Resource::Inbound(inbound::from_pb(parse(payload)?)?),
         ResourceKind::Trust => Resource::Trust(trust_from_pb(parse(payload)?)?),
-        ResourceKind::Mesh => Resource::Mesh(settings::from_pb(parse(payload)?)?),
+        ResourceKind::Mesh => Resource::Mesh(settings::from_pb(&parse(payload)?)?),
         ResourceKind::Gateway => Resource::Gateway(gateway::from_pb(parse(payload)?)?),
     };
     // A writer that forgets to name a feature would lead older readers astray; the newer ones tell on it.

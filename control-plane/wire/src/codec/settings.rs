@@ -20,7 +20,7 @@ pub(super) fn to_pb(settings: &MeshSettings, required_features: Vec<String>) -> 
     }
 }
 
-pub(super) fn from_pb(settings: pb::Mesh) -> Result<MeshSettings, Fault> {
+pub(super) fn from_pb(settings: &pb::Mesh) -> Result<MeshSettings, Fault> {
     Ok(MeshSettings {
         trust_domain: field::name(&settings.trust_domain)?,
         ranges: settings.ranges.iter().map(range_from_pb).collect::<Result<_, _>>()?,

@@ -304,6 +304,7 @@ impl Pair {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful in a test")]
 enum Op {
     Subscribe(Selector),
     Unsubscribe(Selector),

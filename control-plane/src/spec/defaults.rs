@@ -1,0 +1,37 @@
+//! `MeshDefaults`: what holds for the mesh as a whole. There is one, called `mesh` in the namespace `outrigger`.
+
+use serde::{Deserialize, Serialize};
+
+use super::rules;
+use super::schema::{Field, Shape};
+
+/// What a person writes of the mesh; what is left out has the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MeshDefaults {
+    /// What becomes of calls to places outside the mesh. None: they pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbound_mode: Option<OutboundMode>,
+    /// The addresses of instances, such as the range of a cluster's pods, beside the virtual ones: what lies in them
+    /// and is not known is refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address_ranges: Vec<String>,
+    /// The endings of the mesh's names, beside `mesh` and `svc.cluster.local`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suffixes: Vec<String>,
+}
+
+/// What becomes of calls to places outside the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the written words")]
+pub enum OutboundMode {
+    AllowAny,
+    RegistryOnly,
+}
+
+pub(super) const SHAPE: Shape = Shape::Object(&[
+    Field::new("outboundMode", &Shape::Word(&["allowAny", "registryOnly"])),
+    Field::new("addressRanges", &Shape::List(&Shape::Text(rules::range), 64)),
+    Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
+]);
