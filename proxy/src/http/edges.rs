@@ -70,6 +70,8 @@ pub enum Cut {
     Calm,
     /// The peer broke the protocol.
     Protocol,
+    /// A frame that has one size had another.
+    FrameSize,
     /// A head that did not come to its end in time.
     SlowHead,
     /// Nothing of what was written was taken.
@@ -80,7 +82,7 @@ pub enum Cut {
 
 impl Cut {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RapidReset,
         Self::MadeToReset,
         Self::Continuation,
@@ -92,6 +94,7 @@ impl Cut {
         Self::UnknownFrame,
         Self::Calm,
         Self::Protocol,
+        Self::FrameSize,
         Self::SlowHead,
         Self::SlowReader,
         Self::Lingering,
@@ -111,6 +114,7 @@ impl Cut {
             Self::UnknownFrame => "unknown_frame_flood",
             Self::Calm => "enhance_your_calm",
             Self::Protocol => "protocol_error",
+            Self::FrameSize => "frame_size_error",
             Self::SlowHead => "slow_head",
             Self::SlowReader => "slow_reader",
             Self::Lingering => "lingering",

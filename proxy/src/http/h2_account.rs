@@ -6,7 +6,10 @@
 //! RST_STREAM pay from the second, and each answer that we wrote to its end fills it: callers that cancel half of what they
 //! ask for are no abuse.
 //!
-//! Deliberately elsewhere: whether a frame is valid, and the bounds of one header block; both are h2's.
+//! Two rules that h2 does not keep to the letter are kept here as well, since a head is all they need: SETTINGS come first,
+//! and a frame of fixed size that has another is a `FRAME_SIZE_ERROR`.
+//!
+//! Deliberately elsewhere: everything else that makes a frame invalid, and the bounds of one header block; both are h2's.
 
 use std::time::Duration;
 
@@ -25,12 +28,14 @@ pub(super) struct Account {
     resets: Purse,
     last_stream: u32,
     in_block: bool,
+    greeted: bool,
 }
 
 impl Account {
     /// Both purses are full.
     pub(super) fn new() -> Self {
-        Self { control: Purse::new(CONTROL), resets: Purse::new(RESETS), last_stream: 0, in_block: false }
+        let (control, resets) = (Purse::new(CONTROL), Purse::new(RESETS));
+        Self { control, resets, last_stream: 0, in_block: false, greeted: false }
     }
 
     /// The highest stream the client has opened.
@@ -43,8 +48,15 @@ impl Account {
         self.in_block
     }
 
-    /// The client sent `frame`. An error says which flood it belongs to.
+    /// Whether the client's first frame has come.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// The client sent `frame`. An error says what rule it breaks, or which flood it belongs to.
     pub(super) fn received(&mut self, frame: &Frame) -> Result<(), Cut> {
+        check(frame, self.greeted)?;
+        self.greeted = true;
         if matches!(frame.kind, HEADERS | CONTINUATION) {
             self.in_block = !frame.has(END_HEADERS);
         }
@@ -99,6 +111,22 @@ impl Account {
         }
         Ok(())
     }
+}
+
+/// What a head alone shows to be wrong, and h2 bears or calls by another name.
+fn check(frame: &Frame, greeted: bool) -> Result<(), Cut> {
+    if !greeted && (frame.kind != SETTINGS || frame.has(ACK)) {
+        return Err(Cut::Protocol);
+    }
+    let fits = match (frame.kind, frame.length) {
+        (PRIORITY, length) => length == 5,
+        (RST_STREAM | WINDOW_UPDATE, length) => length == 4,
+        (PING, length) => length == 8,
+        (SETTINGS, length) if frame.has(ACK) => length == 0,
+        (SETTINGS, length) => length % 6 == 0,
+        _ => true,
+    };
+    if fits { Ok(()) } else { Err(Cut::FrameSize) }
 }
 
 /// Whether a stream that we reset with `code` was broken by the client: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`,
@@ -163,9 +191,16 @@ mod tests {
         Frame { kind, flags, stream: 1, length, code: None }
     }
 
+    /// An account of a client that has said hello.
+    fn greeted() -> Account {
+        let mut account = Account::new();
+        account.received(&frame(SETTINGS, 0, 0)).unwrap();
+        account
+    }
+
     /// How many of `frame` are borne at once.
     fn borne(frame: &Frame) -> (u32, Cut) {
-        let mut account = Account::new();
+        let mut account = greeted();
         for n in 0..1_000_000 {
             if let Err(flood) = account.received(frame) {
                 return (n, flood);
@@ -203,7 +238,7 @@ mod tests {
     async fn resets_that_we_are_made_to_send_are_counted_and_our_own_are_not() {
         let reset = |code| Frame { code: Some(code), ..frame(RST_STREAM, 0, 4) };
         for (code, limit) in [(0x1, Some(200)), (0x7, Some(200)), (0x0, None), (0x2, None), (0x8, None)] {
-            let mut account = Account::new();
+            let mut account = greeted();
             let borne = (0..10_000).find(|_| account.sent(&reset(code)) == Err(Cut::MadeToReset));
             assert_eq!(borne, limit, "{code}");
         }
@@ -211,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_fills_the_purses_again() {
-        let mut account = Account::new();
+        let mut account = greeted();
         while account.received(&frame(PING, 0, 8)).is_ok() {}
         tokio::time::advance(Duration::from_secs(1)).await;
         let more = (0..1_000).find(|_| account.received(&frame(PING, 0, 8)).is_err()).unwrap();
@@ -257,10 +292,28 @@ mod tests {
             ("an upload", &|a| a.received(&frame(DATA, 0, 1))),
         ];
         for (story, round) in stories {
-            let mut account = Account::new();
+            let mut account = greeted();
             for n in 0..20_000 {
                 assert_eq!(round(&mut account), Ok(()), "{story}: round {n}");
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_come_first_and_frames_of_fixed_size_have_it() {
+        for first in [frame(PING, 0, 8), frame(SETTINGS, ACK, 0), frame(HEADERS, END_HEADERS, 9)] {
+            assert_eq!(Account::new().received(&first), Err(Cut::Protocol));
+        }
+        for (kind, flags, right, wrong) in [
+            (PRIORITY, 0, 5, 4),
+            (RST_STREAM, 0, 4, 3),
+            (WINDOW_UPDATE, 0, 4, 5),
+            (PING, 0, 8, 6),
+            (SETTINGS, 0, 12, 11),
+            (SETTINGS, ACK, 0, 6),
+        ] {
+            assert_eq!(greeted().received(&frame(kind, flags, right)), Ok(()));
+            assert_eq!(greeted().received(&frame(kind, flags, wrong)), Err(Cut::FrameSize));
         }
     }
 }

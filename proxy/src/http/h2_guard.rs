@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::http::connections::Control;
 use crate::http::edges::Cut;
 use crate::http::h2_account::Account;
-use crate::http::h2_frames::{Follower, Frame, GOAWAY, SETTINGS};
+use crate::http::h2_frames::{Follower, Frame, GOAWAY};
 
 /// The connection with a client, its frames watched.
 pub(super) struct Guarded<IO> {
@@ -24,25 +24,21 @@ pub(super) struct Guarded<IO> {
     received: Follower,
     sent: Follower,
     account: Account,
-    /// Whether the client's first frame, its SETTINGS, has come.
-    greeted: bool,
 }
 
 impl<IO> Guarded<IO> {
     /// Watches `io`, a connection that has not begun yet.
     pub(super) fn new(io: IO, control: Rc<Control>) -> Self {
         let (received, sent) = (Follower::of_client(), Follower::of_server());
-        Self { io, control, received, sent, account: Account::new(), greeted: false }
+        Self { io, control, received, sent, account: Account::new() }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Cut> {
         let mut judged = Ok(());
-        let Self { received, account, greeted, .. } = self;
-        received.feed(bytes, |frame| {
-            *greeted |= frame.kind == SETTINGS;
-            judged = judged.and_then(|()| account.received(&frame));
-        });
-        let unfinished = !self.greeted || self.received.is_within_control() || self.account.is_in_block();
+        let Self { received, account, .. } = self;
+        received.feed(bytes, |frame| judged = judged.and_then(|()| account.received(&frame)));
+        let unfinished =
+            !self.account.is_greeted() || self.received.is_within_control() || self.account.is_in_block();
         let since = self.control.head_since.get();
         if !unfinished {
             self.control.head_since.set(None);
@@ -70,6 +66,15 @@ impl<IO> Guarded<IO> {
     }
 }
 
+/// What the peer is told.
+fn code(why: Cut) -> u32 {
+    match why {
+        Cut::Protocol => PROTOCOL_ERROR,
+        Cut::FrameSize => FRAME_SIZE_ERROR,
+        _ => ENHANCE_YOUR_CALM,
+    }
+}
+
 /// h2 ends a connection with a word of its own: worth counting, and nothing to do.
 fn ended_by_h2(frame: &Frame) -> Result<(), Cut> {
     match (frame.kind, frame.code) {
@@ -91,7 +96,7 @@ impl<IO: AsyncWrite + Unpin> Guarded<IO> {
                 &[GOAWAY, 0],
                 &0_u32.to_be_bytes(),
                 &self.account.last_stream().to_be_bytes(),
-                &ENHANCE_YOUR_CALM.to_be_bytes(),
+                &code(why).to_be_bytes(),
                 why.as_str().as_bytes(),
             ]
             .concat();
@@ -168,4 +173,6 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
 }
 
 const NO_ERROR: u32 = 0x0;
+const PROTOCOL_ERROR: u32 = 0x1;
+const FRAME_SIZE_ERROR: u32 = 0x6;
 const ENHANCE_YOUR_CALM: u32 = 0xb;

@@ -27,8 +27,7 @@ impl OriginalDst {
         }
         let local = canonical(local);
         // A listener for both families has connections of IPv4 whose tracking is that of IPv4.
-        let original =
-            if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+        let original = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
         let original = match original {
             Ok(original) => original.as_socket().map(canonical),
             Err(e) if says_not_redirected(&e) => None,

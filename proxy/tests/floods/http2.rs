@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outrigger_proxy::http::edges::Cut;
-use outrigger_testkit::{Behaviour, BodyOf, Client, eventually};
+use outrigger_testkit::{Behaviour, BodyOf, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -260,24 +260,4 @@ async fn a_window_of_one_byte_with_many_small_answers() {
     };
     ground.during(attack).await;
     assert_eq!(ground.cuts(Cut::SlowReader), 1, "no stream of it is left to hyper: the connection goes");
-}
-
-/// What an ordinary client does, as fast as it can, is no flood.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ordinary_clients_are_not_cut() {
-    let ground = Ground::new().await.answers(192);
-    ground
-        .during(async {
-            let mut client = Client::h2(ground.at()).await;
-            for _ in 0..10 {
-                assert_eq!(client.get("cart", "/").await.unwrap().body.len(), 3 << 20);
-            }
-        })
-        .await;
-    let ground_small = ground.answers(1);
-    let mut client = Client::h2(ground_small.at()).await;
-    for _ in 0..300 {
-        client.post("cart", "/", "order").await.unwrap();
-    }
-    assert!(Cut::ALL.into_iter().all(|cut| ground_small.cuts(cut) == 0));
 }

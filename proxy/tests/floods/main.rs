@@ -7,6 +7,7 @@
 mod frames;
 mod http1;
 mod http2;
+mod ordinary;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
@@ -45,12 +46,17 @@ const EDGES: Edges = Edges {
 
 impl Ground {
     async fn new() -> Self {
+        Self::within(EDGES, EDGES.stalled).await
+    }
+
+    /// Callers are held to `edges`, and bodies of `cart` may be silent for `idle`.
+    async fn within(edges: Edges, idle: Duration) -> Self {
         static ALONE: Mutex<()> = Mutex::const_new(());
         let alone = ALONE.lock().await;
-        let sidecar = Mesh::new().client_within(EDGES);
+        let sidecar = Mesh::new().client_within(edges);
         let (cart, prices) = (Origin::start().await, Origin::start().await);
         let mut service = open_service("shop/cart");
-        service.policy.timeouts = Timeouts { idle: Some(EDGES.stalled), ..Timeouts::default() };
+        service.policy.timeouts = Timeouts { idle: Some(idle), ..Timeouts::default() };
         sidecar.knows(service, [plain("shop/cart", "i-1", cart.addr())]);
         sidecar
             .knows(Service { ..open_service("shop/prices") }, [plain("shop/prices", "i-1", prices.addr())]);
