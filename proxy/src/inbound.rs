@@ -10,7 +10,9 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
-use outrigger_mesh::{Hop, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey};
+use outrigger_mesh::{
+    Hop, HttpRules, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey,
+};
 use tokio::net::TcpStream;
 
 use crate::attempt::exchange::grpc_failure;
@@ -21,6 +23,7 @@ use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, First, Spoken};
+use crate::http::upgrade::{self, Asked};
 use crate::http::{canonical, headers};
 use crate::live::Millis;
 use crate::request::deadline;
@@ -148,11 +151,16 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Error> {
     let application = &*caller.application;
     let (mut parts, incoming) = request.into_parts();
+    let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), caller.proven.is_some());
     let target = canonical::target(&parts)?;
     canonical::check(&parts)?;
     canonical::authority(&parts)?;
 
     let limit = caller.proven.as_ref().and_then(|_| deadline::of_mesh_peer(&parts.headers));
+    let upgrade = match wish {
+        None => None,
+        Some(wish) => wish.allowed(&http_rules(worker, application), &mut parts)?,
+    };
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
     if let Some(proven) = &caller.proven {
@@ -170,7 +178,8 @@ async fn forward(
     let body = body.map(|b| b.within(max_body(worker, application))).transpose()?;
     let authority = std::mem::take(&mut parts.uri).into_parts().authority;
     let (method, headers) = (parts.method, parts.headers);
-    let head = Outgoing { method, target, authority, headers };
+    let (asked, upgrade) = upgrade.unzip();
+    let head = Outgoing { method, target, authority, headers, upgrade };
 
     let place = Place {
         endpoint: Arc::clone(&application.live),
@@ -188,7 +197,7 @@ async fn forward(
             .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
     };
     let answer = answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
-    Ok(finish(caller, grpc, began, answer))
+    Ok(finish(caller, grpc, began, answer, asked))
 }
 
 fn finish(
@@ -196,6 +205,7 @@ fn finish(
     grpc: bool,
     began: Instant,
     (answer, mut exchange): Answer,
+    asked: Option<Asked>,
 ) -> Response<ResponseBody> {
     let latency = began.elapsed();
     exchange.answered(retry::is_failure(&answer, grpc, false));
@@ -209,7 +219,11 @@ fn finish(
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::remove_ours(&mut head.headers);
-    Response::from_parts(head, upstream_body(incoming, exchange, Timeouts::IDLE))
+    let body = |exchange| upstream_body(incoming, exchange, Timeouts::IDLE);
+    match asked {
+        None => Response::from_parts(head, body(exchange)),
+        Some(asked) => asked.answer(head, exchange, Timeouts::IDLE, caller.proven.is_some(), body),
+    }
 }
 
 /// An application that can not be connected to has processed nothing: the caller's sidecar tries another instance.
@@ -235,6 +249,12 @@ fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Protocol) {
 fn max_body(worker: &Worker, application: &Application) -> Option<u64> {
     let inbound = worker.shared.registry.inbound();
     inbound.as_ref().and_then(|i| i.service(&application.service)).and_then(|s| s.http.max_body)
+}
+
+/// What callers may ask of HTTP here. Read by the few requests that ask for more than an answer.
+fn http_rules(worker: &Worker, application: &Application) -> HttpRules {
+    let inbound = worker.shared.registry.inbound();
+    inbound.as_ref().and_then(|i| i.service(&application.service)).map(|s| s.http.clone()).unwrap_or_default()
 }
 
 /// A flood of refused connections does not flood the log.

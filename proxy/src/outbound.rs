@@ -19,6 +19,7 @@ use crate::http::body::{Replay, ResponseBody};
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, First};
+use crate::http::upgrade::{self, Wanted};
 use crate::http::{canonical, headers};
 use crate::live::LiveService;
 use crate::request::deadline::{self, Deadline};
@@ -76,6 +77,7 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Refused> {
     let nobody = |error| (error, None);
     let (mut parts, incoming) = request.into_parts();
+    let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;
     canonical::check(&parts).map_err(nobody)?;
     let named = resolve(worker, &parts, fixed).await.map_err(nobody)?;
@@ -97,6 +99,10 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
+    let upgrade = match wish {
+        None => None,
+        Some(wish) => wish.allowed(&snapshot.service.http, &mut parts).map_err(of_service)?,
+    };
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
@@ -107,15 +113,26 @@ async fn forward(
     let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose().map_err(of_service)?;
     let upload = body.clone();
     let http2 = parts.version == Version::HTTP_2;
-    let head = outgoing(parts, target).map_err(of_service)?;
+    let (asked, wanted) = upgrade.unzip();
+    let head = outgoing(parts, target, wanted).map_err(of_service)?;
 
-    let call =
-        Call { service: Arc::clone(&service), snapshot, plan, port, nature, http2, deadline, head, body };
+    let call = Call {
+        service: Arc::clone(&service),
+        snapshot,
+        plan,
+        port,
+        nature,
+        http2,
+        deadline,
+        head,
+        body,
+        asked,
+    };
     stack::run(worker, call).await.map_err(|error| of_service(Replay::explain(upload.as_ref(), error)))
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
-fn outgoing(mut parts: Parts, target: PathAndQuery) -> Result<Outgoing, Error> {
+fn outgoing(mut parts: Parts, target: PathAndQuery, upgrade: Option<Rc<Wanted>>) -> Result<Outgoing, Error> {
     let uri = std::mem::take(&mut parts.uri).into_parts();
     let mut authority = uri.authority;
     if let Some(named) = authority.take_if(|_| parts.version != Version::HTTP_2) {
@@ -123,7 +140,7 @@ fn outgoing(mut parts: Parts, target: PathAndQuery) -> Result<Outgoing, Error> {
             .map_err(|_| Error::downstream(Reason::BadRequest, "the target's authority is no Host"))?;
         parts.headers.insert(header::HOST, host);
     }
-    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers })
+    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade })
 }
 
 /// The service a request means: that of the port it came to, else that of its host.

@@ -2,7 +2,7 @@
 //!
 //! One of the two files of the proxy that know of TLS.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use outrigger_certs::{HandshakeError, MeshAlpn, MeshConnector, Peer};
 use outrigger_mesh::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::edges;
 use crate::http::strict::{Asked, HEAD_BUFFER, MAX_HEAD, ResponseGuard};
+use crate::http::upgrade::Handed;
 use crate::listen::descriptors;
 use crate::worker::LocalExec;
 
@@ -29,6 +31,8 @@ use crate::worker::LocalExec;
 pub struct SendH1 {
     sender: http1::SendRequest<RequestBody>,
     asked: Rc<Cell<Option<Asked>>>,
+    /// Who gets the connection itself once hyper is done with it.
+    heir: Rc<RefCell<Option<oneshot::Sender<Handed>>>>,
 }
 
 impl SendH1 {
@@ -40,6 +44,13 @@ impl SendH1 {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Asks for the connection itself, should the next answer end its HTTP.
+    pub fn inherit(&self) -> oneshot::Receiver<Handed> {
+        let (heir, inherits) = oneshot::channel();
+        self.heir.replace(Some(heir));
+        inherits
     }
 
     /// Sends a request. Whoever follows the answers is told what it asks: that decides where its answer ends.
@@ -143,12 +154,27 @@ where
     let asked = Rc::new(Cell::new(None));
     let io = TokioIo::new(ResponseGuard::new(io, Rc::clone(&asked)));
     let made = http1::Builder::new().max_buf_size(HEAD_BUFFER).handshake(io).await;
-    let (sender, connection) = made.map_err(handshake_error)?;
+    let (sender, mut connection) = made.map_err(handshake_error)?;
+    let heir = Rc::new(RefCell::new(None::<oneshot::Sender<Handed>>));
+    let left_to = Rc::clone(&heir);
     // Ends when the sender is dropped, which the pool owns.
     tokio::task::spawn_local(async move {
-        let _ended = connection.await;
+        let ended = (&mut connection).await;
+        if let (Ok(()), Some(heir)) = (ended, left_to.take()) {
+            let _gone = heir.send(after_http(connection.into_parts()));
+        }
     });
-    Ok(SendH1 { sender, asked })
+    Ok(SendH1 { sender, asked, heir })
+}
+
+/// A connection without its HTTP. What was read behind the answer lies with hyper first, then with the guard.
+fn after_http<IO>(parts: http1::Parts<TokioIo<ResponseGuard<IO>>>) -> Handed
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (io, held) = parts.io.into_inner().into_parts();
+    let ahead = if held.is_empty() { parts.read_buf } else { [&parts.read_buf[..], &held].concat().into() };
+    Handed { io: Box::new(io), ahead }
 }
 
 async fn http2_over<IO>(io: IO) -> Result<SendH2, Error>

@@ -10,6 +10,7 @@ use http::HeaderMap;
 
 use crate::attempt::pool::Lease;
 use crate::http::body::Replay;
+use crate::http::upgrade::Handed;
 use crate::live::{EndpointLive, Millis};
 use crate::telemetry::metrics::Traffic;
 
@@ -23,6 +24,8 @@ pub struct Exchange {
     upload: Option<Replay>,
     /// Set while the answer's success is not known before its end (gRPC).
     pending: Option<(Arc<Traffic>, Duration)>,
+    /// The upstream after it has switched to another protocol.
+    switched: Option<Box<Handed>>,
     ended: bool,
 }
 
@@ -30,7 +33,8 @@ impl Exchange {
     /// Begins: the endpoint has one more in flight.
     pub fn begin(endpoint: Arc<EndpointLive>, upload: Option<Replay>) -> Self {
         endpoint.load.begin();
-        Self { endpoint, started: Instant::now(), lease: None, upload, pending: None, ended: false }
+        let started = Instant::now();
+        Self { endpoint, started, lease: None, upload, pending: None, switched: None, ended: false }
     }
 
     /// The endpoint it is at.
@@ -51,6 +55,16 @@ impl Exchange {
     /// Holds the connection until the end.
     pub fn hold(&mut self, lease: Lease) {
         self.lease = Some(lease);
+    }
+
+    /// Holds the upstream that has switched to another protocol.
+    pub fn hold_switched(&mut self, stream: Handed) {
+        self.switched = Some(Box::new(stream));
+    }
+
+    /// The upstream that has switched, if it has.
+    pub fn switched(&mut self) -> Option<Handed> {
+        self.switched.take().map(|stream| *stream)
     }
 
     /// The endpoint answered; whether the answer is a failure is known.

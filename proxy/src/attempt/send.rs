@@ -1,5 +1,7 @@
 //! Sending one request to one endpoint and waiting for the head of the answer.
 
+use std::rc::Rc;
+
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body;
@@ -11,6 +13,7 @@ use crate::attempt::pool::{Place, Pool, Sender};
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::headers;
+use crate::http::upgrade::Wanted;
 
 /// The protocol of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +35,20 @@ pub struct Outgoing {
     pub authority: Option<Authority>,
     /// Its headers, cleaned. Host is there unless the authority is.
     pub headers: HeaderMap,
+    /// What the connection shall become, where it is an upgrade.
+    pub upgrade: Option<Rc<Wanted>>,
 }
 
 impl Outgoing {
-    /// The request in `speak`.
-    fn request(self, speak: Speak, body: RequestBody) -> Result<Request<RequestBody>, Error> {
+    /// The request in `speak`. `mesh`: a sidecar reads it.
+    fn request(mut self, speak: Speak, mesh: bool, body: RequestBody) -> Result<Request<RequestBody>, Error> {
         let mut all = self.headers;
         frame(speak, &self.method, &mut all, &body);
         let mut request = Request::new(body);
         let mut uri = http::uri::Parts::default();
+        if let Some(upgrade) = self.upgrade {
+            upgrade.write(speak, mesh, &mut self.method, &mut all, request.extensions_mut());
+        }
         match speak {
             Speak::Http1 => {
                 if let Some(authority) = self.authority {
@@ -106,23 +114,39 @@ pub async fn send(
     body: RequestBody,
 ) -> Result<Answer, Error> {
     let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint), body.upload());
-    let mut request = head.request(speak, body)?;
+    let upgrade = head.upgrade.clone();
+    let mut request = head.request(speak, place.secured.is_some(), body)?;
     loop {
         let mut lease = match speak {
             Speak::Http1 => pool.http1(place).await?,
             Speak::Http2 => pool.http2(place).await?,
         };
         let reused = lease.is_reused();
+        let mut inherits = None;
         let sent = match lease.sender() {
             Sender::H1(sender) => match sender.ready().await {
                 Err(_) if reused => continue,
                 Err(e) => return Err(Error::not_sent(Reason::UpstreamReset, e.to_string())),
-                Ok(()) => sender.try_send_request(request).await,
+                Ok(()) => {
+                    inherits = upgrade.is_some().then(|| sender.inherit());
+                    sender.try_send_request(request).await
+                }
             },
             Sender::H2(mut sender) => sender.try_send_request(request).await,
         };
         match sent {
-            Ok(response) => {
+            Ok(mut response) => {
+                if let Some(upgrade) = &upgrade {
+                    // Boxed: rare, and no part of every other request's future.
+                    let switched = Box::pin(upgrade.switched(speak, &mut response, inherits)).await?;
+                    if let Some(stream) = switched {
+                        exchange.hold_switched(stream);
+                        if speak == Speak::Http1 {
+                            // Its place in the pool is free: it never comes back.
+                            return Ok((response, exchange));
+                        }
+                    }
+                }
                 exchange.hold(lease);
                 return Ok((response, exchange));
             }

@@ -16,8 +16,9 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::body::{BodyError, IdleTimer, ResponseBody};
-use crate::http::connections::{Busy, Control};
+use crate::http::connections::{Busy, Control, TunnelBusy};
 use crate::http::strict::{Turn, Turns};
+use crate::http::upgrade::Tunnel;
 
 /// The body of an answer, which keeps its connection busy.
 #[derive(Debug)]
@@ -53,6 +54,9 @@ impl Asked {
 
     /// There is an answer.
     pub(super) fn answer(self, body: ResponseBody) -> Answering {
+        if let ResponseBody::Tunnel(tunnel) = body {
+            return self.upgrade(tunnel);
+        }
         let limit = body.idle_limit();
         match &self.0 {
             Owner::Http1(busy, turn) => {
@@ -64,6 +68,27 @@ impl Asked {
             }
         }
         Answering { body, owner: self.0 }
+    }
+
+    /// The answer is the last of its HTTP. A tunnel begins behind it: on a stream by itself, on a connection once its
+    /// driver has it back.
+    fn upgrade(self, tunnel: Box<Tunnel>) -> Answering {
+        match &self.0 {
+            Owner::Http1(busy, turn) => {
+                turn.begin();
+                turn.release();
+                busy.control().leave_tunnel(tunnel);
+            }
+            Owner::Http2(stream) => {
+                let busy = TunnelBusy::new(stream.busy.control());
+                // Ends with the stream, and that with the connection.
+                tokio::task::spawn_local(async move {
+                    let _busy = busy;
+                    tunnel.over_http2().await;
+                });
+            }
+        }
+        Answering { body: ResponseBody::Empty, owner: self.0 }
     }
 }
 

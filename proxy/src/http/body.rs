@@ -17,12 +17,17 @@ use tokio::time::{Instant, Sleep};
 use crate::attempt::Exchange;
 use crate::error::Error;
 use crate::http::headers;
+use crate::http::upgrade::Tunnel;
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
 
 /// The body of a response on its way to whoever asked.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every body is the large one, and a box would cost each an allocation"
+)]
 pub enum ResponseBody {
     /// Nothing, or nothing more.
     Empty,
@@ -30,6 +35,8 @@ pub enum ResponseBody {
     Text(Bytes),
     /// What an upstream sends. Ends the exchange with itself.
     Upstream(UpstreamBody),
+    /// Nothing, and then no HTTP any more.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The body of an upstream's answer.
@@ -51,7 +58,7 @@ impl ResponseBody {
     /// How long it may be silent, where it comes from elsewhere. Whoever takes it may stand still for as long.
     pub fn idle_limit(&self) -> Option<Duration> {
         match self {
-            Self::Empty | Self::Text(_) => None,
+            Self::Empty | Self::Text(_) | Self::Tunnel(_) => None,
             Self::Upstream(body) => Some(body.idle.limit),
         }
     }
@@ -67,7 +74,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = match this {
-            Self::Empty => return Poll::Ready(None),
+            Self::Empty | Self::Tunnel(_) => return Poll::Ready(None),
             Self::Text(text) => {
                 let text = std::mem::take(text);
                 *this = Self::Empty;
@@ -83,7 +90,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Text(_) => false,
             Self::Upstream(body) => body.incoming.is_end_stream(),
         }
@@ -91,7 +98,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
             Self::Upstream(body) => body.incoming.size_hint(),
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::http::edges::{Cut, Edges, jittered};
+use crate::http::upgrade::Tunnel;
 use crate::live::Live;
 
 /// The open connections of one side of a worker.
@@ -142,6 +143,10 @@ pub(super) struct Control {
     /// The longest that an answer on it may stand still.
     patience: Cell<Duration>,
     tails: Tails,
+    /// Upgraded requests, whose end is nobody's to hurry but the drain's.
+    tunnels: Cell<u32>,
+    /// What the connection becomes once its HTTP has ended.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 /// The last pieces of answers that are finished and wait for the peer's window.
@@ -170,6 +175,8 @@ impl Control {
             unflushed_since: Cell::default(),
             patience: Cell::new(side.edges.stalled),
             tails: Tails::default(),
+            tunnels: Cell::default(),
+            tunnel: RefCell::default(),
             side,
         }
     }
@@ -214,6 +221,16 @@ impl Control {
             *waker = Some(cx.waker().clone());
         }
         self.state.get()
+    }
+
+    /// Leaves a tunnel for when the connection's HTTP has ended.
+    pub(super) fn leave_tunnel(&self, tunnel: Box<Tunnel>) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// The tunnel that was left.
+    pub(super) fn tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
     }
 
     /// What came of writing to the peer.
@@ -266,6 +283,7 @@ impl Control {
                     self.set(State::Ending);
                 }
             }
+            State::Ending if self.tunnels.get() > 0 => {}
             State::Ending => {
                 // Counted from when it became idle: what it had in flight has had its own time.
                 let since = self.ending_since.get().max((!busy).then_some(self.idle_since.get()));
@@ -325,6 +343,24 @@ impl Drop for Busy {
         if left == 0 {
             self.0.idle_since.set(Instant::now());
         }
+    }
+}
+
+/// An upgraded request. Its connection waits for it as long as the process does.
+#[derive(Debug)]
+pub(super) struct TunnelBusy(Busy);
+
+impl TunnelBusy {
+    pub(super) fn new(control: &Rc<Control>) -> Self {
+        control.tunnels.set(control.tunnels.get() + 1);
+        Self(Busy::new(control))
+    }
+}
+
+impl Drop for TunnelBusy {
+    fn drop(&mut self) {
+        let tunnels = &self.0.control().tunnels;
+        tunnels.set(tunnels.get() - 1);
     }
 }
 

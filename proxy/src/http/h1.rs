@@ -20,12 +20,12 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::http::body::{BodyError, ResponseBody};
-use crate::http::connections::{Control, State};
+use crate::http::connections::{Control, State, TunnelBusy};
 use crate::http::reply::{self, Asker};
 use crate::http::strict::{Broken, HEAD_BUFFER, RequestGuard, Turns, Verdict};
 
 /// Serves a connection until it ends. `refuse` makes the answer to what is no request.
-pub(super) async fn serve<IO, S, B, R>(io: IO, control: &Control, turns: Rc<Turns>, service: S, refuse: R)
+pub(super) async fn serve<IO, S, B, R>(io: IO, control: &Rc<Control>, turns: Rc<Turns>, service: S, refuse: R)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -53,6 +53,17 @@ where
         }
     })
     .await;
+    if let (End::Served, Some(tunnel)) = (end, control.tunnel()) {
+        let _busy = TunnelBusy::new(control);
+        let parts = served.into_parts();
+        let (io, held) = parts.io.into_inner().into_parts();
+        let ahead =
+            if held.is_empty() { parts.read_buf } else { [&parts.read_buf[..], &held].concat().into() };
+        // Boxed: no part of every other connection's future.
+        let mut passing = Box::pin(tunnel.over_http1(io, ahead));
+        until(control, |cx, _| passing.as_mut().poll(cx).map(|()| End::Cut)).await;
+        return;
+    }
     let refusal = match end {
         End::Cut => return,
         End::Served if !turns.has_unread() => return,

@@ -12,6 +12,10 @@ pub const UNPROCESSED: HeaderName = HeaderName::from_static("x-outrigger-unproce
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-outrigger-attempt");
 /// What is left of the caller's deadline, in milliseconds.
 pub const DEADLINE: HeaderName = HeaderName::from_static("x-outrigger-deadline-ms");
+/// Between sidecars: the method of the request that an extended CONNECT stands for, where it is not GET.
+pub const METHOD: HeaderName = HeaderName::from_static("x-outrigger-method");
+/// Between sidecars: the status of an answer to an extended CONNECT that is a success and yet no switch.
+pub const STATUS: HeaderName = HeaderName::from_static("x-outrigger-status");
 /// By which a caller says that doing a request twice is the same as once.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// A gRPC caller's own deadline.

@@ -13,3 +13,5 @@ pub mod headers;
 pub mod reply;
 pub mod serve;
 pub mod strict;
+pub mod upgrade;
+pub mod websocket;

@@ -75,7 +75,9 @@ where
                 .initial_stream_window_size(edges::STREAM_WINDOW)
                 .initial_connection_window_size(edges::CONNECTION_WINDOW)
                 .max_send_buf_size(edges::MAX_SEND_BUFFER)
-                .max_pending_accept_reset_streams(edges::MAX_PENDING_RESETS);
+                .max_pending_accept_reset_streams(edges::MAX_PENDING_RESETS)
+                // Whether an upgrade is allowed is a question of the service; here it only can be asked.
+                .enable_connect_protocol();
             let mut served = pin!(builder.serve_connection(io, service));
             drive(&control, |cx, end| {
                 if end {

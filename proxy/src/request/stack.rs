@@ -21,6 +21,7 @@ use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
+use crate::http::upgrade::Asked;
 use crate::http::{headers, reply};
 use crate::live::{LiveService, Millis};
 use crate::request::deadline::Deadline;
@@ -48,10 +49,12 @@ pub struct Call {
     pub head: Outgoing,
     /// Its body, if it has one.
     pub body: Option<Replay>,
+    /// What its caller's connection shall become, where it is an upgrade.
+    pub asked: Option<Asked>,
 }
 
 /// Runs the request: as many attempts as it takes and the rules allow.
-pub async fn run(worker: &Worker, call: Call) -> Result<Response<ResponseBody>, Error> {
+pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBody>, Error> {
     let began = Instant::now();
     let counters = &worker.shared.live.counters;
     call.service.budget.deposit(Millis::at(began.into_std()));
@@ -81,7 +84,7 @@ pub async fn run(worker: &Worker, call: Call) -> Result<Response<ResponseBody>, 
                 attempt += 1;
                 sleep(pause).await;
             }
-            (Ok(answer), Err(spent)) => return Ok(finish(&call, &chosen, began, answer, spent)),
+            (Ok(answer), Err(spent)) => return Ok(finish(&mut call, &chosen, began, answer, spent)),
             (Err(mut error), Err(_)) => {
                 error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
                 return Err(gave_up(&call, began, error));
@@ -251,6 +254,8 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
         };
     }
     let auto = call.http2 || worker.mesh.in_use(place) >= FEW;
+    // An upgraded connection is one caller's for long: among streams it would take the place of many requests.
+    let auto = auto && call.asked.is_none();
     match snapshot.service.between {
         Between::Http2 => Speak::Http2,
         Between::Auto if auto => Speak::Http2,
@@ -307,7 +312,7 @@ fn late(reason: Reason) -> Error {
 
 /// The answer as the application gets it.
 fn finish(
-    call: &Call,
+    call: &mut Call,
     chosen: &Chosen,
     began: Instant,
     (answer, mut exchange): Answer,
@@ -326,7 +331,11 @@ fn finish(
         reply::mark_budget_spent(&mut head.headers);
     }
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
-    Response::from_parts(head, upstream_body(incoming, exchange, idle))
+    let body = |exchange| upstream_body(incoming, exchange, idle);
+    match call.asked.take() {
+        None => Response::from_parts(head, body(exchange)),
+        Some(asked) => asked.answer(head, exchange, idle, false, body),
+    }
 }
 
 /// The body of an answer; one that is empty ends its exchange here.

@@ -13,6 +13,7 @@ mod raw;
 pub mod real;
 pub mod resources;
 mod task;
+pub mod upgrade;
 
 pub use client::{Client, Reply, RequestBody, request};
 pub use origin::{Behaviour, BodyOf, Origin, Reset, Seen};

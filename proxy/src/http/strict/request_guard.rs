@@ -63,7 +63,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
                     this.follow_held();
                     continue;
                 }
-                State::Asked if this.held.rest().len() >= MAX_HEAD => return Poll::Pending,
+                State::Asked if this.held.rest().len() >= MAX_HEAD => {
+                    *this.turns.waiting.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                // hyper has no reason to look again by itself when nothing more comes.
+                State::Asked => *this.turns.waiting.borrow_mut() = Some(cx.waker().clone()),
                 _ => {}
             }
             let before = buf.filled().len();

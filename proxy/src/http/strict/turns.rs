@@ -3,8 +3,9 @@
 //! The guard below hyper and the driver above it share this: a refusal goes out after the answers of the requests before
 //! it, and never into the middle of one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::Waker;
 
 use super::Violation;
 
@@ -23,6 +24,8 @@ pub struct Turns {
     pub(super) unread: Cell<bool>,
     pub(super) broken: Cell<Option<Broken>>,
     pub(super) released: Cell<bool>,
+    /// Who reads on once the request that asked for another protocol has been answered.
+    pub(super) waiting: RefCell<Option<Waker>>,
 }
 
 /// What a caller broke, and where.
@@ -93,6 +96,11 @@ impl Turn {
         Self(Rc::clone(turns))
     }
 
+    /// Its answer ends the HTTP of the connection.
+    pub fn release(&self) {
+        self.0.release();
+    }
+
     /// Its answer is there.
     pub fn begin(&self) {
         self.0.begun.set(self.0.begun.get() + 1);
@@ -102,5 +110,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.finished.set(self.0.finished.get() + 1);
+        if let Some(waiting) = self.0.waiting.take() {
+            waiting.wake();
+        }
     }
 }
