@@ -45,6 +45,7 @@ fn balance_pick(c: &mut Criterion) {
             Arc::new(EndpointView {
                 live: Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic)),
                 endpoint,
+                resolved: None,
             })
         });
         let set = EndpointSet::new(views.collect(), true);

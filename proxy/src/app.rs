@@ -25,6 +25,7 @@ use crate::config::plan::PlanError;
 use crate::config::registry::{Discovery, Registry};
 use crate::config::source::{self, SourceSettings};
 use crate::data_path::{BindError, Idle, Listening, Ports};
+use crate::dns;
 use crate::drain::{self, Drain};
 use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
@@ -158,12 +159,14 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         }
     };
 
+    let own_ports = OwnPorts([listening.own_ports(), vec![bound.admin]].concat());
+    tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports));
     let shared = Arc::new(Shared {
         registry: Arc::clone(&registry),
         live: Arc::clone(&live),
         tls: Some(tls),
         applications: settings.workload.as_ref().map(|w| applications(w, &live, &uid)).unwrap_or_default(),
-        own_ports: OwnPorts([listening.own_ports(), vec![bound.admin]].concat()),
+        own_ports,
         edges: Edges::default(),
     });
     let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;

@@ -16,7 +16,7 @@ use outrigger_mesh::{
 use tokio::net::TcpStream;
 
 use crate::attempt::exchange::grpc_failure;
-use crate::attempt::pool::Place;
+use crate::attempt::pool::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
@@ -184,7 +184,8 @@ async fn forward(
     let place = Place {
         endpoint: Arc::clone(&application.live),
         address: application.address,
-        secured: None,
+        secured: Secured::No,
+        resolved: None,
         connect: Timeouts::CONNECT,
     };
     let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);

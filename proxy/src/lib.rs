@@ -7,6 +7,7 @@ pub mod identity; // who this workload is
 pub mod registration; // telling the control plane that it is here
 pub mod drain; // how it ends without a failed request
 pub mod config; // what the control plane says, as requests read it
+pub mod dns; // names: services found by them
 pub mod live; // what outlives a change of configuration
 pub mod error; // why something failed
 

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
 
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
+use crate::dns;
 use crate::listen::accept::Side;
 use crate::request::budget::Budget;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
@@ -22,6 +23,8 @@ pub struct Live {
     pub traffic: TrafficTable,
     /// Everything else that is counted.
     pub counters: Counters,
+    /// What is counted of names.
+    pub dns: dns::counters::Counters,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
     /// How many connections may be open on each side.
@@ -62,7 +65,9 @@ impl Live {
 
     /// The metrics as text for Prometheus.
     pub fn prometheus(&self) -> String {
-        metrics::prometheus(&self.traffic, &self.counters)
+        let mut text = metrics::prometheus(&self.traffic, &self.counters);
+        self.dns.write(&mut text);
+        text
     }
 
     /// Tells who this sidecar's workload is. Traffic of endpoints known earlier keeps the caller it had.
@@ -117,6 +122,11 @@ impl LiveService {
     /// Whether a request can be routed: the service is known and so are its endpoints, be it that there are none.
     pub fn is_loaded(&self) -> bool {
         self.snapshot.load().is_some() && self.endpoints.load().complete
+    }
+
+    /// Whether its endpoints are found by name.
+    pub fn is_looked_up(&self) -> bool {
+        self.snapshot.load().as_deref().is_some_and(ServiceSnapshot::is_looked_up)
     }
 }
 

@@ -121,6 +121,11 @@ pub struct Args {
     #[arg(long, env = "OUTRIGGER_PROXY_ADMIN_SOCKET", help_heading = "Ports")]
     admin_socket: Option<PathBuf>,
 
+    /// A name server for services found by name, outside the mesh or in it without sidecars [default: the system's]. May
+    /// be repeated.
+    #[arg(long = "dns-server", env = "OUTRIGGER_PROXY_DNS_SERVER", value_name = "IP[:PORT]", value_parser = dns_server, value_delimiter = ',', help_heading = "Names")]
+    dns_servers: Vec<SocketAddr>,
+
     /// Worker threads [default: what the CPU limit allows, 2 at most].
     #[arg(long, env = "OUTRIGGER_PROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
     workers: Option<u16>,
@@ -186,6 +191,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where operators change.
     pub admin_socket: PathBuf,
+    /// Names.
+    pub dns: DnsSettings,
     /// Worker threads.
     pub workers: usize,
     /// Open connections on each side.
@@ -198,6 +205,13 @@ pub struct Settings {
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
+}
+
+/// How names are looked up.
+#[derive(Clone, Debug, Default)]
+pub struct DnsSettings {
+    /// The name servers to ask; empty for the system's.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// The instance this sidecar stands beside.
@@ -317,6 +331,7 @@ impl Settings {
             outbound: args.outbound,
             upstreams: args.upstreams,
             admin: args.admin,
+            dns: DnsSettings { servers: args.dns_servers },
             workers: args.workers.map_or_else(default_workers, usize::from),
             max_connections: args.max_connections,
             drain_timeout: args.drain_timeout,
@@ -378,6 +393,16 @@ fn check_mapped(workload: &Workload, mistakes: &mut Vec<String>) {
         if at > 0 && port.listen == port.application {
             mistakes.push(format!("--inbound-map: {} leads to itself", port.listen));
         }
+    }
+}
+
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let bad = |_| {
+        format!("{text:?} is not the address of a name server: write 10.0.0.2, 10.0.0.2:5353 or [fd00::2]:53")
+    };
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, 53)),
+        Err(_) => text.parse().map_err(bad),
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
             Arc::new(EndpointView {
                 endpoint,
                 live: Arc::new(EndpointLive::new(uid, live.client_traffic(&service, None))),
+                resolved: None,
             })
         };
         EndpointSet::new(weights.iter().enumerate().map(view).collect(), true)

@@ -11,13 +11,15 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrigger_certs::{HandshakeError, MeshAlpn, MeshConnector, Peer};
+use outrigger_certs::{MeshAlpn, MeshConnector, OutsideAlpn, OutsideConnector, OutsideName, Peer};
 use outrigger_mesh::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::attempt::eyeballs;
+use crate::attempt::pool::Place;
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::edges;
@@ -66,53 +68,63 @@ impl SendH1 {
 /// Sends requests over one HTTP/2 connection.
 pub type SendH2 = http2::SendRequest<RequestBody>;
 
-/// A connection of this worker to `address` over HTTP/1.1.
-pub async fn http1(
-    address: SocketAddr,
-    tls: Option<Tls<'_>>,
-    limit: Duration,
-) -> Result<(SendH1, Option<Peer>), Error> {
+/// A connection of this worker to `place` over HTTP/1.1.
+pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Option<Peer>), Error> {
     let make = async {
-        let stream = tcp(address).await?;
+        let stream = tcp_to(place).await?;
         match tls {
             None => Ok((http1_over(stream).await?, None)),
-            Some(tls) => {
-                let secured = tls.connector.connect(stream, tls.expected, MeshAlpn::Http1).await;
-                let secured = secured.map_err(|e| tls_error(address, &e))?;
+            Some(Tls::Mesh { connector, expected }) => {
+                let secured = connector.connect(stream, expected, MeshAlpn::Http1).await;
+                let secured = secured.map_err(|e| tls_error(place.address, &e))?;
                 Ok((http1_over(secured.stream).await?, Some(secured.peer)))
             }
-        }
-    };
-    in_time(address, limit, make).await
-}
-
-/// A connection of this worker to `address` over HTTP/2.
-pub async fn http2(
-    address: SocketAddr,
-    tls: Option<Tls<'_>>,
-    limit: Duration,
-) -> Result<(SendH2, Option<Peer>), Error> {
-    let make = async {
-        let stream = tcp(address).await?;
-        match tls {
-            None => Ok((http2_over(stream).await?, None)),
-            Some(tls) => {
-                let secured = tls.connector.connect(stream, tls.expected, MeshAlpn::H2).await;
-                let secured = secured.map_err(|e| tls_error(address, &e))?;
-                Ok((http2_over(secured.stream).await?, Some(secured.peer)))
+            Some(Tls::Outside { connector, name }) => {
+                let secured = connector.connect(stream, name, OutsideAlpn::Http1).await;
+                Ok((http1_over(secured.map_err(|e| tls_error(place.address, &e))?).await?, None))
             }
         }
     };
-    in_time(address, limit, make).await
+    in_time(place.address, place.connect, make).await
 }
 
-/// What mutual TLS needs: our side, and who may be at the other.
+/// A connection of this worker to `place` over HTTP/2.
+pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Option<Peer>), Error> {
+    let make = async {
+        let stream = tcp_to(place).await?;
+        match tls {
+            None => Ok((http2_over(stream).await?, None)),
+            Some(Tls::Mesh { connector, expected }) => {
+                let secured = connector.connect(stream, expected, MeshAlpn::H2).await;
+                let secured = secured.map_err(|e| tls_error(place.address, &e))?;
+                Ok((http2_over(secured.stream).await?, Some(secured.peer)))
+            }
+            Some(Tls::Outside { connector, name }) => {
+                let secured = connector.connect(stream, name, OutsideAlpn::H2).await;
+                Ok((http2_over(secured.map_err(|e| tls_error(place.address, &e))?).await?, None))
+            }
+        }
+    };
+    in_time(place.address, place.connect, make).await
+}
+
+/// What TLS needs: our side, and who may be at the other.
 #[derive(Clone, Copy)]
-pub struct Tls<'a> {
-    /// Our side.
-    pub connector: &'a MeshConnector,
-    /// Who may serve there.
-    pub expected: &'a [SpiffeId],
+pub enum Tls<'a> {
+    /// Mutual, in the mesh.
+    Mesh {
+        /// Our side.
+        connector: &'a MeshConnector,
+        /// Who may serve there.
+        expected: &'a [SpiffeId],
+    },
+    /// One way, to a server outside.
+    Outside {
+        /// Our side.
+        connector: &'a OutsideConnector,
+        /// What the server has to prove to be.
+        name: &'a OutsideName,
+    },
 }
 
 async fn in_time<T>(
@@ -123,6 +135,11 @@ async fn in_time<T>(
     timeout(limit, make).await.unwrap_or_else(|_| {
         Err(Error::not_sent(Reason::ConnectFailed, format!("{address} did not answer within {limit:?}")))
     })
+}
+
+/// A connection to `place`, at whichever of its addresses answers first.
+async fn tcp_to(place: &Place) -> Result<TcpStream, Error> {
+    eyeballs::connect(place.address, place.resolved.as_ref().and_then(|r| r.alternate.as_ref())).await
 }
 
 /// A connection to `address`. That this process is out of descriptors is not the failure of whoever is there.
@@ -143,7 +160,7 @@ pub async fn tcp(address: SocketAddr) -> Result<TcpStream, Error> {
     Ok(stream)
 }
 
-fn tls_error(address: SocketAddr, error: &HandshakeError) -> Error {
+fn tls_error(address: SocketAddr, error: &dyn std::error::Error) -> Error {
     Error::not_sent(Reason::TlsFailed, format!("{address}: {error}"))
 }
 

@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod connect;
 pub mod exchange;
+pub mod eyeballs;
 pub mod pool;
 pub mod send;
 

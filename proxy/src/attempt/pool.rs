@@ -13,11 +13,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use outrigger_certs::{MeshConnector, Peer};
-use outrigger_mesh::{Reason, SpiffeId};
+use outrigger_mesh::Reason;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
+use crate::config::outside::Outside;
+use crate::config::registry::Resolved;
 use crate::config::snapshot::ServiceSnapshot;
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
@@ -73,15 +75,29 @@ pub struct Place {
     pub endpoint: Arc<EndpointLive>,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The service whose identities may answer there; `None` for plaintext.
-    pub secured: Option<Arc<ServiceSnapshot>>,
+    /// Who has to prove what there.
+    pub secured: Secured,
+    /// What is known of it beside, where it was found by name.
+    pub resolved: Option<Arc<Resolved>>,
     /// How long a connection may take to be made.
     pub connect: Duration,
 }
 
-impl Place {
-    fn expected(&self) -> Option<&[SpiffeId]> {
-        self.secured.as_deref().map(|s| &s.service.identities[..])
+/// Who has to prove what at the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Secured {
+    /// Nobody anything: plaintext.
+    No,
+    /// Both: mutual TLS of the mesh, with the service whose identities may answer.
+    Mesh(Arc<ServiceSnapshot>),
+    /// The server its name: TLS towards a server outside the mesh.
+    Outside(Arc<Outside>),
+}
+
+impl Secured {
+    /// Whether it is a place in the mesh, with a sidecar.
+    pub fn is_mesh(&self) -> bool {
+        matches!(self, Self::Mesh(_))
     }
 }
 
@@ -91,7 +107,7 @@ impl Place {
 struct Key {
     endpoint: u64,
     port: u16,
-    secured: bool,
+    secured: std::mem::Discriminant<Secured>,
 }
 
 impl Pool {
@@ -122,10 +138,10 @@ impl Pool {
         }
         let open = OpenGuard::new(&entry);
         // Boxed: a handshake is rare and large, and would weigh on the future of every request.
-        let made = Box::pin(connect::http1(place.address, self.tls(place)?, place.connect)).await;
+        let made = Box::pin(connect::http1(place, self.tls(place)?)).await;
         let (sender, peer) = self.counted(made)?;
         let (idle_since, old_at) = (Instant::now(), Instant::now() + jittered(self.limits.age));
-        let conn = H1 { sender, proof: Proof::of(peer), idle_since, old_at, _open: open };
+        let conn = H1 { sender, proof: Proof::of(place, peer), idle_since, old_at, _open: open };
         Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
     }
 
@@ -142,10 +158,11 @@ impl Pool {
             entry.h2_waiters.wait(self.limits.waiters).await?;
         }
         let dialing = DialGuard::new(&entry);
-        let made = Box::pin(connect::http2(place.address, self.tls(place)?, place.connect)).await;
+        let made = Box::pin(connect::http2(place, self.tls(place)?)).await;
         let (sender, peer) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
         let (idle_since, old_at) = (Cell::new(Instant::now()), Instant::now() + jittered(self.limits.age));
-        let conn = Rc::new(H2 { sender, proof: Proof::of(peer), streams: Cell::new(0), idle_since, old_at });
+        let (proof, streams) = (Proof::of(place, peer), Cell::new(0));
+        let conn = Rc::new(H2 { sender, proof, streams, idle_since, old_at });
         entry.h2.borrow_mut().push(Rc::clone(&conn));
         Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: false })
     }
@@ -188,10 +205,18 @@ impl Pool {
     }
 
     fn tls<'a>(&'a self, place: &'a Place) -> Result<Option<Tls<'a>>, Error> {
-        match (place.expected(), &self.connector) {
-            (None, _) => Ok(None),
-            (Some(expected), Some(connector)) => Ok(Some(Tls { connector, expected })),
-            (Some(_), None) => Err(Error::not_sent(Reason::TlsFailed, "this sidecar has no identity")),
+        let nobody = |why| Err(Error::not_sent(Reason::TlsFailed, why));
+        match (&place.secured, &self.connector, &place.resolved) {
+            (Secured::No, _, _) => Ok(None),
+            (Secured::Mesh(service), Some(connector), _) => {
+                Ok(Some(Tls::Mesh { connector, expected: &service.service.identities }))
+            }
+            (Secured::Mesh(_), None, _) => nobody("this sidecar has no identity"),
+            (Secured::Outside(outside), _, Some(resolved)) => {
+                let name = outside.name.as_ref().unwrap_or(&resolved.name);
+                Ok(Some(Tls::Outside { connector: &outside.connector, name }))
+            }
+            (Secured::Outside(_), _, None) => nobody("nobody knows what the server should prove to be"),
         }
     }
 
@@ -208,7 +233,11 @@ impl Pool {
 }
 
 fn key(place: &Place) -> Key {
-    Key { endpoint: place.endpoint.id, port: place.address.port(), secured: place.secured.is_some() }
+    Key {
+        endpoint: place.endpoint.id,
+        port: place.address.port(),
+        secured: std::mem::discriminant(&place.secured),
+    }
 }
 
 /// Those who wait for a connection, in order.
@@ -323,24 +352,33 @@ struct H2 {
 
 /// Who proved to be at the other end when the connection was made.
 #[derive(Debug)]
-struct Proof(Option<Peer>);
+enum Proof {
+    Nobody,
+    Mesh(Peer),
+    Outside(Arc<Outside>),
+}
 
 impl Proof {
-    fn of(peer: Option<Peer>) -> Self {
-        Self(peer)
+    fn of(place: &Place, peer: Option<Peer>) -> Self {
+        match (&place.secured, peer) {
+            (_, Some(peer)) => Self::Mesh(peer),
+            (Secured::Outside(outside), None) => Self::Outside(Arc::clone(outside)),
+            (Secured::No | Secured::Mesh(_), None) => Self::Nobody,
+        }
     }
 
-    /// Whether that is still somebody who may serve there: the list may have changed since.
+    /// Whether that is still somebody who may serve there: what has to be proven may have changed since.
     fn holds(&self, place: &Place) -> bool {
-        match (&self.0, place.expected()) {
-            (None, None) => true,
-            (Some(peer), Some(expected)) => expected.contains(peer.id()),
+        match (self, &place.secured) {
+            (Self::Nobody, Secured::No) => true,
+            (Self::Mesh(peer), Secured::Mesh(service)) => service.service.identities.contains(peer.id()),
+            (Self::Outside(proven), Secured::Outside(wanted)) => Arc::ptr_eq(proven, wanted),
             _ => false,
         }
     }
 
     fn has_expired(&self, now: SystemTime) -> bool {
-        self.0.as_ref().is_some_and(|peer| peer.not_after() <= now)
+        matches!(self, Self::Mesh(peer) if peer.not_after() <= now)
     }
 }
 
@@ -375,10 +413,11 @@ impl Lease {
 
     /// Who is at the other end, where it proved that.
     pub fn peer(&self) -> Option<&Peer> {
-        match &self.kind {
-            Kind::H1(_, conn) => conn.proof.0.as_ref(),
-            Kind::H2(stream) => stream.conn.proof.0.as_ref(),
-        }
+        let proof = match &self.kind {
+            Kind::H1(_, conn) => &conn.proof,
+            Kind::H2(stream) => &stream.conn.proof,
+        };
+        if let Proof::Mesh(peer) = proof { Some(peer) } else { None }
     }
 
     /// The exchange is over on both sides: the connection can serve another.
@@ -483,7 +522,7 @@ mod tests {
     fn place(address: SocketAddr) -> Place {
         let traffic = Live::default().client_traffic(&"shop/cart".parse().unwrap(), None);
         let endpoint = Arc::new(EndpointLive::new("i-1".parse().unwrap(), traffic));
-        Place { endpoint, address, secured: None, connect: Duration::from_secs(1) }
+        Place { endpoint, address, secured: Secured::No, resolved: None, connect: Duration::from_secs(1) }
     }
 
     #[tokio::test]

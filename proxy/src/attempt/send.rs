@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use outrigger_mesh::Reason;
 
 use crate::attempt::exchange::Exchange;
-use crate::attempt::pool::{Place, Pool, Sender};
+use crate::attempt::pool::{Place, Pool, Secured, Sender};
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::headers;
@@ -40,14 +40,14 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// The request in `speak`. `mesh`: a sidecar reads it.
-    fn request(mut self, speak: Speak, mesh: bool, body: RequestBody) -> Result<Request<RequestBody>, Error> {
+    /// The request in `speak`, as it is sent to `place`.
+    fn request(mut self, speak: Speak, body: RequestBody, place: &Place) -> Result<Request<RequestBody>, Error> {
         let mut all = self.headers;
         frame(speak, &self.method, &mut all, &body);
         let mut request = Request::new(body);
         let mut uri = http::uri::Parts::default();
         if let Some(upgrade) = self.upgrade {
-            upgrade.write(speak, mesh, &mut self.method, &mut all, request.extensions_mut());
+            upgrade.write(speak, place.secured.is_mesh(), &mut self.method, &mut all, request.extensions_mut());
         }
         match speak {
             Speak::Http1 => {
@@ -65,7 +65,8 @@ impl Outgoing {
                     (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| bad_host())?,
                     (None, None) => return Err(bad_host()),
                 };
-                uri.scheme = Some(Scheme::HTTP);
+                let outside = matches!(place.secured, Secured::Outside(_));
+                uri.scheme = Some(if outside { Scheme::HTTPS } else { Scheme::HTTP });
                 uri.authority = Some(authority);
             }
         }
@@ -115,7 +116,7 @@ pub async fn send(
 ) -> Result<Answer, Error> {
     let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint), body.upload());
     let upgrade = head.upgrade.clone();
-    let mut request = head.request(speak, place.secured.is_some(), body)?;
+    let mut request = head.request(speak, body, place)?;
     loop {
         let mut lease = match speak {
             Speak::Http1 => pool.http1(place).await?,

@@ -2,13 +2,14 @@
 //!
 //! [`registry`] takes one change after the other and answers lookups; [`snapshot`] is what a request reads of one
 //! service. Changes come from the control plane over [`link`], at the start also from the copy that [`disk`] keeps, or
-//! from a file alone ([`plan`]); [`source`] puts these together, [`dial`] makes the connections, [`status`] tells how
+//! from a file alone ([`plan`]); [`outside`] is what servers outside the mesh have to prove; [`source`] puts these together, [`dial`] makes the connections, [`status`] tells how
 //! it is going.
 
 pub mod backoff;
 pub mod dial;
 pub mod disk;
 pub mod link;
+pub mod outside;
 pub mod plan;
 pub mod registry;
 pub mod snapshot;

@@ -11,13 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
     Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName, Service,
-    ServiceName, Version,
+    ServiceName,
 };
-use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
+use crate::config::outside::Outside;
 use crate::config::snapshot::{EndpointSet, EndpointView, ServiceSnapshot};
-use crate::live::{EndpointLive, Live, LiveService, Millis};
+use crate::live::{Live, LiveService, Millis};
+
+mod dump;
+mod located;
+
+pub use located::{Alternate, Lookup, Resolved, uid_of};
 
 /// A change of what is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +96,8 @@ pub struct Registry {
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Counts changes of which services are to be found by name.
+    locations: watch::Sender<u64>,
     discovery: watch::Sender<Discovery>,
     wanted: Notify,
 }
@@ -121,6 +128,8 @@ struct ServiceEntry {
     /// Whether it was asked for, and whether the answer was that there is none.
     wanted: bool,
     absent: bool,
+    /// How looking for its endpoints goes, where this sidecar does that.
+    lookup: Option<Lookup>,
 }
 
 impl Registry {
@@ -135,6 +144,7 @@ impl Registry {
             gateway: ArcSwapOption::empty(),
             names: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            locations: watch::Sender::new(0),
             discovery: watch::Sender::new(Discovery::Connecting),
             wanted: Notify::new(),
         }
@@ -147,9 +157,14 @@ impl Registry {
 
     /// Applies one change. An error is the reason to reject the resource; what was known before stays in force.
     pub fn apply(&self, change: Change) -> Result<(), String> {
+        // Before the lock: it may read the roots that the system trusts.
+        let outside = match &change {
+            Change::Set(Resource::Service(service)) => Outside::of(service)?,
+            _ => None,
+        };
         let mut state = self.state();
         let outcome = match change {
-            Change::Set(Resource::Service(service)) => self.set_service(&mut state, service),
+            Change::Set(Resource::Service(service)) => self.set_service(&mut state, service, outside),
             Change::Set(Resource::Endpoint(endpoint)) => self.set_endpoint(&mut state, endpoint),
             Change::Set(Resource::Inbound(inbound)) => {
                 self.inbound.store(Some(Arc::new(inbound)));
@@ -191,7 +206,10 @@ impl Registry {
                 Ok(())
             }
             Change::NoEndpoints(service) => {
-                clear_endpoints(&mut state, &service);
+                // None is pushed of a service whose endpoints are found by name.
+                if !state.services.get(&service).is_some_and(ServiceEntry::is_looked_up) {
+                    clear_endpoints(&mut state, &service);
+                }
                 Ok(())
             }
         };
@@ -269,44 +287,12 @@ impl Registry {
         self.changed.subscribe()
     }
 
-    /// Everything known, for `/config_dump`.
-    pub fn dump(&self) -> Value {
-        let state = self.state();
-        let mut services: Vec<_> = state.services.iter().collect();
-        services.sort_by_key(|(name, _)| (*name).clone());
-        let services: Vec<Value> = services.iter().map(|(name, entry)| dump_service(name, entry)).collect();
-        let mut hosts: Vec<_> =
-            state.hosts.iter().map(|(host, entry)| (host.clone(), describe(entry))).collect();
-        hosts.sort();
-        let hosts: serde_json::Map<_, _> =
-            hosts.into_iter().map(|(h, e)| (h.to_string(), e.into())).collect();
-        let inbound = self.inbound.load().as_deref().map(|i| {
-            let services = i.services.iter().map(|s| {
-                let ports: Vec<Value> =
-                    s.ports.iter().map(|(n, p)| json!({"port": n.get(), "protocol": p.as_str()})).collect();
-                json!({"name": s.name.to_string(), "mtls": format!("{:?}", s.mtls).to_lowercase(), "ports": ports})
-            });
-            json!({"identity": i.identity.to_string(), "services": services.collect::<Vec<_>>()})
-        });
-        let discovery = format!("{:?}", self.discovery()).to_lowercase();
-        json!({"discovery": discovery, "hosts": hosts, "services": services, "inbound": inbound})
-    }
-
-    /// Every endpoint with what is known of it, for `/clusters`.
-    pub fn clusters(&self) -> Value {
-        let (state, now) = (self.state(), Millis::now());
-        let mut services: Vec<_> = state.services.iter().collect();
-        services.sort_by_key(|(name, _)| (*name).clone());
-        let of = |entry: &ServiceEntry| -> Vec<Value> {
-            entry.endpoints.values().map(|view| dump_endpoint(view, now)).collect()
-        };
-        services
-            .into_iter()
-            .map(|(name, entry)| json!({"service": name.to_string(), "endpoints": of(entry)}))
-            .collect()
-    }
-
-    fn set_service(&self, state: &mut State, service: Service) -> Result<(), String> {
+    fn set_service(
+        &self,
+        state: &mut State,
+        service: Service,
+        outside: Option<Arc<Outside>>,
+    ) -> Result<(), String> {
         if service.routes.len() > MAX_ROUTES {
             return Err(format!("service {} has more than {MAX_ROUTES} routes", service.name));
         }
@@ -326,11 +312,18 @@ impl Registry {
             );
             state.hosts.insert(host.clone(), HostEntry::Service { service: name.clone(), asked });
         }
-        let snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true));
+        let by_name = located::is_by_name(&service.location);
+        let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true));
+        let old = live.snapshot.load_full();
+        snapshot.outside = Outside::kept(old.as_ref().and_then(|old| old.outside.as_ref()), outside);
         live.snapshot.store(Some(Arc::new(snapshot)));
         if let Some(entry) = state.services.get_mut(&name) {
             entry.absent = false;
+            if by_name != old.is_some_and(|old| old.is_looked_up()) {
+                entry.found_anew();
+            }
         }
+        self.relocate();
         self.names.fetch_add(1, Relaxed);
         Ok(())
     }
@@ -342,24 +335,11 @@ impl Registry {
         if entry.endpoints.len() >= MAX_ENDPOINTS && !entry.endpoints.contains_key(&endpoint.uid) {
             return Err(format!("service {} has more than {MAX_ENDPOINTS} endpoints", endpoint.service));
         }
-        let old = entry.endpoints.get(&endpoint.uid);
-        let same_place = |old: &&Arc<EndpointView>| {
-            let old = &old.endpoint;
-            old.ip == endpoint.ip
-                && old.ports == endpoint.ports
-                && old.transport == endpoint.transport
-                && old.version == endpoint.version
-        };
-        let kept = old.filter(same_place).map(|view| Arc::clone(&view.live));
-        if let (None, Some(old)) = (&kept, old) {
-            old.live.removed.store(true, Relaxed);
+        if entry.is_looked_up() {
+            return Err(format!("the endpoints of service {} are found by name", endpoint.service));
         }
-        let fresh = || {
-            let traffic = live.client_traffic(&endpoint.service, endpoint.version.as_ref());
-            Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic))
-        };
-        let live = kept.unwrap_or_else(fresh);
-        entry.endpoints.insert(endpoint.uid.clone(), Arc::new(EndpointView { endpoint, live }));
+        let view = located::view(live, entry.endpoints.get(&endpoint.uid), endpoint, None);
+        entry.endpoints.insert(view.endpoint.uid.clone(), view);
         entry.complete = true;
         entry.publish();
         Ok(())
@@ -383,6 +363,7 @@ impl Registry {
         entry.absent = true;
         entry.live.snapshot.store(None);
         drop_hosts_of(state, name, &[]);
+        self.relocate();
         self.names.fetch_add(1, Relaxed);
     }
 
@@ -396,7 +377,10 @@ impl Registry {
         let absent = state.services.get(name).is_none_or(|entry| entry.absent);
         let everything_told = self.discovery() == Discovery::Complete;
         match live.snapshot.load().is_some() {
-            true if everything_told || live.endpoints.load().complete => Found::Known(live),
+            // What is found by name is waited for by whoever needs an endpoint.
+            true if everything_told || live.endpoints.load().complete || live.is_looked_up() => {
+                Found::Known(live)
+            }
             false if absent || everything_told => Found::Unknown,
             _ => Found::Asked,
         }
@@ -409,13 +393,15 @@ impl Registry {
             let traffic = self.live.client_traffic(name, None);
             let live = Arc::new(LiveService::new(name.clone(), traffic));
             let endpoints = BTreeMap::new();
-            let entry = ServiceEntry { live, endpoints, complete: false, wanted: false, absent: false };
+            let entry =
+                ServiceEntry { live, endpoints, complete: false, wanted: false, absent: false, lookup: None };
             state.services.insert(name.clone(), entry);
         }
         let Some(entry) = state.services.get_mut(name) else { unreachable!("inserted above") };
         let live = Arc::clone(&entry.live);
         if wanted && !std::mem::replace(&mut entry.wanted, true) {
             self.want(state, Want::Service(name.clone()));
+            self.relocate();
         }
         live
     }
@@ -455,7 +441,9 @@ impl Registry {
 impl ServiceEntry {
     fn publish(&self) {
         let endpoints = self.endpoints.values().cloned().collect();
-        self.live.endpoints.store(Arc::new(EndpointSet::new(endpoints, self.complete)));
+        let mut set = EndpointSet::new(endpoints, self.complete);
+        set.trouble = self.lookup.as_ref().and_then(|lookup| lookup.error.clone());
+        self.live.endpoints.store(Arc::new(set));
     }
 }
 
@@ -490,9 +478,7 @@ fn remove_endpoint(state: &mut State, service: &ServiceName, uid: &EndpointUid) 
 
 fn clear_endpoints(state: &mut State, service: &ServiceName) {
     let Some(entry) = state.services.get_mut(service) else { return };
-    for gone in std::mem::take(&mut entry.endpoints).values() {
-        gone.live.removed.store(true, Relaxed);
-    }
+    entry.found_anew();
     entry.complete = true;
     entry.publish();
 }
@@ -521,59 +507,6 @@ fn make_room_for_host(state: &mut State) {
         state.hosts.retain(|_, entry| !matches!(entry, HostEntry::Asked));
         state.wants.retain(|want| !matches!(want, Want::Host(_)));
     }
-}
-
-fn describe(entry: &HostEntry) -> String {
-    match entry {
-        HostEntry::Asked => "asked for".into(),
-        HostEntry::Service { service, .. } => service.to_string(),
-        HostEntry::Unknown(_) => "unknown".into(),
-    }
-}
-
-fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
-    let snapshot = entry.live.snapshot.load();
-    let Some(snapshot) = &*snapshot else {
-        return json!({"name": name.to_string(), "state": if entry.absent { "absent" } else { "asked for" }});
-    };
-    let service = &snapshot.service;
-    let routes: Vec<Value> = service
-        .routes
-        .iter()
-        .map(|r| {
-            let backends = r.backends.iter().map(|b| {
-                json!({"service": b.service.to_string(), "version": b.version.as_ref().map(Version::as_str), "weight": b.weight})
-            });
-            json!({"name": r.name.as_str(), "matches": r.matches.len(), "backends": backends.collect::<Vec<_>>()})
-        })
-        .collect();
-    json!({
-        "name": name.to_string(),
-        "hostnames": service.hostnames.iter().map(Hostname::as_str).collect::<Vec<_>>(),
-        "ports": service.ports.iter().map(|p| json!({"port": p.number.get(), "protocol": p.protocol.as_str()})).collect::<Vec<_>>(),
-        "identities": service.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "mtls": format!("{:?}", service.mtls).to_lowercase(),
-        "between": format!("{:?}", service.between).to_lowercase(),
-        "routes": routes,
-        "endpoints": entry.endpoints.len(),
-    })
-}
-
-fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
-    let (e, load) = (&view.endpoint, &view.live.load);
-    json!({
-        "uid": e.uid.as_str(),
-        "addresses": e.ports.iter().map(|p| format!("{}:{}", e.ip, p.listen)).collect::<Vec<_>>(),
-        "version": e.version.as_ref().map(Version::as_str),
-        "zone": e.zone.as_deref(),
-        "weight": e.weight.get(),
-        "transport": format!("{:?}", e.transport).to_lowercase(),
-        "state": format!("{:?}", e.state).to_lowercase(),
-        "inFlight": load.in_flight(),
-        "latencyMicros": load.latency_micros(now),
-        "failuresInARow": load.failures(),
-        "avoided": load.is_shunned(now),
-    })
 }
 
 const UNKNOWN_MS: u64 = 1_000;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use outrigger_mesh::{
-    Endpoint, EndpointState, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex, RouteName, Service,
-    ServiceName, Split, Timeouts, Transport, Version,
+    Endpoint, EndpointState, Location, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex, RouteName,
+    Service, ServiceName, Split, Timeouts, Transport, Version,
 };
 
+use crate::config::outside::Outside;
+use crate::config::registry::Resolved;
 use crate::live::{EndpointLive, LiveService};
 
 /// A service, arranged for requests.
@@ -21,6 +23,8 @@ pub struct ServiceSnapshot {
     plans: Vec<Arc<RoutePlan>>,
     /// Where everything goes while the service has no route.
     default: Arc<RoutePlan>,
+    /// The TLS to add, where the service is outside the mesh and wants it.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl ServiceSnapshot {
@@ -32,7 +36,12 @@ impl ServiceSnapshot {
             .map(|route| Arc::new(RoutePlan::of_route(&service, route, &mut resolve)))
             .collect();
         let default = Arc::new(RoutePlan::of_service(&service));
-        Self { index: RouteIndex::new(&service.routes), plans, default, service }
+        Self { index: RouteIndex::new(&service.routes), plans, default, outside: None, service }
+    }
+
+    /// Whether its endpoints are found by name.
+    pub fn is_looked_up(&self) -> bool {
+        matches!(self.service.location, Location::Dns { .. })
     }
 
     /// The plan for a request; `None` when the service has routes and none matches.
@@ -113,6 +122,8 @@ pub struct Target {
 pub struct EndpointSet {
     /// Whether the control plane has said which endpoints there are. Until then a request waits instead of failing.
     pub complete: bool,
+    /// Why there are none, or only old ones, where they are found by name.
+    pub trouble: Option<Arc<str>>,
     /// Every endpoint, draining ones too.
     pub everything: Vec<Arc<EndpointView>>,
     all: Subset,
@@ -130,7 +141,7 @@ impl EndpointSet {
                 subsets.entry(version.clone()).or_default().add(view);
             }
         }
-        Self { complete, everything: endpoints, all, subsets }
+        Self { complete, trouble: None, everything: endpoints, all, subsets }
     }
 
     /// The endpoints that take new requests, of one version or of all.
@@ -176,6 +187,8 @@ pub struct EndpointView {
     pub endpoint: Endpoint,
     /// Load, failures, connections.
     pub live: Arc<EndpointLive>,
+    /// What is known of it beside, where it was found by name.
+    pub resolved: Option<Arc<Resolved>>,
 }
 
 impl EndpointView {

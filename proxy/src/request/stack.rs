@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::attempt::balance;
 use crate::attempt::exchange::{Exchange, grpc_failure};
-use crate::attempt::pool::Place;
+use crate::attempt::pool::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
@@ -152,15 +152,20 @@ async fn choose(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Res
     let end = Instant::now() + LOOKUP_PATIENCE;
     let may_come =
         || matches!(worker.shared.registry.discovery(), Discovery::Connecting | Discovery::Connected);
-    while may_come() && call.plan.targets.iter().any(|t| t.service.as_ref().is_some_and(|s| !s.is_loaded())) {
-        if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            break;
-        }
+    let awaited = |s: &LiveService| !s.is_loaded() && (may_come() || s.is_looked_up());
+    loop {
         if let Some(chosen) = choose_now(worker, call, chance, tried)? {
             return Ok(chosen);
         }
+        let service = |t: &Target| awaited(t.service.as_ref().unwrap_or(&call.service));
+        let any = call.plan.targets.iter().any(service);
+        if !any || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
+            break;
+        }
     }
-    Err(Error::refused(Reason::NoEndpoint, format!("no endpoint of {} takes requests", call.service.name)))
+    let trouble = call.service.endpoints.load().trouble.clone().map(|t| format!(": {t}")).unwrap_or_default();
+    let why = format!("no endpoint of {} takes requests{trouble}", call.service.name);
+    Err(Error::refused(Reason::NoEndpoint, why))
 }
 
 fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Option<Chosen>, Error> {
@@ -207,7 +212,7 @@ fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Resul
             .ok_or_else(|| Error::refused(Reason::NoEndpoint, "the backend has no port"))?,
     };
     let place = place(worker, call, snapshot, view, port)?;
-    let mesh = place.secured.is_some();
+    let mesh = place.secured.is_mesh();
     let speak = speak(worker, call, snapshot, port, &place);
     Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: subset.members.len() }))
 }
@@ -229,16 +234,18 @@ fn place(
             format!("endpoint {uid} is this sidecar's own port"),
         ));
     }
-    let secured = match (view.is_mesh(), snapshot.service.mtls) {
-        (true, MtlsMode::Strict | MtlsMode::Permissive) => Some(Arc::clone(snapshot)),
-        (false, MtlsMode::Strict) => {
+    let secured = match (view.is_mesh(), snapshot.service.mtls, &snapshot.outside) {
+        (true, MtlsMode::Strict | MtlsMode::Permissive, _) => Secured::Mesh(Arc::clone(snapshot)),
+        (false, MtlsMode::Strict, _) => {
             let why = format!("endpoint {uid} has no sidecar, and the service wants mutual TLS");
             return Err(Error::refused(Reason::TlsFailed, why));
         }
-        (_, MtlsMode::Off) | (false, MtlsMode::Permissive) => None,
+        (false, _, Some(outside)) => Secured::Outside(Arc::clone(outside)),
+        (_, MtlsMode::Off, _) | (false, MtlsMode::Permissive, None) => Secured::No,
     };
     let connect = call.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT);
-    Ok(Place { endpoint: Arc::clone(&view.live), address, secured, connect })
+    let (endpoint, resolved) = (Arc::clone(&view.live), view.resolved.clone());
+    Ok(Place { endpoint, address, secured, resolved, connect })
 }
 
 /// What to speak to an endpoint. Between sidecars, unless the service says: HTTP/2 for what came as HTTP/2; for the rest
@@ -247,7 +254,7 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
     if call.nature.grpc {
         return Speak::Http2;
     }
-    if place.secured.is_none() {
+    if !place.secured.is_mesh() {
         return match port.protocol {
             Protocol::Http2 | Protocol::Grpc => Speak::Http2,
             Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,

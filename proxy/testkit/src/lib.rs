@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails the test")]
 
 mod client;
+mod dns_server;
 mod origin;
+mod outside;
 mod plan_server;
 mod raw;
 pub mod real;
@@ -16,7 +18,9 @@ mod task;
 pub mod upgrade;
 
 pub use client::{Client, Reply, RequestBody, request};
+pub use dns_server::{DnsServer, Mood, Transport as DnsTransport};
 pub use origin::{Behaviour, BodyOf, Origin, Reset, Seen};
+pub use outside::{Hello, OutsideAuthority, OutsideServer};
 pub use plan_server::{PlanProxy, PlanResource, PlanServer, SigningCounts};
 pub use raw::{RawBackend, RawClient};
 pub use task::{Owned, eventually};

@@ -1,0 +1,103 @@
+//! What the registry knows, for those who look.
+
+use outrigger_mesh::{Hostname, ServiceName, Version};
+use serde_json::{Value, json};
+
+use super::{HostEntry, Lookup, Registry, ServiceEntry};
+use crate::config::snapshot::EndpointView;
+use crate::live::Millis;
+
+impl Registry {
+    /// Everything known, for `/config_dump`.
+    pub fn dump(&self) -> Value {
+        let state = self.state();
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let services: Vec<Value> = services.iter().map(|(name, entry)| dump_service(name, entry)).collect();
+        let mut hosts: Vec<_> =
+            state.hosts.iter().map(|(host, entry)| (host.clone(), describe(entry))).collect();
+        hosts.sort();
+        let hosts: serde_json::Map<_, _> =
+            hosts.into_iter().map(|(h, e)| (h.to_string(), e.into())).collect();
+        let inbound = self.inbound.load().as_deref().map(|i| {
+            let services = i.services.iter().map(|s| {
+                let ports: Vec<Value> =
+                    s.ports.iter().map(|(n, p)| json!({"port": n.get(), "protocol": p.as_str()})).collect();
+                json!({"name": s.name.to_string(), "mtls": format!("{:?}", s.mtls).to_lowercase(), "ports": ports})
+            });
+            json!({"identity": i.identity.to_string(), "services": services.collect::<Vec<_>>()})
+        });
+        let discovery = format!("{:?}", self.discovery()).to_lowercase();
+        json!({"discovery": discovery, "hosts": hosts, "services": services, "inbound": inbound})
+    }
+
+    /// Every endpoint with what is known of it, for `/clusters`.
+    pub fn clusters(&self) -> Value {
+        let (state, now) = (self.state(), Millis::now());
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let of = |entry: &ServiceEntry| -> Vec<Value> {
+            entry.endpoints.values().map(|view| dump_endpoint(view, now)).collect()
+        };
+        services
+            .into_iter()
+            .map(|(name, entry)| {
+                let lookup = entry.lookup.as_ref().map(Lookup::dump);
+                json!({"service": name.to_string(), "endpoints": of(entry), "lookup": lookup})
+            })
+            .collect()
+    }
+}
+
+fn describe(entry: &HostEntry) -> String {
+    match entry {
+        HostEntry::Asked => "asked for".into(),
+        HostEntry::Service { service, .. } => service.to_string(),
+        HostEntry::Unknown(_) => "unknown".into(),
+    }
+}
+
+fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
+    let snapshot = entry.live.snapshot.load();
+    let Some(snapshot) = &*snapshot else {
+        return json!({"name": name.to_string(), "state": if entry.absent { "absent" } else { "asked for" }});
+    };
+    let service = &snapshot.service;
+    let routes: Vec<Value> = service
+        .routes
+        .iter()
+        .map(|r| {
+            let backends = r.backends.iter().map(|b| {
+                json!({"service": b.service.to_string(), "version": b.version.as_ref().map(Version::as_str), "weight": b.weight})
+            });
+            json!({"name": r.name.as_str(), "matches": r.matches.len(), "backends": backends.collect::<Vec<_>>()})
+        })
+        .collect();
+    json!({
+        "name": name.to_string(),
+        "hostnames": service.hostnames.iter().map(Hostname::as_str).collect::<Vec<_>>(),
+        "ports": service.ports.iter().map(|p| json!({"port": p.number.get(), "protocol": p.protocol.as_str()})).collect::<Vec<_>>(),
+        "identities": service.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "mtls": format!("{:?}", service.mtls).to_lowercase(),
+        "between": format!("{:?}", service.between).to_lowercase(),
+        "routes": routes,
+        "endpoints": entry.endpoints.len(),
+    })
+}
+
+fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
+    let (e, load) = (&view.endpoint, &view.live.load);
+    json!({
+        "uid": e.uid.as_str(),
+        "addresses": e.ports.iter().map(|p| format!("{}:{}", e.ip, p.listen)).collect::<Vec<_>>(),
+        "version": e.version.as_ref().map(Version::as_str),
+        "zone": e.zone.as_deref(),
+        "weight": e.weight.get(),
+        "transport": format!("{:?}", e.transport).to_lowercase(),
+        "state": format!("{:?}", e.state).to_lowercase(),
+        "inFlight": load.in_flight(),
+        "latencyMicros": load.latency_micros(now),
+        "failuresInARow": load.failures(),
+        "avoided": load.is_shunned(now),
+    })
+}

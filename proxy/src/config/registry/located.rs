@@ -1,0 +1,186 @@
+//! Services whose endpoints this sidecar finds by name: which there are, and what was found.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use outrigger_certs::OutsideName;
+use outrigger_mesh::{Endpoint, EndpointUid, Location, ServiceName};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{Registry, ServiceEntry};
+use crate::config::snapshot::{EndpointView, ServiceSnapshot};
+use crate::live::{EndpointLive, Live, LiveService, Millis};
+
+/// What is known of an endpoint that was found by name beside its resource.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What it has to prove to be, where TLS is added.
+    pub name: OutsideName,
+    /// Where else it can be reached, in the other family of addresses.
+    pub alternate: Option<Alternate>,
+}
+
+/// A second address of an endpoint.
+#[derive(Debug)]
+pub struct Alternate {
+    /// The address.
+    pub ip: IpAddr,
+    /// Until when it is tried first, since it was the one that answered; milliseconds of the process's clock.
+    first_until: AtomicU64,
+}
+
+impl Alternate {
+    /// An address that was never tried.
+    pub fn new(ip: IpAddr) -> Self {
+        Self { ip, first_until: AtomicU64::new(0) }
+    }
+
+    /// Whether it goes first.
+    pub fn is_first(&self) -> bool {
+        self.first_until.load(Relaxed) > Millis::now().0
+    }
+
+    /// Remembers which of the two answered.
+    pub fn note(&self, alternate_won: bool) {
+        let until = if alternate_won { Millis::now().0 + REMEMBERED_MS } else { 0 };
+        self.first_until.store(until, Relaxed);
+    }
+}
+
+impl Resolved {
+    fn is_same(&self, other: &Self) -> bool {
+        let ip = |r: &Self| r.alternate.as_ref().map(|a| a.ip);
+        self.name == other.name && ip(self) == ip(other)
+    }
+}
+
+/// How looking for a service's endpoints goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// Whether what is in use is older than its time to live.
+    pub stale: bool,
+    /// What went wrong last.
+    pub error: Option<Arc<str>>,
+    /// Addresses that were found and are not used, since they are this sidecar's or the mesh's own.
+    pub refused: usize,
+}
+
+impl Lookup {
+    pub(super) fn dump(&self) -> Value {
+        json!({"stale": self.stale, "error": self.error.as_deref(), "refusedAddresses": self.refused})
+    }
+}
+
+impl Registry {
+    /// Moves when the services whose endpoints are to be found by name may be others.
+    pub fn locations(&self) -> watch::Receiver<u64> {
+        self.locations.subscribe()
+    }
+
+    /// The services in use whose endpoints are to be found by name.
+    pub fn to_locate(&self) -> Vec<(Arc<LiveService>, Arc<ServiceSnapshot>)> {
+        let state = self.state();
+        let used = state.services.values().filter(|entry| entry.wanted && !entry.absent);
+        let both = |entry: &ServiceEntry| Some((Arc::clone(&entry.live), entry.live.snapshot.load_full()?));
+        used.filter_map(both).filter(|(_, snapshot)| snapshot.is_looked_up()).collect()
+    }
+
+    /// The endpoints of a service as they were found. Passed over when the service is gone or found in another way.
+    pub fn set_located(&self, name: &ServiceName, found: Vec<(Endpoint, Arc<Resolved>)>, lookup: Lookup) {
+        {
+            let mut state = self.state();
+            let Some(entry) = state.services.get_mut(name).filter(|entry| entry.is_looked_up()) else {
+                return;
+            };
+            let mut old = std::mem::take(&mut entry.endpoints);
+            let mut new = BTreeMap::new();
+            for (endpoint, resolved) in found {
+                let before = old.remove(&endpoint.uid);
+                new.insert(endpoint.uid.clone(), view(&self.live, before.as_ref(), endpoint, Some(resolved)));
+            }
+            for gone in old.values() {
+                gone.live.removed.store(true, Relaxed);
+            }
+            entry.endpoints = new;
+            entry.complete = true;
+            entry.lookup = Some(lookup);
+            entry.publish();
+        }
+        self.announce();
+    }
+
+    pub(super) fn relocate(&self) {
+        self.locations.send_modify(|n| *n += 1);
+    }
+}
+
+impl ServiceEntry {
+    pub(super) fn is_looked_up(&self) -> bool {
+        self.live.snapshot.load().as_deref().is_some_and(ServiceSnapshot::is_looked_up)
+    }
+
+    /// Forgets the endpoints of a service that are found in another way from now on.
+    pub(super) fn found_anew(&mut self) {
+        for gone in std::mem::take(&mut self.endpoints).values() {
+            gone.live.removed.store(true, Relaxed);
+        }
+        self.complete = false;
+        self.lookup = None;
+        self.publish();
+    }
+}
+
+/// The view of `endpoint`, with the state of `old` if that was at the same place.
+pub(super) fn view(
+    live: &Live,
+    old: Option<&Arc<EndpointView>>,
+    endpoint: Endpoint,
+    resolved: Option<Arc<Resolved>>,
+) -> Arc<EndpointView> {
+    let same = |old: &Arc<EndpointView>| match (&old.resolved, &resolved) {
+        (None, None) => true,
+        (Some(old), Some(new)) => old.is_same(new),
+        _ => false,
+    };
+    let same_place = |old: &&Arc<EndpointView>| {
+        let before = &old.endpoint;
+        before.ip == endpoint.ip
+            && before.ports == endpoint.ports
+            && before.transport == endpoint.transport
+            && before.version == endpoint.version
+            && same(old)
+    };
+    if let Some(kept) = old.filter(same_place) {
+        let (live, resolved) = (Arc::clone(&kept.live), kept.resolved.clone());
+        return Arc::new(EndpointView { endpoint, live, resolved });
+    }
+    if let Some(old) = old {
+        old.live.removed.store(true, Relaxed);
+    }
+    let traffic = live.client_traffic(&endpoint.service, endpoint.version.as_ref());
+    let live = Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic));
+    Arc::new(EndpointView { endpoint, live, resolved })
+}
+
+/// The name of an endpoint that has none but its address.
+pub fn uid_of(ip: IpAddr, port: Option<outrigger_mesh::PortNumber>) -> Option<EndpointUid> {
+    let mut text = match ip {
+        IpAddr::V4(v4) => v4.to_string().replace('.', "-"),
+        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:x}")).join("-"),
+    };
+    if let Some(port) = port {
+        text.push_str(&format!("-p{port}"));
+    }
+    EndpointUid::new(&text).ok()
+}
+
+/// Whether the endpoints of what is at `location` are to be found by name.
+pub(super) fn is_by_name(location: &Location) -> bool {
+    matches!(location, Location::Dns { .. })
+}
+
+/// How long the family that answered is tried first (RFC 8305 leaves it open; ten minutes is what it names for caches).
+const REMEMBERED_MS: u64 = 600_000;
