@@ -41,7 +41,8 @@ impl Live {
     /// Nothing has happened yet.
     pub fn new(most_connections: u64) -> Self {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
-        Self { traffic, counters, identity: ArcSwapOption::empty(), most_connections }
+        let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
+        Self { traffic, counters, dns, identity, most_connections }
     }
 
     /// Connections from the mesh.

@@ -1,0 +1,189 @@
+//! Services outside the mesh: TLS added on the application's behalf, and what never leaves the mesh.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, Version};
+use outrigger_mesh::{
+    DnsTarget, Location, MtlsMode, Origination, OutsideRoots, Port, PortNumber, Protocol, Resource, Service,
+};
+use outrigger_proxy::config::registry::Change;
+use outrigger_proxy::live::OwnPorts;
+use outrigger_proxy::settings::DnsSettings;
+use outrigger_testkit::{
+    Client, DnsServer, Hello, Origin, OutsideAuthority, Owned, RawBackend, Reply, request, resources,
+};
+use support::{Mesh, Sidecar};
+
+/// A sidecar that finds `api.example` at 127.0.0.1.
+struct World {
+    sidecar: Sidecar,
+    _dns: DnsServer,
+    _names: Owned,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (sidecar, dns) = (Mesh::new().client(), DnsServer::start().await);
+        dns.host("api.example", 60, &["127.0.0.1".parse().unwrap()]);
+        let settings = DnsSettings { servers: vec![dns.addr()] };
+        let names =
+            outrigger_proxy::dns::start(&settings, &sidecar.registry, &sidecar.live, &OwnPorts::default());
+        Self { sidecar, _dns: dns, _names: Owned::spawn(names) }
+    }
+
+    async fn get(&self) -> Reply {
+        Client::h1(self.sidecar.outbound).await.get("api.example", "/").await.unwrap()
+    }
+
+    /// The refusal's reason and its text.
+    async fn refused(&self, service: Service) -> (String, String) {
+        self.sidecar.knows(service, []);
+        let reply = self.get().await;
+        (reply.header("x-outrigger-reason").unwrap_or_default().to_owned(), reply.text())
+    }
+}
+
+fn outside(at: SocketAddr, protocol: Protocol, tls: Option<Origination>) -> Service {
+    let name = "api.example".parse().unwrap();
+    let targets = vec![DnsTarget::Host { name, port: PortNumber::new(at.port()) }];
+    Service {
+        hostnames: vec!["api.example".parse().unwrap()],
+        ports: vec![Port { number: PortNumber::new(443).unwrap(), protocol }],
+        location: Location::Dns { targets, tls, outside: true },
+        mtls: MtlsMode::Off,
+        identities: vec![],
+        ..resources::service("shop/payments")
+    }
+}
+
+fn tls(authority: &OutsideAuthority) -> Option<Origination> {
+    let roots = OutsideRoots::Only(vec![Arc::from(authority.root())]);
+    Some(Origination { server_name: None, roots })
+}
+
+#[tokio::test]
+async fn tls_is_added_for_the_application_and_nothing_of_the_mesh_is_shown() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    for (protocol, alpn, version) in [
+        (Protocol::Http, "http/1.1", Version::HTTP_11),
+        (Protocol::Detect, "http/1.1", Version::HTTP_11),
+        (Protocol::Http2, "h2", Version::HTTP_2),
+    ] {
+        let server = authority.server("api.example", &[alpn], origin.addr()).await;
+        world.sidecar.knows(outside(server.addr(), protocol, tls(&authority)), []);
+        let mut client = Client::h1(world.sidecar.outbound).await;
+        let mut call = request(Method::POST, "api.example:443", "/pay", "10".into());
+        for ours in ["x-outrigger-deadline-ms", "x-outrigger-attempt", "x-forwarded-client-cert"] {
+            call.headers_mut().insert(ours, "1".parse().unwrap());
+        }
+        let reply = client.send(call).await.unwrap();
+        assert_eq!(reply.status, 200, "{protocol:?}: {}", reply.text());
+        let seen = origin.seen().pop().unwrap();
+        assert_eq!((seen.version, seen.header("host")), (version, Some("api.example:443")), "{protocol:?}");
+        for ours in ["x-outrigger-deadline-ms", "x-outrigger-attempt", "x-forwarded-client-cert"] {
+            assert_eq!(seen.header(ours), None, "{ours}");
+        }
+        let name = Some("api.example".to_owned());
+        let hello = Hello { name, alpn: Some(alpn.to_owned()), client_certificate: false };
+        assert_eq!(server.seen(), [hello], "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_outside_is_used_again_but_not_under_other_roots() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    let server = authority.server("api.example", &[], origin.addr()).await;
+    for _ in 0..2 {
+        // The same service pushed again changes nothing.
+        world.sidecar.knows(outside(server.addr(), Protocol::Http, tls(&authority)), []);
+        assert_eq!(world.get().await.status, 200);
+    }
+    assert_eq!(server.seen().len(), 1);
+    let stranger = OutsideAuthority::default();
+    let (reason, text) = world.refused(outside(server.addr(), Protocol::Http, tls(&stranger))).await;
+    assert_eq!(reason, "tls_failed", "{text}");
+    assert_eq!(origin.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_prove_its_name_gets_nothing_and_the_fault_is_told() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    let stranger = OutsideAuthority::default();
+    let wrong = authority.server("other.example", &[], origin.addr()).await;
+    let expired = authority.server_valid("api.example", &[], origin.addr(), -2..-1).await;
+    let untrusted = stranger.server("api.example", &[], origin.addr()).await;
+    let plain = RawBackend::start("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    for (at, part) in [
+        (wrong.addr(), "not for api.example, but for"),
+        (expired.addr(), "expired"),
+        (untrusted.addr(), "no root that is trusted"),
+        (plain.addr(), "TLS"),
+    ] {
+        let (reason, text) = world.refused(outside(at, Protocol::Http, tls(&authority))).await;
+        assert_eq!(reason, "tls_failed", "{part}: {text}");
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, text) = world.refused(outside(wrong.addr(), Protocol::Http2, tls(&authority))).await;
+    assert!(text.contains("other.example"), "{text}");
+    assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_name_to_prove_can_be_another_than_the_one_looked_up() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    let server = authority.server("edge.example", &[], origin.addr()).await;
+    let roots = OutsideRoots::Only(vec![Arc::from(authority.root())]);
+    let origination = Origination { server_name: Some("edge.example".parse().unwrap()), roots };
+    world.sidecar.knows(outside(server.addr(), Protocol::Http, Some(origination)), []);
+    assert_eq!(world.get().await.status, 200);
+    assert_eq!(server.seen()[0].name.as_deref(), Some("edge.example"));
+}
+
+#[tokio::test]
+async fn a_service_outside_without_tls_is_plaintext_and_the_systems_roots_know_no_private_authority() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    world.sidecar.knows(outside(origin.addr(), Protocol::Http, None), []);
+    assert_eq!(world.get().await.status, 200);
+    let server = authority.server("api.example", &[], origin.addr()).await;
+    let origination = Origination { server_name: None, roots: OutsideRoots::System };
+    let (reason, text) = world.refused(outside(server.addr(), Protocol::Http, Some(origination))).await;
+    assert_eq!(reason, "tls_failed", "{text}");
+}
+
+#[tokio::test]
+async fn a_service_with_roots_that_are_none_is_rejected() {
+    let world = World::new().await;
+    let roots = OutsideRoots::Only(vec![Arc::from(&b"nonsense"[..])]);
+    let service = outside(
+        "127.0.0.1:9".parse().unwrap(),
+        Protocol::Http,
+        Some(Origination { server_name: None, roots }),
+    );
+    let refused = world.sidecar.registry.apply(Change::Set(Resource::Service(service)));
+    assert!(refused.unwrap_err().contains("shop/payments"));
+}
+
+#[tokio::test]
+async fn a_host_with_a_dead_address_of_one_family_is_reached_at_the_other() {
+    let (sidecar, dns, origin) = (Mesh::new().client(), DnsServer::start().await, Origin::start().await);
+    // 100::/64 is the black hole of IPv6 by definition (RFC 6666); here there may be no route at all, which is quicker.
+    dns.host("api.example", 60, &["100::1", "127.0.0.1"].map(|ip| ip.parse().unwrap()));
+    let settings = DnsSettings { servers: vec![dns.addr()] };
+    let names =
+        outrigger_proxy::dns::start(&settings, &sidecar.registry, &sidecar.live, &OwnPorts::default());
+    let _names = Owned::spawn(names);
+    sidecar.knows(outside(origin.addr(), Protocol::Http, None), []);
+    for _ in 0..5 {
+        let reply = Client::h1(sidecar.outbound).await.get("api.example", "/").await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert_eq!(
+        sidecar.registry.clusters()[0]["endpoints"].as_array().unwrap().len(),
+        1,
+        "one host, one endpoint"
+    );
+}
