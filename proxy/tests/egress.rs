@@ -14,7 +14,8 @@ use outrigger_proxy::config::registry::Change;
 use outrigger_proxy::live::OwnPorts;
 use outrigger_proxy::settings::DnsSettings;
 use outrigger_testkit::{
-    Client, DnsServer, Hello, Origin, OutsideAuthority, Owned, RawBackend, Reply, request, resources,
+    Client, DnsServer, Hello, Origin, OutsideAuthority, Owned, RawBackend, Reply, eventually, request,
+    resources,
 };
 use support::{Mesh, Sidecar};
 
@@ -39,9 +40,22 @@ impl World {
         Client::h1(self.sidecar.outbound).await.get("api.example", "/").await.unwrap()
     }
 
-    /// The refusal's reason and its text.
-    async fn refused(&self, service: Service) -> (String, String) {
+    /// Puts `service` in force and waits until its endpoint at `at` is the one in use.
+    async fn knows(&self, service: Service, at: SocketAddr) {
         self.sidecar.knows(service, []);
+        if self.sidecar.registry.clusters()[0]["endpoints"].as_array().unwrap().is_empty() {
+            return; // Requests wait for the first.
+        }
+        eventually("the new endpoint is in use", || async {
+            let clusters = self.sidecar.registry.clusters();
+            clusters[0]["endpoints"][0]["addresses"][0] == at.to_string()
+        })
+        .await;
+    }
+
+    /// The refusal's reason and its text.
+    async fn refused(&self, service: Service, at: SocketAddr) -> (String, String) {
+        self.knows(service, at).await;
         let reply = self.get().await;
         (reply.header("x-outrigger-reason").unwrap_or_default().to_owned(), reply.text())
     }
@@ -74,7 +88,7 @@ async fn tls_is_added_for_the_application_and_nothing_of_the_mesh_is_shown() {
         (Protocol::Http2, "h2", Version::HTTP_2),
     ] {
         let server = authority.server("api.example", &[alpn], origin.addr()).await;
-        world.sidecar.knows(outside(server.addr(), protocol, tls(&authority)), []);
+        world.knows(outside(server.addr(), protocol, tls(&authority)), server.addr()).await;
         let mut client = Client::h1(world.sidecar.outbound).await;
         let mut call = request(Method::POST, "api.example:443", "/pay", "10".into());
         for ours in ["x-outrigger-deadline-ms", "x-outrigger-attempt", "x-forwarded-client-cert"] {
@@ -104,7 +118,8 @@ async fn a_connection_outside_is_used_again_but_not_under_other_roots() {
     }
     assert_eq!(server.seen().len(), 1);
     let stranger = OutsideAuthority::default();
-    let (reason, text) = world.refused(outside(server.addr(), Protocol::Http, tls(&stranger))).await;
+    let (reason, text) =
+        world.refused(outside(server.addr(), Protocol::Http, tls(&stranger)), server.addr()).await;
     assert_eq!(reason, "tls_failed", "{text}");
     assert_eq!(origin.requests(), 2);
 }
@@ -123,11 +138,12 @@ async fn a_server_that_does_not_prove_its_name_gets_nothing_and_the_fault_is_tol
         (untrusted.addr(), "no root that is trusted"),
         (plain.addr(), "TLS"),
     ] {
-        let (reason, text) = world.refused(outside(at, Protocol::Http, tls(&authority))).await;
+        let (reason, text) = world.refused(outside(at, Protocol::Http, tls(&authority)), at).await;
         assert_eq!(reason, "tls_failed", "{part}: {text}");
         assert!(text.contains(part), "{part}: {text}");
     }
-    let (_, text) = world.refused(outside(wrong.addr(), Protocol::Http2, tls(&authority))).await;
+    let (_, text) =
+        world.refused(outside(wrong.addr(), Protocol::Http2, tls(&authority)), wrong.addr()).await;
     assert!(text.contains("other.example"), "{text}");
     assert_eq!(origin.requests(), 0);
 }
@@ -150,7 +166,8 @@ async fn a_service_outside_without_tls_is_plaintext_and_the_systems_roots_know_n
     assert_eq!(world.get().await.status, 200);
     let server = authority.server("api.example", &[], origin.addr()).await;
     let origination = Origination { server_name: None, roots: OutsideRoots::System };
-    let (reason, text) = world.refused(outside(server.addr(), Protocol::Http, Some(origination))).await;
+    let (reason, text) =
+        world.refused(outside(server.addr(), Protocol::Http, Some(origination)), server.addr()).await;
     assert_eq!(reason, "tls_failed", "{text}");
 }
 

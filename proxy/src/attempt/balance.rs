@@ -29,7 +29,9 @@ pub fn pick<'a>(
     if tried.is_empty() {
         let first = drawn(subset, draw());
         let mut second = drawn(subset, draw());
-        if first == second {
+        // Drawn twice where weights differ, it is its weight that speaks: with two endpoints nothing else would.
+        let by_weight = subset.uneven && !members[first].live.load.is_shunned(now);
+        if first == second && !by_weight {
             second = (first + 1) % members.len();
         }
         let (a, b) = (&members[first], &members[second]);
@@ -147,6 +149,18 @@ mod tests {
         let counts = shares(&set, Millis(0), 10_000);
         let first = counts["e0"];
         assert!((4_000..7_000).contains(&first), "{counts:?}");
+    }
+
+    #[test]
+    fn weights_count_between_two_whatever_the_cost() {
+        let set = set(&[900, 100]);
+        let members = &set.subset(None).members;
+        members[0].live.load.succeeded(Duration::from_millis(50), Millis(0));
+        members[1].live.load.succeeded(Duration::from_millis(5), Millis(0));
+        let counts = shares(&set, Millis(1), 10_000);
+        assert!((7_700..8_500).contains(&counts["e0"]), "{counts:?}");
+        members[0].live.load.failed(Millis(1), 0);
+        assert_eq!(shares(&set, Millis(2), 1_000).get("e0"), None, "but not against a failure");
     }
 
     proptest! {

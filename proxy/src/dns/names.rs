@@ -93,6 +93,14 @@ impl Names {
         Self { targets, known: BTreeMap::new() }
     }
 
+    /// Other targets from now on; what is known of names that stay is kept.
+    pub fn aim_at(&mut self, targets: &[DnsTarget]) {
+        if self.targets != targets {
+            self.targets = targets.to_vec();
+            self.forget_others();
+        }
+    }
+
     /// What is to be asked at `now`. Hosts behind an SRV name follow once that is answered.
     pub fn due(&self, now: Instant) -> Vec<Question> {
         let mut due = self.needed();
@@ -130,8 +138,7 @@ impl Names {
             Outcome::Failed(error) => failed(old, error, now, chance),
         };
         self.known.insert(question, known);
-        let needed: HashSet<Question> = self.needed().into_iter().collect();
-        self.known.retain(|question, _| needed.contains(question));
+        self.forget_others();
     }
 
     /// Where the service can be reached.
@@ -187,6 +194,11 @@ impl Names {
         needed.retain(|question| seen.insert(question.clone()));
         needed.truncate(MAX_QUESTIONS);
         needed
+    }
+
+    fn forget_others(&mut self) {
+        let needed: HashSet<Question> = self.needed().into_iter().collect();
+        self.known.retain(|question, _| needed.contains(question));
     }
 
     fn hosts(&self, name: &SrvName) -> &[SrvHost] {

@@ -15,7 +15,7 @@ use outrigger_certs::OutsideName;
 use outrigger_mesh::{
     DnsTarget, Endpoint, EndpointPort, EndpointState, Location, MeshSettings, ServiceName, Transport,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -49,15 +49,14 @@ impl Resolve {
         loop {
             changed.borrow_and_update();
             let wanted = this.registry.to_locate();
-            let still = |name: &ServiceName, f: &mut Followed| {
-                wanted.iter().any(|(live, snapshot)| live.name == *name && f.is_of(snapshot))
-            };
-            followed.retain(still);
+            followed.retain(|name, _| wanted.iter().any(|(live, _)| live.name == *name));
             for (service, snapshot) in wanted {
-                followed.entry(service.name.clone()).or_insert_with(|| {
-                    let task = tokio::spawn(Arc::clone(&this).follow(service, Arc::clone(&snapshot)));
-                    Followed { snapshot, task: task.abort_handle() }
-                });
+                let name = service.name.clone();
+                let follow = |latest| tokio::spawn(Arc::clone(&this).follow(service, latest)).abort_handle();
+                match followed.get(&name) {
+                    Some(known) => known.now(snapshot),
+                    None => drop(followed.insert(name, Followed::new(snapshot, follow))),
+                }
             }
             if changed.changed().await.is_err() {
                 return;
@@ -66,15 +65,22 @@ impl Resolve {
     }
 
     /// Keeps the endpoints of one service.
-    async fn follow(self: Arc<Self>, service: Arc<LiveService>, snapshot: Arc<ServiceSnapshot>) {
-        let mut names = Names::new(targets(&snapshot).to_vec());
+    async fn follow(
+        self: Arc<Self>,
+        service: Arc<LiveService>,
+        mut latest: watch::Receiver<Arc<ServiceSnapshot>>,
+    ) {
+        let mut names = Names::new(vec![]);
         let mut told = Told { stale: StaleMark::new(&self.live), last: None };
         loop {
+            let snapshot = Arc::clone(&latest.borrow_and_update());
+            names.aim_at(targets(&snapshot));
             self.ask_due(&mut names, &service, &snapshot, &mut told).await;
             self.tell(&names, &snapshot, &mut told);
-            match names.next(Instant::now()) {
-                Some(next) => sleep_until(next).await,
-                None => std::future::pending().await,
+            let next = names.next(Instant::now()).unwrap_or_else(|| Instant::now() + IDLE);
+            tokio::select! {
+                () = sleep_until(next) => {}
+                changed = latest.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -85,7 +91,7 @@ impl Resolve {
         &self,
         names: &mut Names,
         service: &LiveService,
-        snapshot: &ServiceSnapshot,
+        snapshot: &Arc<ServiceSnapshot>,
         told: &mut Told,
     ) {
         let mut asked: HashSet<Question> = HashSet::new();
@@ -137,7 +143,7 @@ impl Resolve {
     }
 
     /// Tells the registry what was found, if it is something new.
-    fn tell(&self, names: &Names, snapshot: &ServiceSnapshot, told: &mut Told) {
+    fn tell(&self, names: &Names, snapshot: &Arc<ServiceSnapshot>, told: &mut Told) {
         let now = Instant::now();
         let found = names.found();
         let stale = names.is_stale(now);
@@ -150,13 +156,16 @@ impl Resolve {
                 None => lookup.refused += 1,
             }
         }
-        if told.last.as_ref().is_some_and(|(f, l)| *f == found && *l == lookup) {
+        let same = |(f, l, s): &(_, _, Arc<ServiceSnapshot>)| {
+            *f == found && *l == lookup && Arc::ptr_eq(s, snapshot)
+        };
+        if told.last.as_ref().is_some_and(same) {
             return;
         }
         let name = &snapshot.service.name;
         tracing::debug!(service = %name, endpoints = endpoints.len(), ?lookup, "found by name");
         self.registry.set_located(name, endpoints, lookup.clone());
-        told.last = Some((found, lookup));
+        told.last = Some((found, lookup, Arc::clone(snapshot)));
     }
 
     /// The endpoint at what was found; `None` for an address that must not be called.
@@ -212,15 +221,27 @@ fn targets(snapshot: &ServiceSnapshot) -> &[DnsTarget] {
 
 /// A service that is followed, until this is dropped.
 struct Followed {
-    snapshot: Arc<ServiceSnapshot>,
+    latest: watch::Sender<Arc<ServiceSnapshot>>,
     task: AbortHandle,
 }
 
 impl Followed {
-    /// Whether nothing that matters for its endpoints has changed.
-    fn is_of(&self, snapshot: &ServiceSnapshot) -> bool {
-        let (a, b) = (&self.snapshot.service, &snapshot.service);
-        a.location == b.location && a.ports == b.ports && a.hostnames == b.hostnames
+    fn new(
+        snapshot: Arc<ServiceSnapshot>,
+        follow: impl FnOnce(watch::Receiver<Arc<ServiceSnapshot>>) -> AbortHandle,
+    ) -> Self {
+        let (latest, receiver) = watch::channel(snapshot);
+        Self { latest, task: follow(receiver) }
+    }
+
+    /// The service is this now. What does not matter for its endpoints wakes nobody.
+    fn now(&self, snapshot: Arc<ServiceSnapshot>) {
+        self.latest.send_if_modified(|known| {
+            let (a, b) = (&known.service, &snapshot.service);
+            let other = a.location != b.location || a.ports != b.ports || a.hostnames != b.hostnames;
+            *known = snapshot;
+            other
+        });
     }
 }
 
@@ -233,7 +254,7 @@ impl Drop for Followed {
 /// What the registry was told.
 struct Told {
     stale: StaleMark,
-    last: Option<(Vec<Found>, Lookup)>,
+    last: Option<(Vec<Found>, Lookup, Arc<ServiceSnapshot>)>,
 }
 
 /// Counts a service among the stale ones while it is.
@@ -263,6 +284,8 @@ impl Drop for StaleMark {
     }
 }
 
+/// How long to sleep where there is nothing to ask: targets that are all addresses.
+const IDLE: Duration = Duration::from_hours(1);
 /// Questions under way at a time, of all services.
 const MAX_ASKING: usize = 64;
 /// How long the addresses of one family wait for those of the other (RFC 8305, section 3).
