@@ -16,7 +16,7 @@ use outrigger_mesh::{
 use tokio::net::TcpStream;
 
 use crate::attempt::exchange::grpc_failure;
-use crate::attempt::pool::{Place, Secured};
+use crate::attempt::place::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::attempt::eyeballs;
-use crate::attempt::pool::Place;
+use crate::attempt::place::Place;
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::edges;

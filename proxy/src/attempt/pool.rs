@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,9 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
-use crate::config::outside::Outside;
-use crate::config::registry::Resolved;
-use crate::config::snapshot::ServiceSnapshot;
+use crate::attempt::place::{Place, Proof, Secured};
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
 use crate::live::{EndpointLive, Live};
@@ -66,39 +63,6 @@ impl Limits {
     };
     /// Towards the application. Many servers close what idles for 5 s: we must be the first to let go.
     pub const APPLICATION: Self = Self { http1: 1_024, idle_for: Duration::from_secs(4), ..Self::MESH };
-}
-
-/// An endpoint as a connection sees it.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Its state.
-    pub endpoint: Arc<EndpointLive>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Who has to prove what there.
-    pub secured: Secured,
-    /// What is known of it beside, where it was found by name.
-    pub resolved: Option<Arc<Resolved>>,
-    /// How long a connection may take to be made.
-    pub connect: Duration,
-}
-
-/// Who has to prove what at the other end of a connection.
-#[derive(Clone, Debug)]
-pub enum Secured {
-    /// Nobody anything: plaintext.
-    No,
-    /// Both: mutual TLS of the mesh, with the service whose identities may answer.
-    Mesh(Arc<ServiceSnapshot>),
-    /// The server its name: TLS towards a server outside the mesh.
-    Outside(Arc<Outside>),
-}
-
-impl Secured {
-    /// Whether it is a place in the mesh, with a sidecar.
-    pub fn is_mesh(&self) -> bool {
-        matches!(self, Self::Mesh(_))
-    }
 }
 
 /// The endpoint's id stands for its uid and everything that was pushed of its address; the port tells the ports of one
@@ -350,38 +314,6 @@ struct H2 {
     old_at: Instant,
 }
 
-/// Who proved to be at the other end when the connection was made.
-#[derive(Debug)]
-enum Proof {
-    Nobody,
-    Mesh(Peer),
-    Outside(Arc<Outside>),
-}
-
-impl Proof {
-    fn of(place: &Place, peer: Option<Peer>) -> Self {
-        match (&place.secured, peer) {
-            (_, Some(peer)) => Self::Mesh(peer),
-            (Secured::Outside(outside), None) => Self::Outside(Arc::clone(outside)),
-            (Secured::No | Secured::Mesh(_), None) => Self::Nobody,
-        }
-    }
-
-    /// Whether that is still somebody who may serve there: what has to be proven may have changed since.
-    fn holds(&self, place: &Place) -> bool {
-        match (self, &place.secured) {
-            (Self::Nobody, Secured::No) => true,
-            (Self::Mesh(peer), Secured::Mesh(service)) => service.service.identities.contains(peer.id()),
-            (Self::Outside(proven), Secured::Outside(wanted)) => Arc::ptr_eq(proven, wanted),
-            _ => false,
-        }
-    }
-
-    fn has_expired(&self, now: SystemTime) -> bool {
-        matches!(self, Self::Mesh(peer) if peer.not_after() <= now)
-    }
-}
-
 /// A connection while a request uses it. Dropped without [`Lease::give_back`] it is closed.
 #[derive(Debug)]
 pub struct Lease {
@@ -413,11 +345,10 @@ impl Lease {
 
     /// Who is at the other end, where it proved that.
     pub fn peer(&self) -> Option<&Peer> {
-        let proof = match &self.kind {
-            Kind::H1(_, conn) => &conn.proof,
-            Kind::H2(stream) => &stream.conn.proof,
-        };
-        if let Proof::Mesh(peer) = proof { Some(peer) } else { None }
+        match &self.kind {
+            Kind::H1(_, conn) => conn.proof.peer(),
+            Kind::H2(stream) => stream.conn.proof.peer(),
+        }
     }
 
     /// The exchange is over on both sides: the connection can serve another.
@@ -512,6 +443,8 @@ impl Drop for DialGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use outrigger_testkit::Origin;
     use tokio::task::LocalSet;
 

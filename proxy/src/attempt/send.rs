@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use outrigger_mesh::Reason;
 
 use crate::attempt::exchange::Exchange;
-use crate::attempt::pool::{Place, Pool, Secured, Sender};
+use crate::attempt::place::{Place, Secured};
+use crate::attempt::pool::{Pool, Sender};
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::headers;

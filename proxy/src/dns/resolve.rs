@@ -205,11 +205,10 @@ impl Resolve {
 /// sidecars, may be, but not at a virtual one.
 fn is_callable(ip: IpAddr, outside: bool, mesh: Option<&MeshSettings>) -> bool {
     let ip = ip.to_canonical();
-    let virtual_ones = [MeshSettings::VIRTUAL_V4, MeshSettings::VIRTUAL_V6];
+    let is_virtual = [MeshSettings::VIRTUAL_V4, MeshSettings::VIRTUAL_V6].iter().any(|r| r.contains(ip));
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    let of_the_mesh = outside && mesh.is_some_and(|mesh| mesh.contains(ip));
+    let of_the_mesh = is_virtual || (outside && mesh.is_some_and(|mesh| mesh.contains(ip)));
     !(ip.is_unspecified() || ip.is_multicast() || broadcast || of_the_mesh)
-        && !virtual_ones.iter().any(|range| range.contains(ip))
 }
 
 fn targets(snapshot: &ServiceSnapshot) -> &[DnsTarget] {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::attempt::balance;
 use crate::attempt::exchange::{Exchange, grpc_failure};
-use crate::attempt::pool::{Place, Secured};
+use crate::attempt::place::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};

@@ -202,7 +202,6 @@ async fn answers(question: &[u8], state: &Mutex<State>, transport: Transport) ->
     match mood {
         Mood::Silent => vec![],
         Mood::Garbage => vec![b"\x00\x01garbage".to_vec()],
-        Mood::Normal => vec![bytes(answer)],
         Mood::ServFail => {
             let mut failed = answer;
             failed.answers.clear();
@@ -215,7 +214,7 @@ async fn answers(question: &[u8], state: &Mutex<State>, transport: Transport) ->
             cut.metadata.truncation = true;
             vec![bytes(cut)]
         }
-        Mood::Truncated => vec![bytes(answer)],
+        Mood::Normal | Mood::Truncated => vec![bytes(answer)],
         Mood::Slow(wait) => {
             tokio::time::sleep(wait).await;
             vec![bytes(answer)]

@@ -167,13 +167,11 @@ pub(super) fn view(
 
 /// The name of an endpoint that has none but its address.
 pub fn uid_of(ip: IpAddr, port: Option<outrigger_mesh::PortNumber>) -> Option<EndpointUid> {
-    let mut text = match ip {
+    let ip = match ip {
         IpAddr::V4(v4) => v4.to_string().replace('.', "-"),
         IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:x}")).join("-"),
     };
-    if let Some(port) = port {
-        text.push_str(&format!("-p{port}"));
-    }
+    let text = port.map_or_else(|| ip.clone(), |port| format!("{ip}-p{port}"));
     EndpointUid::new(&text).ok()
 }
 
