@@ -74,6 +74,7 @@ fn outside(at: SocketAddr, protocol: Protocol, tls: Option<Origination>) -> Serv
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what a location holds")]
 fn tls(authority: &OutsideAuthority) -> Option<Origination> {
     let roots = OutsideRoots::Only(vec![Arc::from(authority.root())]);
     Some(Origination { server_name: None, roots })
