@@ -42,13 +42,24 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The request in `speak`, as it is sent to `place`.
-    fn request(mut self, speak: Speak, body: RequestBody, place: &Place) -> Result<Request<RequestBody>, Error> {
+    fn request(
+        mut self,
+        speak: Speak,
+        body: RequestBody,
+        place: &Place,
+    ) -> Result<Request<RequestBody>, Error> {
         let mut all = self.headers;
         frame(speak, &self.method, &mut all, &body);
         let mut request = Request::new(body);
         let mut uri = http::uri::Parts::default();
         if let Some(upgrade) = self.upgrade {
-            upgrade.write(speak, place.secured.is_mesh(), &mut self.method, &mut all, request.extensions_mut());
+            upgrade.write(
+                speak,
+                place.secured.is_mesh(),
+                &mut self.method,
+                &mut all,
+                request.extensions_mut(),
+            );
         }
         match speak {
             Speak::Http1 => {
