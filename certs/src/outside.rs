@@ -176,7 +176,8 @@ impl OutsideError {
             CertificateError::NotValidForNameContext { presented, .. } => {
                 Self::WrongName { expected, presented: presented.iter().take(SHOWN).cloned().collect() }
             }
-            CertificateError::UnknownIssuer => Self::Untrusted { expected },
+            // A signature that is not of the root of that name is one of another root of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Untrusted { expected },
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired { expected },
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Self::NotYetValid { expected }

@@ -20,7 +20,10 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        Self { params, key: KeyPair::generate().unwrap() }
+        let key = KeyPair::generate().unwrap();
+        let name = format!("outside {:?}", &key.public_key_raw()[..8]);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        Self { params, key }
     }
 
     fn roots(&self) -> OutsideRoots {

@@ -25,7 +25,7 @@ use crate::config::plan::PlanError;
 use crate::config::registry::{Discovery, Registry};
 use crate::config::source::{self, SourceSettings};
 use crate::data_path::{BindError, Idle, Listening, Ports};
-use crate::dns;
+use crate::dns::{self, respond::Sockets};
 use crate::drain::{self, Drain};
 use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
@@ -76,6 +76,8 @@ pub enum StartError {
     Folder { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Port(#[from] BindError),
+    #[error("can not answer names at {address}: {source}")]
+    Names { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -99,6 +101,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let listening = Listening::bind(&ports(&settings), settings.workers)?;
     let admin = admin::bind(settings.admin).await?;
     let socket = admin::bind_socket(&settings.admin_socket)?;
+    let names = bind_names(&settings.dns.listen).await?;
     let uid = new_uid(&settings);
     let bound = bound(&settings, &listening, &admin, &uid)?;
 
@@ -160,7 +163,8 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     };
 
     let own_ports = OwnPorts([listening.own_ports(), vec![bound.admin]].concat());
-    tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports));
+    let trust_domain = settings.identity.trust_domain().clone();
+    tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports, names, trust_domain));
     let shared = Arc::new(Shared {
         registry: Arc::clone(&registry),
         live: Arc::clone(&live),
@@ -327,6 +331,15 @@ impl drain::Parts for Parts {
     async fn outbound_idle(&self) {
         self.idle.outbound().await;
     }
+}
+
+async fn bind_names(addresses: &[SocketAddr]) -> Result<Vec<Sockets>, StartError> {
+    let mut sockets = Vec::new();
+    for address in addresses {
+        let bound = Sockets::bind(*address).await;
+        sockets.push(bound.map_err(|source| StartError::Names { address: *address, source })?);
+    }
+    Ok(sockets)
 }
 
 fn identity_folder(settings: &Settings) -> Option<PathBuf> {

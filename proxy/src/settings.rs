@@ -125,6 +125,10 @@ pub struct Args {
     /// be repeated.
     #[arg(long = "dns-server", env = "OUTRIGGER_PROXY_DNS_SERVER", value_name = "IP[:PORT]", value_parser = dns_server, value_delimiter = ',', help_heading = "Names")]
     dns_servers: Vec<SocketAddr>,
+    /// Where names are answered, UDP and TCP, on loopback, for example 127.0.0.1:15053 [default: nowhere]. May be
+    /// repeated. What is not of the mesh is passed on to --dns-server.
+    #[arg(long = "dns", env = "OUTRIGGER_PROXY_DNS", value_delimiter = ',', help_heading = "Names")]
+    dns: Vec<SocketAddr>,
 
     /// Worker threads [default: what the CPU limit allows, 2 at most].
     #[arg(long, env = "OUTRIGGER_PROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
@@ -212,6 +216,8 @@ pub struct Settings {
 pub struct DnsSettings {
     /// The name servers to ask; empty for the system's.
     pub servers: Vec<SocketAddr>,
+    /// Where to answer applications.
+    pub listen: Vec<SocketAddr>,
 }
 
 /// The instance this sidecar stands beside.
@@ -275,6 +281,9 @@ impl Settings {
         if !args.admin.ip().is_loopback() {
             mistakes.push(format!("--admin {} is not on loopback", args.admin));
         }
+        for at in args.dns.iter().filter(|at| !at.ip().is_loopback()) {
+            mistakes.push(format!("--dns {at} is not on loopback: it would answer anybody"));
+        }
         let advertise = args.advertise.unwrap_or(args.inbound.ip());
         if args.service.is_some() && advertise.is_unspecified() {
             mistakes.push(format!(
@@ -331,7 +340,7 @@ impl Settings {
             outbound: args.outbound,
             upstreams: args.upstreams,
             admin: args.admin,
-            dns: DnsSettings { servers: args.dns_servers },
+            dns: DnsSettings { servers: args.dns_servers, listen: args.dns },
             workers: args.workers.map_or_else(default_workers, usize::from),
             max_connections: args.max_connections,
             drain_timeout: args.drain_timeout,

@@ -30,9 +30,15 @@ impl World {
     async fn new() -> Self {
         let (sidecar, dns) = (Mesh::new().client(), DnsServer::start().await);
         dns.host("api.example", 60, &["127.0.0.1".parse().unwrap()]);
-        let settings = DnsSettings { servers: vec![dns.addr()] };
-        let names =
-            outrigger_proxy::dns::start(&settings, &sidecar.registry, &sidecar.live, &OwnPorts::default());
+        let settings = DnsSettings { servers: vec![dns.addr()], listen: vec![] };
+        let names = outrigger_proxy::dns::start(
+            &settings,
+            &sidecar.registry,
+            &sidecar.live,
+            &OwnPorts::default(),
+            vec![],
+            domain(),
+        );
         Self { sidecar, _dns: dns, _names: Owned::spawn(names) }
     }
 
@@ -59,6 +65,10 @@ impl World {
         let reply = self.get().await;
         (reply.header("x-outrigger-reason").unwrap_or_default().to_owned(), reply.text())
     }
+}
+
+fn domain() -> outrigger_mesh::TrustDomain {
+    resources::TRUST_DOMAIN.parse().unwrap()
 }
 
 fn outside(at: SocketAddr, protocol: Protocol, tls: Option<Origination>) -> Service {
@@ -98,7 +108,8 @@ async fn tls_is_added_for_the_application_and_nothing_of_the_mesh_is_shown() {
         let reply = client.send(call).await.unwrap();
         assert_eq!(reply.status, 200, "{protocol:?}: {}", reply.text());
         let seen = origin.seen().pop().unwrap();
-        assert_eq!((seen.version, seen.header("host")), (version, Some("api.example:443")), "{protocol:?}");
+        let host = (version == Version::HTTP_11).then_some("api.example:443");
+        assert_eq!((seen.version, seen.header("host")), (version, host), "{protocol:?}");
         for ours in ["x-outrigger-deadline-ms", "x-outrigger-attempt", "x-forwarded-client-cert"] {
             assert_eq!(seen.header(ours), None, "{ours}");
         }
@@ -190,9 +201,15 @@ async fn a_host_with_a_dead_address_of_one_family_is_reached_at_the_other() {
     let (sidecar, dns, origin) = (Mesh::new().client(), DnsServer::start().await, Origin::start().await);
     // 100::/64 is the black hole of IPv6 by definition (RFC 6666); here there may be no route at all, which is quicker.
     dns.host("api.example", 60, &["100::1", "127.0.0.1"].map(|ip| ip.parse().unwrap()));
-    let settings = DnsSettings { servers: vec![dns.addr()] };
-    let names =
-        outrigger_proxy::dns::start(&settings, &sidecar.registry, &sidecar.live, &OwnPorts::default());
+    let settings = DnsSettings { servers: vec![dns.addr()], listen: vec![] };
+    let names = outrigger_proxy::dns::start(
+        &settings,
+        &sidecar.registry,
+        &sidecar.live,
+        &OwnPorts::default(),
+        vec![],
+        domain(),
+    );
     let _names = Owned::spawn(names);
     sidecar.knows(outside(origin.addr(), Protocol::Http, None), []);
     for _ in 0..5 {

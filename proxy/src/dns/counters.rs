@@ -12,6 +12,20 @@ pub struct Counters {
     pub lookup_failures: AtomicU64,
     /// Services whose endpoints are older than their time to live.
     pub stale_services: AtomicU64,
+    /// Those answered from the mesh.
+    pub answered: AtomicU64,
+    /// Names of the mesh that nobody has.
+    pub unknown: AtomicU64,
+    /// Those passed on to the name servers behind.
+    pub passed_on: AtomicU64,
+    /// Those that could not be answered.
+    pub failed: AtomicU64,
+    /// Those that were none.
+    pub malformed: AtomicU64,
+    /// Those given up since too many were waiting.
+    pub dropped: AtomicU64,
+    /// Those of our own that came back.
+    pub loops: AtomicU64,
 }
 
 impl Counters {
@@ -32,6 +46,23 @@ impl Counters {
                 &self.stale_services,
             ),
         ];
+        let _ = writeln!(
+            out,
+            "# HELP outrigger_dns_questions_total Questions of applications, by what became of them."
+        );
+        let _ = writeln!(out, "# TYPE outrigger_dns_questions_total counter");
+        for (became, count) in [
+            ("answered", &self.answered),
+            ("unknown", &self.unknown),
+            ("passed_on", &self.passed_on),
+            ("failed", &self.failed),
+            ("malformed", &self.malformed),
+            ("dropped", &self.dropped),
+            ("loop", &self.loops),
+        ] {
+            let _ =
+                writeln!(out, "outrigger_dns_questions_total{{became=\"{became}\"}} {}", count.load(Relaxed));
+        }
         for (name, kind, help, count) in all {
             let _ =
                 writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}", count.load(Relaxed));

@@ -120,6 +120,11 @@ impl DnsServer {
         lock(&self.state).asked.iter().filter(|(n, _, _)| n == name).count()
     }
 
+    /// How often `name` was asked for in this `kind`: `A`, `AAAA`.
+    pub fn asked_for(&self, name: &str, kind: &str) -> usize {
+        lock(&self.state).asked.iter().filter(|(n, k, _)| n == name && k.to_string() == kind).count()
+    }
+
     /// How often `name` was asked for over `transport`.
     pub fn asked_over(&self, name: &str, transport: Transport) -> usize {
         lock(&self.state).asked.iter().filter(|(n, _, t)| n == name && *t == transport).count()

@@ -28,6 +28,9 @@ impl Default for OutsideAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
+        // A name of its own: two authorities of the same name would be told apart by their signatures only.
+        let name = format!("outside {:?}", key.public_key_raw().get(..8));
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let root = params.self_signed(&key).expect("a root").der().to_vec();
         Self { params, key, root }
     }
