@@ -18,6 +18,15 @@ use tokio::time::timeout;
 
 use crate::dns::message::question_end;
 
+/// How a question came, and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Over UDP.
+    Udp,
+    /// Over TCP.
+    Tcp,
+}
+
 /// Passes questions on.
 pub struct Forwarder {
     servers: Vec<SocketAddr>,
@@ -39,27 +48,20 @@ impl Forwarder {
         self.open().contains(&port)
     }
 
-    /// The answer over UDP, under the id of the question; `None` when nobody answers.
-    pub async fn udp(&self, question: &[u8]) -> Option<Vec<u8>> {
-        self.each(question, async |server, question| self.ask_udp(server, question).await).await
-    }
-
-    /// The same over TCP.
-    pub async fn tcp(&self, question: &[u8]) -> Option<Vec<u8>> {
-        self.each(question, async |server, question| ask_tcp(server, question).await).await
-    }
-
-    /// Tries one server after the other; the answer of one that can not say is kept in case none can.
-    async fn each(
-        &self,
-        question: &[u8],
-        ask: impl AsyncFn(SocketAddr, &[u8]) -> io::Result<Vec<u8>>,
-    ) -> Option<Vec<u8>> {
+    /// The answer under the id of the question; `None` when nobody answers. Tries one server after the other; the answer
+    /// of one that can not say is kept in case none can.
+    pub async fn ask(&self, question: &[u8], way: Way) -> Option<Vec<u8>> {
         let mut renamed = question.to_vec();
         let mut helpless = None;
         for server in self.servers.iter().cycle().take(ATTEMPTS.max(self.servers.len()).min(MOST_ATTEMPTS)) {
             renamed.get_mut(..2)?.copy_from_slice(&self.id().to_be_bytes());
-            match timeout(PATIENCE, ask(*server, &renamed)).await {
+            let asking = async {
+                match way {
+                    Way::Udp => self.ask_udp(*server, &renamed).await,
+                    Way::Tcp => ask_tcp(*server, &renamed).await,
+                }
+            };
+            match timeout(PATIENCE, asking).await {
                 Ok(Ok(mut answer)) if answer.len() >= 4 => {
                     let can_say = !matches!(answer[3] & 15, SERVFAIL | NOTIMP | REFUSED);
                     answer[..2].copy_from_slice(&question[..2]);

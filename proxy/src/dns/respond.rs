@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::registry::{Discovery, Found, Registry};
-use crate::dns::forward::Forwarder;
+use crate::dns::forward::{Forwarder, Way};
 use crate::dns::message::{self, Asked, Input, Kind, Reply};
 use crate::live::Live;
 
@@ -204,10 +204,7 @@ impl Responder {
             return self.say(asked, &Reply::Failed);
         };
         count(&self.live.dns.passed_on);
-        let answer = match way {
-            Way::Udp => self.forwarder.udp(bytes).await,
-            Way::Tcp => self.forwarder.tcp(bytes).await,
-        };
+        let answer = self.forwarder.ask(bytes, way).await;
         answer.unwrap_or_else(|| self.say(asked, &Reply::Failed))
     }
 
@@ -315,13 +312,6 @@ enum Step {
     Say(Reply),
     /// It is asked behind.
     PassOn,
-}
-
-/// How a question came, and goes on.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    Udp,
-    Tcp,
 }
 
 fn count(counter: &AtomicU64) {

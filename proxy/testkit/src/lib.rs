@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails the test")]
 
 mod client;
+mod dns_client;
 mod dns_server;
 mod origin;
 mod outside;
@@ -18,6 +19,7 @@ mod task;
 pub mod upgrade;
 
 pub use client::{Client, Reply, RequestBody, request};
+pub use dns_client::{DnsAnswer, DnsClient, dns_question};
 pub use dns_server::{DnsServer, Mood, Transport as DnsTransport};
 pub use origin::{Behaviour, BodyOf, Origin, Reset, Seen};
 pub use outside::{Hello, OutsideAuthority, OutsideServer};
