@@ -80,6 +80,8 @@ async fn forward(
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;
     canonical::check(&parts).map_err(nobody)?;
+    // First of all: nothing that only the mesh may say decides on a route.
+    headers::remove_ours(&mut parts.headers);
     let named = resolve(worker, &parts, fixed).await.map_err(nobody)?;
     let service = named.service;
     let of_service = |error| (error, Some(Arc::clone(&service)));
@@ -104,7 +106,6 @@ async fn forward(
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts).map_err(of_service)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
-    headers::remove_ours(&mut parts.headers);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
     let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);

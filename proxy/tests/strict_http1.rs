@@ -386,3 +386,39 @@ async fn an_answer_cut_short_never_looks_whole() {
         assert!(got.contains("chunked") || body.len() < 10, "{got}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_ends_with_the_connection_is_aborted_when_it_is_cut_short() {
+    let short = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\n\n";
+    let whole = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (answer, expected) in [(short, Err(std::io::ErrorKind::ConnectionReset)), (whole, Ok(0))] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sidecar = Mesh::new().client();
+        let at = listener.local_addr().unwrap();
+        sidecar.knows(open_service("shop/cart"), [plain("shop/cart", "i-1", at)]);
+        let mut client = tokio::net::TcpStream::connect(sidecar.outbound).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\nHost: cart\r\n\r\n").await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut space = [0; 1024];
+        assert!(stream.read(&mut space).await.unwrap() > 0);
+        let (first, rest) = answer.split_at(answer.find("hello").unwrap() + 7);
+        stream.write_all(first.as_bytes()).await.unwrap();
+        let mut got = Vec::new();
+        while !got.ends_with(b"hello") {
+            let read = client.read(&mut space).await.unwrap();
+            assert!(read > 0, "{got:?}");
+            got.extend_from_slice(&space[..read]);
+        }
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        assert_eq!(client.read(&mut space).await.map_err(|e| e.kind()), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_refused_upgrade_is_the_next_request() {
+    let (sidecar, _origin) = before_origin().await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let next = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
+    let (answer, _) = exchange(&sidecar, &format!("{upgrade}{next}{next}"), usize::MAX).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
+}

@@ -148,6 +148,11 @@ pub async fn send(
             Sender::H2(mut sender) => sender.try_send_request(request).await,
         };
         match sent {
+            // The guard sees to it on HTTP/1.
+            Ok(response) if response.status().as_u16() >= 600 => {
+                let why = "the answer's status is outside 100 to 599";
+                return Err(Error::upstream(Reason::UpstreamReset, why));
+            }
             Ok(mut response) => {
                 if let Some(upgrade) = &upgrade {
                     // Boxed: rare, and no part of every other request's future.

@@ -27,7 +27,7 @@ use crate::http::strict::{Broken, HEAD_BUFFER, RequestGuard, Turns, Verdict};
 /// Serves a connection until it ends. `refuse` makes the answer to what is no request.
 pub(super) async fn serve<IO, S, B, R>(io: IO, control: &Rc<Control>, turns: Rc<Turns>, service: S, refuse: R)
 where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Abort + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Error = BodyError> + 'static,
     R: Fn(&Error, Asker) -> Response<ResponseBody>,
@@ -42,8 +42,8 @@ where
             Pin::new(&mut served).graceful_shutdown();
         }
         // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
-        if Pin::new(&mut served).poll(cx).is_ready() {
-            return Poll::Ready(End::Served);
+        if let Poll::Ready(ended) = Pin::new(&mut served).poll(cx) {
+            return Poll::Ready(if ended.is_err_and(|e| e.is_user()) { End::Cut } else { End::Served });
         }
         match turns.verdict() {
             None => Poll::Pending,
@@ -65,6 +65,8 @@ where
         return;
     }
     let refusal = match end {
+        // HTTP/1.0 ends an answer with the connection: only an abort tells that it is not whole.
+        End::Cut if turns.is_http10() => return served.into_parts().io.into_inner().into_parts().0.abort(),
         End::Cut => return,
         End::Served if !turns.has_unread() => return,
         End::Served => Vec::new(),
@@ -76,6 +78,12 @@ where
     until(control, |cx, _| leaving.as_mut().poll(cx).map(|_| End::Cut)).await;
 }
 
+/// A connection that can be ended so that the peer sees that something is missing.
+pub(super) trait Abort {
+    /// Ends it so.
+    fn abort(self);
+}
+
 /// How the serving of a connection ended.
 #[derive(Clone, Copy)]
 enum End {
@@ -83,7 +91,7 @@ enum End {
     Served,
     /// A caller broke a rule, and nothing stands before its refusal.
     Refuse(Broken),
-    /// At once.
+    /// At once, perhaps in the middle of an answer.
     Cut,
 }
 

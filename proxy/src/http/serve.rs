@@ -4,6 +4,7 @@
 //! speaks. Deliberately elsewhere: [`crate::http::h1`], which drives HTTP/1 and guards it, and
 //! [`crate::http::connections`], which keeps an eye on all of them.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
@@ -28,6 +29,7 @@ use crate::http::h2_guard::Guarded;
 use crate::http::reply::Asker;
 use crate::http::strict::Turns;
 use crate::http::{edges, h1};
+use crate::tcp::relay;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,15 @@ pub enum First {
 struct Watched<IO> {
     io: IO,
     control: Rc<Control>,
+}
+
+impl<IO: 'static> h1::Abort for Watched<IO> {
+    fn abort(self) {
+        // Over TLS an end without its word is an abort already.
+        if let Some(stream) = (&self.io as &dyn Any).downcast_ref::<TcpStream>() {
+            relay::abort(stream);
+        }
+    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {

@@ -63,12 +63,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
                     this.follow_held();
                     continue;
                 }
-                State::Asked if this.held.rest().len() >= MAX_HEAD => {
-                    *this.turns.waiting.borrow_mut() = Some(cx.waker().clone());
-                    return Poll::Pending;
+                State::Asked => {
+                    this.turns.wait(cx);
+                    if this.held.rest().len() >= MAX_HEAD {
+                        return Poll::Pending;
+                    }
                 }
-                // hyper has no reason to look again by itself when nothing more comes.
-                State::Asked => *this.turns.waiting.borrow_mut() = Some(cx.waker().clone()),
                 _ => {}
             }
             let before = buf.filled().len();
@@ -171,6 +171,7 @@ impl Follower {
                     Ok(Progress::Whole(whole)) => {
                         at += whole.bytes;
                         turns.heads.set(turns.heads.get() + 1);
+                        turns.http10.set(whole.start.http10);
                         self.enter(whole);
                     }
                     Err(violation) => self.broke(violation, Some(rest), turns),

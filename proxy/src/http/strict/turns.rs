@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use super::Violation;
 
@@ -24,8 +24,10 @@ pub struct Turns {
     pub(super) unread: Cell<bool>,
     pub(super) broken: Cell<Option<Broken>>,
     pub(super) released: Cell<bool>,
-    /// Who reads on once the request that asked for another protocol has been answered.
-    pub(super) waiting: RefCell<Option<Waker>>,
+    /// Whether the newest request is of HTTP/1.0.
+    pub(super) http10: Cell<bool>,
+    /// Who reads on once a request has been answered.
+    waiting: RefCell<Option<Waker>>,
 }
 
 /// What a caller broke, and where.
@@ -70,6 +72,11 @@ impl Turns {
         }
     }
 
+    /// Whether the newest request is of HTTP/1.0.
+    pub fn is_http10(&self) -> bool {
+        self.http10.get()
+    }
+
     /// From now on the bytes are no HTTP: they pass as they are. For whoever has accepted an Upgrade or a CONNECT.
     pub fn release(&self) {
         self.released.set(true);
@@ -78,6 +85,11 @@ impl Turns {
     /// Whether the peer may still be sending what nobody reads, so that closing at once could lose it the answer.
     pub fn has_unread(&self) -> bool {
         self.unread.get() || self.broken.get().is_some()
+    }
+
+    /// Wakes the reader when the next request has been answered: nothing new needs to come for it to go on.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        *self.waiting.borrow_mut() = Some(cx.waker().clone());
     }
 
     /// Whether every request that was shown has been answered to the end.
