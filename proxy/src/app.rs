@@ -64,6 +64,8 @@ pub struct Bound {
     pub admin_socket: PathBuf,
     /// Services with a port of their own.
     pub upstreams: BTreeMap<String, SocketAddr>,
+    /// Where names are answered.
+    pub dns: Vec<SocketAddr>,
     /// The instance's name.
     pub uid: EndpointUid,
 }
@@ -103,7 +105,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let socket = admin::bind_socket(&settings.admin_socket)?;
     let names = bind_names(&settings.dns.listen).await?;
     let uid = new_uid(&settings);
-    let bound = bound(&settings, &listening, &admin, &uid)?;
+    let bound = bound(&settings, &listening, &admin, &names, &uid)?;
 
     let live = Arc::new(Live::new(settings.max_connections));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
@@ -359,6 +361,7 @@ fn bound(
     settings: &Settings,
     listening: &Listening,
     admin: &tokio::net::TcpListener,
+    names: &[Sockets],
     uid: &EndpointUid,
 ) -> Result<Bound, StartError> {
     let name = |host: &outrigger_mesh::Host| match host.port {
@@ -372,6 +375,7 @@ fn bound(
         admin: admin.local_addr().map_err(StartError::Workers)?,
         admin_socket: settings.admin_socket.clone(),
         upstreams: listening.upstreams.iter().map(|(h, a)| (name(h), *a)).collect(),
+        dns: names.iter().map(|sockets| sockets.address).collect(),
         uid: uid.clone(),
     })
 }
@@ -418,6 +422,7 @@ async fn tell_ready(file: PathBuf, bound: Bound, configured: oneshot::Receiver<(
         "admin": bound.admin.to_string(),
         "admin_socket": bound.admin_socket,
         "upstreams": bound.upstreams.iter().map(|(n, a)| (n.clone(), a.to_string())).collect::<BTreeMap<_, _>>(),
+        "dns": bound.dns.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "pid": std::process::id(),
         "uid": bound.uid.as_str(),
     });

@@ -252,6 +252,24 @@ async fn endpoints_that_stay_keep_their_connections_and_what_was_learnt() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_found_in_another_way_from_now_on_leaves_nothing_behind() {
+    let (mesh, dns) = (Mesh::new(), DnsServer::start().await);
+    let (named, pushed) = (Origin::named("named").await, Origin::named("pushed").await);
+    dns.host("db.test", 60, &local());
+    let (sidecar, _names) = asking(&mesh, &dns);
+    let by_name = found_at("shop/db", vec![host("db.test", named.addr())]);
+    let registered = Service { location: Location::Mesh, ..by_name.clone() };
+    for round in 1..=2 {
+        sidecar.knows(by_name.clone(), [support::plain("shop/db", "i-1", pushed.addr())]);
+        assert_eq!(get(&sidecar).await.0, 200);
+        assert_eq!((named.requests(), pushed.requests()), (round, round - 1));
+        sidecar.knows(registered.clone(), []);
+        assert_eq!(get(&sidecar).await.0, 200);
+        assert_eq!((named.requests(), pushed.requests()), (round, round));
+    }
+}
+
+#[tokio::test]
 async fn addresses_need_no_name_server() {
     let (mesh, dns, origin) = (Mesh::new(), DnsServer::start().await, Origin::start().await);
     let (sidecar, _names) = asking(&mesh, &dns);

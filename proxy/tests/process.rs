@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use http::StatusCode;
-use outrigger_mesh::Resource;
+use outrigger_mesh::{DnsTarget, Location, MtlsMode, Resource, Service};
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::drain::Ask;
 use outrigger_proxy::settings::{Args, Settings};
-use outrigger_testkit::{Behaviour, Client, Origin, PlanServer, eventually, resources};
+use outrigger_testkit::{Behaviour, Client, DnsClient, DnsServer, Origin, PlanServer, eventually, resources};
 use tempfile::TempDir;
 
 mod process_common;
@@ -80,6 +80,37 @@ async fn an_instance_registers_is_found_is_called_and_leaves_without_a_failed_re
     assert_eq!(server.registered().len(), 1);
     assert_eq!(load.await.unwrap(), 0);
     assert!(origins.iter().all(|o| o.requests() > 0));
+}
+
+#[tokio::test]
+async fn names_are_answered_and_a_service_outside_is_found_by_name() {
+    let (server, folder, behind) =
+        (PlanServer::start().await, TempDir::new().unwrap(), DnsServer::start().await);
+    let origin = Origin::start().await;
+    behind.host("api.example", 60, &["127.0.0.1".parse().unwrap()]);
+    behind.host("www.example", 60, &["192.0.2.1".parse().unwrap()]);
+    let port = outrigger_mesh::PortNumber::new(origin.addr().port());
+    let targets = vec![DnsTarget::Host { name: "api.example".parse().unwrap(), port }];
+    server.set(Service {
+        hostnames: vec!["api.example".parse().unwrap()],
+        addresses: vec!["240.0.0.9".parse().unwrap()],
+        location: Location::Dns { targets, tls: None, outside: true },
+        mtls: MtlsMode::Off,
+        identities: vec![],
+        ..resources::service("shop/api")
+    });
+    let flags = format!("--service-account web --dns 127.0.0.1:0 --dns-server {}", behind.addr());
+    let web = sidecar(&server, &folder, "web", &flags).await;
+    let reply = Client::h1(web.bound.outbound).await.get("api.example", "/").await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let mut names = DnsClient::udp(web.bound.dns[0]).await;
+    for (name, address) in [("api.example", "240.0.0.9"), ("www.example", "192.0.2.1")] {
+        assert_eq!(names.ask(name, "A").await.unwrap().records, [address], "{name}");
+    }
+    assert_eq!(names.ask("nobody.shop.mesh", "A").await.unwrap().code, "Non-Existent Domain");
+    assert_eq!(behind.asked("nobody.shop.mesh"), 0);
+    web.drain.ask(Ask::Now);
+    web.wait().await.unwrap();
 }
 
 #[tokio::test]

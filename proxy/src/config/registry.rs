@@ -16,12 +16,13 @@ use outrigger_mesh::{
 use tokio::sync::{Notify, watch};
 
 use crate::config::outside::Outside;
-use crate::config::snapshot::{EndpointSet, EndpointView, ServiceSnapshot};
+use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::live::{Live, LiveService, Millis};
 
 mod dump;
 mod located;
 
+use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
 
 /// A change of what is known.
@@ -128,8 +129,8 @@ struct ServiceEntry {
     /// Whether it was asked for, and whether the answer was that there is none.
     wanted: bool,
     absent: bool,
-    /// How looking for its endpoints goes, where this sidecar does that.
-    lookup: Option<Lookup>,
+    /// What was found by name, where its endpoints are found so.
+    located: Option<Located>,
 }
 
 impl Registry {
@@ -206,10 +207,7 @@ impl Registry {
                 Ok(())
             }
             Change::NoEndpoints(service) => {
-                // None is pushed of a service whose endpoints are found by name.
-                if !state.services.get(&service).is_some_and(ServiceEntry::is_looked_up) {
-                    clear_endpoints(&mut state, &service);
-                }
+                clear_endpoints(&mut state, &service);
                 Ok(())
             }
         };
@@ -320,7 +318,8 @@ impl Registry {
         if let Some(entry) = state.services.get_mut(&name) {
             entry.absent = false;
             if by_name != old.is_some_and(|old| old.is_looked_up()) {
-                entry.found_anew();
+                entry.forget_located();
+                entry.publish();
             }
         }
         self.relocate();
@@ -334,9 +333,6 @@ impl Registry {
         let Some(entry) = state.services.get_mut(&endpoint.service) else { return Ok(()) };
         if entry.endpoints.len() >= MAX_ENDPOINTS && !entry.endpoints.contains_key(&endpoint.uid) {
             return Err(format!("service {} has more than {MAX_ENDPOINTS} endpoints", endpoint.service));
-        }
-        if entry.is_looked_up() {
-            return Err(format!("the endpoints of service {} are found by name", endpoint.service));
         }
         let view = located::view(live, entry.endpoints.get(&endpoint.uid), endpoint, None);
         entry.endpoints.insert(view.endpoint.uid.clone(), view);
@@ -358,10 +354,11 @@ impl Registry {
     }
 
     fn remove_service(&self, state: &mut State, name: &ServiceName) {
-        clear_endpoints(state, name);
         let Some(entry) = state.services.get_mut(name) else { return };
         entry.absent = true;
         entry.live.snapshot.store(None);
+        entry.forget_located();
+        clear_endpoints(state, name);
         drop_hosts_of(state, name, &[]);
         self.relocate();
         self.names.fetch_add(1, Relaxed);
@@ -393,8 +390,14 @@ impl Registry {
             let traffic = self.live.client_traffic(name, None);
             let live = Arc::new(LiveService::new(name.clone(), traffic));
             let endpoints = BTreeMap::new();
-            let entry =
-                ServiceEntry { live, endpoints, complete: false, wanted: false, absent: false, lookup: None };
+            let entry = ServiceEntry {
+                live,
+                endpoints,
+                complete: false,
+                wanted: false,
+                absent: false,
+                located: None,
+            };
             state.services.insert(name.clone(), entry);
         }
         let Some(entry) = state.services.get_mut(name) else { unreachable!("inserted above") };
@@ -438,15 +441,6 @@ impl Registry {
     }
 }
 
-impl ServiceEntry {
-    fn publish(&self) {
-        let endpoints = self.endpoints.values().cloned().collect();
-        let mut set = EndpointSet::new(endpoints, self.complete);
-        set.trouble = self.lookup.as_ref().and_then(|lookup| lookup.error.clone());
-        self.live.endpoints.store(Arc::new(set));
-    }
-}
-
 /// The stream of wants.
 #[derive(Debug)]
 pub struct Wants(Arc<Registry>);
@@ -478,7 +472,7 @@ fn remove_endpoint(state: &mut State, service: &ServiceName, uid: &EndpointUid) 
 
 fn clear_endpoints(state: &mut State, service: &ServiceName) {
     let Some(entry) = state.services.get_mut(service) else { return };
-    entry.found_anew();
+    located::remove(&std::mem::take(&mut entry.endpoints));
     entry.complete = true;
     entry.publish();
 }

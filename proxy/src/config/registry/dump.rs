@@ -3,7 +3,7 @@
 use outrigger_mesh::{Hostname, ServiceName, Version};
 use serde_json::{Value, json};
 
-use super::{HostEntry, Lookup, Registry, ServiceEntry};
+use super::{HostEntry, Registry, ServiceEntry};
 use crate::config::snapshot::EndpointView;
 use crate::live::Millis;
 
@@ -37,12 +37,12 @@ impl Registry {
         let mut services: Vec<_> = state.services.iter().collect();
         services.sort_by_key(|(name, _)| (*name).clone());
         let of = |entry: &ServiceEntry| -> Vec<Value> {
-            entry.endpoints.values().map(|view| dump_endpoint(view, now)).collect()
+            entry.in_force().0.values().map(|view| dump_endpoint(view, now)).collect()
         };
         services
             .into_iter()
             .map(|(name, entry)| {
-                let lookup = entry.lookup.as_ref().map(Lookup::dump);
+                let lookup = entry.located.as_ref().map(|located| located.lookup.dump());
                 json!({"service": name.to_string(), "endpoints": of(entry), "lookup": lookup})
             })
             .collect()
@@ -81,7 +81,7 @@ fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
         "mtls": format!("{:?}", service.mtls).to_lowercase(),
         "between": format!("{:?}", service.between).to_lowercase(),
         "routes": routes,
-        "endpoints": entry.endpoints.len(),
+        "endpoints": entry.in_force().0.len(),
     })
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Registry, ServiceEntry};
-use crate::config::snapshot::{EndpointView, ServiceSnapshot};
+use crate::config::snapshot::{EndpointSet, EndpointView, ServiceSnapshot};
 use crate::live::{EndpointLive, Live, LiveService, Millis};
 
 /// What is known of an endpoint that was found by name beside its resource.
@@ -95,18 +95,15 @@ impl Registry {
             let Some(entry) = state.services.get_mut(name).filter(|entry| entry.is_looked_up()) else {
                 return;
             };
-            let mut old = std::mem::take(&mut entry.endpoints);
-            let mut new = BTreeMap::new();
+            let mut old = entry.located.take().map(|located| located.endpoints).unwrap_or_default();
+            let mut endpoints = BTreeMap::new();
             for (endpoint, resolved) in found {
                 let before = old.remove(&endpoint.uid);
-                new.insert(endpoint.uid.clone(), view(&self.live, before.as_ref(), endpoint, Some(resolved)));
+                let view = view(&self.live, before.as_ref(), endpoint, Some(resolved));
+                endpoints.insert(view.endpoint.uid.clone(), view);
             }
-            for gone in old.values() {
-                gone.live.removed.store(true, Relaxed);
-            }
-            entry.endpoints = new;
-            entry.complete = true;
-            entry.lookup = Some(lookup);
+            remove(&old);
+            entry.located = Some(Located { endpoints, lookup });
             entry.publish();
         }
         self.announce();
@@ -122,14 +119,43 @@ impl ServiceEntry {
         self.live.snapshot.load().as_deref().is_some_and(ServiceSnapshot::is_looked_up)
     }
 
-    /// Forgets the endpoints of a service that are found in another way from now on.
-    pub(super) fn found_anew(&mut self) {
-        for gone in std::mem::take(&mut self.endpoints).values() {
-            gone.live.removed.store(true, Relaxed);
+    /// Its endpoints as they are in force, and whether they are all told: those found by name, where they are found so,
+    /// else those pushed.
+    pub(super) fn in_force(&self) -> (&BTreeMap<EndpointUid, Arc<EndpointView>>, bool) {
+        static NONE: BTreeMap<EndpointUid, Arc<EndpointView>> = BTreeMap::new();
+        match &self.located {
+            _ if !self.is_looked_up() => (&self.endpoints, self.complete),
+            Some(located) => (&located.endpoints, true),
+            None => (&NONE, false),
         }
-        self.complete = false;
-        self.lookup = None;
-        self.publish();
+    }
+
+    /// Forgets what was found by name, if anything was.
+    pub(super) fn forget_located(&mut self) {
+        if let Some(located) = self.located.take() {
+            remove(&located.endpoints);
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        let (endpoints, complete) = self.in_force();
+        let mut set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
+        set.trouble = self.located.as_ref().and_then(|located| located.lookup.error.clone());
+        self.live.endpoints.store(Arc::new(set));
+    }
+}
+
+/// What was found of a service by name. What is pushed of it meanwhile lies beside, for when it is found so again.
+#[derive(Debug)]
+pub(super) struct Located {
+    endpoints: BTreeMap<EndpointUid, Arc<EndpointView>>,
+    pub(super) lookup: Lookup,
+}
+
+/// Connections to these end when they are idle.
+pub(super) fn remove(endpoints: &BTreeMap<EndpointUid, Arc<EndpointView>>) {
+    for gone in endpoints.values() {
+        gone.live.removed.store(true, Relaxed);
     }
 }
 
