@@ -228,6 +228,10 @@ fn place(
     let address: SocketAddr = view.address(port.number).ok_or_else(|| {
         Error::refused(Reason::NoEndpoint, format!("endpoint {uid} does not serve port {}", port.number))
     })?;
+    if view.resolved.is_some() != snapshot.is_looked_up() {
+        // What protects it stands in the other configuration.
+        return Err(Error::refused(Reason::NoEndpoint, format!("endpoint {uid} is of another configuration")));
+    }
     if worker.shared.own_ports.contains(address) {
         return Err(Error::refused(
             Reason::LoopDetected,
