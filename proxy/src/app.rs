@@ -30,6 +30,7 @@ use crate::drain::{self, Drain};
 use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
 use crate::live::{EndpointLive, Live, OwnPorts};
+use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
 use crate::telemetry::log;
@@ -122,6 +123,9 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         set_log_level: Box::new(log::set_filter),
     });
     let mut tasks = JoinSet::new();
+    if let Some(limit) = settings.memory_limit {
+        tasks.spawn(overload::watch(Arc::clone(&live), limit));
+    }
     tasks.spawn(admin::serve(admin, Arc::clone(&state)));
     tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
 

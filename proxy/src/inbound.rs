@@ -149,6 +149,7 @@ async fn forward(
     request: Request<Incoming>,
     began: Instant,
 ) -> Result<Response<ResponseBody>, Error> {
+    worker.shared.live.overload.check()?;
     let application = &*caller.application;
     let (mut parts, incoming) = request.into_parts();
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), caller.proven.is_some());

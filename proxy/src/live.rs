@@ -13,6 +13,7 @@ use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Ver
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
 use crate::dns;
 use crate::listen::accept::Side;
+use crate::overload::Overload;
 use crate::request::budget::Budget;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 
@@ -29,6 +30,8 @@ pub struct Live {
     identity: ArcSwapOption<SpiffeId>,
     /// How many connections may be open on each side.
     most_connections: u64,
+    /// Whether what comes new is refused.
+    pub overload: Overload,
 }
 
 impl Default for Live {
@@ -42,7 +45,7 @@ impl Live {
     pub fn new(most_connections: u64) -> Self {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
-        Self { traffic, counters, dns, identity, most_connections }
+        Self { traffic, counters, dns, identity, most_connections, overload: Overload::default() }
     }
 
     /// Connections from the mesh.

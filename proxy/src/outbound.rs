@@ -76,6 +76,7 @@ async fn forward(
     fixed: Option<&Host>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let nobody = |error| (error, None);
+    worker.shared.live.overload.check().map_err(nobody)?;
     let (mut parts, incoming) = request.into_parts();
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;

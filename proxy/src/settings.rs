@@ -13,6 +13,7 @@ use outrigger_mesh::{
 
 use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
 use crate::live::MOST_CONNECTIONS;
+use crate::overload;
 
 /// The sidecar of the Outrigger service mesh.
 ///
@@ -136,6 +137,9 @@ pub struct Args {
     /// Open connections on each side, the application's and the mesh's; whoever comes then waits.
     #[arg(long, env = "OUTRIGGER_PROXY_MAX_CONNECTIONS", default_value_t = MOST_CONNECTIONS, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Process")]
     max_connections: u64,
+    /// Memory of this process near which new requests are refused: 64MiB, or none [default: the control group's limit].
+    #[arg(long, env = "OUTRIGGER_PROXY_MEMORY_LIMIT", value_parser = overload::parse, help_heading = "Process")]
+    memory_limit: Option<overload::Limit>,
     /// How long the end may take before what is left is cut.
     #[arg(long, env = "OUTRIGGER_PROXY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, help_heading = "Process")]
     drain_timeout: Duration,
@@ -201,6 +205,8 @@ pub struct Settings {
     pub workers: usize,
     /// Open connections on each side.
     pub max_connections: u64,
+    /// The memory near which new requests are refused.
+    pub memory_limit: Option<u64>,
     /// How long the end may take.
     pub drain_timeout: Duration,
     /// What to write once it serves.
@@ -343,6 +349,7 @@ impl Settings {
             dns: DnsSettings { servers: args.dns_servers, listen: args.dns },
             workers: args.workers.map_or_else(default_workers, usize::from),
             max_connections: args.max_connections,
+            memory_limit: args.memory_limit.unwrap_or_else(overload::limit_of_group).0,
             drain_timeout: args.drain_timeout,
             ready_file: args.ready_file,
             log: args.log,

@@ -148,6 +148,8 @@ impl AdminState {
         if let Some(open) = descriptors::open() {
             metric("process_open_fds", "gauge", "Open file descriptors.", open.to_string());
         }
+        let shed = self.live.overload.episodes().to_string();
+        metric("outrigger_memory_shedding_total", "counter", "Times that memory came near its limit.", shed);
         let most = descriptors::limit().to_string();
         metric("process_max_fds", "gauge", "How many there may be.", most);
         if let Some(identity) = self.identity.get() {
