@@ -12,6 +12,7 @@ use outrigger_mesh::Host;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::drain::Phase;
 use crate::listen::{accept, bind};
@@ -152,13 +153,18 @@ impl Idle {
             .await;
     }
 
-    /// Returns once the outbound ports are closed and no connection of the application is open.
+    /// Returns once the application has gone: no connection of it is open and none has come for a moment. The ports stay
+    /// open until then, as it may need another service for its last answer.
     pub async fn outbound(&self) {
         let counters = &self.shared.live.counters;
-        until(|| {
-            self.accepting.outbound.load(SeqCst) == 0 && counters.outbound_connections.load(SeqCst) == 0
-        })
-        .await;
+        let quiet = || counters.outbound_connections.load(SeqCst) == 0;
+        loop {
+            until(quiet).await;
+            let spoke_again = timeout(QUIET, until(|| !quiet())).await.is_ok();
+            if !spoke_again {
+                return;
+            }
+        }
     }
 }
 
@@ -168,12 +174,13 @@ async fn until(done: impl Fn() -> bool) {
     }
 }
 
-/// How many loops still accept.
+/// How many loops still accept from the mesh.
 #[derive(Debug, Default)]
 struct Accepting {
     inbound: AtomicUsize,
-    outbound: AtomicUsize,
 }
+
+const QUIET: Duration = Duration::from_millis(200);
 
 /// The life of a worker.
 async fn run(
@@ -205,8 +212,7 @@ async fn run(
     }
     for (listener, fixed) in sockets.outbound {
         let listener = TcpListener::from_std(listener)?;
-        accepting.outbound.fetch_add(1, SeqCst);
-        let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
+        let (worker, phases) = (Rc::clone(&worker), phases.clone());
         tokio::task::spawn_local(async move {
             let (live, fixed) = (Arc::clone(&worker.shared.live), fixed.map(Rc::new));
             let take = |stream, guard| {
@@ -217,9 +223,8 @@ async fn run(
                     outbound::serve(worker, stream, guard, fixed).await;
                 });
             };
-            let closing = reached(phases, Phase::OutboundClosing);
+            let closing = reached(phases, Phase::Ended);
             accept::accept(listener, &worker.outbound, live.outbound_side(), closing, take).await;
-            accepting.outbound.fetch_sub(1, SeqCst);
         });
     }
     tokio::task::spawn_local(Rc::clone(&worker).housekeeping());
@@ -233,19 +238,39 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>) {
     loop {
         let phase = *phases.borrow_and_update();
         if phase >= Phase::InboundClosing {
-            worker.inbound.end();
+            worker.inbound.part();
         }
         if phase >= Phase::InboundClosed {
             worker.inbound.cut();
         }
         if phase >= Phase::OutboundClosing {
-            worker.outbound.end();
+            worker.outbound.part();
         }
-        if phase >= Phase::Ended || phases.changed().await.is_err() {
+        if phase >= Phase::Ended {
+            return;
+        }
+        let changed = tokio::select! {
+            changed = phases.changed() => changed,
+            () = tokio::time::sleep(PARTING), if parting(phase) => {
+                // Whoever has not sent anything since is not about to.
+                let side = if phase == Phase::InboundClosing { &worker.inbound } else { &worker.outbound };
+                side.end();
+                phases.changed().await
+            }
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
+
+fn parting(phase: Phase) -> bool {
+    matches!(phase, Phase::InboundClosing | Phase::OutboundClosing)
+}
+
+/// How long a connection that idles gets to notice that it should go. A peer that has chosen it just now sends within
+/// that time, and does not lose what it sends.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// Done when `phase` has been reached, or there is nobody left to say so.
 async fn reached(mut phases: watch::Receiver<Phase>, phase: Phase) {

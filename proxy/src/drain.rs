@@ -1,8 +1,9 @@
 //! How an instance ends without a failed request.
 //!
 //! The order is the whole point: withdraw, serve on until those who call us have taken note (5 s at most), then say
-//! goodbye on open connections (GOAWAY, `Connection: close`), finish what is in flight, and only then close the
-//! outbound side, which the application may need to answer its last requests. A deadline bounds all of it.
+//! goodbye on open connections (GOAWAY, `Connection: close`), finish what is in flight, and only then say goodbye on the
+//! outbound side, which the application may need to answer its last requests: it takes calls until the application has
+//! gone. A deadline bounds all of it.
 //!
 //! [`Machine`] is the order, pure; [`drive`] walks it with real waiting; [`Drain`] is what everyone else holds. What
 //! closing means on a connection is deliberately elsewhere: the data path watches [`Drain::phases`].
@@ -25,7 +26,7 @@ pub enum Phase {
     InboundClosing,
     /// The inbound side is closed, whatever was left there is cut. The outbound side serves on.
     InboundClosed,
-    /// Outbound connections are told to go; requests in flight are finished.
+    /// Outbound connections are told to go; calls are still taken until the application has gone.
     OutboundClosing,
     /// Everything is closed, whatever was left is cut. The process ends.
     Ended,
@@ -119,7 +120,7 @@ pub trait Parts: Send + Sync {
     fn withdraw(&self, limit: Duration) -> impl Future<Output = ()> + Send;
     /// Returns once no inbound request is in flight and no inbound connection is open.
     fn inbound_idle(&self) -> impl Future<Output = ()> + Send;
-    /// Returns once no outbound request is in flight and no outbound connection is open.
+    /// Returns once the application has gone: no outbound connection is open, and none has come for a moment.
     fn outbound_idle(&self) -> impl Future<Output = ()> + Send;
 }
 

@@ -59,6 +59,12 @@ impl Connections {
         self.len() == 0
     }
 
+    /// Says goodbye on every connection, present and future, and still takes what is under way: the next answer over
+    /// HTTP/1.1 is the last, HTTP/2 gets its GOAWAY. Nobody is cut off who has just begun to send.
+    pub fn part(&self) {
+        self.set(State::Parting);
+    }
+
     /// Lets every connection, present and future, finish what it has and close.
     pub fn end(&self) {
         self.set(State::Ending);
@@ -116,6 +122,8 @@ pub(super) enum State {
     /// It serves.
     #[default]
     Open,
+    /// It takes one request more over HTTP/1.1; over HTTP/2 it ends.
+    Parting,
     /// It finishes what it has and takes nothing new.
     Ending,
     /// It is closed at once.

@@ -34,16 +34,20 @@ where
 {
     let guarded = RequestGuard::new(io, Rc::clone(&turns));
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BUFFER).keep_alive(control.state.get() == State::Open);
+    builder.max_buf_size(HEAD_BUFFER).keep_alive(control.state.get() < State::Ending);
     let mut served = builder.serve_connection(TokioIo::new(guarded), service);
     let mut told = false;
     let end = until(control, |cx, state| {
-        if state == State::Ending && !std::mem::replace(&mut told, true) {
-            Pin::new(&mut served).graceful_shutdown();
-        }
         // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
         if let Poll::Ready(ended) = Pin::new(&mut served).poll(cx) {
             return Poll::Ready(if ended.is_err_and(|e| e.is_user()) { End::Cut } else { End::Served });
+        }
+        if state == State::Ending && !std::mem::replace(&mut told, true) {
+            // Only now: a request that is already there has been seen, and is not closed upon.
+            Pin::new(&mut served).graceful_shutdown();
+            if Pin::new(&mut served).poll(cx).is_ready() {
+                return Poll::Ready(End::Served);
+            }
         }
         match turns.verdict() {
             None => Poll::Pending,

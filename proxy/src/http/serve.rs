@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -57,9 +57,10 @@ where
             Spoken::Http1 => Asked::http1(&watched, &following),
             Spoken::Http2 => Asked::http2(&watched, &opened),
         };
-        let answer = answer(request);
+        let (answer, watched) = (answer(request), Rc::clone(&watched));
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            say_goodbye(&watched, &mut answer);
             Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
         }
     });
@@ -92,6 +93,14 @@ where
     }
 }
 
+/// The last answer of a connection over HTTP/1.1 says that it is.
+fn say_goodbye<B>(control: &Control, answer: &mut Response<B>) {
+    let parting = control.state.get() >= State::Parting && control.http1.get();
+    if parting && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// Polls a connection until it ends or is cut. `poll` is told once when the connection shall end in order.
 async fn drive(control: &Control, mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>) {
     let mut told = false;
@@ -100,7 +109,8 @@ async fn drive(control: &Control, mut poll: impl FnMut(&mut Context<'_>, bool) -
         if state == State::Cut {
             return Poll::Ready(());
         }
-        let end = state == State::Ending && !std::mem::replace(&mut told, true);
+        let end = (state == State::Ending || (state == State::Parting && !control.http1.get()))
+            && !std::mem::replace(&mut told, true);
         // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
         poll(cx, end).map(|_ended| ())
     })
@@ -124,7 +134,7 @@ pub async fn sniff(stream: &TcpStream, guard: &Guard) -> io::Result<First> {
     };
     let ending = async {
         std::future::poll_fn(|cx| match guard.control.poll(cx) {
-            State::Open => Poll::Pending,
+            State::Open | State::Parting => Poll::Pending,
             State::Ending | State::Cut => Poll::Ready(()),
         })
         .await;

@@ -6,5 +6,6 @@
 mod bad_start;
 mod identity;
 mod lifecycle;
+mod rolling;
 mod routing;
 mod support;

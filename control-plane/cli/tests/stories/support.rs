@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The folder with the programs: that of the tests' own build unless the environment names another.
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
         || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
         PathBuf::from,
@@ -295,14 +295,24 @@ impl Sidecar {
         fs::read_to_string(self.plan.folder.join("log")).unwrap()
     }
 
+    /// Asks it to drain and end (SIGTERM), without waiting for that.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.signal("TERM");
+    }
+
     pub(crate) fn kill(mut self) -> SidecarPlan {
         self.process.kill();
         self.plan.clone()
     }
 
     /// Asks it to drain and end (SIGTERM), and waits for that.
-    pub(crate) fn terminate(mut self) -> SidecarPlan {
-        self.process.signal("TERM");
+    pub(crate) fn terminate(self) -> SidecarPlan {
+        self.ask_to_end();
+        self.ended()
+    }
+
+    /// Waits until it has ended in order.
+    pub(crate) fn ended(mut self) -> SidecarPlan {
         let code = self.process.wait_exit();
         assert_eq!(code, Some(0), "a drained sidecar exits with 0\n{}", self.log());
         self.plan.clone()
@@ -316,7 +326,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn spawn(mut command: Command, log: &Path) -> Self {
+    pub(crate) fn spawn(mut command: Command, log: &Path) -> Self {
         let file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -337,7 +347,7 @@ impl Process {
         }
     }
 
-    fn wait_exit(&mut self) -> Option<i32> {
+    pub(crate) fn wait_exit(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -348,7 +358,7 @@ impl Process {
         None
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
