@@ -299,7 +299,8 @@ impl Control {
                     self.cut(Cut::Lingering);
                 }
             }
-            State::Cut => {}
+            // Parting lasts a moment only, and the worker ends it.
+            State::Parting | State::Cut => {}
         }
     }
 }
