@@ -7,6 +7,7 @@
 mod frames;
 mod http1;
 mod http2;
+mod mesh;
 mod ordinary;
 mod slow;
 #[path = "../support/mod.rs"]
@@ -88,33 +89,9 @@ impl Ground {
         self.sidecar.live.counters.cuts(why)
     }
 
-    /// Runs `attack` beside a bystander; what it gives back. Fails when the bystander waits, or memory grows.
+    /// Runs `attack` beside a bystander who asks `prices`.
     async fn during<T>(&self, attack: impl Future<Output = T>) -> T {
-        let (over, mut is_over) = oneshot::channel::<()>();
-        let at = self.at();
-        let before = resident();
-        let watch = tokio::spawn(async move {
-            let (mut slowest, mut largest) = (Duration::ZERO, 0);
-            let mut bystander = Client::h1(at).await;
-            loop {
-                let asked = Instant::now();
-                let fresh = async { Client::h2(at).await.get("prices", "/").await };
-                let (kept, fresh) = tokio::join!(bystander.get("prices", "/"), fresh);
-                assert!(kept.unwrap().status.is_success() && fresh.unwrap().status.is_success());
-                slowest = slowest.max(asked.elapsed());
-                largest = largest.max(resident());
-                let pause = tokio::time::sleep(Duration::from_millis(20));
-                tokio::select! { _ = &mut is_over => return (slowest, largest), () = pause => {} }
-            }
-        });
-        let outcome = tokio::time::timeout(LONGEST, attack).await.expect("the attack was not ended");
-        drop(over);
-        let (slowest, largest) = watch.await.unwrap();
-        let grown = largest.saturating_sub(before) / 1024;
-        eprintln!("grew by {grown} MiB, the bystander waited for {slowest:?}");
-        assert!(slowest < Duration::from_secs(1), "the bystander waited for {slowest:?}");
-        assert!(grown < 64, "grew by {grown} MiB");
-        outcome
+        beside(self.at(), "prices", attack).await
     }
 
     /// Writes `opening`, then round after round for as long as the sidecar takes it, reading all the while. Gives back what
@@ -142,6 +119,35 @@ impl Ground {
         })
         .await;
     }
+}
+
+/// Runs `attack` beside a bystander who asks `host` at `at`; what the attack gives back. Fails when the bystander waits, or
+/// memory grows.
+async fn beside<T>(at: SocketAddr, host: &'static str, attack: impl Future<Output = T>) -> T {
+    let (over, mut is_over) = oneshot::channel::<()>();
+    let before = resident();
+    let watch = tokio::spawn(async move {
+        let (mut slowest, mut largest) = (Duration::ZERO, 0);
+        let mut bystander = Client::h1(at).await;
+        loop {
+            let asked = Instant::now();
+            let fresh = async { Client::h2(at).await.get(host, "/").await };
+            let (kept, fresh) = tokio::join!(bystander.get(host, "/"), fresh);
+            assert!(kept.unwrap().status.is_success() && fresh.unwrap().status.is_success());
+            slowest = slowest.max(asked.elapsed());
+            largest = largest.max(resident());
+            let pause = tokio::time::sleep(Duration::from_millis(20));
+            tokio::select! { _ = &mut is_over => return (slowest, largest), () = pause => {} }
+        }
+    });
+    let outcome = tokio::time::timeout(LONGEST, attack).await.expect("the attack was not ended");
+    drop(over);
+    let (slowest, largest) = watch.await.unwrap();
+    let grown = largest.saturating_sub(before) / 1024;
+    eprintln!("grew by {grown} MiB, the bystander waited for {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "the bystander waited for {slowest:?}");
+    assert!(grown < 64, "grew by {grown} MiB");
+    outcome
 }
 
 /// What a sidecar says to an attacker until it closes.
