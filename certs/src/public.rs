@@ -60,7 +60,11 @@ impl PublicCertificates {
         let both = [(flat("crt"), flat("key")), (nested("tls.crt"), nested("tls.key"))];
         let there = both.iter().find(|(certificate, _)| certificate.exists());
         there.cloned().ok_or_else(|| {
-            format!("the certificate {name} is neither at {} nor at {}", both[0].0.display(), both[1].0.display())
+            format!(
+                "the certificate {name} is neither at {} nor at {}",
+                both[0].0.display(),
+                both[1].0.display()
+            )
         })
     }
 }
@@ -119,7 +123,9 @@ pub struct PublicConnection<IO> {
 impl PublicAcceptor {
     /// Shows a client the certificates of the most exact pattern that matches the name it asks for, the one whose key it
     /// can use; without a name, those of the entry that has no pattern. TLS 1.2 and 1.3.
-    pub fn new(certificates: Vec<(Option<HostPattern>, Vec<PublicCertificate>)>) -> Result<Self, HandshakeError> {
+    pub fn new(
+        certificates: Vec<(Option<HostPattern>, Vec<PublicCertificate>)>,
+    ) -> Result<Self, HandshakeError> {
         let mut by_name: Vec<_> = certificates
             .into_iter()
             .map(|(pattern, all)| (pattern, all.into_iter().map(|c| c.0).collect::<Vec<_>>()))

@@ -27,6 +27,7 @@ use crate::config::source::{self, SourceSettings};
 use crate::data_path::{BindError, Idle, Listening, Ports};
 use crate::dns::{self, respond::Sockets};
 use crate::drain::{self, Drain};
+use crate::gateway::{Edge, ports::Follower};
 use crate::http::edges::Edges;
 use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
 use crate::live::{EndpointLive, Live, OwnPorts};
@@ -101,7 +102,7 @@ pub enum StartError {
 /// process is asked to end before that.
 pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     prepare_folder(&settings.data)?;
-    let listening = Listening::bind(&ports(&settings), settings.workers)?;
+    let mut listening = Listening::bind(&ports(&settings), settings.workers)?;
     let admin = admin::bind(settings.admin).await?;
     let socket = admin::bind_socket(&settings.admin_socket)?;
     let names = bind_names(&settings.dns.listen).await?;
@@ -110,6 +111,9 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
 
     let live = Arc::new(Live::new(settings.max_connections));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
+    if let Some(gateway) = &settings.gateway {
+        registry.serve_gateway(gateway.name.clone());
+    }
     let drain = Drain::new();
     let readiness = Readiness::waiting_for(&[Condition::Identity, Condition::Configuration]);
     let state = Arc::new(AdminState {
@@ -120,6 +124,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         identity: OnceLock::new(),
         renewal: OnceLock::new(),
         link: OnceLock::new(),
+        edge: OnceLock::new(),
         set_log_level: Box::new(log::set_filter),
     });
     let mut tasks = JoinSet::new();
@@ -171,6 +176,8 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let own_ports = OwnPorts([listening.own_ports(), vec![bound.admin]].concat());
     let trust_domain = settings.identity.trust_domain().clone();
     tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports, names, trust_domain));
+    let edge = settings.gateway.clone().map(Edge::new).map(Arc::new);
+    let _only_once = edge.clone().map(|edge| state.edge.set(edge));
     let shared = Arc::new(Shared {
         registry: Arc::clone(&registry),
         live: Arc::clone(&live),
@@ -178,7 +185,12 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         applications: settings.workload.as_ref().map(|w| applications(w, &live, &uid)).unwrap_or_default(),
         own_ports,
         edges: Edges::default(),
+        edge: edge.clone(),
     });
+    if let Some(edge) = edge {
+        let workers = listening.gateway();
+        tasks.spawn(Follower::new(edge, Arc::clone(&registry), Arc::clone(&live), workers).run());
+    }
     let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;
     if let Some(file) = &settings.ready_file {
         tasks.spawn(tell_ready(file.clone(), bound.clone(), configured));
@@ -249,6 +261,7 @@ fn link(
             endpoint: settings.workload.as_ref().map(|_| bound.uid.clone()),
             features: settings.features.clone(),
         },
+        gateway: settings.gateway.as_ref().map(|g| g.name.clone()),
         declared: settings.upstreams.iter().filter_map(|(h, _)| declared(settings, h)).collect(),
         folder: Some(settings.data.clone()),
     };

@@ -11,10 +11,11 @@ use std::time::Duration;
 use outrigger_mesh::Host;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::drain::Phase;
+use crate::gateway::{self, ports::PortChange};
 use crate::listen::{accept, bind};
 use crate::live::Live;
 use crate::telemetry::metrics::Counters;
@@ -54,6 +55,8 @@ struct Sockets {
     outbound: Vec<(std::net::TcpListener, Option<Host>)>,
     /// In the order of [`Shared::applications`].
     inbound: Vec<std::net::TcpListener>,
+    /// The ports of a gateway, which come and go with what is pushed.
+    gateway: Option<mpsc::Receiver<PortChange>>,
 }
 
 impl Listening {
@@ -89,6 +92,16 @@ impl Listening {
     /// Every address at which applications are served: nothing is ever sent there.
     pub fn own_ports(&self) -> Vec<SocketAddr> {
         [self.outbound].into_iter().chain(self.upstreams.iter().map(|(_, a)| *a)).collect()
+    }
+
+    /// The way to tell each worker of a gateway's ports.
+    pub fn gateway(&mut self) -> Vec<mpsc::Sender<PortChange>> {
+        let tell = |sockets: &mut Sockets| {
+            let (sender, receiver) = mpsc::channel(PORT_CHANGES);
+            sockets.gateway = Some(receiver);
+            sender
+        };
+        self.workers.iter_mut().map(tell).collect()
     }
 
     /// Starts the workers. They end with [`Phase::Ended`], or when the sender of `phases` is gone.
@@ -227,6 +240,9 @@ async fn run(
             accept::accept(listener, &worker.outbound, live.outbound_side(), closing, take).await;
         });
     }
+    if let (Some(changes), Some(edge)) = (sockets.gateway, worker.shared.edge.clone()) {
+        tokio::task::spawn_local(gateway::serve::run(Rc::clone(&worker), edge, changes, phases.clone()));
+    }
     tokio::task::spawn_local(Rc::clone(&worker).housekeeping());
     // Dropping the runtime afterwards drops every task, and with them whatever was left open.
     follow(&worker, phases).await;
@@ -278,12 +294,17 @@ async fn reached(mut phases: watch::Receiver<Phase>, phase: Phase) {
 }
 
 /// Counts an open connection.
-struct Gauge {
+pub(crate) struct Gauge {
     live: Arc<Live>,
     of: fn(&Counters) -> &AtomicU64,
 }
 
 impl Gauge {
+    /// One from outside of this workload: of the mesh, or of the public at a gateway.
+    pub(crate) fn inbound(live: &Arc<Live>) -> Self {
+        Self::new(live, |c| &c.inbound_connections)
+    }
+
     fn new(live: &Arc<Live>, of: fn(&Counters) -> &AtomicU64) -> Self {
         of(&live.counters).fetch_add(1, SeqCst);
         Self { live: Arc::clone(live), of }
@@ -295,3 +316,6 @@ impl Drop for Gauge {
         (self.of)(&self.live.counters).fetch_sub(1, SeqCst);
     }
 }
+
+/// Changes of ports that a worker has not looked at yet.
+const PORT_CHANGES: usize = 64;

@@ -4,27 +4,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead, Timeouts};
+use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::send::Outgoing;
 use crate::config::registry::{Discovery, Found};
 use crate::error::Error;
-use crate::http::body::{Replay, ResponseBody};
+use crate::http::body::ResponseBody;
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, First};
-use crate::http::upgrade::{self, Wanted};
-use crate::http::{canonical, headers};
+use crate::http::{canonical, headers, upgrade};
 use crate::live::LiveService;
-use crate::request::deadline::{self, Deadline};
-use crate::request::retry::Nature;
-use crate::request::stack::{self, Call, LOOKUP_PATIENCE};
+use crate::request::dispatch::{self, Arrived, Routed};
+use crate::request::stack::LOOKUP_PATIENCE;
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
@@ -102,47 +98,9 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let upgrade = match wish {
-        None => None,
-        Some(wish) => wish.allowed(&snapshot.service.http, &mut parts).map_err(of_service)?,
-    };
-    headers::remove_hop_by_hop(&mut parts.headers);
-    let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
-    let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
-    let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
-    let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
-    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
-    let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose().map_err(of_service)?;
-    let upload = body.clone();
-    let http2 = parts.version == Version::HTTP_2;
-    let (asked, wanted) = upgrade.unzip();
-    let head = outgoing(parts, target, wanted).map_err(of_service)?;
-
-    let call = Call {
-        service: Arc::clone(&service),
-        snapshot,
-        plan,
-        port,
-        nature,
-        http2,
-        deadline,
-        head,
-        body,
-        asked,
-    };
-    stack::run(worker, call).await.map_err(|error| of_service(Replay::explain(upload.as_ref(), error)))
-}
-
-/// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
-fn outgoing(mut parts: Parts, target: PathAndQuery, upgrade: Option<Rc<Wanted>>) -> Result<Outgoing, Error> {
-    let uri = std::mem::take(&mut parts.uri).into_parts();
-    let mut authority = uri.authority;
-    if let Some(named) = authority.take_if(|_| parts.version != Version::HTTP_2) {
-        let host = HeaderValue::from_str(named.as_str())
-            .map_err(|_| Error::downstream(Reason::BadRequest, "the target's authority is no Host"))?;
-        parts.headers.insert(header::HOST, host);
-    }
-    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade })
+    let arrived = Arrived { parts, incoming, target, wish };
+    let routed = Routed { service: Arc::clone(&service), snapshot, plan, port };
+    dispatch::send(worker, arrived, routed).await.map_err(of_service)
 }
 
 /// The service a request means: that of the port it came to, else that of its host.

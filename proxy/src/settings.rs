@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use outrigger_certs::JoinToken;
 use outrigger_mesh::{
-    Feature, FeatureSet, Host, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version, Weight,
+    Feature, FeatureSet, Host, IpRange, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version,
+    Weight,
 };
 
+use crate::gateway::GatewaySettings;
 use crate::identity::{CertificateFiles, JoinSettings, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
@@ -130,6 +132,41 @@ pub struct Args {
     /// repeated. What is not of the mesh is passed on to --dns-server.
     #[arg(long = "dns", env = "OUTRIGGER_PROXY_DNS", value_delimiter = ',', help_heading = "Names")]
     dns: Vec<SocketAddr>,
+    /// Serve a Gateway of the namespace at the edge of the mesh, as the service account of its name, in place of an
+    /// application. Its ports are opened as it is pushed.
+    #[arg(long, env = "OUTRIGGER_PROXY_GATEWAY", conflicts_with = "service", help_heading = "Gateway")]
+    gateway: Option<Label>,
+    /// The address at which the gateway's ports are opened.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_GATEWAY_IP",
+        default_value = "0.0.0.0",
+        requires = "gateway",
+        help_heading = "Gateway"
+    )]
+    gateway_ip: IpAddr,
+    /// Open a port of the Gateway at another: 443=8443 needs no privileges. May be repeated; 0 lets the system choose.
+    #[arg(long = "gateway-port", env = "OUTRIGGER_PROXY_GATEWAY_PORT", value_name = "PORT=LISTEN", value_parser = gateway_port, value_delimiter = ',', requires = "gateway", help_heading = "Gateway")]
+    gateway_ports: Vec<(PortNumber, u16)>,
+    /// The folder of its certificates: NAME.crt and NAME.key, or NAME/tls.crt and NAME/tls.key. They are read again when
+    /// they change.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_GATEWAY_CERTIFICATES",
+        requires = "gateway",
+        help_heading = "Gateway"
+    )]
+    gateway_certificates: Option<PathBuf>,
+    /// Proxies before the gateway, as ranges of addresses: what they say in X-Forwarded-For is believed.
+    #[arg(
+        long = "gateway-trusted",
+        env = "OUTRIGGER_PROXY_GATEWAY_TRUSTED",
+        value_name = "RANGE",
+        value_delimiter = ',',
+        requires = "gateway",
+        help_heading = "Gateway"
+    )]
+    gateway_trusted: Vec<IpRange>,
 
     /// Worker threads [default: what the CPU limit allows, 2 at most].
     #[arg(long, env = "OUTRIGGER_PROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
@@ -191,6 +228,8 @@ pub struct Settings {
     pub key_storage: KeyStorage,
     /// What of the resources it obeys: everything, but for tests that play an older sidecar.
     pub features: FeatureSet,
+    /// What it serves at the edge of the mesh, in gateway mode.
+    pub gateway: Option<GatewaySettings>,
     /// Where the application calls.
     pub outbound: SocketAddr,
     /// Services with a local port of their own.
@@ -280,7 +319,23 @@ impl Settings {
     /// Proves what was said. The error has every mistake, a line each.
     pub fn new(args: Args, join_token: Option<&str>) -> Result<Self, String> {
         let mut mistakes = Vec::new();
-        let account = args.service_account.clone().or_else(|| args.service.clone()).unwrap_or_else(|| {
+        if let Some((gateway, account)) = args.gateway.as_ref().zip(args.service_account.as_ref())
+            && gateway != account
+        {
+            mistakes.push(format!(
+                "the gateway {gateway} is served by the service account of its name, not {account}"
+            ));
+        }
+        let gateway = args.gateway.clone().map(|name| GatewaySettings {
+            name: ServiceName::new(args.namespace.clone(), name),
+            ip: args.gateway_ip,
+            ports: args.gateway_ports.iter().copied().collect(),
+            certificates: args.gateway_certificates.clone(),
+            trusted: args.gateway_trusted.clone(),
+        });
+        let named =
+            args.service_account.clone().or_else(|| args.service.clone()).or_else(|| args.gateway.clone());
+        let account = named.unwrap_or_else(|| {
             mistakes.push("a client only needs --service-account (or give --service and --port)".into());
             args.namespace.clone()
         });
@@ -343,6 +398,7 @@ impl Settings {
             data: args.data,
             key_storage: args.key_storage,
             features: args.lacking.into_iter().fold(FeatureSet::all(), FeatureSet::without),
+            gateway,
             outbound: args.outbound,
             upstreams: args.upstreams,
             admin: args.admin,
@@ -374,6 +430,11 @@ fn upstream(text: &str) -> Result<(Host, u16), String> {
     let (service, port) = text.split_once('=').ok_or("write it as SERVICE=PORT, for example cart=9001")?;
     let host = service.parse::<Host>().map_err(|e| e.to_string())?;
     Ok((host, port.parse().map_err(|_| format!("{port:?} is not a port"))?))
+}
+
+fn gateway_port(text: &str) -> Result<(PortNumber, u16), String> {
+    let (number, listen) = text.split_once('=').ok_or("write it as PORT=LISTEN, for example 443=8443")?;
+    Ok((port(number)?, listen.parse().map_err(|_| format!("{listen:?} is not a port"))?))
 }
 
 fn inbound_map(text: &str) -> Result<InboundMap, String> {

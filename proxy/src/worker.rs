@@ -15,6 +15,7 @@ use outrigger_mesh::{Host, PortNumber, ServiceName, Version};
 
 use crate::attempt::pool::{Limits, Pool};
 use crate::config::registry::Registry;
+use crate::gateway::Edge;
 use crate::http::connections::Connections;
 use crate::http::edges::Edges;
 use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
@@ -33,6 +34,8 @@ pub struct Shared {
     pub own_ports: OwnPorts,
     /// How much of time and room a connection may take.
     pub edges: Edges,
+    /// What is served at the edge of the mesh, in gateway mode.
+    pub edge: Option<Arc<Edge>>,
 }
 
 /// Both directions of mutual TLS.

@@ -33,11 +33,12 @@ pub enum Reason {
     EgressDenied,
     UpgradeDenied,
     Overloaded,
+    Misdirected,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -63,6 +64,7 @@ impl Reason {
         Self::EgressDenied,
         Self::UpgradeDenied,
         Self::Overloaded,
+        Self::Misdirected,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -93,6 +95,7 @@ impl Reason {
             Self::EgressDenied => "egress_denied",
             Self::UpgradeDenied => "upgrade_denied",
             Self::Overloaded => "overloaded",
+            Self::Misdirected => "misdirected",
         }
     }
 
@@ -120,6 +123,7 @@ impl Reason {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         }
     }
 
@@ -134,7 +138,8 @@ impl Reason {
             | Self::ConnectFailed
             | Self::TlsFailed
             | Self::UpstreamReset
-            | Self::LoopDetected => 14,
+            | Self::LoopDetected
+            | Self::Misdirected => 14,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
             Self::BulkheadFull | Self::Overloaded => 8,
             Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => 7,

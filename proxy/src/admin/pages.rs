@@ -14,6 +14,7 @@ use super::Readiness;
 use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::drain::{Ask, Drain, Phase};
+use crate::gateway::Edge;
 use crate::identity::RenewalStatus;
 use crate::listen::descriptors;
 use crate::live::Live;
@@ -34,6 +35,8 @@ pub struct AdminState {
     pub renewal: OnceLock<Arc<RenewalStatus>>,
     /// How the link is doing, where there is one.
     pub link: OnceLock<Arc<LinkStatus>>,
+    /// What is served at the edge, in gateway mode.
+    pub edge: OnceLock<Arc<Edge>>,
     /// Changes what is logged.
     pub set_log_level: SetLogLevel,
 }
@@ -118,6 +121,7 @@ impl AdminState {
         if let Some(dump) = dump.as_object_mut() {
             let link = self.link.get().map(|link| link.dump());
             dump.insert("controlPlane".into(), link.unwrap_or(Value::Null));
+            dump.insert("gateway".into(), self.edge.get().map_or(Value::Null, |edge| edge.dump()));
             dump.insert("phase".into(), self.drain.phase().as_str().into());
         }
         dump

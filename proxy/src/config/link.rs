@@ -113,6 +113,11 @@ impl Link {
         refused
     }
 
+    /// Wants a Gateway, too.
+    pub fn follow_gateway(&mut self, name: ServiceName) {
+        self.session.subscribe(Selector::Named(ResourceName::Gateway(name)));
+    }
+
     /// Keeps the link up until it is dropped.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);

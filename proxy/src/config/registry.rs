@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
@@ -94,6 +94,7 @@ pub struct Registry {
     inbound: ArcSwapOption<Inbound>,
     mesh: ArcSwapOption<MeshSettings>,
     gateway: ArcSwapOption<Gateway>,
+    own_gateway: OnceLock<ServiceName>,
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
     changed: watch::Sender<u64>,
@@ -143,6 +144,7 @@ impl Registry {
             inbound: ArcSwapOption::empty(),
             mesh: ArcSwapOption::empty(),
             gateway: ArcSwapOption::empty(),
+            own_gateway: OnceLock::new(),
             names: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             locations: watch::Sender::new(0),
@@ -176,7 +178,10 @@ impl Registry {
                 Ok(())
             }
             Change::Set(Resource::Gateway(gateway)) => {
-                self.gateway.store(Some(Arc::new(gateway)));
+                // A plan may have those of others.
+                if self.own_gateway.get() == Some(&gateway.name) {
+                    self.gateway.store(Some(Arc::new(gateway)));
+                }
                 Ok(())
             }
             Change::Remove(ResourceName::Gateway(_)) => {
@@ -273,6 +278,16 @@ impl Registry {
     pub fn find_service(&self, name: &ServiceName) -> Found {
         let mut state = self.state();
         self.find_service_in(&mut state, name)
+    }
+
+    /// Says which Gateway this sidecar serves; others are passed over.
+    pub fn serve_gateway(&self, name: ServiceName) {
+        let _only_once = self.own_gateway.set(name);
+    }
+
+    /// The state of a service that was asked for, whatever is known of it.
+    pub fn live_service(&self, name: &ServiceName) -> Option<Arc<LiveService>> {
+        self.state().services.get(name).map(|entry| Arc::clone(&entry.live))
     }
 
     /// A number that changes whenever a remembered answer of [`Registry::find`] may be wrong.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use outrigger_mesh::{
     Endpoint, EndpointState, Location, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex, RouteName,
-    Service, ServiceName, Split, Timeouts, Transport, Version,
+    Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
 };
 
 use crate::config::outside::Outside;
@@ -86,6 +86,26 @@ impl RoutePlan {
             Split::new(route.backends.iter().map(|b| b.weight)),
             route.timeouts.or(&service.policy.timeouts),
             route.retry.clone().unwrap_or_else(|| service.policy.retry.clone()),
+        )
+    }
+
+    /// The plan of a route at a gateway: every backend is another service, and where the route says nothing `policy`
+    /// holds.
+    pub fn at_edge(
+        route: &Route,
+        policy: &TrafficPolicy,
+        resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
+    ) -> Self {
+        let target = |backend: &outrigger_mesh::Backend| Target {
+            service: Some(resolve(&backend.service)),
+            version: backend.version.clone(),
+        };
+        Self::new(
+            Some(route.name.clone()),
+            route.backends.iter().map(target).collect(),
+            Split::new(route.backends.iter().map(|b| b.weight)),
+            route.timeouts.or(&policy.timeouts),
+            route.retry.clone().unwrap_or_else(|| policy.retry.clone()),
         )
     }
 

@@ -27,6 +27,8 @@ pub struct SourceSettings {
     pub hello: Hello,
     /// Services it always wants.
     pub declared: Vec<ServiceName>,
+    /// The Gateway it serves, in gateway mode.
+    pub gateway: Option<ServiceName>,
     /// Where the last good configuration is kept.
     pub folder: Option<PathBuf>,
 }
@@ -50,9 +52,12 @@ pub fn start(
     registry: &Arc<Registry>,
     tasks: &mut JoinSet<()>,
 ) -> Arc<LinkStatus> {
-    let SourceSettings { hello, declared, folder } = settings;
+    let SourceSettings { hello, declared, gateway, folder } = settings;
     let owner = hello.identity.clone();
     let mut link = Link::new(control, hello, Arc::clone(&obtained.identity), Arc::clone(registry), &declared);
+    if let Some(gateway) = gateway {
+        link.follow_gateway(gateway);
+    }
     let status = link.status();
     if let Some(copy) = copy.filter(|copy| is_of_same_mesh(copy, &obtained.trust)) {
         tracing::info!(

@@ -2,5 +2,6 @@
 
 pub mod budget;
 pub mod deadline;
+pub mod dispatch;
 pub mod retry;
 pub mod stack;

@@ -230,7 +230,10 @@ fn place(
     })?;
     if view.resolved.is_some() != snapshot.is_looked_up() {
         // What protects it stands in the other configuration.
-        return Err(Error::refused(Reason::NoEndpoint, format!("endpoint {uid} is of another configuration")));
+        return Err(Error::refused(
+            Reason::NoEndpoint,
+            format!("endpoint {uid} is of another configuration"),
+        ));
     }
     if worker.shared.own_ports.contains(address) {
         return Err(Error::refused(

@@ -114,5 +114,5 @@ pub(crate) fn source_settings(folder: Option<PathBuf>) -> SourceSettings {
         endpoint: None,
         features: FeatureSet::all(),
     };
-    SourceSettings { hello, declared: vec![], folder }
+    SourceSettings { hello, declared: vec![], gateway: None, folder }
 }

@@ -118,6 +118,7 @@ impl Mesh {
             applications,
             own_ports: OwnPorts(listening.own_ports()),
             edges,
+            edge: None,
         });
         let (outbound, inbound) = (listening.outbound, listening.inbound);
         let upstreams = listening.upstreams.iter().map(|(_, a)| *a).collect();

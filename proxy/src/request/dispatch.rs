@@ -1,0 +1,88 @@
+//! A request whose route is known is made ready for its attempts: what it may ask of the service, its headers, its
+//! deadline, its body. The same for the application's requests and for those that come to a gateway.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Response, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use outrigger_mesh::{Port, Reason, Timeouts};
+
+use crate::attempt::send::Outgoing;
+use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
+use crate::error::Error;
+use crate::http::body::{Replay, ResponseBody};
+use crate::http::headers;
+use crate::http::upgrade::{Wanted, Wish};
+use crate::live::LiveService;
+use crate::request::deadline::{self, Deadline};
+use crate::request::retry::Nature;
+use crate::request::stack::{self, Call};
+use crate::worker::Worker;
+
+/// A request as it came, without what only the mesh may say.
+pub struct Arrived {
+    /// Its head.
+    pub parts: Parts,
+    /// Its body.
+    pub incoming: Incoming,
+    /// Its canonical path and its query.
+    pub target: PathAndQuery,
+    /// The upgrade it asks for, if it does.
+    pub wish: Option<Wish>,
+}
+
+/// Where it goes.
+pub struct Routed {
+    /// The service whose policies hold.
+    pub service: Arc<LiveService>,
+    /// That service at this moment.
+    pub snapshot: Arc<ServiceSnapshot>,
+    /// The route.
+    pub plan: Arc<RoutePlan>,
+    /// The port that is meant.
+    pub port: Port,
+}
+
+/// Sends a request where it goes, and answers with what came of it.
+pub async fn send(
+    worker: &Worker,
+    arrived: Arrived,
+    routed: Routed,
+) -> Result<Response<ResponseBody>, Error> {
+    let Arrived { mut parts, incoming, target, wish } = arrived;
+    let Routed { service, snapshot, plan, port } = routed;
+    let upgrade = match wish {
+        None => None,
+        Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
+    };
+    headers::remove_hop_by_hop(&mut parts.headers);
+    let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
+    let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
+    let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
+    let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
+    let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose()?;
+    let upload = body.clone();
+    let http2 = parts.version == Version::HTTP_2;
+    let (asked, wanted) = upgrade.unzip();
+    let head = outgoing(parts, target, wanted)?;
+
+    let call = Call { service, snapshot, plan, port, nature, http2, deadline, head, body, asked };
+    stack::run(worker, call).await.map_err(|error| Replay::explain(upload.as_ref(), error))
+}
+
+/// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
+fn outgoing(mut parts: Parts, target: PathAndQuery, upgrade: Option<Rc<Wanted>>) -> Result<Outgoing, Error> {
+    let uri = std::mem::take(&mut parts.uri).into_parts();
+    let mut authority = uri.authority;
+    if let Some(named) = authority.take_if(|_| parts.version != Version::HTTP_2) {
+        let host = HeaderValue::from_str(named.as_str())
+            .map_err(|_| Error::downstream(Reason::BadRequest, "the target's authority is no Host"))?;
+        parts.headers.insert(header::HOST, host);
+    }
+    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade })
+}

@@ -1,0 +1,194 @@
+//! A proxy at the edge: public TLS, routes by host name, what strangers may not say, and ports that come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use http::StatusCode;
+use outrigger_mesh::{
+    Backend, Gateway, GatewayRoute, Label, Listener, ListenerKind, PathMatch, PortNumber, Route, RouteMatch,
+    RouteName, Timeouts,
+};
+use outrigger_proxy::app::{self, App};
+use outrigger_proxy::settings::{Args, Settings};
+use outrigger_testkit::real::{self, Ran};
+use outrigger_testkit::{Client, Origin, PlanServer, eventually, resources};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A proxy of the mesh, started by flags.
+async fn proxy(server: &PlanServer, folder: &TempDir, account: &str, flags: &str) -> App {
+    let token = server.join_token("shop", account).expose();
+    let data = folder.path().join(format!("data-{account}"));
+    let all = format!(
+        "outrigger-proxy --namespace shop --control {} --data {} --outbound 127.0.0.1:0 --inbound 127.0.0.1:0 \
+         --admin 127.0.0.1:0 --workers 2 {flags}",
+        server.addr(),
+        data.display(),
+    );
+    let settings = Settings::new(Args::parse_from(all.split_whitespace()), Some(&token)).unwrap();
+    app::build(settings).await.unwrap()
+}
+
+fn route(path: &str, to: &str, hosts: &[&str]) -> GatewayRoute {
+    let matches = vec![RouteMatch { path: Some(PathMatch::Prefix(path.into())), ..RouteMatch::default() }];
+    let backends = vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }];
+    let name = RouteName::new(&format!("{to}{path}")).unwrap();
+    GatewayRoute {
+        hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(),
+        route: Route { name, matches, backends, timeouts: Timeouts::default(), retry: None },
+    }
+}
+
+fn listener(name: &str, port: u16, hostname: Option<&str>, certificates: &[&str]) -> Listener {
+    let certificates: Vec<_> = certificates.iter().map(|c| Label::new(c).unwrap()).collect();
+    Listener {
+        name: Label::new(name).unwrap(),
+        port: PortNumber::new(port).unwrap(),
+        hostname: hostname.map(|h| h.parse().unwrap()),
+        kind: if certificates.is_empty() { ListenerKind::Http } else { ListenerKind::Https { certificates } },
+        routes: vec![],
+    }
+}
+
+fn gateway(listeners: Vec<Listener>) -> Gateway {
+    Gateway { name: "shop/edge".parse().unwrap(), listeners }.checked().unwrap()
+}
+
+/// A certificate that signs itself, as files `NAME.crt` and `NAME.key`.
+fn certificate(folder: &Path, name: &str, hosts: &str) -> bool {
+    if real::debian(&["openssl", "curl"]).is_none() {
+        return false;
+    }
+    let file = |end: &str| folder.join(format!("{name}.{end}")).display().to_string();
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName={hosts}")]);
+    openssl.args(["-keyout", &file("key"), "-out", &file("crt")]);
+    let made = openssl.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    true
+}
+
+/// Where the gateway's port is open, once it is.
+async fn opened(edge: &App, port: u16) -> SocketAddr {
+    let admin = edge.bound.admin;
+    let find = || async move {
+        let dump = Client::h1(admin).await.get("localhost", "/config_dump").await.unwrap().json();
+        let ports = dump["gateway"]["ports"].as_array().cloned().unwrap_or_default();
+        let ours = ports.into_iter().find(|p| p["port"] == port)?;
+        ours["open"].as_str()?.parse::<SocketAddr>().ok()
+    };
+    eventually("the port is open", || async { find().await.is_some() }).await;
+    find().await.unwrap()
+}
+
+async fn curl(at: SocketAddr, ca: &Path, host: &str, more: &[&str]) -> Ran {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "10", "--cacert", &ca.display().to_string()]);
+    command.args(["--resolve", &format!("{host}:{}:{}", at.port(), at.ip())]);
+    command.args(["-w", "\n%{http_code} %{http_version}"]).args(more);
+    command.arg(format!("https://{host}:{}/hello", at.port()));
+    tokio::task::spawn_blocking(move || real::run(&mut command, Duration::from_secs(15))).await.unwrap()
+}
+
+fn publish(server: &PlanServer, name: &str) {
+    let service = resources::service(name);
+    server.set(resources::inbound(&service.identities[0], &[&service]));
+    server.set(service);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn public_tls_ends_at_the_gateway_and_the_mesh_sees_its_identity() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    if !certificate(folder.path(), "shop", "DNS:a.shop.example,DNS:b.shop.example") {
+        return;
+    }
+    publish(&server, "shop/cart");
+    let origin = Origin::named("cart").await;
+    let flags = format!("--service cart --port {}", origin.addr().port());
+    let _cart = proxy(&server, &folder, "cart", &flags).await;
+    let mut https = listener("web", 443, Some("*.shop.example"), &["shop"]);
+    https.routes.push(route("/", "shop/cart", &["a.shop.example"]));
+    server.set(gateway(vec![https]));
+    let flags = format!(
+        "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 443=0 --gateway-certificates {}",
+        folder.path().display()
+    );
+    let edge = proxy(&server, &folder, "edge", &flags).await;
+    let at = opened(&edge, 443).await;
+    let ca = folder.path().join("shop.crt");
+
+    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let forged = [
+            "-H",
+            "X-Forwarded-For: 10.9.9.9",
+            "-H",
+            "x-outrigger-deadline-ms: 1",
+            "-H",
+            "X_Forwarded_For: 1",
+        ];
+        let ran = curl(at, &ca, "a.shop.example", &[&[flag][..], &forged].concat()).await;
+        assert!(ran.stdout.ends_with(&format!("200 {version}")), "{ran:?}");
+    }
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 2);
+    for request in &seen {
+        assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+        assert_eq!(request.header("x_forwarded_for"), None);
+        let caller = request.header("x-forwarded-client-cert").unwrap_or_default();
+        assert!(caller.contains("/ns/shop/sa/edge"), "{caller}");
+    }
+    // A host of the listener without a route, and one that no listener is for; nothing inside is told.
+    let ran = curl(at, &ca, "b.shop.example", &["-i", "--http1.1"]).await;
+    assert!(ran.stdout.contains("x-outrigger-reason: no_route") && ran.stdout.contains("\n404 "), "{ran:?}");
+    assert!(!ran.stdout.contains("shop/cart"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ports_of_a_gateway_come_and_go_with_what_is_pushed_and_a_missing_certificate_costs_only_its_listener()
+ {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    let origin = Origin::named("cart").await;
+    let _cart =
+        proxy(&server, &folder, "cart", &format!("--service cart --port {}", origin.addr().port())).await;
+    let with_route = |mut listener: Listener| {
+        listener.routes.push(route("/", "shop/cart", &[]));
+        listener
+    };
+    let plain = || with_route(listener("plain", 80, None, &[]));
+    server.set(gateway(vec![plain(), with_route(listener("tls", 443, None, &["missing"]))]));
+    let flags = "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 80=0,443=0,81=0 --gateway-certificates";
+    let edge = proxy(&server, &folder, "edge", &format!("{flags} {}", folder.path().display())).await;
+    let at = opened(&edge, 80).await;
+    eventually("the gateway serves", || async {
+        Client::h1(at).await.get("anything.example", "/").await.is_ok_and(|r| r.status == StatusCode::OK)
+    })
+    .await;
+    let dump: Value =
+        Client::h1(edge.bound.admin).await.get("localhost", "/config_dump").await.unwrap().json();
+    assert!(dump["gateway"].to_string().contains("no certificate that can be used"), "{}", dump["gateway"]);
+
+    let mut held = Client::h1(at).await;
+    assert_eq!(held.get("a.example", "/").await.unwrap().status, StatusCode::OK);
+    server.set(gateway(vec![with_route(listener("plain", 81, None, &[]))]));
+    let moved = opened(&edge, 81).await;
+    assert_eq!(Client::h1(moved).await.get("a.example", "/").await.unwrap().status, StatusCode::OK);
+    eventually("the old port is closed", || async { tokio::net::TcpStream::connect(at).await.is_err() })
+        .await;
+}
