@@ -271,7 +271,9 @@ proptest! {
         // hyper stops by itself behind what closes the connection.
         let closes = all.windows(8).any(|w| w == b"HTTP/1.0")
             || all.to_ascii_lowercase().windows(11).any(|w| w == b"connection:");
-        prop_assume!(!closes);
+        if closes {
+            return Ok(());
+        }
         let (paths, whole, answers) = hyper_requests(&all);
         prop_assert!(!answers.contains(" 400 ") && !answers.contains(" 431 ") && !answers.contains(" 414 "), "{}", answers);
         // What came after a body that has not ended was not shown.
