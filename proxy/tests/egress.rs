@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::{Method, Version};
 use outrigger_mesh::{
     DnsTarget, Location, MtlsMode, Origination, OutsideRoots, Port, PortNumber, Protocol, Resource, Service,
+    SrvName,
 };
 use outrigger_proxy::config::registry::Change;
 use outrigger_proxy::live::OwnPorts;
@@ -22,7 +23,7 @@ use support::{Mesh, Sidecar};
 /// A sidecar that finds `api.example` at 127.0.0.1.
 struct World {
     sidecar: Sidecar,
-    _dns: DnsServer,
+    dns: DnsServer,
     _names: Owned,
 }
 
@@ -39,7 +40,7 @@ impl World {
             vec![],
             domain(),
         );
-        Self { sidecar, _dns: dns, _names: Owned::spawn(names) }
+        Self { sidecar, dns, _names: Owned::spawn(names) }
     }
 
     async fn get(&self) -> Reply {
@@ -169,6 +170,23 @@ async fn the_name_to_prove_can_be_another_than_the_one_looked_up() {
     world.sidecar.knows(outside(server.addr(), Protocol::Http, Some(origination)), []);
     assert_eq!(world.get().await.status, 200);
     assert_eq!(server.seen()[0].name.as_deref(), Some("edge.example"));
+}
+
+#[tokio::test]
+async fn behind_an_srv_name_the_name_that_was_configured_is_proven_not_the_host_that_was_told() {
+    let (world, authority, origin) = (World::new().await, OutsideAuthority::default(), Origin::start().await);
+    let good = authority.server("shop.example", &[], origin.addr()).await;
+    let told = authority.server("api.example", &[], origin.addr()).await;
+    for (server, status) in [(&told, 502), (&good, 200)] {
+        world.dns.srv("_pay._tcp.shop.example", 1, &[(0, 0, server.addr().port(), "api.example")]);
+        let targets = vec![DnsTarget::Srv(SrvName::new("_pay._tcp.shop.example").unwrap())];
+        let location = Location::Dns { targets, tls: tls(&authority), outside: true };
+        let service = Service { location, ..outside(server.addr(), Protocol::Http, None) };
+        world.knows(service, server.addr()).await;
+        let reply = world.get().await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
+    assert_eq!(good.seen()[0].name.as_deref(), Some("shop.example"));
 }
 
 #[tokio::test]

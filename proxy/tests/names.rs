@@ -150,6 +150,21 @@ async fn without_any_answer_the_reason_is_told_and_only_the_first_caller_waits()
 }
 
 #[tokio::test]
+async fn a_silent_name_server_costs_the_first_caller_two_seconds_at_most() {
+    let (mesh, dns, origin) = (Mesh::new(), DnsServer::start().await, Origin::start().await);
+    dns.mood(Mood::Silent);
+    let (sidecar, _names) = asking(&mesh, &dns);
+    sidecar.knows(found_at("shop/db", vec![host("db.test", origin.addr())]), []);
+    let began = Instant::now();
+    let (status, reason, _) = get(&sidecar).await;
+    assert_eq!((status, reason.as_deref()), (503, Some("no_endpoint")));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    dns.host("db.test", 60, &local());
+    dns.mood(Mood::Normal);
+    eventually("it is found once the server speaks", || async { get(&sidecar).await.0 == 200 }).await;
+}
+
+#[tokio::test]
 async fn a_long_answer_is_asked_for_again_over_tcp() {
     let (mesh, dns, origin) = (Mesh::new(), DnsServer::start().await, Origin::start().await);
     dns.host("db.test", 60, &local());
