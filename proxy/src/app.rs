@@ -371,6 +371,7 @@ fn ports(settings: &Settings) -> Ports {
         inbound: settings.workload.as_ref().map(|w| w.inbound),
         mapped: settings.workload.iter().flat_map(|w| &w.mapped).map(|p| p.listen).collect(),
         upstreams: settings.upstreams.clone(),
+        transparent: settings.transparent,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The data path as a whole: ports, worker threads, and their end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -16,8 +16,10 @@ use tokio::time::timeout;
 
 use crate::drain::Phase;
 use crate::gateway::{self, ports::PortChange};
-use crate::listen::{accept, bind};
+use crate::listen::bind::Taking;
+use crate::listen::{accept, bind, intercepted};
 use crate::live::Live;
+use crate::settings::Transparent;
 use crate::telemetry::metrics::Counters;
 use crate::worker::{Shared, Worker};
 use crate::{inbound, outbound};
@@ -33,6 +35,8 @@ pub struct Ports {
     pub mapped: Vec<SocketAddr>,
     /// Services with a port of their own, on the outbound address. Port 0 is the system's choice.
     pub upstreams: Vec<(Host, u16)>,
+    /// Whether redirected connections come to `outbound` and `inbound`, and how.
+    pub transparent: Transparent,
 }
 
 /// Ports that are bound, with nobody accepting yet.
@@ -53,8 +57,10 @@ pub struct Listening {
 #[derive(Debug, Default)]
 struct Sockets {
     outbound: Vec<(std::net::TcpListener, Option<Host>)>,
-    /// In the order of [`Shared::applications`].
-    inbound: Vec<std::net::TcpListener>,
+    /// Each with its place in [`Shared::applications`].
+    inbound: Vec<(std::net::TcpListener, usize)>,
+    /// Redirected connections come to the listeners that stand for no service of their own, and to the first inbound ones.
+    intercepting: bool,
     /// The ports of a gateway, which come and go with what is pushed.
     gateway: Option<mpsc::Receiver<PortChange>>,
 }
@@ -62,23 +68,40 @@ struct Sockets {
 impl Listening {
     /// Binds every port once for each of `workers`. An error names the address.
     pub fn bind(ports: &Ports, workers: usize) -> Result<Self, BindError> {
+        let intercepting = ports.transparent != Transparent::Off;
         let mut all: Vec<Sockets> = Vec::new();
-        all.resize_with(workers.max(1), Sockets::default);
-        let mut add = |address: SocketAddr, put: &dyn Fn(&mut Sockets, std::net::TcpListener)| {
-            let bound = bind::bind(address, workers).map_err(|source| BindError { address, source })?;
-            for (sockets, listener) in all.iter_mut().zip(bound.listeners) {
-                put(sockets, listener);
-            }
-            Ok(bound.address)
-        };
-        let outbound = add(ports.outbound, &|s, l| s.outbound.push((l, None)))?;
+        all.resize_with(workers.max(1), || Sockets { intercepting, ..Sockets::default() });
+        let mut add_taking =
+            |address: SocketAddr, taking: Taking, put: &dyn Fn(&mut Sockets, std::net::TcpListener)| {
+                let bound = bind::bind_taking(address, taking, workers)
+                    .map_err(|source| BindError { address, source })?;
+                for (sockets, listener) in all.iter_mut().zip(bound.listeners) {
+                    put(sockets, listener);
+                }
+                Ok(bound.address)
+            };
+        let arriving = Taking { any_address: ports.transparent == Transparent::Tproxy, only_v6: false };
+        let outbound = add_taking(ports.outbound, Taking::default(), &|s, l| s.outbound.push((l, None)))?;
         let inbound = match ports.inbound {
             None => None,
-            Some(address) => Some(add(address, &|s, l| s.inbound.push(l))?),
+            Some(address) => Some(add_taking(address, arriving, &|s, l| s.inbound.push((l, 0)))?),
+        };
+        if intercepting {
+            // The kernel redirects within a family.
+            if let Some(other) = other_family(outbound) {
+                add_taking(other, Taking::default(), &|s, l| s.outbound.push((l, None)))?;
+            }
+            if let Some(other) = inbound.and_then(other_family) {
+                let taking = Taking { only_v6: true, ..arriving };
+                add_taking(other, taking, &|s, l| s.inbound.push((l, 0)))?;
+            }
+        }
+        let mut add = |address, put: &dyn Fn(&mut Sockets, std::net::TcpListener)| {
+            add_taking(address, Taking::default(), put)
         };
         let mut mapped = Vec::new();
-        for address in &ports.mapped {
-            mapped.push(add(*address, &|s, l| s.inbound.push(l))?);
+        for (place, address) in ports.mapped.iter().enumerate() {
+            mapped.push(add(*address, &|s, l| s.inbound.push((l, place + 1)))?);
         }
         let ip: IpAddr = ports.outbound.ip();
         let mut upstreams = Vec::new();
@@ -119,6 +142,19 @@ impl Listening {
         }
         Ok(DataPath { shared: Arc::clone(shared), accepting, threads })
     }
+}
+
+/// The address at which redirected connections of the other family arrive: loopback beside loopback, all beside all.
+/// `None` where there is none, or where the host has no IPv6.
+fn other_family(address: SocketAddr) -> Option<SocketAddr> {
+    let other: IpAddr = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
+        IpAddr::V4(ip) if ip.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_loopback() => return Some((Ipv4Addr::LOCALHOST, address.port()).into()),
+        // A listener at all addresses of IPv6 takes IPv4, too.
+        IpAddr::V4(_) | IpAddr::V6(_) => return None,
+    };
+    std::net::UdpSocket::bind((other, 0)).is_ok().then_some((other, address.port()).into())
 }
 
 /// A port that can not be had.
@@ -203,18 +239,23 @@ async fn run(
     accepting: Arc<Accepting>,
 ) -> io::Result<()> {
     let worker = Worker::new(shared);
-    let applications = worker.shared.applications.clone();
-    for (listener, application) in sockets.inbound.into_iter().zip(applications) {
+    let intercepting = sockets.intercepting;
+    for (listener, place) in sockets.inbound {
+        let Some(application) = worker.shared.applications.get(place).cloned() else { continue };
         let listener = TcpListener::from_std(listener)?;
+        let listening = (intercepting && place == 0).then(|| listener.local_addr()).transpose()?;
         accepting.inbound.fetch_add(1, SeqCst);
         let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
         tokio::task::spawn_local(async move {
             let live = Arc::clone(&worker.shared.live);
             let take = |stream, guard| {
                 let (worker, open) = (Rc::clone(&worker), Gauge::new(&live, |c| &c.inbound_connections));
-                let application = Arc::clone(&application);
+                let application = match listening {
+                    None => Some(Arc::clone(&application)),
+                    Some(listening) => intercepted::application(&worker, &stream, listening, &application),
+                };
                 tokio::task::spawn_local(async move {
-                    let _open = open;
+                    let (_open, Some(application)) = (open, application) else { return };
                     inbound::serve(worker, stream, guard, application).await;
                 });
             };
@@ -225,6 +266,7 @@ async fn run(
     }
     for (listener, fixed) in sockets.outbound {
         let listener = TcpListener::from_std(listener)?;
+        let listening = (intercepting && fixed.is_none()).then(|| listener.local_addr()).transpose()?;
         let (worker, phases) = (Rc::clone(&worker), phases.clone());
         tokio::task::spawn_local(async move {
             let (live, fixed) = (Arc::clone(&worker.shared.live), fixed.map(Rc::new));
@@ -233,7 +275,10 @@ async fn run(
                 let open = Gauge::new(&live, |c| &c.outbound_connections);
                 tokio::task::spawn_local(async move {
                     let _open = open;
-                    outbound::serve(worker, stream, guard, fixed).await;
+                    match listening {
+                        None => outbound::serve(worker, stream, guard, fixed).await,
+                        Some(listening) => intercepted::serve(worker, stream, guard, listening).await,
+                    }
                 });
             };
             let closing = reached(phases, Phase::Ended);

@@ -13,6 +13,7 @@ use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Ver
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
 use crate::dns;
 use crate::listen::accept::Side;
+use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
 use crate::request::budget::Budget;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
@@ -28,6 +29,8 @@ pub struct Live {
     pub dns: dns::counters::Counters,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
+    /// Where this process's own connections to places outside come from.
+    pub own_calls: Arc<OwnCalls>,
     /// How many connections may be open on each side.
     most_connections: u64,
     /// Whether what comes new is refused.
@@ -45,7 +48,8 @@ impl Live {
     pub fn new(most_connections: u64) -> Self {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
-        Self { traffic, counters, dns, identity, most_connections, overload: Overload::default() }
+        let (own_calls, overload) = (Arc::default(), Overload::default());
+        Self { traffic, counters, dns, identity, own_calls, most_connections, overload }
     }
 
     /// Connections from the mesh.

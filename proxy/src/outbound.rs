@@ -18,6 +18,7 @@ use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, First};
 use crate::http::{canonical, headers, upgrade};
+use crate::listen::intercepted;
 use crate::live::LiveService;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::stack::LOOKUP_PATIENCE;
@@ -41,7 +42,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
 }
 
 /// Answers a request. The lines stand in the order in which it meets them.
-async fn answer(worker: &Worker, request: Request<Incoming>, fixed: Option<&Host>) -> Response<ResponseBody> {
+pub(crate) async fn answer(
+    worker: &Worker,
+    request: Request<Incoming>,
+    fixed: Option<&Host>,
+) -> Response<ResponseBody> {
     let version = request.version();
     let asker = Asker::of(&request, true);
     let mut response = match forward(worker, request, fixed).await {
@@ -52,7 +57,14 @@ async fn answer(worker: &Worker, request: Request<Incoming>, fixed: Option<&Host
     response
 }
 
-fn refusal(
+/// Refuses a request before anything is known of it.
+pub(crate) fn refused(worker: &Worker, request: &Request<Incoming>, error: &Error) -> Response<ResponseBody> {
+    let mut response = refusal(worker, error, Asker::of(request, true), None);
+    *response.version_mut() = request.version();
+    response
+}
+
+pub(crate) fn refusal(
     worker: &Worker,
     error: &Error,
     asker: Asker,
@@ -99,12 +111,13 @@ async fn forward(
     };
 
     let arrived = Arrived { parts, incoming, target, wish };
-    let routed = Routed { service: Arc::clone(&service), snapshot, plan, port };
+    let instance = fixed.and_then(|host| intercepted::instance(&host.name));
+    let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)
 }
 
 /// The service a request means: that of the port it came to, else that of its host.
-async fn resolve(worker: &Worker, parts: &Parts, fixed: Option<&Host>) -> Result<Named, Error> {
+pub(crate) async fn resolve(worker: &Worker, parts: &Parts, fixed: Option<&Host>) -> Result<Named, Error> {
     let text = canonical::authority(parts)?;
     if let Some(host) = fixed {
         // A name that no Host can be: fixed ports share the memory of names with everything else.

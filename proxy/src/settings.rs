@@ -104,11 +104,15 @@ pub struct Args {
     /// Where the application calls other services.
     #[arg(long, env = "OUTRIGGER_PROXY_OUTBOUND", default_value = "127.0.0.1:15001", help_heading = "Ports")]
     outbound: SocketAddr,
+    /// Take redirected connections at --outbound and --inbound, as outrigger-init sends them there: the address to which
+    /// they were going decides, and a request's Host only the route. How they arrive at --inbound: redirect or tproxy.
+    #[arg(long, env = "OUTRIGGER_PROXY_TRANSPARENT", value_enum, default_value_t, help_heading = "Ports")]
+    transparent: Transparent,
     /// A local port of its own for a service, on the address of --outbound. May be repeated; 0 lets the system choose.
     #[arg(long = "upstream", env = "OUTRIGGER_PROXY_UPSTREAM", value_name = "SERVICE=PORT", value_parser = upstream, value_delimiter = ',', help_heading = "Ports")]
     upstreams: Vec<(Host, u16)>,
     /// Where calls from the mesh arrive.
-    #[arg(long, env = "OUTRIGGER_PROXY_INBOUND", default_value = "127.0.0.1:15006", help_heading = "Ports")]
+    #[arg(long, env = "OUTRIGGER_PROXY_INBOUND", default_value = "127.0.0.1:15006", default_value_ifs = [("transparent", "redirect", "0.0.0.0:15006"), ("transparent", "tproxy", "0.0.0.0:15006")], help_heading = "Ports")]
     inbound: SocketAddr,
     /// A further port of the application: what arrives from the mesh at LISTEN, on the address of --inbound, is for
     /// SERVICE_PORT of the service and goes to PORT. May be repeated; LISTEN 0 lets the system choose.
@@ -191,6 +195,18 @@ pub struct Args {
     log_format: LogFormat,
 }
 
+/// Whether redirected connections are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Transparent {
+    /// None come.
+    #[default]
+    Off,
+    /// Both directions come by address translation.
+    Redirect,
+    /// What arrives comes by TPROXY, which wants the capability NET_ADMIN or NET_RAW.
+    Tproxy,
+}
+
 /// Where the key is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KeyStorage {
@@ -232,6 +248,8 @@ pub struct Settings {
     pub gateway: Option<GatewaySettings>,
     /// Where the application calls.
     pub outbound: SocketAddr,
+    /// Whether redirected connections are taken.
+    pub transparent: Transparent,
     /// Services with a local port of their own.
     pub upstreams: Vec<(Host, u16)>,
     /// Where operators look.
@@ -400,6 +418,7 @@ impl Settings {
             features: args.lacking.into_iter().fold(FeatureSet::all(), FeatureSet::without),
             gateway,
             outbound: args.outbound,
+            transparent: args.transparent,
             upstreams: args.upstreams,
             admin: args.admin,
             dns: DnsSettings { servers: args.dns_servers, listen: args.dns },

@@ -18,6 +18,7 @@ use crate::config::registry::Registry;
 use crate::gateway::Edge;
 use crate::http::connections::Connections;
 use crate::http::edges::Edges;
+use crate::listen::intercepted::Outsiders;
 use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
 
 /// What all workers share.
@@ -74,6 +75,8 @@ pub struct Worker {
     pub inbound: Connections,
     /// Open connections from the application.
     pub outbound: Connections,
+    /// Addresses of which it is known that they are of no service.
+    pub outsiders: Outsiders,
     names: RefCell<HashMap<Box<[u8]>, Named>>,
     names_generation: Cell<u64>,
 }
@@ -97,6 +100,7 @@ impl Worker {
             application: Pool::new(Arc::clone(live), None, Limits::APPLICATION),
             inbound: Connections::new(shared.edges, live),
             outbound: Connections::new(shared.edges, live),
+            outsiders: Outsiders::default(),
             names: RefCell::default(),
             names_generation: Cell::new(0),
             shared,

@@ -217,6 +217,12 @@ impl EndpointView {
         self.endpoint.transport == Transport::Mesh
     }
 
+    /// Whether the application of this instance listens at `address`.
+    pub fn is_at(&self, address: std::net::SocketAddr) -> bool {
+        let ip = self.endpoint.ip.to_canonical();
+        ip == address.ip() && self.endpoint.ports.iter().any(|p| p.application().get() == address.port())
+    }
+
     /// Where the service's `port` is reached. An endpoint with a single port serves it under any name of the service.
     pub fn address(&self, port: PortNumber) -> Option<std::net::SocketAddr> {
         self.endpoint.address(port)

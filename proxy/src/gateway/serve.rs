@@ -209,7 +209,7 @@ async fn routed(worker: &Worker, route: &Arc<EdgeRoute>) -> Result<Routed, Error
         changed.borrow_and_update();
         if let Some(snapshot) = service.snapshot.load_full() {
             let port = snapshot.service.port(None).copied().ok_or_else(none)?;
-            return Ok(Routed { service, snapshot, plan: Arc::clone(&route.plan), port });
+            return Ok(Routed { service, snapshot, plan: Arc::clone(&route.plan), port, instance: None });
         }
         if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
             let why = format!("{} is not known here", service.name);

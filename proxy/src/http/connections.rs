@@ -110,6 +110,30 @@ pub struct Guard {
     pub(super) control: Rc<Control>,
 }
 
+impl Guard {
+    /// Says that bytes are passed on and nobody looks for requests in them: there is no head to come, and the connection
+    /// is busy for as long as the value lives.
+    pub(crate) fn passes_on(&self) -> Passing {
+        self.control.http1.set(true);
+        Passing(Busy::new(&self.control))
+    }
+}
+
+/// A connection whose bytes are passed on.
+#[derive(Debug)]
+pub(crate) struct Passing(Busy);
+
+impl Passing {
+    /// Done when the connection is to be closed at once.
+    pub(crate) async fn cut(&self) {
+        std::future::poll_fn(|cx| match self.0.control().poll(cx) {
+            State::Cut => Poll::Ready(()),
+            _not_yet => Poll::Pending,
+        })
+        .await;
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.open.borrow_mut().remove(&self.id);
@@ -216,13 +240,6 @@ impl Control {
     pub(super) fn note(&self, why: Cut) {
         self.side.live.counters.cut(why);
         tracing::debug!(reason = why.as_str(), "connection cut");
-    }
-
-    /// Notes that the beginning of a head waits for its end, however long ago its bytes came.
-    pub(super) fn note_part(&self, waits: bool) {
-        if waits && self.busy.get() == 0 && self.head_since.get().is_none() {
-            self.head_since.set(Some(Instant::now()));
-        }
     }
 
     /// A stream whose answer stood still is given up.

@@ -49,7 +49,6 @@ where
                 return Poll::Ready(End::Served);
             }
         }
-        control.note_part(turns.has_part());
         match turns.verdict() {
             None => Poll::Pending,
             Some(Verdict::Refuse(broken)) => Poll::Ready(End::Refuse(broken)),

@@ -17,23 +17,51 @@ pub struct Bound {
     pub listeners: Vec<TcpListener>,
 }
 
+/// What a listener takes besides connections to its own address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taking {
+    /// IPv6 alone, where a listener at all its addresses would take IPv4, too: another one does.
+    pub only_v6: bool,
+    /// Connections to any address that are given to it by TPROXY. Wants the capability NET_ADMIN or NET_RAW.
+    pub any_address: bool,
+}
+
 /// Binds `address` for `workers`.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Bound> {
+    bind_taking(address, Taking::default(), workers)
+}
+
+/// The same, for what listeners of redirected connections take besides.
+pub fn bind_taking(address: SocketAddr, taking: Taking, workers: usize) -> io::Result<Bound> {
     if address.port() != 0 {
-        drop(TcpListener::bind(address)?);
+        let alone = socket(address, taking)?;
+        alone.bind(&address.into())?;
+        alone.listen(1)?;
     }
-    let first = reuse_port(address)?;
+    let first = reuse_port(address, taking)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     while listeners.len() < workers.max(1) {
-        listeners.push(reuse_port(address)?);
+        listeners.push(reuse_port(address, taking)?);
     }
     Ok(Bound { address, listeners })
 }
 
-fn reuse_port(address: SocketAddr) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, taking: Taking) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if taking.only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if taking.any_address {
+        // One flag of the kernel for both families.
+        socket.set_ip_transparent_v4(true)?;
+    }
+    Ok(socket)
+}
+
+fn reuse_port(address: SocketAddr, taking: Taking) -> io::Result<TcpListener> {
+    let socket = socket(address, taking)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -3,4 +3,6 @@
 pub mod accept;
 pub mod bind;
 pub mod descriptors;
+pub mod intercepted;
 pub mod original_dst;
+pub mod own_calls;

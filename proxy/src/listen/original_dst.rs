@@ -36,6 +36,12 @@ impl OriginalDst {
         Ok(original.filter(|original| *original != local).map(Self))
     }
 
+    /// As if the kernel had said so.
+    #[cfg(test)]
+    pub(crate) fn assumed(address: SocketAddr) -> Self {
+        Self(canonical(address))
+    }
+
     /// The place.
     pub fn address(self) -> SocketAddr {
         self.0

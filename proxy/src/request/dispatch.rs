@@ -1,6 +1,7 @@
 //! A request whose route is known is made ready for its attempts: what it may ask of the service, its headers, its
 //! deadline, its body. The same for the application's requests and for those that come to a gateway.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub struct Routed {
     pub plan: Arc<RoutePlan>,
     /// The port that is meant.
     pub port: Port,
+    /// The one instance it is for, if it was sent to the address of one.
+    pub instance: Option<SocketAddr>,
 }
 
 /// Sends a request where it goes, and answers with what came of it.
@@ -54,7 +57,7 @@ pub async fn send(
     routed: Routed,
 ) -> Result<Response<ResponseBody>, Error> {
     let Arrived { mut parts, incoming, target, wish } = arrived;
-    let Routed { service, snapshot, plan, port } = routed;
+    let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
@@ -71,7 +74,7 @@ pub async fn send(
     let (asked, wanted) = upgrade.unzip();
     let head = outgoing(parts, target, wanted)?;
 
-    let call = Call { service, snapshot, plan, port, nature, http2, deadline, head, body, asked };
+    let call = Call { service, snapshot, plan, port, instance, nature, http2, deadline, head, body, asked };
     stack::run(worker, call).await.map_err(|error| Replay::explain(upload.as_ref(), error))
 }
 

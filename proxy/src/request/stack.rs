@@ -39,6 +39,8 @@ pub struct Call {
     pub plan: Arc<RoutePlan>,
     /// The port it means.
     pub port: Port,
+    /// The one instance it is for, if it was sent to the address of one.
+    pub instance: Option<SocketAddr>,
     /// What kind of request it is.
     pub nature: Nature,
     /// Whether it came over HTTP/2.
@@ -169,6 +171,9 @@ async fn choose(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Res
 }
 
 fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Option<Chosen>, Error> {
+    if let Some(instance) = call.instance {
+        return choose_instance(worker, call, instance);
+    }
     let plan = &call.plan;
     let service_of = |t: &Target| Arc::clone(t.service.as_ref().unwrap_or(&call.service));
     let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
@@ -215,6 +220,19 @@ fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Resul
     let mesh = place.secured.is_mesh();
     let speak = speak(worker, call, snapshot, port, &place);
     Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: subset.members.len() }))
+}
+
+/// The instance that the request was sent to, and no other: whoever names one has a reason to.
+fn choose_instance(worker: &Worker, call: &Call, at: SocketAddr) -> Result<Option<Chosen>, Error> {
+    let endpoints = call.service.endpoints.load();
+    let Some(view) = endpoints.everything.iter().find(|view| view.is_at(at)) else {
+        let why = format!("{at} is no instance of {} any more", call.service.name);
+        return Err(Error::refused(Reason::NoEndpoint, why));
+    };
+    let place = place(worker, call, &call.snapshot, view, call.port)?;
+    let mesh = place.secured.is_mesh();
+    let speak = speak(worker, call, &call.snapshot, call.port, &place);
+    Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: 1 }))
 }
 
 fn place(

@@ -136,6 +136,8 @@ pub struct Counters {
     pub retries: AtomicU64,
     /// Retries that the budget did not allow.
     pub retries_over_budget: AtomicU64,
+    /// Connections that were passed on to places outside the mesh.
+    pub passed_on: AtomicU64,
     /// Connections made to endpoints and to the application.
     pub connects: AtomicU64,
     /// Connections that could not be made.
@@ -188,6 +190,11 @@ impl Counters {
             ("outrigger_retries_total", "Attempts after the first.", &self.retries),
             ("outrigger_retries_over_budget_total", "Retries the budget refused.", &self.retries_over_budget),
             ("outrigger_connects_total", "Connections made upstream.", &self.connects),
+            (
+                "outrigger_passed_on_total",
+                "Connections passed on to places outside the mesh.",
+                &self.passed_on,
+            ),
             (
                 "outrigger_connect_failures_total",
                 "Connections that could not be made.",

@@ -83,7 +83,7 @@ fn cell(backend: &str, family: Family, mode: &str) {
 
     // Leaving.
     let to_sidecar = |to: SocketAddr| format!("15001 for {to}");
-    for to in [place(at.outside, 80), place(at.outside, 8443), place(at.outside, 9)] {
+    for to in [place(at.outside, 80), place(at.outside, 8443), place(at.outside, 9), place(at.service, 80)] {
         assert_eq!(world.calls(USER, to), to_sidecar(to));
         assert_eq!(world.calls(0, to), to_sidecar(to));
     }

@@ -99,6 +99,8 @@ pub struct Addresses {
     pub outside: IpAddr,
     /// A place far away in a network that is skipped.
     pub skipped: IpAddr,
+    /// The virtual address of a service, which no host has.
+    pub service: IpAddr,
     /// Where a resolver on the application's host listens.
     pub resolver: IpAddr,
 }
@@ -110,7 +112,11 @@ impl Addresses {
             Family::V6 => ["::1", "::", "fd77::1", "2001:db8:51::7", "2001:db8:18::7", "::1"],
         };
         let [loopback, any, app, outside, skipped, resolver] = all.map(|a| a.parse().unwrap());
-        Self { loopback, any, app, outside, skipped, resolver }
+        let service = match family {
+            Family::V4 => "240.0.0.7",
+            Family::V6 => "fd6f:7574:7269::7",
+        };
+        Self { loopback, any, app, outside, skipped, resolver, service: service.parse().unwrap() }
     }
 }
 

@@ -1,0 +1,358 @@
+//! What a redirected connection is for.
+//!
+//! Leaving: the address decides, and a Host only chooses among the routes of the service at that address. An application
+//! can thus not be sent elsewhere by what a request says, and a name that it looked up long ago still means what it meant.
+//! Addresses are looked up as host names are, under the reverse name of the address (`mesh::Hostname::of_address`,
+//! `of_socket`). Arriving: the port decides which port of the application is meant.
+//!
+//! Deliberately elsewhere: how the original address is read ([`super::original_dst`]), and what happens to a request once
+//! its service is known ([`crate::outbound`]).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use outrigger_mesh::{Hop, Host, Hostname, MeshSettings, OutboundMode, PortNumber, Reason};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::registry::{Discovery, Found, Registry};
+use crate::error::Error;
+use crate::http::connections::Guard;
+use crate::http::reply::Asker;
+use crate::http::serve::{self, First};
+use crate::listen::original_dst::OriginalDst;
+use crate::live::{LiveService, Millis};
+use crate::outbound;
+use crate::request::stack::LOOKUP_PATIENCE;
+use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
+use crate::worker::{Application, Worker};
+
+/// Where a redirected connection of the application goes.
+#[derive(Debug)]
+pub enum Course {
+    /// To the service at that address; what is asked on it takes that service's routes. The host is a reserved name, and
+    /// the name of an instance where the address is that of one ([`instance`]).
+    Service(Host),
+    /// To where it was going, as it is.
+    Outside(SocketAddr),
+    /// To the service outside the mesh that its requests name, and nowhere else.
+    Egress,
+    /// Nowhere.
+    Refused(Error),
+}
+
+/// Serves a connection that a listener for redirected ones, at `listening`, accepted from the application.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, listening: SocketAddr) {
+    let original = match OriginalDst::of(&stream, listening) {
+        Ok(Some(original)) => original,
+        // Called by its own address, as without redirection: Host decides.
+        Ok(None) => return outbound::serve(worker, stream, guard, None).await,
+        Err(error) => return tracing::warn!(%error, "the original address can not be read"),
+    };
+    let ours = stream.peer_addr().is_ok_and(|from| worker.shared.live.own_calls.contains(from.port()));
+    let course = if ours { Course::Refused(loops(original)) } else { course(&worker, original).await };
+    match course {
+        Course::Service(host) => outbound::serve(worker, stream, guard, Some(Rc::new(host))).await,
+        Course::Outside(to) => pass_on(&worker, stream, guard, to).await,
+        Course::Egress => by_name(worker, stream, guard).await,
+        Course::Refused(error) => refuse(worker, stream, guard, error).await,
+    }
+}
+
+/// Decides by the address. What is not known is asked for, and waited for a little.
+pub async fn course(worker: &Worker, original: OriginalDst) -> Course {
+    let (registry, to) = (&*worker.shared.registry, original.address());
+    if worker.shared.own_ports.contains(to) {
+        return Course::Refused(loops(original));
+    }
+    let Some((inside, mode)) = of_mesh(registry, to).await else {
+        let why = format!("whether {to} is of the mesh can not be told: the control plane does not answer");
+        return Course::Refused(Error::refused(Reason::DiscoveryUnavailable, why));
+    };
+    let looked = if !inside && worker.outsiders.contains(to) {
+        Looked::Nobody
+    } else {
+        look_up(registry, to, inside).await
+    };
+    match (looked, inside) {
+        (Looked::Service(host), _) => Course::Service(host),
+        (Looked::Nobody, true) => {
+            let why = format!("{to} is of the mesh, and no service has it");
+            Course::Refused(Error::refused(Reason::UnknownService, why))
+        }
+        // It could be of anybody; what is meant for the mesh never leaves in plaintext.
+        (Looked::NotTold, true) => {
+            let why = format!("{to} can not be looked up: the control plane does not answer");
+            Course::Refused(Error::refused(Reason::DiscoveryUnavailable, why))
+        }
+        (looked @ (Looked::Nobody | Looked::NotTold), false) => {
+            if looked == Looked::Nobody {
+                worker.outsiders.add(to);
+            }
+            match mode {
+                OutboundMode::AllowAny => Course::Outside(to),
+                OutboundMode::RegistryOnly => Course::Egress,
+            }
+        }
+    }
+}
+
+/// The instance that a reserved host name means, if it means one: requests go there and nowhere else.
+pub fn instance(host: &Hostname) -> Option<SocketAddr> {
+    let (port, reversed) = host.as_str().strip_prefix('p')?.split_once('.')?;
+    let port = port.parse().ok()?;
+    let ip = if let Some(octets) = reversed.strip_suffix(".in-addr.arpa") {
+        let mut ip = [0u8; 4];
+        let mut parts = octets.split('.');
+        for octet in ip.iter_mut().rev() {
+            *octet = parts.next()?.parse().ok()?;
+        }
+        parts.next().is_none().then_some(ip.into())?
+    } else {
+        let mut ip = [0u8; 16];
+        let mut digits = reversed.strip_suffix(".ip6.arpa")?.split('.');
+        for octet in ip.iter_mut().rev() {
+            let mut digit = || u8::from_str_radix(digits.next()?, 16).ok().filter(|d| *d < 16);
+            *octet = digit()? | (digit()? << 4);
+        }
+        digits.next().is_none().then_some(ip.into())?
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// The port of the application that a connection from the mesh means, by where it was going. `None` where it would come
+/// back to this sidecar.
+pub fn application(
+    worker: &Worker,
+    stream: &TcpStream,
+    listening: SocketAddr,
+    declared: &Arc<Application>,
+) -> Option<Arc<Application>> {
+    let original = match OriginalDst::of(stream, listening) {
+        Ok(Some(original)) => original,
+        Ok(None) => return Some(Arc::clone(declared)),
+        Err(error) => {
+            tracing::warn!(%error, "the original address can not be read");
+            return None;
+        }
+    };
+    let (to, shared) = (original.address(), &worker.shared);
+    if to.port() == listening.port() || shared.own_ports.contains(to) {
+        shared.live.counters.refused(Reason::LoopDetected, Hop::Server);
+        return None;
+    }
+    let same_port = |a: &&Arc<Application>| a.address.port() == to.port();
+    if let Some(application) = shared.applications.iter().find(same_port) {
+        return Some(Arc::clone(application));
+    }
+    // At the address where it was going, not at a loopback one: what an application listens at for itself alone stays
+    // closed to others.
+    let Application { service, version, live, .. } = &**declared;
+    Some(Arc::new(Application {
+        service: service.clone(),
+        service_port: PortNumber::new(to.port()),
+        version: version.clone(),
+        address: to,
+        live: Arc::clone(live),
+    }))
+}
+
+/// Addresses outside the mesh of which it is known that no service has them: asked again after a while, not each time.
+#[derive(Debug, Default)]
+pub struct Outsiders(RefCell<HashMap<SocketAddr, Millis>>);
+
+impl Outsiders {
+    fn contains(&self, address: SocketAddr) -> bool {
+        self.0.borrow().get(&address).is_some_and(|at| Millis::now().0 < at.0 + OUTSIDER_MS)
+    }
+
+    fn add(&self, address: SocketAddr) {
+        let mut known = self.0.borrow_mut();
+        if known.len() >= MAX_OUTSIDERS {
+            known.clear();
+        }
+        // One that is known keeps its time.
+        let now = Millis::now();
+        let at = known.entry(address).or_insert(now);
+        if now.0 >= at.0 + OUTSIDER_MS {
+            *at = now;
+        }
+    }
+}
+
+/// Whether an address is of the mesh, and what becomes of those that are not. `None` where that could not be learned.
+async fn of_mesh(registry: &Registry, to: SocketAddr) -> Option<(bool, OutboundMode)> {
+    let mut changed = registry.changed();
+    let end = Instant::now() + LOOKUP_PATIENCE;
+    loop {
+        changed.borrow_and_update();
+        if let Some(mesh) = registry.mesh() {
+            return Some((mesh.contains(to.ip()), mesh.outbound_mode));
+        }
+        if registry.discovery() == Discovery::Complete {
+            let virtual_ones = [MeshSettings::VIRTUAL_V4, MeshSettings::VIRTUAL_V6];
+            let inside = virtual_ones.iter().any(|range| range.contains(to.ip()));
+            return Some((inside, OutboundMode::default()));
+        }
+        timeout_at(end, changed.changed()).await.ok()?.ok()?;
+    }
+}
+
+/// What is known of an address.
+#[derive(Debug, PartialEq, Eq)]
+enum Looked {
+    Service(Host),
+    /// No service has it.
+    Nobody,
+    /// Nobody could say.
+    NotTold,
+}
+
+/// Looks an address up as a service's and as an instance's at once.
+async fn look_up(registry: &Registry, to: SocketAddr, inside: bool) -> Looked {
+    let (service, instance) = (Hostname::of_address(to.ip()), Hostname::of_socket(to));
+    let mut changed = registry.changed();
+    // What is outside is not held up while there is nobody to ask.
+    let patience = match registry.discovery() {
+        Discovery::Away if !inside => Duration::ZERO,
+        Discovery::Away => AWAY_PATIENCE,
+        _ => LOOKUP_PATIENCE,
+    };
+    let end = Instant::now() + patience;
+    loop {
+        changed.borrow_and_update();
+        // Virtual addresses all lie inside.
+        let by_address = if inside { registry.find(&service) } else { Found::Unknown };
+        match (by_address, registry.find(&instance)) {
+            (Found::Known(_), _) => {
+                return Looked::Service(Host { name: service, port: PortNumber::new(to.port()) });
+            }
+            (_, Found::Known(of)) => {
+                // Told of the address, but not of the instance: it has gone in this very moment.
+                let port = port_of_instance(&of, to);
+                return port.map_or(Looked::Nobody, |port| {
+                    Looked::Service(Host { name: instance, port: Some(port) })
+                });
+            }
+            (Found::Unknown, Found::Unknown) => return Looked::Nobody,
+            (Found::Asked, _) | (_, Found::Asked) => {}
+        }
+        if patience.is_zero() || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
+            return Looked::NotTold;
+        }
+    }
+}
+
+/// Which port of its service the instance at `to` serves there.
+fn port_of_instance(service: &LiveService, to: SocketAddr) -> Option<PortNumber> {
+    let endpoints = service.endpoints.load();
+    let view = endpoints.everything.iter().find(|view| view.is_at(to))?;
+    view.endpoint.ports.iter().find(|port| port.application().get() == to.port()).map(|port| port.port)
+}
+
+/// Passes bytes between the application and a place outside the mesh.
+async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: SocketAddr) {
+    let (live, passing) = (&worker.shared.live, guard.passes_on());
+    live.counters.passed_on.fetch_add(1, Relaxed);
+    let connecting = live.own_calls.connect(to);
+    let (mut there, _ours) = match timeout(CONNECT, connecting).await {
+        Ok(Ok(connected)) => connected,
+        failed => {
+            live.counters.connect_failures.fetch_add(1, Relaxed);
+            tracing::debug!(%to, ?failed, "a place outside the mesh can not be reached");
+            // As far as the application can tell, nobody listens there.
+            return relay::abort(&stream);
+        }
+    };
+    let _best_effort = there.set_nodelay(true);
+    let limits = Limits { idle: OUTSIDE_IDLE };
+    let flow = Flow::default();
+    let relaying = relay::relay(&mut stream, &mut there, Ahead::default(), limits, &flow);
+    let ended = tokio::select! {
+        outcome = relaying => Some(outcome.end),
+        () = passing.cut() => None,
+    };
+    if !matches!(ended, Some(End::Finished)) {
+        relay::abort(&stream);
+        relay::abort(&there);
+    }
+}
+
+/// Serves a connection whose requests may name services outside the mesh only.
+async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
+    let Ok(First::Plain(spoken)) = serve::sniff(&stream, &guard).await else {
+        worker.shared.live.counters.refused(Reason::EgressDenied, Hop::Client);
+        return relay::abort(&stream);
+    };
+    let refuse = refusing(&worker);
+    let answer = move |request: Request<Incoming>| {
+        let worker = Rc::clone(&worker);
+        async move {
+            let (parts, body) = request.into_parts();
+            let named = outbound::resolve(&worker, &parts, None).await;
+            let request = Request::from_parts(parts, body);
+            let is_outside = |service: &LiveService| {
+                service.snapshot.load().as_ref().is_some_and(|s| s.service.location.is_outside())
+            };
+            let error = match named {
+                Ok(named) if is_outside(&named.service) => {
+                    return outbound::answer(&worker, request, None).await;
+                }
+                Err(error) if error.reason == Reason::DiscoveryUnavailable => error,
+                _ => Error::refused(Reason::EgressDenied, "the mesh lets nothing out but what is registered"),
+            };
+            outbound::refused(&worker, &request, &error)
+        }
+    };
+    serve::connection(stream, spoken, guard, answer, refuse).await;
+}
+
+/// Refuses whatever is asked on a connection, where it is HTTP; else closes it.
+async fn refuse(worker: Rc<Worker>, stream: TcpStream, guard: Guard, error: Error) {
+    let Ok(Ok(First::Plain(spoken))) = timeout(REFUSAL_PATIENCE, serve::sniff(&stream, &guard)).await else {
+        worker.shared.live.counters.refused(error.reason, Hop::Client);
+        tracing::debug!(%error, "refused");
+        return relay::abort(&stream);
+    };
+    let refuse = refusing(&worker);
+    let answer = move |request: Request<Incoming>| {
+        let refusal = outbound::refused(&worker, &request, &error);
+        async move { refusal }
+    };
+    serve::connection(stream, spoken, guard, answer, refuse).await;
+}
+
+fn refusing(
+    worker: &Rc<Worker>,
+) -> impl Fn(&Error, Asker) -> http::Response<crate::http::body::ResponseBody> + use<> {
+    let worker = Rc::clone(worker);
+    move |error, asker| outbound::refusal(&worker, error, Asker { trusted: true, ..asker }, None)
+}
+
+fn loops(original: OriginalDst) -> Error {
+    let why = format!(
+        "a connection to {} came back to this sidecar: is its own user exempt from redirection?",
+        original.address()
+    );
+    Error::refused(Reason::LoopDetected, why)
+}
+
+const AWAY_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a client that is to be refused has to say what it speaks. Where the server speaks first it says nothing.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+/// What is far away takes its time.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Of a connection that passes on: as long as databases and shells leave theirs alone.
+const OUTSIDE_IDLE: Duration = Duration::from_secs(4 * 3_600);
+const OUTSIDER_MS: u64 = 10_000;
+const MAX_OUTSIDERS: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Decisions by address. The sockets themselves: `proxy/init/tests/matrix`.
+
+use std::sync::Arc;
+
+use outrigger_mesh::{EndpointPort, IpRange, Resource, ServiceName, TrustDomain};
+use outrigger_testkit::resources;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::registry::Change;
+use crate::http::edges::Edges;
+use crate::live::{Live, OwnPorts};
+use crate::worker::Shared;
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_address_is_its_service_whatever_the_host() {
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
+    mesh.knows("shop/cart", "240.0.0.7", "10.0.0.7:8080");
+    let host = mesh.service("240.0.0.7:81").await;
+    assert_eq!(host.name.as_str(), "7.0.0.240.in-addr.arpa");
+    assert_eq!(host.port.map(PortNumber::get), Some(81), "the port is part of the address");
+    assert_eq!(instance(&host.name), None, "any instance will do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_address_of_an_instance_is_that_instance_and_the_port_it_serves_there() {
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
+    mesh.knows("shop/cart", "240.0.0.7", "10.0.0.7:8080");
+    for at in ["10.0.0.7:8080", "[::ffff:10.0.0.7]:8080"] {
+        let host = mesh.service(at).await;
+        assert_eq!(instance(&host.name), Some("10.0.0.7:8080".parse().unwrap()));
+        assert_eq!(host.port.map(PortNumber::get), Some(80));
+    }
+    // Another port of the same address is none of it.
+    mesh.answers_nobody("10.0.0.7:9999");
+    assert!(matches!(mesh.course("10.0.0.7:9999").await, Course::Outside(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_the_mesh_is_never_passed_on() {
+    for mode in [OutboundMode::AllowAny, OutboundMode::RegistryOnly] {
+        let mesh = Mesh::new(Discovery::Connected, mode);
+        assert_eq!(mesh.refusal("240.0.0.8:80").await, Reason::DiscoveryUnavailable, "nobody answers");
+        mesh.answers_nobody("240.0.0.8:80");
+        assert_eq!(mesh.refusal("240.0.0.8:80").await, Reason::UnknownService);
+        let mesh = Mesh::new(Discovery::Away, mode);
+        assert_eq!(mesh.refusal("240.0.0.8:80").await, Reason::DiscoveryUnavailable);
+        assert_eq!(mesh.refusal("[fd6f:7574:7269::8]:80").await, Reason::DiscoveryUnavailable);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_outside_passes_or_not_as_the_mesh_says() {
+    let outside = "198.51.100.7:443";
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
+    mesh.answers_nobody(outside);
+    assert!(matches!(mesh.course(outside).await, Course::Outside(to) if to.to_string() == outside));
+    // Not asked again for a while, though the registry has forgotten the answer.
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(matches!(mesh.course(outside).await, Course::Outside(_)));
+
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::RegistryOnly);
+    mesh.answers_nobody(outside);
+    assert!(matches!(mesh.course(outside).await, Course::Egress));
+
+    let mesh = Mesh::new(Discovery::Away, OutboundMode::AllowAny);
+    let began = Instant::now();
+    assert!(matches!(mesh.course(outside).await, Course::Outside(_)));
+    assert_eq!(began.elapsed(), Duration::ZERO, "it is not held up for somebody who is away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_ranges_of_the_mesh_are_not_known_nothing_passes() {
+    let mesh = Mesh::without_settings(Discovery::Connecting);
+    assert_eq!(mesh.refusal("198.51.100.7:443").await, Reason::DiscoveryUnavailable);
+    // Without a control plane there is nobody to tell them.
+    let mesh = Mesh::without_settings(Discovery::Complete);
+    assert!(matches!(mesh.course("198.51.100.7:443").await, Course::Outside(_)));
+    assert_eq!(mesh.refusal("240.0.0.8:80").await, Reason::UnknownService);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sidecars_own_ports_are_a_loop() {
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
+    assert_eq!(mesh.refusal("127.0.0.1:15001").await, Reason::LoopDetected);
+}
+
+proptest! {
+    #[test]
+    fn the_name_of_an_instance_says_its_address(v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), port in any::<u16>()) {
+        for ip in [std::net::IpAddr::from(v4), std::net::IpAddr::from(v6).to_canonical()] {
+            let at = SocketAddr::new(ip, port);
+            prop_assert_eq!(instance(&Hostname::of_socket(at)), Some(at));
+            prop_assert_eq!(instance(&Hostname::of_address(ip)), None);
+        }
+    }
+
+    #[test]
+    fn no_other_name_is_that_of_an_instance(name in "p?[0-9]{0,3}(\\.[0-9a-f]{1,2}){0,6}(\\.in-addr|\\.ip6)?(\\.arpa)?") {
+        if let Ok(host) = Hostname::new(&name) && let Some(at) = instance(&host) {
+            // Leading zeros are another spelling of the same place.
+            prop_assert!(Hostname::of_socket(at).as_str().len() <= name.len());
+        }
+    }
+}
+
+/// A worker with a registry to which a control plane would speak.
+struct Mesh {
+    worker: Rc<Worker>,
+}
+
+impl Mesh {
+    fn new(discovery: Discovery, mode: OutboundMode) -> Self {
+        let mesh = Self::without_settings(discovery);
+        let domain = TrustDomain::new("mesh.local").unwrap();
+        let mut settings = MeshSettings { outbound_mode: mode, ..MeshSettings::new(domain) };
+        settings.ranges.push("10.1.0.0/16".parse::<IpRange>().unwrap());
+        mesh.apply(Change::Set(Resource::Mesh(settings)));
+        mesh
+    }
+
+    fn without_settings(discovery: Discovery) -> Self {
+        let live = Arc::new(Live::default());
+        let registry = Arc::new(Registry::new("shop".parse().unwrap(), Arc::clone(&live)));
+        registry.set_discovery(discovery);
+        let own_ports = OwnPorts(vec!["127.0.0.1:15001".parse().unwrap()]);
+        let shared =
+            Shared { registry, live, tls: None, applications: vec![], own_ports, edges: Edges::default() };
+        Self { worker: Worker::new(Arc::new(shared)) }
+    }
+
+    fn apply(&self, change: Change) {
+        self.worker.shared.registry.apply(change).unwrap();
+    }
+
+    /// A service with a virtual address and one instance, of which the control plane has told.
+    fn knows(&self, name: &str, address: &str, instance: &str) {
+        let at: SocketAddr = instance.parse().unwrap();
+        let port = PortNumber::new(at.port());
+        let mut service = resources::service(name);
+        service.addresses = vec![address.parse().unwrap()];
+        self.apply(Change::Set(Resource::Service(service)));
+        let inbound = SocketAddr::new(at.ip(), 15_006);
+        let mut endpoint = resources::endpoint(name, "one", inbound);
+        endpoint.ports = endpoint.ports.iter().map(|p| EndpointPort { target: port, ..*p }).collect();
+        self.apply(Change::Set(Resource::Endpoint(endpoint)));
+        let service: ServiceName = name.parse().unwrap();
+        self.apply(Change::HostIs { host: Hostname::of_socket(at), service });
+    }
+
+    /// The control plane says that no service has an address.
+    fn answers_nobody(&self, at: &str) {
+        let at: SocketAddr = at.parse().unwrap();
+        for host in [Hostname::of_socket(at), Hostname::of_address(at.ip())] {
+            self.apply(Change::HostUnknown(host));
+        }
+    }
+
+    async fn course(&self, to: &str) -> Course {
+        course(&self.worker, OriginalDst::assumed(to.parse().unwrap())).await
+    }
+
+    async fn service(&self, to: &str) -> Host {
+        match self.course(to).await {
+            Course::Service(host) => host,
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+
+    async fn refusal(&self, to: &str) -> Reason {
+        match self.course(to).await {
+            Course::Refused(error) => error.reason,
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
