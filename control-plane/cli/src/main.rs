@@ -18,6 +18,7 @@ mod get;
 mod guard;
 mod http;
 mod kind;
+mod netns;
 mod out;
 mod ports;
 mod problems;
@@ -26,6 +27,7 @@ mod proxy;
 mod run;
 mod sidecar;
 mod signals;
+mod transparent;
 
 use std::process::ExitCode;
 

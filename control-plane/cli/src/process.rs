@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::failure::{Doing, Failure};
 use crate::guard;
+use crate::netns::Placed;
 
 /// What to start.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Launch {
     /// In a process group of its own a Ctrl-C of the terminal reaches it only through us.
     pub(crate) own_group: bool,
     pub(crate) guarded: Guarded,
+    /// Where it is put and who it becomes; wants a guard.
+    pub(crate) placed: Option<Placed>,
 }
 
 /// Where a process writes.
@@ -59,6 +62,7 @@ impl Launch {
             output: Output::Ours,
             own_group: true,
             guarded: Guarded::No,
+            placed: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Launch {
             None => Command::new(&self.program),
             Some(outrigger) => {
                 let mut command = Command::new(outrigger);
-                command.args(guard::prefix(gently)).arg(&self.program);
+                command.args(guard::prefix(gently, self.placed.as_ref())).arg(&self.program);
                 command
             }
         };

@@ -18,16 +18,18 @@ use crate::binaries::Binaries;
 use crate::certs;
 use crate::client::Admin;
 use crate::failure::{Doing, Failure};
+use crate::netns::Placed;
 use crate::out;
 use crate::ports;
 use crate::process::{Guarded, Launch, Process};
 use crate::sidecar::{Settings, Sidecar};
 use crate::signals::EndSignals;
+use crate::transparent::{Place, Transparent};
 
 /// Run a command as a service of the mesh, with a sidecar beside it.
 ///
 /// The command finds in OUTRIGGER_OUTBOUND where it sends requests to other services (their name goes into Host), and
-/// in PORT where to listen. SIGTERM withdraws the instance, lets it finish, ends the
+/// in PORT where to listen; with --transparent it needs to know neither, and calls any address. SIGTERM withdraws the instance, lets it finish, ends the
 /// command and then the sidecar; a second one ends everything at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -67,6 +69,8 @@ pub(crate) struct Run {
     /// A fixed local port for another service: cart=9001. May be repeated.
     #[arg(long, value_name = "SERVICE=PORT")]
     upstream: Vec<String>,
+    #[command(flatten)]
+    interception: Transparent,
     /// The command, after `--`.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -78,6 +82,7 @@ impl Run {
         let binaries = Binaries::find()?;
         let (folder, _gone_at_the_end) = self.folder()?;
         let mut settings = self.settings(&binaries, folder)?;
+        let place = self.interception.prepare(&binaries, &mut settings).await?;
 
         let guarded = Guarded::Asked(binaries.outrigger().to_owned());
         let mut sidecar = tokio::select! {
@@ -85,7 +90,7 @@ impl Run {
             () = signals.next() => return Ok(ExitCode::from(SIGNALLED)),
         };
         self.tell(&sidecar, &settings);
-        let mut application = self.application(&sidecar, &settings, guarded)?;
+        let mut application = self.application(&sidecar, &settings, guarded, place.as_ref())?;
 
         let status = tokio::select! {
             ended = application.wait() => ended.doing("can not wait for the command")?,
@@ -178,6 +183,7 @@ impl Run {
             admin: ports::preferred(15_000),
             drain_timeout: Duration::from_secs(self.drain_timeout),
             log: self.log.clone(),
+            placed: None,
             more: self.upstream.iter().flat_map(|u| ["--upstream".to_owned(), u.clone()]).collect(),
         })
     }
@@ -187,6 +193,7 @@ impl Run {
         sidecar: &Sidecar,
         settings: &Settings,
         guarded: Guarded,
+        place: Option<&Place>,
     ) -> Result<Process, Failure> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Failure::usage("no command was given"));
@@ -201,6 +208,7 @@ impl Run {
         // A program in a group of its own may not read from the terminal.
         launch.own_group = !std::io::IsTerminal::is_terminal(&std::io::stdin());
         launch.guarded = guarded;
+        launch.placed = place.map(|p| Placed { net: p.namespace.path().to_owned(), user: p.command });
         launch.start()
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::failure::{Doing, Failure};
 use crate::http::{Ask, NoAnswer, ask, ask_socket};
+use crate::netns::Placed;
 use crate::ports;
 use crate::process::{Guarded, Launch, Output, Process, Stopped};
 
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) drain_timeout: Duration,
     pub(crate) log: String,
+    /// Where it is put and who it becomes, if that is not here and as we are.
+    pub(crate) placed: Option<Placed>,
     /// Arguments that a person added, passed on as they are.
     pub(crate) more: Vec<String>,
 }
@@ -40,7 +43,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether a port it shall have is another's.
     pub(crate) fn lost_a_port(&self) -> bool {
-        [self.outbound, self.inbound, self.admin].into_iter().any(|address| !ports::is_free(address))
+        self.placed.is_none()
+            && [self.outbound, self.inbound, self.admin].into_iter().any(|address| !ports::is_free(address))
     }
 }
 
@@ -62,6 +66,8 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
+    /// Its addresses are not ours: it is asked by its socket.
+    elsewhere: bool,
     pub(crate) ready: Ready,
 }
 
@@ -76,11 +82,15 @@ impl Sidecar {
         std::fs::create_dir_all(&settings.data)
             .doing(format_args!("can not make the folder {}", settings.data.display()))?;
         let ready_file = settings.data.join("ready.json");
+        if let Some(Placed { user, .. }) = &settings.placed {
+            std::os::unix::fs::chown(&settings.data, Some(user.uid), Some(user.gid))
+                .doing(format_args!("can not give {} to the sidecar", settings.data.display()))?;
+        }
         // A file of an earlier run would be believed.
         let _ = std::fs::remove_file(&ready_file);
         let mut process = launch(settings, token, &ready_file, guarded).start()?;
         let ready = wait_ready(&mut process, &ready_file, within).await?;
-        Ok(Self { process, ready })
+        Ok(Self { process, elsewhere: settings.placed.is_some(), ready })
     }
 
     /// Withdraws the instance and waits until what came in has been answered, while the application still runs and
@@ -94,7 +104,11 @@ impl Sidecar {
         }
         let began = Instant::now();
         while began.elapsed() < within {
-            let answer = ask(self.ready.admin, Ask::get("/ready")).await?;
+            let answer = if self.elsewhere {
+                ask_socket(&socket, Ask::get("/ready")).await?
+            } else {
+                ask(self.ready.admin, Ask::get("/ready")).await?
+            };
             if answer.text().contains(INBOUND_CLOSED) {
                 return Ok(());
             }
@@ -141,6 +155,7 @@ fn launch(settings: &Settings, token: Option<&str>, ready_file: &Path, guarded: 
         launch = launch.env("OUTRIGGER_JOIN_TOKEN", token);
     }
     launch.guarded = guarded;
+    launch.placed.clone_from(&settings.placed);
     launch.output = Output::File(settings.data.join("sidecar.log"));
     launch
 }

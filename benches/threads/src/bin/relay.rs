@@ -5,7 +5,6 @@
 //! `local`: a single-threaded runtime a worker, a listener and upstream connections of its own (SO_REUSEPORT, Rc).
 //! `stealing`: one multi-threaded runtime, one listener, upstream connections shared (Arc, Mutex).
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -88,7 +87,7 @@ async fn worker(listener: std::net::TcpListener, upstream: SocketAddr, http2: bo
                     towards_upstream(&mut request, out.http2);
                     let mut answer = out.send(request).await?;
                     towards_client(&mut answer, version);
-                    Ok::<_, io::Error>(answer)
+                    Ok::<_, Fault>(answer)
                 }
             });
             let io = TokioIo::new(stream);
@@ -121,33 +120,32 @@ struct Local {
 }
 
 impl Local {
-    async fn send(&self, request: Request<Incoming>) -> io::Result<Response<Incoming>> {
+    async fn send(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Fault> {
         if self.http2 {
             let mut sender = {
                 let mut kept = self.h2.lock().await;
                 if kept.as_ref().is_none_or(Send2::is_closed) {
                     let io = dial(self.upstream).await?;
-                    let (sender, connection) = client2::handshake(LocalExec, io).await.map_err(failed)?;
+                    let (sender, connection) = client2::handshake(LocalExec, io).await?;
                     tokio::task::spawn_local(connection);
                     *kept = Some(sender);
                 }
-                kept.clone().ok_or(io::ErrorKind::NotConnected)?
+                kept.clone().ok_or("no connection")?
             };
-            sender.ready().await.map_err(failed)?;
-            return sender.send_request(request).await.map_err(failed);
+            sender.ready().await?;
+            return Ok(sender.send_request(request).await?);
         }
         let kept = self.h1.borrow_mut().pop();
         let mut sender = match kept {
             Some(sender) => sender,
             None => {
-                let (sender, connection) =
-                    client1::handshake(dial(self.upstream).await?).await.map_err(failed)?;
+                let (sender, connection) = client1::handshake(dial(self.upstream).await?).await?;
                 tokio::task::spawn_local(connection);
                 sender
             }
         };
-        sender.ready().await.map_err(failed)?;
-        let answer = sender.send_request(request).await.map_err(failed)?;
+        sender.ready().await?;
+        let answer = sender.send_request(request).await?;
         self.h1.borrow_mut().push(sender);
         Ok(answer)
     }
@@ -177,7 +175,7 @@ async fn accept(listener: std::net::TcpListener, upstream: SocketAddr, http2: bo
                     towards_upstream(&mut request, out.http2);
                     let mut answer = out.send(request).await?;
                     towards_client(&mut answer, version);
-                    Ok::<_, io::Error>(answer)
+                    Ok::<_, Fault>(answer)
                 }
             });
             let io = TokioIo::new(stream);
@@ -199,45 +197,39 @@ struct Shared {
 }
 
 impl Shared {
-    async fn send(&self, request: Request<Incoming>) -> io::Result<Response<Incoming>> {
+    async fn send(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Fault> {
         if self.http2 {
             let mut sender = {
                 let mut kept = self.h2.lock().await;
                 kept.retain(|s| !s.is_closed());
                 if kept.is_empty() {
                     let io = dial(self.upstream).await?;
-                    let (sender, connection) =
-                        client2::handshake(TokioExecutor::new(), io).await.map_err(failed)?;
+                    let (sender, connection) = client2::handshake(TokioExecutor::new(), io).await?;
                     tokio::spawn(connection);
                     kept.push(sender);
                 }
-                kept.first().cloned().ok_or(io::ErrorKind::NotConnected)?
+                kept.first().cloned().ok_or("no connection")?
             };
-            sender.ready().await.map_err(failed)?;
-            return sender.send_request(request).await.map_err(failed);
+            sender.ready().await?;
+            return Ok(sender.send_request(request).await?);
         }
         let kept = self.h1.lock().unwrap().pop();
         let mut sender = match kept {
             Some(sender) => sender,
             None => {
-                let (sender, connection) =
-                    client1::handshake(dial(self.upstream).await?).await.map_err(failed)?;
+                let (sender, connection) = client1::handshake(dial(self.upstream).await?).await?;
                 tokio::spawn(connection);
                 sender
             }
         };
-        sender.ready().await.map_err(failed)?;
-        let answer = sender.send_request(request).await.map_err(failed)?;
+        sender.ready().await?;
+        let answer = sender.send_request(request).await?;
         self.h1.lock().unwrap().push(sender);
         Ok(answer)
     }
 }
 
-fn failed(error: hyper::Error) -> io::Error {
-    io::Error::other(error)
-}
-
-async fn dial(upstream: SocketAddr) -> io::Result<TokioIo<TcpStream>> {
+async fn dial(upstream: SocketAddr) -> Result<TokioIo<TcpStream>, Fault> {
     let stream = TcpStream::connect(upstream).await?;
     stream.set_nodelay(true)?;
     Ok(TokioIo::new(stream))

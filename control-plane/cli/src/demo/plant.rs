@@ -256,6 +256,7 @@ impl Plant {
             admin: ports::loopback(0),
             drain_timeout: Duration::from_secs(10),
             log: "info".into(),
+            placed: None,
             more: Vec::new(),
         };
         Ok(Starting { name, port, process: launch.start()?, settings })
