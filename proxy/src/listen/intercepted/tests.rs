@@ -124,8 +124,15 @@ impl Mesh {
         let registry = Arc::new(Registry::new("shop".parse().unwrap(), Arc::clone(&live)));
         registry.set_discovery(discovery);
         let own_ports = OwnPorts(vec!["127.0.0.1:15001".parse().unwrap()]);
-        let shared =
-            Shared { registry, live, tls: None, applications: vec![], own_ports, edges: Edges::default() };
+        let shared = Shared {
+            registry,
+            live,
+            tls: None,
+            applications: vec![],
+            own_ports,
+            edges: Edges::default(),
+            edge: None,
+        };
         Self { worker: Worker::new(Arc::new(shared)) }
     }
 
