@@ -37,6 +37,7 @@ async fn start() -> Admin {
         identity: OnceLock::new(),
         renewal: OnceLock::new(),
         link: OnceLock::new(),
+        edge: OnceLock::new(),
         set_log_level: Box::new(move |level| {
             if level.contains('!') {
                 return Err(format!("{level:?} is not a filter"));
