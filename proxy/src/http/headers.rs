@@ -144,6 +144,8 @@ const NEVER_LATE: [HeaderName; 22] = [
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -214,6 +216,45 @@ mod tests {
             ("text/plain", false),
         ] {
             assert_eq!(is_grpc(&map(&[("content-type", value)])), expected, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn from_hop_to_hop_nothing_appears_and_nothing_of_a_connection_or_of_ours_stays(
+            given in proptest::collection::vec(
+                ("connection|keep-alive|upgrade|te|transfer-encoding|proxy-connection|http2-settings|cookie|host\
+                  |x-[a-c]|x[-_]outrigger[-_][a-c]|x[-_]forwarded[-_]client[-_]cert",
+                 "(x-[a-c]|te|host|close|trailers|a=1|b)(, ?(x-[a-c]|cookie|upgrade))?"),
+                0..12,
+            ),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &given {
+                let name: HeaderName = name.parse().unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            let before = headers.clone();
+            let named = before.get_all("connection").iter().flat_map(|v| v.to_str().unwrap().split(','));
+            let named: Vec<&str> = named.map(str::trim).filter(|n| !["host", "te"].contains(n)).collect();
+            remove_hop_by_hop(&mut headers);
+            remove_ours(&mut headers);
+            join_cookies(&mut headers);
+            let hop = ["connection", "keep-alive", "upgrade", "transfer-encoding", "proxy-connection", "http2-settings"];
+            for (name, value) in &headers {
+                let name = name.as_str();
+                prop_assert!(!hop.contains(&name) && !named.contains(&name), "{name}");
+                let plain = name.replace('_', "-");
+                prop_assert!(!plain.starts_with(OURS) && plain != CLIENT_CERT.as_str(), "{name}");
+                prop_assert!(name != "te" || value == "trailers");
+                prop_assert!(name == "te" || name == "cookie" || before.get_all(name).iter().any(|v| v == value));
+                prop_assert!(!value.as_bytes().iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
+            }
+            prop_assert!(headers.get_all("cookie").iter().count() <= 1);
+            let once = headers.clone();
+            remove_hop_by_hop(&mut headers);
+            remove_ours(&mut headers);
+            prop_assert_eq!(once, headers, "the next hop finds nothing more to remove");
         }
     }
 }
