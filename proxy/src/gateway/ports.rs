@@ -31,6 +31,9 @@ pub enum PortChange {
     Close(PortNumber),
 }
 
+/// What was known of each service that the routes name.
+type Snapshots = Vec<Option<Arc<ServiceSnapshot>>>;
+
 /// The task that follows the Gateway.
 pub struct Follower {
     edge: Arc<Edge>,
@@ -40,7 +43,7 @@ pub struct Follower {
     certificates: Option<PublicCertificates>,
     open: BTreeMap<PortNumber, Result<SocketAddr, String>>,
     /// What the present table was made from.
-    made_from: Option<(Arc<Gateway>, Vec<Option<Arc<ServiceSnapshot>>>)>,
+    made_from: Option<(Arc<Gateway>, Snapshots)>,
     told: Vec<String>,
 }
 
