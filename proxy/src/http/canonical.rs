@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Version, header};
+use http::{HeaderMap, Method, Version, header};
 use outrigger_mesh::{Host, Reason};
 
 use crate::error::Error;
@@ -15,6 +15,8 @@ use crate::error::Error;
 /// Longer paths with queries are refused with 414.
 pub const MAX_URI: usize = 16 * 1024;
 const MAX_HOST: usize = 260;
+/// Headers of a request over HTTP/2: those that HTTP/1 may have, and what one sidecar tells the next.
+const MAX_FIELDS: usize = crate::http::strict::MAX_FIELDS + 16;
 
 /// Whom a request names. HTTP/1.1 needs exactly one Host; the authority of an absolute target (RFC 9112, section 3.2.2) or
 /// of `:authority` takes its place.
@@ -54,13 +56,18 @@ fn is_host(text: &str) -> bool {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (text, None),
     };
-    let port_ok = port.is_none_or(|p| (1..=5).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()));
+    let digits = |p: &str| (1..=5).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit());
+    let port_ok = port.is_none_or(|p| digits(p) && p.parse::<u16>().is_ok_and(|p| p > 0));
     let inner = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     let name_ok = match inner {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        None => name.strip_suffix('.').unwrap_or(name).split('.').all(is_label),
     };
     port_ok && name_ok && text.len() <= MAX_HOST
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// The canonical path of a request with its query: what is matched is also what is sent on.
@@ -116,7 +123,20 @@ pub fn check(parts: &Parts) -> Result<(), Error> {
         let why = "the request expects something other than 100-continue";
         return Err(Error::downstream(Reason::ExpectationFailed, why));
     }
-    Ok(())
+    if parts.version == Version::HTTP_2 { check_fields(&parts.headers) } else { Ok(()) }
+}
+
+/// What the guard does below HTTP/1, and h2 leaves to us: the number of headers, crumbs of cookies apart, whose size
+/// counts; and blanks around a value, which HTTP/1 would take off (RFC 9113, section 8.2.1).
+fn check_fields(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.len() > MAX_FIELDS
+        && headers.len() - headers.get_all(header::COOKIE).iter().count() > MAX_FIELDS
+    {
+        return Err(Error::downstream(Reason::HeaderTooLarge, "the request has too many headers"));
+    }
+    let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    let padded = |v: &http::HeaderValue| blank(v.as_bytes().first()) || blank(v.as_bytes().last());
+    if headers.values().any(padded) { Err(bad("a header's value has blanks around it")) } else { Ok(()) }
 }
 
 fn bad(why: &'static str) -> Error {
@@ -302,6 +322,10 @@ mod tests {
             ("/", &["cart:"]),
             ("/", &["cart/x"]),
             ("/", &["c%61rt"]),
+            ("/", &["cart:0"]),
+            ("/", &["cart:65536"]),
+            ("/", &["cart..shop"]),
+            ("/", &[".cart"]),
             ("http://me@cart/", &[]),
         ] {
             let parts = parts(uri, hosts);

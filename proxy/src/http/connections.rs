@@ -242,6 +242,13 @@ impl Control {
         tracing::debug!(reason = why.as_str(), "connection cut");
     }
 
+    /// Notes that the beginning of a head waits for its end, however long ago its bytes came.
+    pub(super) fn note_part(&self, waits: bool) {
+        if waits && self.busy.get() == 0 && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+    }
+
     /// A stream whose answer stood still is given up.
     pub(super) fn gave_up_stream(&self) {
         self.side.live.counters.stalled_streams.fetch_add(1, Relaxed);

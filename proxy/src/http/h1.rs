@@ -49,6 +49,7 @@ where
                 return Poll::Ready(End::Served);
             }
         }
+        control.note_part(turns.has_part());
         match turns.verdict() {
             None => Poll::Pending,
             Some(Verdict::Refuse(broken)) => Poll::Ready(End::Refuse(broken)),

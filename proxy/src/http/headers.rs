@@ -38,6 +38,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(name);
     }
+    write_length(headers);
     if let Some(te) = headers.get(header::TE) {
         let trailers = te.as_bytes().eq_ignore_ascii_case(b"trailers");
         if !trailers || headers.get_all(header::TE).iter().count() > 1 {
@@ -49,6 +50,16 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
                 headers.insert(header::TE, HeaderValue::from_static("trailers"));
             }
         }
+    }
+}
+
+/// Writes a length as we write numbers: it was read as one already, but perhaps with zeros before it.
+fn write_length(headers: &mut HeaderMap) {
+    let zero = |v: &&HeaderValue| matches!(v.as_bytes(), [b'0', _, ..]);
+    let length =
+        headers.get(header::CONTENT_LENGTH).filter(zero).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
     }
 }
 
@@ -102,7 +113,8 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().count() < 2 {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).filter(|c| !c.is_empty()).collect();
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, cookie);
     }
@@ -202,6 +214,7 @@ mod tests {
     #[test]
     fn cookie_crumbs_become_one_cookie() {
         let mut headers = map(&[("cookie", "a=1"), ("x", "y")]);
+        headers.append("cookie", "".parse().unwrap());
         headers.append("cookie", "b=2".parse().unwrap());
         join_cookies(&mut headers);
         assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);

@@ -53,9 +53,14 @@ impl Mesh {
 
     /// The sidecar of an instance of `service` before the application at `application`.
     pub fn server(&self, service: &str, application: SocketAddr) -> Sidecar {
+        self.server_within(Edges::default(), service, application)
+    }
+
+    /// The same, which holds its callers to `edges`.
+    pub fn server_within(&self, edges: Edges, service: &str, application: SocketAddr) -> Sidecar {
         let name: outrigger_mesh::ServiceName = service.parse().unwrap();
         let id = resources::identity(name.namespace().as_str(), name.name().as_str());
-        let sidecar = self.start(&id, Some((service, application)), &[], 1);
+        let sidecar = self.start_within(edges, &id, Some((service, application)), &[], 1);
         sidecar.set(Resource::Inbound(resources::inbound(&id, &[&resources::service(service)])));
         sidecar
     }

@@ -71,6 +71,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
                 }
                 _ => {}
             }
+            this.turns.part.set(this.follower.state == State::Head && !this.held.is_empty());
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
             let new = &buf.filled()[before..];

@@ -28,6 +28,8 @@ pub struct Turns {
     pub(super) http10: Cell<bool>,
     /// Who reads on once a request has been answered.
     waiting: RefCell<Option<Waker>>,
+    /// Whether the beginning of a head has come, and its end has not.
+    pub(super) part: Cell<bool>,
 }
 
 /// What a caller broke, and where.
@@ -90,6 +92,11 @@ impl Turns {
     /// Wakes the reader when the next request has been answered: nothing new needs to come for it to go on.
     pub(super) fn wait(&self, cx: &Context<'_>) {
         *self.waiting.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// Whether the beginning of a head has come, and its end has not: also when it came beside the request before.
+    pub fn has_part(&self) -> bool {
+        self.part.get()
     }
 
     /// Whether every request that was shown has been answered to the end.
