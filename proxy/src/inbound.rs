@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
-    Hop, HttpRules, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey,
+    Between, Hop, HttpRules, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -79,6 +79,9 @@ async fn requests<IO>(worker: Rc<Worker>, io: IO, spoken: Spoken, guard: Guard, 
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
+    if caller.keep_case {
+        guard.keep_header_case();
+    }
     let caller = Rc::new(caller);
     let (refusing, refused) = (Rc::clone(&worker), Rc::clone(&caller));
     let refuse = move |error: &Error, asker| {
@@ -98,6 +101,8 @@ struct Caller {
     proven: Option<HeaderValue>,
     traffic: Arc<Traffic>,
     application: Arc<Application>,
+    /// Whether HTTP/1 runs all the way and keeps the case of headers.
+    keep_case: bool,
 }
 
 impl Caller {
@@ -112,14 +117,17 @@ impl Caller {
             version: application.version.clone(),
             caller: peer.map(|p| p.id().clone()),
         });
-        Self { proven, traffic, application: Arc::clone(application) }
+        let inbound = worker.shared.registry.inbound();
+        let service = inbound.as_ref().and_then(|i| i.service(&application.service));
+        let keep_case = service.is_some_and(|s| s.between == Between::Http1);
+        Self { proven, traffic, application: Arc::clone(application), keep_case }
     }
 }
 
 /// Answers a request. The lines stand in the order in which it meets them.
 async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) -> Response<ResponseBody> {
     let began = Instant::now();
-    let version = request.version();
+    let version = reply::version(request.version());
     let asker = Asker::of(&request, caller.proven.is_some());
     let mut response = match forward(worker, caller, request, began).await {
         Ok(response) => response,
@@ -180,7 +188,8 @@ async fn forward(
     let authority = std::mem::take(&mut parts.uri).into_parts().authority;
     let (method, headers) = (parts.method, parts.headers);
     let (asked, upgrade) = upgrade.unzip();
-    let head = Outgoing { method, target, authority, headers, upgrade };
+    let spelling = if caller.keep_case { parts.extensions } else { Extensions::new() };
+    let head = Outgoing { method, target, authority, headers, upgrade, spelling };
 
     let place = Place {
         endpoint: Arc::clone(&application.live),
@@ -188,6 +197,7 @@ async fn forward(
         secured: Secured::No,
         resolved: None,
         connect: Timeouts::CONNECT,
+        keep_case: caller.keep_case,
     };
     let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let sending = send(&worker.application, &place, speak, head, upload);

@@ -31,6 +31,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
         Ok(First::Tls) => return tracing::debug!("TLS at the outbound port, which speaks plaintext HTTP"),
         Err(_) => return,
     };
+    if worker.shared.registry.keeps_case() {
+        guard.keep_header_case();
+    }
     let refusing = Rc::clone(&worker);
     let refuse =
         move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: true, ..asker }, None);
@@ -47,7 +50,7 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
     fixed: Option<&Host>,
 ) -> Response<ResponseBody> {
-    let version = request.version();
+    let version = reply::version(request.version());
     let asker = Asker::of(&request, true);
     let mut response = match forward(worker, request, fixed).await {
         Ok(response) => response,

@@ -73,15 +73,18 @@ pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Optio
     let make = async {
         let stream = tcp_to(place).await?;
         match tls {
-            None => Ok((http1_over(stream).await?, None)),
+            None => Ok((http1_over(stream, place.keep_case).await?, None)),
             Some(Tls::Mesh { connector, expected }) => {
                 let secured = connector.connect(stream, expected, MeshAlpn::Http1).await;
                 let secured = secured.map_err(|e| tls_error(place.address, &e))?;
-                Ok((http1_over(secured.stream).await?, Some(secured.peer)))
+                Ok((http1_over(secured.stream, place.keep_case).await?, Some(secured.peer)))
             }
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::Http1).await;
-                Ok((http1_over(secured.map_err(|e| tls_error(place.address, &e))?).await?, None))
+                Ok((
+                    http1_over(secured.map_err(|e| tls_error(place.address, &e))?, place.keep_case).await?,
+                    None,
+                ))
             }
         }
     };
@@ -164,13 +167,14 @@ fn tls_error(address: SocketAddr, error: &dyn std::error::Error) -> Error {
     Error::not_sent(Reason::TlsFailed, format!("{address}: {error}"))
 }
 
-async fn http1_over<IO>(io: IO) -> Result<SendH1, Error>
+async fn http1_over<IO>(io: IO, keep_case: bool) -> Result<SendH1, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let asked = Rc::new(Cell::new(None));
     let io = TokioIo::new(ResponseGuard::new(io, Rc::clone(&asked)));
-    let made = http1::Builder::new().max_buf_size(HEAD_BUFFER).handshake(io).await;
+    let made =
+        http1::Builder::new().max_buf_size(HEAD_BUFFER).preserve_header_case(keep_case).handshake(io).await;
     let (sender, mut connection) = made.map_err(handshake_error)?;
     let heir = Rc::new(RefCell::new(None::<oneshot::Sender<Handed>>));
     let left_to = Rc::clone(&heir);

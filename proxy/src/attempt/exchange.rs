@@ -104,8 +104,10 @@ impl Exchange {
     /// The answer is there to its end: the connection can serve another.
     pub fn finish(&mut self) {
         let sent = self.upload.as_ref().is_none_or(|upload| upload.ended_at().is_some());
-        if let Some(lease) = self.lease.take().filter(|_| sent) {
-            lease.give_back();
+        match self.lease.take() {
+            Some(lease) if sent => lease.give_back(),
+            // Nobody needs the rest of the upload. Its caller is told by the end of the connection, or of the stream.
+            _ => self.upload.iter().filter(|_| !sent).for_each(Replay::give_up),
         }
         if let Some((traffic, latency)) = self.pending.take() {
             // An end without a status is what a broken server sends.

@@ -24,6 +24,8 @@ pub struct Place {
     pub resolved: Option<Arc<Resolved>>,
     /// How long a connection may take to be made.
     pub connect: Duration,
+    /// Whether HTTP/1 headers keep their case there.
+    pub keep_case: bool,
 }
 
 /// Who has to prove what at the other end of a connection.

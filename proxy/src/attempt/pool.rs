@@ -455,7 +455,14 @@ mod tests {
     fn place(address: SocketAddr) -> Place {
         let traffic = Live::default().client_traffic(&"shop/cart".parse().unwrap(), None);
         let endpoint = Arc::new(EndpointLive::new("i-1".parse().unwrap(), traffic));
-        Place { endpoint, address, secured: Secured::No, resolved: None, connect: Duration::from_secs(1) }
+        Place {
+            endpoint,
+            address,
+            secured: Secured::No,
+            resolved: None,
+            connect: Duration::from_secs(1),
+            keep_case: false,
+        }
     }
 
     #[tokio::test]

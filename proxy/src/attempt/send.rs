@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_mesh::Reason;
@@ -13,6 +13,7 @@ use crate::attempt::place::{Place, Secured};
 use crate::attempt::pool::{Pool, Sender};
 use crate::error::Error;
 use crate::http::body::RequestBody;
+use crate::http::expect::Gate;
 use crate::http::headers;
 use crate::http::upgrade::Wanted;
 
@@ -38,6 +39,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// What the connection shall become, where it is an upgrade.
     pub upgrade: Option<Rc<Wanted>>,
+    /// How HTTP/1 spelled its headers, where that is kept.
+    pub spelling: Extensions,
 }
 
 impl Outgoing {
@@ -51,6 +54,7 @@ impl Outgoing {
         let mut all = self.headers;
         frame(speak, &self.method, &mut all, &body);
         let mut request = Request::new(body);
+        *request.extensions_mut() = self.spelling;
         let mut uri = http::uri::Parts::default();
         if let Some(upgrade) = self.upgrade {
             upgrade.write(
@@ -84,6 +88,10 @@ impl Outgoing {
         }
         uri.path_and_query = Some(self.target);
         *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad_host())?;
+        if speak == Speak::Http1 && all.contains_key(header::EXPECT) {
+            let gate = Gate::before(&mut request);
+            request.body_mut().wait(gate);
+        }
         *request.method_mut() = self.method;
         *request.headers_mut() = all;
         Ok(request)

@@ -5,13 +5,13 @@
 //! a name is new. Nothing here waits, and everything is bounded: names come from applications.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
-    Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName, Service,
-    ServiceName,
+    Between, Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName,
+    Service, ServiceName,
 };
 use tokio::sync::{Notify, watch};
 
@@ -97,6 +97,8 @@ pub struct Registry {
     own_gateway: OnceLock<ServiceName>,
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
+    /// Whether any service wanted HTTP/1 all the way, ever: then callers' headers are kept as they spelled them.
+    keeps_case: AtomicBool,
     changed: watch::Sender<u64>,
     /// Counts changes of which services are to be found by name.
     locations: watch::Sender<u64>,
@@ -146,6 +148,7 @@ impl Registry {
             gateway: ArcSwapOption::empty(),
             own_gateway: OnceLock::new(),
             names: AtomicU64::new(0),
+            keeps_case: AtomicBool::new(false),
             changed: watch::Sender::new(0),
             locations: watch::Sender::new(0),
             discovery: watch::Sender::new(Discovery::Connecting),
@@ -242,6 +245,11 @@ impl Registry {
         self.inbound.load_full()
     }
 
+    /// Whether any service wants HTTP/1 all the way, with the case of its headers.
+    pub fn keeps_case(&self) -> bool {
+        self.keeps_case.load(Relaxed)
+    }
+
     /// What holds for the mesh as a whole, once known.
     pub fn mesh(&self) -> Option<Arc<MeshSettings>> {
         self.mesh.load_full()
@@ -313,6 +321,9 @@ impl Registry {
             service.routes.iter().flat_map(|r| &r.backends).map(|b| b.service.clone()).collect();
         if backends.len() > MAX_BACKENDS {
             return Err(format!("service {} names more than {MAX_BACKENDS} other services", service.name));
+        }
+        if service.between == Between::Http1 {
+            self.keeps_case.store(true, Relaxed);
         }
         let name = service.name.clone();
         let live = self.entry(state, &name, false);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::attempt::Exchange;
 use crate::error::Error;
+use crate::http::expect::Gate;
 use crate::http::headers;
 use crate::http::upgrade::Tunnel;
 
@@ -175,6 +176,13 @@ impl Body for RequestBody {
 }
 
 impl RequestBody {
+    /// Holds the body back until the gate opens.
+    pub fn wait(&mut self, gate: Gate) {
+        if let Self::Upload(upload) = self {
+            upload.gate = Some(gate);
+        }
+    }
+
     /// The caller's body behind it, to ask later whether it has been sent to its end.
     pub fn upload(&self) -> Option<Replay> {
         match self {
@@ -221,7 +229,21 @@ impl Replay {
     pub fn attempt(&self) -> RequestBody {
         let mut source = self.0.borrow_mut();
         source.reader += 1;
-        RequestBody::Upload(Upload { source: Rc::clone(&self.0), reader: source.reader, position: 0 })
+        RequestBody::Upload(Upload {
+            source: Rc::clone(&self.0),
+            reader: source.reader,
+            position: 0,
+            gate: None,
+        })
+    }
+
+    /// Ends the reading that is under way, for ever.
+    pub fn give_up(&self) {
+        let mut source = self.0.borrow_mut();
+        source.reader += 1;
+        if let Some(waker) = source.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Whether another attempt would get the whole body.
@@ -252,11 +274,25 @@ pub struct Upload {
     source: Rc<RefCell<Source<Incoming>>>,
     reader: u32,
     position: usize,
+    /// What it waits for before its first byte.
+    gate: Option<Gate>,
 }
 
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.source.borrow_mut().poll(self.reader, &mut self.position, cx)
+        let mut source = self.source.borrow_mut();
+        if let Some(gate) = self.gate.as_mut().filter(|_| source.reader == self.reader) {
+            if gate.poll(cx).is_pending() {
+                source.waits(cx);
+                return Poll::Pending;
+            }
+            self.gate = None;
+        }
+        let polled = source.poll(self.reader, &mut self.position, cx);
+        if polled.is_pending() {
+            source.waits(cx);
+        }
+        polled
     }
 
     fn is_end(&self) -> bool {
@@ -288,6 +324,7 @@ struct Source<B> {
     silent: bool,
     ended_at: Option<Instant>,
     reader: u32,
+    waker: Option<Waker>,
     idle: IdleTimer,
 }
 
@@ -312,7 +349,15 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
             silent: false,
             ended_at: None,
             reader: 0,
+            waker: None,
             idle: IdleTimer::new(idle),
+        }
+    }
+
+    /// Remembers who reads, to tell when it was given up.
+    fn waits(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
         }
     }
 
@@ -434,7 +479,6 @@ impl IdleTimer {
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
-    use std::task::Waker;
 
     use proptest::prelude::*;
 

@@ -117,6 +117,11 @@ impl Guard {
         self.control.http1.set(true);
         Passing(Busy::new(&self.control))
     }
+
+    /// Keeps the case of HTTP/1 headers. It costs an entry a header, so only those who asked for it pay.
+    pub fn keep_header_case(&self) {
+        self.control.keep_case.set(true);
+    }
 }
 
 /// A connection whose bytes are passed on.
@@ -175,6 +180,8 @@ pub(super) struct Control {
     /// The longest that an answer on it may stand still.
     patience: Cell<Duration>,
     tails: Tails,
+    /// Whether HTTP/1 headers keep the case they were sent in.
+    pub(super) keep_case: Cell<bool>,
     /// Upgraded requests, whose end is nobody's to hurry but the drain's.
     tunnels: Cell<u32>,
     /// What the connection becomes once its HTTP has ended.
@@ -207,6 +214,7 @@ impl Control {
             unflushed_since: Cell::default(),
             patience: Cell::new(side.edges.stalled),
             tails: Tails::default(),
+            keep_case: Cell::default(),
             tunnels: Cell::default(),
             tunnel: RefCell::default(),
             side,

@@ -34,6 +34,7 @@ where
 {
     let guarded = RequestGuard::new(io, Rc::clone(&turns));
     let mut builder = http1::Builder::new();
+    builder.preserve_header_case(control.keep_case.get());
     builder.max_buf_size(HEAD_BUFFER).keep_alive(control.state.get() < State::Ending);
     let mut served = builder.serve_connection(TokioIo::new(guarded), service);
     let mut told = false;

@@ -5,6 +5,7 @@ pub mod body;
 pub mod canonical;
 pub mod connections;
 pub mod edges;
+pub mod expect;
 pub(crate) mod h1;
 mod h2_account;
 mod h2_frames;

@@ -36,6 +36,12 @@ impl Asker {
     }
 }
 
+/// The version of the answer to a request of `asked`. That of HTTP/1.0 is written by hyper, which takes one marked as such
+/// for one whose connection ends.
+pub fn version(asked: Version) -> Version {
+    if asked == Version::HTTP_10 { Version::HTTP_11 } else { asked }
+}
+
 /// The response for a request that was refused or failed.
 pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> Response<ResponseBody> {
     let mut response = if asker.grpc { grpc(error, asker) } else { plain(error, hop, asker, service) };

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Response, Version, header};
+use http::{Extensions, HeaderValue, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Port, Reason, Timeouts};
+use outrigger_mesh::{Between, Port, Reason, Timeouts};
 
 use crate::attempt::send::Outgoing;
 use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
@@ -72,14 +72,20 @@ pub async fn send(
     let upload = body.clone();
     let http2 = parts.version == Version::HTTP_2;
     let (asked, wanted) = upgrade.unzip();
-    let head = outgoing(parts, target, wanted)?;
+    let keep_case = snapshot.service.between == Between::Http1;
+    let head = outgoing(parts, target, wanted, keep_case)?;
 
     let call = Call { service, snapshot, plan, port, instance, nature, http2, deadline, head, body, asked };
     stack::run(worker, call).await.map_err(|error| Replay::explain(upload.as_ref(), error))
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
-fn outgoing(mut parts: Parts, target: PathAndQuery, upgrade: Option<Rc<Wanted>>) -> Result<Outgoing, Error> {
+fn outgoing(
+    mut parts: Parts,
+    target: PathAndQuery,
+    upgrade: Option<Rc<Wanted>>,
+    keep_case: bool,
+) -> Result<Outgoing, Error> {
     let uri = std::mem::take(&mut parts.uri).into_parts();
     let mut authority = uri.authority;
     if let Some(named) = authority.take_if(|_| parts.version != Version::HTTP_2) {
@@ -87,5 +93,6 @@ fn outgoing(mut parts: Parts, target: PathAndQuery, upgrade: Option<Rc<Wanted>>)
             .map_err(|_| Error::downstream(Reason::BadRequest, "the target's authority is no Host"))?;
         parts.headers.insert(header::HOST, host);
     }
-    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade })
+    let spelling = if keep_case { parts.extensions } else { Extensions::new() };
+    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade, spelling })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, header};
 use hyper::body::Incoming;
 use outrigger_mesh::{Between, MtlsMode, Port, Protocol, Reason, Timeouts};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -22,7 +22,7 @@ use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, 
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
 use crate::http::upgrade::Asked;
-use crate::http::{headers, reply};
+use crate::http::{expect, headers, reply};
 use crate::live::{LiveService, Millis};
 use crate::request::deadline::Deadline;
 use crate::request::retry::{self, Nature, Verdict};
@@ -270,7 +270,8 @@ fn place(
     };
     let connect = call.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT);
     let (endpoint, resolved) = (Arc::clone(&view.live), view.resolved.clone());
-    Ok(Place { endpoint, address, secured, resolved, connect })
+    let keep_case = snapshot.service.between == Between::Http1;
+    Ok(Place { endpoint, address, secured, resolved, connect, keep_case })
 }
 
 /// What to speak to an endpoint. Between sidecars, unless the service says: HTTP/2 for what came as HTTP/2; for the rest
@@ -288,6 +289,8 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
     let auto = call.http2 || worker.mesh.in_use(place) >= FEW;
     // An upgraded connection is one caller's for long: among streams it would take the place of many requests.
     let auto = auto && call.asked.is_none();
+    // Only HTTP/1 as we speak it passes on that a body is wanted.
+    let auto = auto && (call.body.is_none() || !call.head.headers.contains_key(header::EXPECT));
     match snapshot.service.between {
         Between::Http2 => Speak::Http2,
         Between::Auto if auto => Speak::Http2,
@@ -362,6 +365,8 @@ fn finish(
     if spent == Spent::Budget {
         reply::mark_budget_spent(&mut head.headers);
     }
+    let expects = call.body.is_some() && !call.http2 && call.head.headers.contains_key(header::EXPECT);
+    expect::end_unless_sent(expects, call.body.as_ref(), &mut head.headers);
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
     let body = |exchange| upstream_body(incoming, exchange, idle);
     match call.asked.take() {

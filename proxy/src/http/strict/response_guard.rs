@@ -20,6 +20,8 @@ pub struct ResponseGuard<IO> {
     asked: Rc<Cell<Option<Asked>>>,
     held: Held,
     follower: Follower,
+    /// The peer takes nothing more.
+    deaf: bool,
 }
 
 /// What of a request decides how its answer is read.
@@ -47,7 +49,7 @@ impl Asked {
 impl<IO> ResponseGuard<IO> {
     /// A guard over a connection that has not been read from. `asked` is set before each request.
     pub fn new(io: IO, asked: Rc<Cell<Option<Asked>>>) -> Self {
-        Self { io, asked, held: Held::default(), follower: Follower::default() }
+        Self { io, asked, held: Held::default(), follower: Follower::default(), deaf: false }
     }
 
     /// The connection, and what was read of it and never shown.
@@ -98,9 +100,31 @@ impl<IO: AsyncRead + Unpin> AsyncRead for ResponseGuard<IO> {
     }
 }
 
+impl<IO> ResponseGuard<IO> {
+    /// A server may answer early and close over the rest of the upload. Its answer can then be read and nothing be written
+    /// any more; hyper, which would stop at the failed write, is told that it went well, and finds on the reading side
+    /// what really happened.
+    fn heard<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.deaf = true;
+                Poll::Ready(Ok(all))
+            }
+            other => other,
+        }
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> AsyncWrite for ResponseGuard<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.heard(written, buf.len())
     }
 
     fn poll_write_vectored(
@@ -108,7 +132,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for ResponseGuard<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let (this, all) = (self.get_mut(), bufs.iter().map(|b| b.len()).sum());
+        if this.deaf {
+            return Poll::Ready(Ok(all));
+        }
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.heard(written, all)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -116,7 +145,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for ResponseGuard<IO> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.heard(flushed, ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
