@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -48,12 +49,9 @@ async fn headers_are_spelled_as_they_were_where_http1_runs_all_the_way() {
 }
 
 /// An application by hand: reads a head, then does as it is told.
-async fn by_hand<F: Future<Output = ()> + Send>(
+async fn by_hand<F: Future<Output = ()> + Send + 'static>(
     act: impl FnOnce(TcpStream) -> F + Send + 'static,
-) -> SocketAddr
-where
-    F: 'static,
-{
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -131,7 +129,8 @@ async fn requests_in_a_row_are_answered_in_their_order() {
         let mut row = String::new();
         for number in 0..20 {
             let body = number.to_string();
-            row += &format!("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let length = body.len();
+            write!(row, "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
         }
         let (got, closed) = ask(&client, &row).await;
         let bodies: Vec<&str> = got
