@@ -54,3 +54,24 @@ async fn near_its_limit_of_memory_it_refuses_what_is_new_finishes_what_is_not_an
     let metrics = Client::h1(sidecar.admin).await.get("localhost", "/stats/prometheus").await.unwrap().text();
     assert!(metrics.contains("outrigger_memory_shedding_total "), "{metrics}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_costs_little_memory() {
+    const MANY: usize = 1_000;
+    let cart = Origin::start().await;
+    let sidecar = Process::start(cart.addr(), "", "--workers 1 --memory-limit none");
+    let mut kept = Vec::with_capacity(MANY);
+    let mut first = 0;
+    for number in 0..MANY + 100 {
+        // The first hundred fill what is shared.
+        if number == 100 {
+            first = sidecar.memory();
+        }
+        let mut client = Client::h1(sidecar.outbound).await;
+        assert_eq!(client.get("cart", "/").await.unwrap().status, StatusCode::OK);
+        kept.push(client);
+    }
+    let each = (sidecar.memory() - first) / MANY as u64;
+    println!("{each} bytes for an idle connection of the application");
+    assert!(each < 32 << 10, "{each} bytes");
+}
