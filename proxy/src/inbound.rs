@@ -11,7 +11,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
-    Between, Hop, HttpRules, MtlsMode, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts, TrafficKey,
+    Between, Hop, HttpRules, MtlsMode, Port, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts,
+    TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -22,37 +23,39 @@ use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
-use crate::http::serve::{self, First, Spoken};
+use crate::http::serve::{self, Spoken};
 use crate::http::upgrade::{self, Asked};
 use crate::http::{canonical, headers};
+use crate::listen::detect::{self, First, Speaks};
 use crate::live::Millis;
 use crate::request::deadline;
 use crate::request::retry;
 use crate::request::stack::upstream_body;
+use crate::tcp;
 use crate::telemetry::metrics::Traffic;
 use crate::worker::{Application, Worker};
 
 /// Serves a connection from the mesh: who is there is settled before a byte of it is read as HTTP.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, application: Arc<Application>) {
-    let mode = rules(&worker, &application).0;
+    let (mode, port) = rules(&worker, &application);
     let counters = &worker.shared.live.counters;
     let refuse = |why: &str| {
         counters.handshakes_refused.fetch_add(1, Relaxed);
         let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
         warn_sometimes(&from, why);
     };
-    let Ok(first) = serve::sniff(&stream, &guard).await else { return };
-    match (first, mode, &worker.shared.tls) {
-        (First::Plain(spoken), MtlsMode::Permissive | MtlsMode::Off, _) => {
-            counters.plaintext_accepted.fetch_add(1, Relaxed);
-            let caller = Caller::new(&worker, &application, None);
-            requests(Rc::clone(&worker), stream, spoken, guard, caller).await;
-        }
-        (First::Plain(_), MtlsMode::Strict, _) => refuse("plaintext, and this workload wants mutual TLS"),
-        (First::Tls, MtlsMode::Off, _) | (First::Tls, _, None) => {
-            refuse("TLS, and this workload speaks plaintext");
-        }
-        (First::Tls, MtlsMode::Strict | MtlsMode::Permissive, Some(tls)) => {
+    let mesh = match (mode, worker.shared.tls.is_some()) {
+        (MtlsMode::Strict, true) => match detect::sniff(&stream, &guard).await {
+            Ok(First::Tls) => true,
+            Ok(First::Plain(_)) => return refuse("plaintext, and this workload wants mutual TLS"),
+            Err(_) => return,
+        },
+        (MtlsMode::Strict, false) => return refuse("this workload wants mutual TLS, and has no identity"),
+        (MtlsMode::Permissive, true) => detect::is_mesh(&stream, &guard).await,
+        (MtlsMode::Off, _) | (MtlsMode::Permissive, false) => false,
+    };
+    match &worker.shared.tls {
+        Some(tls) if mesh => {
             let from = stream.peer_addr();
             // Boxed: the handshake's state would stay part of the connection's future for its whole life.
             let accepted = match Box::pin(tls.acceptor.accept(stream)).await {
@@ -67,10 +70,47 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, applicat
             let spoken = match accepted.alpn {
                 MeshAlpn::H2 => Spoken::Http2,
                 MeshAlpn::Http1 => Spoken::Http1,
-                MeshAlpn::Tcp => return,
+                MeshAlpn::Tcp => {
+                    let (stream, peer) = (accepted.stream, accepted.peer);
+                    tcp::keep_alive(stream.get_ref().0);
+                    let permitted = port.protocol.is_opaque() || port.protocol == Protocol::Detect;
+                    let to = (&*application, port.number.get());
+                    let carried = tcp::inbound::from_mesh(&worker, stream, guard, to, &peer, permitted);
+                    return Box::pin(carried).await;
+                }
             };
             let caller = Caller::new(&worker, &application, Some(&accepted.peer));
             requests(Rc::clone(&worker), accepted.stream, spoken, guard, caller).await;
+        }
+        _ => plaintext(worker, stream, guard, &application, port).await,
+    }
+}
+
+/// Serves a connection of somebody who proves nothing, where that is allowed.
+async fn plaintext(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    guard: Guard,
+    application: &Arc<Application>,
+    port: Port,
+) {
+    let Ok(verdict) = detect::detect(&stream, &guard, port, false).await else { return };
+    let live = &worker.shared.live;
+    live.counters.plaintext_accepted.fetch_add(1, Relaxed);
+    live.ports.handle(Side::Server, &application.service, port.number.get()).decided(verdict.decision);
+    match (verdict.speaks, port.protocol) {
+        (Speaks::Http(spoken), _) => {
+            let caller = Caller::new(&worker, application, None);
+            requests(Rc::clone(&worker), stream, spoken, guard, caller).await;
+        }
+        (Speaks::Tls, Protocol::Http | Protocol::Http2 | Protocol::Grpc) => {
+            live.counters.handshakes_refused.fetch_add(1, Relaxed);
+            let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
+            warn_sometimes(&from, "TLS at a port for HTTP in plaintext");
+        }
+        (Speaks::Tls | Speaks::Opaque, _) => {
+            let to = (&**application, port.number.get());
+            Box::pin(tcp::inbound::from_anybody(&worker, stream, guard, to)).await;
         }
     }
 }
@@ -177,7 +217,7 @@ async fn forward(
     }
     let grpc = headers::is_grpc(&parts.headers);
     let limit = if grpc { deadline::of_grpc_caller(&parts.headers).or(limit) } else { limit };
-    let speak = match rules(worker, application).1 {
+    let speak = match rules(worker, application).1.protocol {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
         Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
@@ -247,14 +287,18 @@ fn of_application(mut error: Error, application: &Application) -> Error {
     error
 }
 
-/// Who must prove what, and what the application speaks. Strict until the control plane has said otherwise.
-fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Protocol) {
+/// Who must prove what, and the service's port that the application's is. Strict until the control plane has said
+/// otherwise.
+fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Port) {
     let inbound = worker.shared.registry.inbound();
+    let named = application.service_port;
+    let unknown = Port { number: named.unwrap_or(PortNumber::HTTP), protocol: Protocol::Detect };
     let Some(service) = inbound.as_ref().and_then(|i| i.service(&application.service)) else {
-        return (MtlsMode::Strict, Protocol::Detect);
+        return (MtlsMode::Strict, unknown);
     };
-    let wanted = |port: &&(PortNumber, Protocol)| application.service_port.is_none_or(|p| p == port.0);
-    (service.mtls, service.ports.iter().find(wanted).map_or(Protocol::Detect, |p| p.1))
+    let wanted = |port: &&(PortNumber, Protocol)| named.is_none_or(|p| p == port.0);
+    let found = service.ports.iter().find(wanted);
+    (service.mtls, found.map_or(unknown, |p| Port { number: p.0, protocol: p.1 }))
 }
 
 /// The longest body that the service takes. Looked up only for requests that have one.

@@ -17,6 +17,7 @@ use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
 use crate::request::budget::Budget;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
+use crate::telemetry::ports::PortTable;
 
 /// The state of the process that is not configuration.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Live {
     pub traffic: TrafficTable,
     /// Everything else that is counted.
     pub counters: Counters,
+    /// What is counted for each port of a service.
+    pub ports: PortTable,
     /// What is counted of names.
     pub dns: dns::counters::Counters,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
@@ -48,8 +51,8 @@ impl Live {
     pub fn new(most_connections: u64) -> Self {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
-        let (own_calls, overload) = (Arc::default(), Overload::default());
-        Self { traffic, counters, dns, identity, own_calls, most_connections, overload }
+        let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
+        Self { traffic, counters, ports, dns, identity, own_calls, most_connections, overload }
     }
 
     /// Connections from the mesh.
@@ -75,6 +78,7 @@ impl Live {
     pub fn prometheus(&self) -> String {
         let mut text = metrics::prometheus(&self.traffic, &self.counters);
         self.dns.write(&mut text);
+        self.ports.write(&mut text);
         text
     }
 

@@ -16,20 +16,29 @@ use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
-use crate::http::serve::{self, First};
+use crate::http::serve;
 use crate::http::{canonical, headers, upgrade};
 use crate::listen::intercepted;
+use crate::listen::way::{self, Way};
 use crate::live::LiveService;
+use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
-use crate::request::stack::LOOKUP_PATIENCE;
+use crate::tcp;
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: Option<Rc<Host>>) {
-    let spoken = match serve::sniff(&stream, &guard).await {
-        Ok(First::Plain(spoken)) => spoken,
-        Ok(First::Tls) => return tracing::debug!("TLS at the outbound port, which speaks plaintext HTTP"),
-        Err(_) => return,
+    let way = match fixed.as_deref() {
+        None => way::of_shared(&worker, &stream, &guard).await,
+        Some(host) => way::of_fixed(&worker, &stream, &guard, host).await,
+    };
+    let spoken = match way {
+        Way::Http(spoken) => spoken,
+        // Boxed: the state of the one would be part of every connection of the other.
+        Way::Opaque(service, port) => {
+            return Box::pin(tcp::outbound::serve(&worker, stream, guard, &service, port)).await;
+        }
+        Way::Nowhere => return,
     };
     if worker.shared.registry.keeps_case() {
         guard.keep_header_case();
@@ -102,6 +111,10 @@ async fn forward(
     let port = *snapshot.service.port(named.port).ok_or_else(|| {
         of_service(Error::refused(Reason::NoRoute, format!("{} does not have that port", service.name)))
     })?;
+    if port.protocol.is_opaque() {
+        let why = format!("port {} of {} is opaque ({})", port.number, service.name, port.protocol);
+        return Err(of_service(Error::refused(Reason::NoRoute, why)));
+    }
     let plan = {
         let head = RequestHead {
             method: &parts.method,
@@ -123,14 +136,20 @@ async fn forward(
 pub(crate) async fn resolve(worker: &Worker, parts: &Parts, fixed: Option<&Host>) -> Result<Named, Error> {
     let text = canonical::authority(parts)?;
     if let Some(host) = fixed {
-        // A name that no Host can be: fixed ports share the memory of names with everything else.
-        let key = format!("\0{}:{}", host.name, host.port.map_or(0, PortNumber::get));
-        return resolve_host(worker, key.as_bytes(), || Ok(host.clone())).await;
+        return resolve_fixed(worker, host).await;
     }
     resolve_host(worker, text.as_bytes(), || canonical::mesh_host(text)).await
 }
 
-async fn resolve_host(
+/// The service that a port of its own stands for.
+pub(crate) async fn resolve_fixed(worker: &Worker, host: &Host) -> Result<Named, Error> {
+    // A name that no Host can be: fixed ports share the memory of names with everything else.
+    let key = format!("\0{}:{}", host.name, host.port.map_or(0, PortNumber::get));
+    resolve_host(worker, key.as_bytes(), || Ok(host.clone())).await
+}
+
+/// The service that a name leads to, which may have to be asked for.
+pub(crate) async fn resolve_host(
     worker: &Worker,
     text: &[u8],
     host: impl FnOnce() -> Result<Host, Error>,

@@ -29,7 +29,7 @@ spec:
 
 class Outrigger(Adapter):
     name = "outrigger"
-    scenarios = ("h1-plain", "h2-plain", "h1-mtls", "h1up-mtls", "h2-mtls")
+    scenarios = ("h1-plain", "h2-plain", "tcp-plain", "h1-mtls", "h1up-mtls", "h2-mtls", "tcp-mtls")
 
     def bin(self, name):
         return str(Path(os.environ.get("OUTRIGGER_BIN_DIR", "../../target/dist")) / name)
@@ -43,7 +43,7 @@ class Outrigger(Adapter):
     def _plan(self, ctx, role, listen, plain):
         s = ctx.scenario
         text = SERVICE.format(
-            app="http2" if s.app_proto == "h2" else "http",
+            app={"h2": "http2", "tcp": "tcp"}.get(s.app_proto, "http"),
             between={"h1": "http1", "h2": "http2"}.get(s.mesh_proto, "auto"),
             mtls="off" if plain else "strict",
             transport="plaintext" if plain else "mesh",
@@ -64,17 +64,23 @@ class Outrigger(Adapter):
         return [self.binary(), "--namespace", "default", "--service-account", account,
                 "--data", str(ctx.workdir / f"{role}-data"), "--admin", f"127.0.0.1:{admin}", *extra]
 
+    def _listen(self, ctx, port):
+        """Opaque connections name no service: they come to a port that stands for one."""
+        if ctx.scenario.client_proto == "tcp":
+            return ["--outbound", "127.0.0.1:0", "--upstream", f"server={port}"]
+        return ["--outbound", f"127.0.0.1:{port}"]
+
     def single(self, ctx):
         p = ctx.ports
         argv = self._proxy(ctx, "single", "client", p.admin_single,
-                           ["--outbound", f"127.0.0.1:{p.single}", *self._identity(ctx, "client"),
+                           [*self._listen(ctx, p.single), *self._identity(ctx, "client"),
                             *self._plan(ctx, "single", ctx.app_port, True)])
         return Spec(argv, p.single)
 
     def outbound(self, ctx):
         p = ctx.ports
         argv = self._proxy(ctx, "outbound", "client", p.admin_out,
-                           ["--outbound", f"127.0.0.1:{p.outbound}", *self._identity(ctx, "client"),
+                           [*self._listen(ctx, p.outbound), *self._identity(ctx, "client"),
                             *self._plan(ctx, "outbound", p.inbound, False)])
         return Spec(argv, p.outbound)
 

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::attempt::eyeballs;
+use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::place::Place;
 use crate::error::Error;
 use crate::http::body::RequestBody;
@@ -26,6 +27,8 @@ use crate::http::edges;
 use crate::http::strict::{Asked, HEAD_BUFFER, MAX_HEAD, ResponseGuard};
 use crate::http::upgrade::Handed;
 use crate::listen::descriptors;
+use crate::tcp::greeting::Greeting;
+use crate::tcp::{cut_on_close, keep_alive};
 use crate::worker::LocalExec;
 
 /// Sends requests over one HTTP/1.1 connection, one after the other.
@@ -105,6 +108,33 @@ pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Optio
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::H2).await;
                 Ok((http2_over(secured.map_err(|e| tls_error(place.address, &e))?).await?, None))
+            }
+        }
+    };
+    in_time(place.address, place.connect, make).await
+}
+
+/// A connection of this worker to `place` for bytes that nobody looks into. The sidecar there has said that its
+/// application is connected.
+pub async fn opaque(place: &Place, tls: Option<Tls<'_>>) -> Result<OpaqueStream, Error> {
+    let make = async {
+        let stream = tcp_to(place).await?;
+        match tls {
+            None => {
+                cut_on_close(&stream);
+                Ok(OpaqueStream::Plain(stream))
+            }
+            Some(Tls::Mesh { connector, expected }) => {
+                keep_alive(&stream);
+                let secured = connector.connect(stream, expected, MeshAlpn::Tcp).await;
+                let mut secured = secured.map_err(|e| tls_error(place.address, &e))?.stream;
+                Greeting::hear(&mut secured).await?;
+                Ok(OpaqueStream::Secured(Box::new(secured)))
+            }
+            Some(Tls::Outside { connector, name }) => {
+                keep_alive(&stream);
+                let secured = connector.connect(stream, name, OutsideAlpn::Opaque).await;
+                Ok(OpaqueStream::Secured(Box::new(secured.map_err(|e| tls_error(place.address, &e))?)))
             }
         }
     };

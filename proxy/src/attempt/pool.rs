@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
+use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::place::{Place, Proof, Secured};
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
@@ -129,6 +130,12 @@ impl Pool {
         let conn = Rc::new(H2 { sender, proof, streams, idle_since, old_at });
         entry.h2.borrow_mut().push(Rc::clone(&conn));
         Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: false })
+    }
+
+    /// A connection of its own, for bytes that nobody looks into.
+    pub async fn opaque(&self, place: &Place) -> Result<OpaqueStream, Error> {
+        let made = connect::opaque(place, self.tls(place)?).await;
+        self.counted(made)
     }
 
     /// Lets go of what idled for too long, of endpoints that are gone, and of peers whose certificate has run out.

@@ -44,6 +44,11 @@ impl ServiceSnapshot {
         matches!(self.service.location, Location::Dns { .. })
     }
 
+    /// The plan for what is no request: everything goes to all endpoints.
+    pub fn opaque(&self) -> &Arc<RoutePlan> {
+        &self.default
+    }
+
     /// The plan for a request; `None` when the service has routes and none matches.
     pub fn route(&self, head: &RequestHead<'_>) -> Option<&Arc<RoutePlan>> {
         if self.index.is_empty() {

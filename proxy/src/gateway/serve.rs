@@ -22,11 +22,12 @@ use crate::http::body::ResponseBody;
 use crate::http::canonical;
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
-use crate::http::serve::{self, First, Spoken};
+use crate::http::serve::{self, Spoken};
 use crate::http::upgrade;
 use crate::listen::accept;
+use crate::listen::detect::{self, First};
+use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
-use crate::request::stack::LOOKUP_PATIENCE;
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
@@ -90,7 +91,7 @@ async fn connection(
     let from = From { peer: peer.ip(), tls: table.tls.is_some(), port: number.get() };
     let client = |asked_for| Client { edge: Arc::clone(&edge), number, from, asked_for };
     match &table.tls {
-        None => match serve::sniff(&stream, &guard).await {
+        None => match detect::sniff(&stream, &guard).await {
             Ok(First::Plain(spoken)) => requests(worker, stream, spoken, guard, client(None)).await,
             Ok(First::Tls) => tracing::debug!(port = number.get(), "TLS at a port of plaintext"),
             Err(_) => {}

@@ -139,6 +139,50 @@ impl Passing {
     }
 }
 
+impl Guard {
+    /// The connection is opaque from now on: it lives until its side is cut, and whoever serves it watches the time.
+    pub fn opaque(&self) {
+        self.control.opaque.set(true);
+        self.control.busy.set(self.control.busy.get() + 1);
+    }
+
+    /// Whether nothing new should be begun on the connection.
+    pub fn is_ending(&self) -> bool {
+        self.control.state.get() > State::Open
+    }
+
+    /// Returns when the connection has to be closed at once.
+    pub async fn cut(&self) {
+        self.reached(State::Cut).await;
+    }
+
+    /// How long the beginning of a request may take to come.
+    pub fn head_limit(&self) -> Duration {
+        self.control.edges().head
+    }
+
+    /// What `work` comes to, unless the connection's side ends before. What was sent in that very moment still counts.
+    pub async fn unless_ending<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let ending = async {
+            self.reached(State::Ending).await;
+            tokio::time::sleep(SILENT_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            worked = work => Some(worked),
+            () = ending => None,
+        }
+    }
+
+    async fn reached(&self, state: State) {
+        std::future::poll_fn(|cx| match self.control.poll(cx) {
+            now if now >= state => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+        .await;
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.open.borrow_mut().remove(&self.id);
@@ -166,6 +210,8 @@ pub(super) struct Control {
     side: Rc<Side>,
     waker: RefCell<Option<Waker>>,
     pub(super) http1: Cell<bool>,
+    /// Its bytes are nobody's to judge: it has limits of its own.
+    opaque: Cell<bool>,
     pub(super) busy: Cell<u32>,
     used: Cell<bool>,
     /// Since when a head is coming, and not there.
@@ -203,6 +249,7 @@ impl Control {
             state: Cell::new(state),
             waker: RefCell::default(),
             http1: Cell::new(true),
+            opaque: Cell::new(false),
             busy: Cell::new(0),
             used: Cell::new(false),
             // The first head has to come in time, too.
@@ -308,6 +355,9 @@ impl Control {
     }
 
     fn look(&self, now: Instant) {
+        if self.opaque.get() {
+            return;
+        }
         let edges = &self.side.edges;
         let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| now - since > limit);
         let (busy, http1) = (self.busy.get() > 0, self.http1.get());
@@ -415,6 +465,9 @@ impl Drop for TunnelBusy {
 /// How long a connection may idle while others wait for its place.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 64;
+
+/// How long a connection that was never used is kept when its side ends.
+const SILENT_GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

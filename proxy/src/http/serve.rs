@@ -10,7 +10,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -117,46 +116,6 @@ async fn drive(control: &Control, mut poll: impl FnMut(&mut Context<'_>, bool) -
     .await;
 }
 
-/// What a plaintext connection speaks, told by its first bytes without taking them. A connection that has said nothing
-/// when its side ends is let go soon: clients keep spare ones, and none of them may hold up the end.
-pub async fn sniff(stream: &TcpStream, guard: &Guard) -> io::Result<First> {
-    let look = async {
-        let mut head = [0; 3];
-        loop {
-            match stream.peek(&mut head).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ if head[0] == TLS_HANDSHAKE => return Ok(First::Tls),
-                3 if head == *b"PRI" => return Ok(First::Plain(Spoken::Http2)),
-                n if n < 3 && b"PRI".starts_with(&head[..n]) => tokio::time::sleep(SNIFF_AGAIN).await,
-                _ => return Ok(First::Plain(Spoken::Http1)),
-            }
-        }
-    };
-    let ending = async {
-        std::future::poll_fn(|cx| match guard.control.poll(cx) {
-            State::Open | State::Parting => Poll::Pending,
-            State::Ending | State::Cut => Poll::Ready(()),
-        })
-        .await;
-        // What was sent in this very moment still arrives.
-        tokio::time::sleep(SILENT_GRACE).await;
-    };
-    tokio::select! {
-        biased;
-        looked = tokio::time::timeout(guard.control.edges().head, look) => looked?,
-        () = ending => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// How a connection begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum First {
-    /// With a TLS handshake.
-    Tls,
-    /// With plaintext.
-    Plain(Spoken),
-}
-
 /// Notes when a head begins to arrive.
 struct Watched<IO> {
     io: IO,
@@ -218,8 +177,3 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
-
-const TLS_HANDSHAKE: u8 = 0x16;
-/// How long a connection that was never used is kept when its side ends.
-const SILENT_GRACE: Duration = Duration::from_millis(500);
-const SNIFF_AGAIN: Duration = Duration::from_millis(1);

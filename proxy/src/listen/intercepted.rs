@@ -26,11 +26,12 @@ use crate::config::registry::{Discovery, Found, Registry};
 use crate::error::Error;
 use crate::http::connections::Guard;
 use crate::http::reply::Asker;
-use crate::http::serve::{self, First};
+use crate::http::serve;
+use crate::listen::detect::{self, First};
 use crate::listen::original_dst::OriginalDst;
 use crate::live::{LiveService, Millis};
 use crate::outbound;
-use crate::request::stack::LOOKUP_PATIENCE;
+use crate::request::choose::LOOKUP_PATIENCE;
 use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
 use crate::worker::{Application, Worker};
 
@@ -287,7 +288,7 @@ async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: Socke
 
 /// Serves a connection whose requests may name services outside the mesh only.
 async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
-    let Ok(First::Plain(spoken)) = serve::sniff(&stream, &guard).await else {
+    let Ok(First::Plain(spoken)) = detect::sniff(&stream, &guard).await else {
         worker.shared.live.counters.refused(Reason::EgressDenied, Hop::Client);
         return relay::abort(&stream);
     };
@@ -316,7 +317,7 @@ async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
 
 /// Refuses whatever is asked on a connection, where it is HTTP; else closes it.
 async fn refuse(worker: Rc<Worker>, stream: TcpStream, guard: Guard, error: Error) {
-    let Ok(Ok(First::Plain(spoken))) = timeout(REFUSAL_PATIENCE, serve::sniff(&stream, &guard)).await else {
+    let Ok(Ok(First::Plain(spoken))) = timeout(REFUSAL_PATIENCE, detect::sniff(&stream, &guard)).await else {
         worker.shared.live.counters.refused(error.reason, Hop::Client);
         tracing::debug!(%error, "refused");
         return relay::abort(&stream);

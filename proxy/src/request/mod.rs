@@ -1,6 +1,7 @@
 //! Once a request, around all its attempts. The order is in [`stack`].
 
 pub mod budget;
+pub mod choose;
 pub mod deadline;
 pub mod dispatch;
 pub mod retry;

@@ -10,20 +10,18 @@ use std::time::Duration;
 
 use http::{Response, header};
 use hyper::body::Incoming;
-use outrigger_mesh::{Between, MtlsMode, Port, Protocol, Reason, Timeouts};
+use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::attempt::balance;
 use crate::attempt::exchange::{Exchange, grpc_failure};
-use crate::attempt::place::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
-use crate::config::registry::Discovery;
-use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
+use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
 use crate::http::upgrade::Asked;
 use crate::http::{expect, headers, reply};
 use crate::live::{LiveService, Millis};
+use crate::request::choose::{Aim, Chosen, choose};
 use crate::request::deadline::Deadline;
 use crate::request::retry::{self, Nature, Verdict};
 use crate::telemetry::metrics::Counters;
@@ -64,13 +62,20 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
     let mut tried: Vec<u64> = Vec::new();
     let mut attempt = 1;
     loop {
-        let chosen = match choose(worker, &call, chance, &tried).await {
+        let aim = Aim {
+            service: &call.service,
+            snapshot: &call.snapshot,
+            plan: &call.plan,
+            port: call.port,
+            instance: call.instance,
+        };
+        let chosen = match choose(worker, aim, chance, &tried).await {
             Ok(chosen) => chosen,
             Err(error) => return Err(gave_up(&call, began, error)),
         };
         let outcome = try_once(worker, &call, &chosen, attempt).await;
         let verdict = match &outcome {
-            Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.mesh),
+            Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.place.secured.is_mesh()),
             Err(error) => retry::judge_error(error, call.nature),
         };
         let pause = match verdict {
@@ -125,158 +130,10 @@ fn next_pause(
     Ok(pause)
 }
 
-/// An endpoint, chosen for an attempt.
-struct Chosen {
-    place: Place,
-    speak: Speak,
-    mesh: bool,
-    view: Arc<EndpointView>,
-    /// How many endpoints there were to choose from.
-    of: usize,
-}
-
-impl Chosen {
-    /// Whether every endpoint there was has been tried.
-    fn alone(&self, tried: &[u64]) -> bool {
-        let mut all = tried.to_vec();
-        all.sort_unstable();
-        all.dedup();
-        all.len() >= self.of
-    }
-}
-
-/// Chooses a backend by weight, then one of its endpoints. Endpoints that are still to be told are waited for a little.
-async fn choose(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Chosen, Error> {
-    if let Some(chosen) = choose_now(worker, call, chance, tried)? {
-        return Ok(chosen);
-    }
-    let mut changed = worker.shared.registry.changed();
-    let end = Instant::now() + LOOKUP_PATIENCE;
-    let may_come =
-        || matches!(worker.shared.registry.discovery(), Discovery::Connecting | Discovery::Connected);
-    let awaited = |s: &LiveService| !s.is_loaded() && (may_come() || s.is_looked_up());
-    loop {
-        if let Some(chosen) = choose_now(worker, call, chance, tried)? {
-            return Ok(chosen);
-        }
-        let service = |t: &Target| awaited(t.service.as_ref().unwrap_or(&call.service));
-        let any = call.plan.targets.iter().any(service);
-        if !any || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            break;
-        }
-    }
-    let trouble = call.service.endpoints.load().trouble.clone().map(|t| format!(": {t}")).unwrap_or_default();
-    let why = format!("no endpoint of {} takes requests{trouble}", call.service.name);
-    Err(Error::refused(Reason::NoEndpoint, why))
-}
-
-fn choose_now(worker: &Worker, call: &Call, chance: u64, tried: &[u64]) -> Result<Option<Chosen>, Error> {
-    if let Some(instance) = call.instance {
-        return choose_instance(worker, call, instance);
-    }
-    let plan = &call.plan;
-    let service_of = |t: &Target| Arc::clone(t.service.as_ref().unwrap_or(&call.service));
-    let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
-    let available = |only_untried: bool| {
-        move |at: usize| {
-            let target = &plan.targets[at];
-            let endpoints = target.service.as_ref().unwrap_or(&call.service).endpoints.load();
-            let subset = endpoints.subset(target.version.as_ref());
-            if only_untried { untried(subset) } else { !subset.members.is_empty() }
-        }
-    };
-    // A retry rather goes to another backend than to where it has just failed.
-    let picked = match tried {
-        [] => plan.split.pick_where(chance, available(false)),
-        _ => plan
-            .split
-            .pick_where(chance, available(true))
-            .or_else(|| plan.split.pick_where(chance, available(false))),
-    };
-    let Some(target) = picked.map(|at| &plan.targets[at]) else { return Ok(None) };
-    let service = service_of(target);
-    let endpoints = service.endpoints.load();
-    let subset = endpoints.subset(target.version.as_ref());
-    let Some(view) = balance::pick(subset, tried, Millis::now(), || fastrand::u64(..)) else {
-        return Ok(None);
-    };
-    let foreign = match &target.service {
-        None => None,
-        // A backend of another service is reached at that service's own port, and must prove that one's identity.
-        Some(other) => Some(other.snapshot.load_full().ok_or_else(|| {
-            Error::refused(Reason::NoEndpoint, format!("backend {} is not known", other.name))
-        })?),
-    };
-    let snapshot = foreign.as_ref().unwrap_or(&call.snapshot);
-    let port = match &foreign {
-        None => call.port,
-        Some(other) => *other
-            .service
-            .port(Some(call.port.number))
-            .or_else(|| other.service.port(None))
-            .ok_or_else(|| Error::refused(Reason::NoEndpoint, "the backend has no port"))?,
-    };
-    let place = place(worker, call, snapshot, view, port)?;
-    let mesh = place.secured.is_mesh();
-    let speak = speak(worker, call, snapshot, port, &place);
-    Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: subset.members.len() }))
-}
-
-/// The instance that the request was sent to, and no other: whoever names one has a reason to.
-fn choose_instance(worker: &Worker, call: &Call, at: SocketAddr) -> Result<Option<Chosen>, Error> {
-    let endpoints = call.service.endpoints.load();
-    let Some(view) = endpoints.everything.iter().find(|view| view.is_at(at)) else {
-        let why = format!("{at} is no instance of {} any more", call.service.name);
-        return Err(Error::refused(Reason::NoEndpoint, why));
-    };
-    let place = place(worker, call, &call.snapshot, view, call.port)?;
-    let mesh = place.secured.is_mesh();
-    let speak = speak(worker, call, &call.snapshot, call.port, &place);
-    Ok(Some(Chosen { place, speak, mesh, view: Arc::clone(view), of: 1 }))
-}
-
-fn place(
-    worker: &Worker,
-    call: &Call,
-    snapshot: &Arc<ServiceSnapshot>,
-    view: &EndpointView,
-    port: Port,
-) -> Result<Place, Error> {
-    let uid = &view.endpoint.uid;
-    let address: SocketAddr = view.address(port.number).ok_or_else(|| {
-        Error::refused(Reason::NoEndpoint, format!("endpoint {uid} does not serve port {}", port.number))
-    })?;
-    if view.resolved.is_some() != snapshot.is_looked_up() {
-        // What protects it stands in the other configuration.
-        return Err(Error::refused(
-            Reason::NoEndpoint,
-            format!("endpoint {uid} is of another configuration"),
-        ));
-    }
-    if worker.shared.own_ports.contains(address) {
-        return Err(Error::refused(
-            Reason::LoopDetected,
-            format!("endpoint {uid} is this sidecar's own port"),
-        ));
-    }
-    let secured = match (view.is_mesh(), snapshot.service.mtls, &snapshot.outside) {
-        (true, MtlsMode::Strict | MtlsMode::Permissive, _) => Secured::Mesh(Arc::clone(snapshot)),
-        (false, MtlsMode::Strict, _) => {
-            let why = format!("endpoint {uid} has no sidecar, and the service wants mutual TLS");
-            return Err(Error::refused(Reason::TlsFailed, why));
-        }
-        (false, _, Some(outside)) => Secured::Outside(Arc::clone(outside)),
-        (_, MtlsMode::Off, _) | (false, MtlsMode::Permissive, None) => Secured::No,
-    };
-    let connect = call.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT);
-    let (endpoint, resolved) = (Arc::clone(&view.live), view.resolved.clone());
-    let keep_case = snapshot.service.between == Between::Http1;
-    Ok(Place { endpoint, address, secured, resolved, connect, keep_case })
-}
-
 /// What to speak to an endpoint. Between sidecars, unless the service says: HTTP/2 for what came as HTTP/2; for the rest
 /// HTTP/1.1 while few requests are under way there, which is quicker, and HTTP/2 under load, which is cheaper.
-fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, place: &Place) -> Speak {
+fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
+    let Chosen { place, port, .. } = chosen;
     if call.nature.grpc {
         return Speak::Http2;
     }
@@ -291,7 +148,7 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
     let auto = auto && call.asked.is_none();
     // Only HTTP/1 as we speak it passes on that a body is wanted.
     let auto = auto && (call.body.is_none() || !call.head.headers.contains_key(header::EXPECT));
-    match snapshot.service.between {
+    match chosen.between {
         Between::Http2 => Speak::Http2,
         Between::Auto if auto => Speak::Http2,
         Between::Http1 | Between::Auto => Speak::Http1,
@@ -301,7 +158,7 @@ fn speak(worker: &Worker, call: &Call, snapshot: &ServiceSnapshot, port: Port, p
 /// One attempt, within what is left of the time.
 async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -> Result<Answer, Error> {
     let mut head = call.head.clone();
-    if chosen.mesh {
+    if chosen.place.secured.is_mesh() {
         call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header);
         if attempt > 1 {
             head.headers.insert(headers::ATTEMPT, attempt.into());
@@ -313,7 +170,7 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
     let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let began = Instant::now();
     let outcome = {
-        let mut sending = pin!(send(&worker.mesh, &chosen.place, chosen.speak, head, body));
+        let mut sending = pin!(send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body));
         loop {
             let Some((at, reason)) = call.deadline.next(began, call.body.as_ref()) else {
                 break sending.as_mut().await;
@@ -327,7 +184,7 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
     };
     match &outcome {
         Ok((answer, exchange)) => {
-            exchange.answered(retry::is_failure(answer, call.nature.grpc, chosen.mesh));
+            exchange.answered(retry::is_failure(answer, call.nature.grpc, chosen.place.secured.is_mesh()));
         }
         // The caller's own short deadline, or its going away, says nothing about the endpoint.
         Err(error) => {
@@ -356,7 +213,7 @@ fn finish(
     count(call, chosen, began, &answer, &mut exchange);
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
-    if chosen.mesh {
+    if chosen.place.secured.is_mesh() {
         head.headers.remove(headers::UNPROCESSED);
         head.headers.remove(headers::ATTEMPT);
     } else {
@@ -401,7 +258,5 @@ fn gave_up(call: &Call, began: Instant, error: Error) -> Error {
     error
 }
 
-/// How long endpoints that are still to be told are waited for.
-pub const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 /// HTTP/1.1 connections in use to one endpoint beyond which HTTP/2 takes over.
 const FEW: usize = 8;

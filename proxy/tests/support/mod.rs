@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use outrigger_certs::{
     Authority, LeafLifetime, MeshAcceptor, MeshAlpn, MeshConnector, WorkloadIdentity, WorkloadKey,
 };
-use outrigger_mesh::{Endpoint, Host, Resource, Service, SpiffeId, Transport};
+use outrigger_mesh::{Endpoint, Host, PortNumber, Resource, Service, ServiceName, SpiffeId, Transport};
 use outrigger_proxy::config::registry::{Change, Discovery, Registry};
 use outrigger_proxy::data_path::{DataPath, Idle, Listening, Ports};
 use outrigger_proxy::drain::Phase;
@@ -43,12 +43,12 @@ impl Mesh {
 
     /// A client's sidecar, with one worker.
     pub fn client(&self) -> Sidecar {
-        self.start(&resources::identity("shop", "web"), None, &[], 1)
+        self.start(&resources::identity("shop", "web"), &[], &[], 1)
     }
 
     /// A client's sidecar with ports of its own for `upstreams`.
     pub fn client_with(&self, upstreams: &[&str], workers: usize) -> Sidecar {
-        self.start(&resources::identity("shop", "web"), None, upstreams, workers)
+        self.start(&resources::identity("shop", "web"), &[], upstreams, workers)
     }
 
     /// The sidecar of an instance of `service` before the application at `application`.
@@ -58,33 +58,44 @@ impl Mesh {
 
     /// The same, which holds its callers to `edges`.
     pub fn server_within(&self, edges: Edges, service: &str, application: SocketAddr) -> Sidecar {
-        let name: outrigger_mesh::ServiceName = service.parse().unwrap();
+        let name: ServiceName = service.parse().unwrap();
         let id = resources::identity(name.namespace().as_str(), name.name().as_str());
-        let sidecar = self.start_within(edges, &id, Some((service, application)), &[], 1);
+        let sidecar = self.start_within(edges, &id, &[(name, None, application)], &[], 1);
         sidecar.set(Resource::Inbound(resources::inbound(&id, &[&resources::service(service)])));
+        sidecar
+    }
+
+    /// The sidecar of an instance of `service`, whose ports are served by `applications` in this order.
+    pub fn server_of(&self, service: &Service, applications: &[SocketAddr]) -> Sidecar {
+        let name = &service.name;
+        let id = resources::identity(name.namespace().as_str(), name.name().as_str());
+        let ports = service.ports.iter().zip(applications);
+        let all: Vec<_> = ports.map(|(port, at)| (name.clone(), Some(port.number), *at)).collect();
+        let sidecar = self.start(&id, &all, &[], 1);
+        sidecar.set(Resource::Inbound(resources::inbound(&id, &[service])));
         sidecar
     }
 
     /// A client's sidecar, with one worker, that holds its callers to `edges`.
     pub fn client_within(&self, edges: Edges) -> Sidecar {
-        self.start_within(edges, &resources::identity("shop", "web"), None, &[], 1)
+        self.start_within(edges, &resources::identity("shop", "web"), &[], &[], 1)
     }
 
     fn start(
         &self,
         id: &SpiffeId,
-        application: Option<(&str, SocketAddr)>,
+        applications: &[(ServiceName, Option<PortNumber>, SocketAddr)],
         upstreams: &[&str],
         workers: usize,
     ) -> Sidecar {
-        self.start_within(Edges::default(), id, application, upstreams, workers)
+        self.start_within(Edges::default(), id, applications, upstreams, workers)
     }
 
     fn start_within(
         &self,
         edges: Edges,
         id: &SpiffeId,
-        application: Option<(&str, SocketAddr)>,
+        applications: &[(ServiceName, Option<PortNumber>, SocketAddr)],
         upstreams: &[&str],
         workers: usize,
     ) -> Sidecar {
@@ -100,23 +111,23 @@ impl Mesh {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let ports = Ports {
             outbound: any,
-            inbound: application.map(|_| any),
-            mapped: vec![],
+            inbound: applications.first().map(|_| any),
+            mapped: applications.iter().skip(1).map(|_| any).collect(),
             upstreams: upstreams.iter().map(|u| (u.parse::<Host>().unwrap(), 0)).collect(),
             transparent: outrigger_proxy::settings::Transparent::Off,
         };
         let listening = Listening::bind(&ports, workers).unwrap();
-        let before = |(service, address): (&str, SocketAddr)| Application {
-            service: service.parse().unwrap(),
-            service_port: None,
-            version: None,
-            address,
-            live: Arc::new(EndpointLive::new(
-                "app".parse().unwrap(),
-                live.client_traffic(&service.parse().unwrap(), None),
-            )),
+        let before = |(service, service_port, address): &(ServiceName, Option<PortNumber>, SocketAddr)| {
+            let traffic = live.client_traffic(service, None);
+            Application {
+                service: service.clone(),
+                service_port: *service_port,
+                version: None,
+                address: *address,
+                live: Arc::new(EndpointLive::new("app".parse().unwrap(), traffic)),
+            }
         };
-        let applications = application.map(before).map(Arc::new).into_iter().collect();
+        let applications = applications.iter().map(before).map(Arc::new).collect();
         let shared = Arc::new(Shared {
             registry: Arc::clone(&registry),
             live: Arc::clone(&live),
@@ -128,12 +139,14 @@ impl Mesh {
         });
         let (outbound, inbound) = (listening.outbound, listening.inbound);
         let upstreams = listening.upstreams.iter().map(|(_, a)| *a).collect();
+        let mapped = listening.mapped.clone();
         let (phase, phases) = watch::channel(Phase::Serving);
         let data_path = listening.start(&shared, &phases).unwrap();
         Sidecar {
             outbound,
             inbound,
             upstreams,
+            mapped,
             registry,
             live,
             phase,
@@ -148,6 +161,7 @@ pub struct Sidecar {
     pub outbound: SocketAddr,
     pub inbound: Option<SocketAddr>,
     pub upstreams: Vec<SocketAddr>,
+    pub mapped: Vec<SocketAddr>,
     pub registry: Arc<Registry>,
     pub live: Arc<Live>,
     pub phase: watch::Sender<Phase>,

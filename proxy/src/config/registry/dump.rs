@@ -43,7 +43,8 @@ impl Registry {
             .into_iter()
             .map(|(name, entry)| {
                 let lookup = entry.located.as_ref().map(|located| located.lookup.dump());
-                json!({"service": name.to_string(), "endpoints": of(entry), "lookup": lookup})
+                let ports = self.live.ports.of_service(name);
+                json!({"service": name.to_string(), "endpoints": of(entry), "lookup": lookup, "ports": ports})
             })
             .collect()
     }

@@ -1,0 +1,148 @@
+//! From the mesh to the application, without looking at the bytes.
+
+use std::time::{Duration, Instant};
+
+use outrigger_certs::Peer;
+use outrigger_mesh::{Hop, Reason, Side, Timeouts, TrafficKey};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::attempt::connect;
+use crate::error::Error;
+use crate::http::connections::Guard;
+use crate::live::Millis;
+use crate::tcp::greeting::Greeting;
+use crate::tcp::outbound::InFlight;
+use crate::tcp::relay::{Ahead, End, Limits, relay};
+use crate::tcp::{IDLE, cut_on_close, end_on_close};
+use crate::telemetry::ports::Ended;
+use crate::worker::{Application, Worker};
+
+/// Carries a connection of another sidecar to the application. `permitted` says whether the port takes such ones.
+pub async fn from_mesh<IO>(
+    worker: &Worker,
+    mut caller: IO,
+    guard: Guard,
+    (application, port): (&Application, u16),
+    peer: &Peer,
+    permitted: bool,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let carried = async {
+        let connected = match (permitted, guard.is_ending()) {
+            (false, _) => Err(Error::refused(Reason::NoRoute, "the port is declared for HTTP")),
+            (true, true) => Err(Error::refused(Reason::Draining, "the instance is ending")),
+            (true, false) => Box::pin(to_application(worker, application, Some(peer))).await,
+        };
+        let said = match &connected {
+            Ok(_) => Greeting::Ready,
+            Err(error) => Greeting::refusing(error.reason),
+        };
+        let told = timeout(TELLING, said.say(&mut caller)).await.is_ok_and(|said| said.is_ok());
+        match connected {
+            Ok(connected) if told => {
+                // The caller's sidecar knows how long the service allows silence; there is no second opinion.
+                let limits = Limits { idle: Duration::MAX };
+                carry(worker, &mut caller, connected, (application, port), limits).await;
+            }
+            Ok(_) => {}
+            Err(error) => refuse(worker, application, port, &error),
+        }
+    };
+    guard.opaque();
+    tokio::select! {
+        biased;
+        () = guard.cut() => {}
+        () = carried => {}
+    }
+}
+
+/// Carries a connection in plaintext, where those are allowed.
+pub async fn from_anybody(
+    worker: &Worker,
+    mut caller: TcpStream,
+    guard: Guard,
+    (application, port): (&Application, u16),
+) {
+    cut_on_close(&caller);
+    guard.opaque();
+    let carried = async {
+        match Box::pin(to_application(worker, application, None)).await {
+            Ok(connected) => {
+                let limits = Limits { idle: IDLE };
+                if carry(worker, &mut caller, connected, (application, port), limits).await {
+                    end_on_close(&caller);
+                }
+            }
+            Err(error) => refuse(worker, application, port, &error),
+        }
+    };
+    tokio::select! {
+        biased;
+        () = guard.cut() => {}
+        () = carried => {}
+    }
+}
+
+fn refuse(worker: &Worker, application: &Application, port: u16, error: &Error) {
+    worker.shared.live.ports.handle(Side::Server, &application.service, port).refused(error.reason);
+    worker.shared.live.counters.refused(error.reason, Hop::Server);
+    tracing::info!(%error, service = %application.service, port, "opaque connection refused");
+}
+
+/// A connection to the application, and its place in the application's load.
+async fn to_application(
+    worker: &Worker,
+    application: &Application,
+    peer: Option<&Peer>,
+) -> Result<(TcpStream, InFlight), Error> {
+    let (live, began) = (&worker.shared.live, Instant::now());
+    live.overload.check()?;
+    let address = application.address;
+    let made = if worker.shared.own_ports.contains(address) {
+        Err(Error::refused(Reason::LoopDetected, "the application's address is this sidecar's own"))
+    } else {
+        let late =
+            |_| Err(Error::not_sent(Reason::ConnectFailed, format!("{address} did not answer in time")));
+        timeout(Timeouts::CONNECT, connect::tcp(address)).await.unwrap_or_else(late)
+    };
+    let traffic = live.traffic.handle(&TrafficKey {
+        side: Side::Server,
+        service: application.service.clone(),
+        version: application.version.clone(),
+        caller: peer.map(|p| p.id().clone()),
+    });
+    traffic.record(made.is_ok(), began.elapsed());
+    let stream = made.inspect_err(|_| application.live.load.failed(Millis::now(), fastrand::u64(..)))?;
+    cut_on_close(&stream);
+    Ok((stream, InFlight::new(&application.live)))
+}
+
+/// Whether the connection ended as it should.
+async fn carry<IO>(
+    worker: &Worker,
+    caller: &mut IO,
+    (mut stream, _load): (TcpStream, InFlight),
+    (application, port): (&Application, u16),
+    limits: Limits,
+) -> bool
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let stats = worker.shared.live.ports.handle(Side::Server, &application.service, port);
+    let opened = stats.opened();
+    let outcome = relay(caller, &mut stream, Ahead::default(), limits, &stats.flow).await;
+    opened.end(Ended::of(&outcome));
+    let finished = matches!(outcome.end, End::Finished);
+    if finished {
+        end_on_close(&stream);
+    } else {
+        tracing::debug!(service = %application.service, ?outcome, "opaque connection cut");
+    }
+    finished
+}
+
+/// A caller that does not even take one byte is not waited for.
+const TELLING: Duration = Duration::from_secs(5);

@@ -1,0 +1,139 @@
+//! From the application into the mesh, without looking at the bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_mesh::{Hop, Port, Reason, Side};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::attempt::opaque::OpaqueStream;
+use crate::error::{Error, Who};
+use crate::http::connections::Guard;
+use crate::live::{EndpointLive, LiveService, Millis};
+use crate::request::choose::{Aim, choose};
+use crate::request::retry;
+use crate::tcp::relay::{Ahead, End, Limits, relay};
+use crate::tcp::{IDLE, cut_on_close, end_on_close};
+use crate::telemetry::ports::{Ended, PortStats};
+use crate::worker::Worker;
+
+/// Carries a connection of the application to an endpoint of `service`, to its end.
+pub async fn serve(
+    worker: &Worker,
+    mut client: TcpStream,
+    guard: Guard,
+    service: &Arc<LiveService>,
+    port: Port,
+) {
+    cut_on_close(&client);
+    guard.opaque();
+    let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
+    let carried = async {
+        // Boxed: what it takes to connect would stay part of the connection for its whole life.
+        let mut upstream = match Box::pin(dial(worker, service, port)).await {
+            Ok(upstream) => upstream,
+            Err(error) => return refuse(worker, &stats, &error),
+        };
+        let opened = stats.opened();
+        let limits = Limits { idle: upstream.idle };
+        let outcome = relay(&mut client, &mut upstream.stream, Ahead::default(), limits, &stats.flow).await;
+        opened.end(Ended::of(&outcome));
+        if matches!(outcome.end, End::Finished) {
+            end_on_close(&client);
+            upstream.stream.end_on_close();
+        } else {
+            tracing::debug!(service = %service.name, ?outcome, "opaque connection cut");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = guard.cut() => {}
+        () = carried => {}
+    }
+}
+
+/// Counts and tells a refusal. The client is told by a reset: there is no other word that every protocol knows.
+pub fn refuse(worker: &Worker, stats: &PortStats, error: &Error) {
+    stats.refused(error.reason);
+    worker.shared.live.counters.refused(error.reason, Hop::Client);
+    tracing::info!(%error, "opaque connection refused");
+}
+
+/// A connection to an endpoint, which counts as its load for as long as it lives.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its bytes.
+    pub stream: OpaqueStream,
+    /// How long it may be silent.
+    pub idle: Duration,
+    _load: InFlight,
+}
+
+/// Connects to an endpoint of `service`. Nothing has been sent while this fails, so that another endpoint is tried for
+/// as long as the service's retry rule and its budget allow.
+pub async fn dial(worker: &Worker, service: &Arc<LiveService>, port: Port) -> Result<Upstream, Error> {
+    let began = Instant::now();
+    let dialled = attempts(worker, service, port).await;
+    if dialled.is_err() {
+        service.traffic.record(false, began.elapsed());
+    }
+    dialled
+}
+
+async fn attempts(worker: &Worker, service: &Arc<LiveService>, port: Port) -> Result<Upstream, Error> {
+    worker.shared.live.overload.check()?;
+    let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
+    let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
+    let plan = snapshot.opaque();
+    let aim = Aim { service, snapshot: &snapshot, plan, port, instance: None };
+    service.budget.deposit(Millis::now());
+    let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
+    loop {
+        let chosen = choose(worker, aim, chance, &tried).await?;
+        let load = InFlight::new(&chosen.place.endpoint);
+        let began = Instant::now();
+        let error = match worker.mesh.opaque(&chosen.place).await {
+            Ok(stream) => {
+                load.0.load.succeeded(began.elapsed(), Millis::now());
+                chosen.view.live.traffic.record(true, began.elapsed());
+                let idle = plan.timeouts.idle.unwrap_or(IDLE);
+                return Ok(Upstream { stream, idle, _load: load });
+            }
+            Err(error) => error,
+        };
+        if error.who == Who::Upstream {
+            load.0.load.failed(Millis::now(), fastrand::u64(..));
+        }
+        drop(load);
+        tried.push(chosen.place.endpoint.id);
+        let counters = &worker.shared.live.counters;
+        if !error.unprocessed || error.who == Who::Us || attempt > plan.retry.retries {
+            return Err(error);
+        }
+        if !service.budget.withdraw(&plan.retry, Millis::now()) {
+            counters.retries_over_budget.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Err(error);
+        }
+        counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        sleep(retry::backoff(attempt, fastrand::f64())).await;
+        attempt += 1;
+    }
+}
+
+/// One connection more at an endpoint.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<EndpointLive>);
+
+impl InFlight {
+    pub(super) fn new(endpoint: &Arc<EndpointLive>) -> Self {
+        endpoint.load.begin();
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.load.end();
+    }
+}
