@@ -94,7 +94,7 @@ async fn plaintext(
     application: &Arc<Application>,
     port: Port,
 ) {
-    let Ok(verdict) = detect::detect(&stream, &guard, port, false).await else { return };
+    let Ok(verdict) = detect::of_anybody(&stream, &guard, port).await else { return };
     let live = &worker.shared.live;
     live.counters.plaintext_accepted.fetch_add(1, Relaxed);
     live.ports.handle(Side::Server, &application.service, port.number.get()).decided(verdict.decision);

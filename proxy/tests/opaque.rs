@@ -357,6 +357,33 @@ async fn while_migrating_plaintext_tls_of_the_application_and_the_mesh_are_told_
 }
 
 #[tokio::test]
+async fn what_is_only_nearly_http_does_not_reach_the_application_in_plaintext() {
+    let heard = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let hearing = Arc::clone(&heard);
+    let app = App::start(move |_stream| {
+        hearing.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async {}
+    })
+    .await;
+    let service = Service { mtls: MtlsMode::Permissive, ..db(9000, Protocol::Detect) };
+    let (_mesh, server, _client) = pair(&service, app.addr);
+    let sent = [
+        &b"GET\t/a HTTP/1.1\r\nHost: db\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\n",
+        b"\x16\x03\x01\x00\x05\x02\x00",
+    ];
+    for bytes in sent {
+        let mut stream = dial(server.inbound.unwrap()).await;
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let read = stream.read_to_end(&mut rest);
+        let _closed = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+    }
+    assert_eq!(heard.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn an_instance_serves_two_ports_of_its_service() {
     let (web, lines) = (Origin::start().await, App::greeter().await);
     let mesh = Mesh::new();

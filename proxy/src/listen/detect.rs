@@ -87,6 +87,23 @@ pub async fn detect(stream: &TcpStream, guard: &Guard, port: Port, http: bool) -
     }
 }
 
+/// What a connection of somebody who proves nothing speaks. At a port that nobody declared it is HTTP or TLS: bytes that
+/// only nearly are HTTP must not reach the application around everything that judges HTTP.
+pub async fn of_anybody(stream: &TcpStream, guard: &Guard, port: Port) -> io::Result<Verdict> {
+    if port.protocol != Protocol::Detect || speaks_first(port.number.get()) {
+        return detect(stream, guard, port, false).await;
+    }
+    let seen = |spoken, decision| Ok(Verdict { speaks: Speaks::Http(spoken), decision });
+    match sniff(stream, guard).await? {
+        First::Plain(Spoken::Http1) => seen(Spoken::Http1, Decision::Http1),
+        First::Plain(Spoken::Http2) => seen(Spoken::Http2, Decision::Http2),
+        First::Tls => match detect(stream, guard, port, true).await? {
+            verdict if verdict.speaks == Speaks::Tls => Ok(verdict),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        },
+    }
+}
+
 /// What a connection begins with where only HTTP and TLS can be meant. One that has said nothing when its side ends is
 /// let go soon: clients keep spare ones, and none of them may hold up the end.
 pub async fn sniff(stream: &TcpStream, guard: &Guard) -> io::Result<First> {
