@@ -87,10 +87,11 @@ mod tests {
     #[test]
     fn services_are_told_with_their_ports() {
         let cart = json!({"kind": "MeshService", "metadata": {"name": "cart", "namespace": "shop"},
-            "spec": {"ports": [{"port": 80, "protocol": "http"}, {"port": 81}]}});
+            "spec": {"ports": [{"port": 80, "protocol": "http"}, {"port": 81}]},
+            "status": {"addresses": ["240.0.3.7", "fd6f:7574:7269::307"]}});
         assert_eq!(
             table("services".parse().unwrap(), &[cart]),
-            "NAMESPACE  NAME  PORTS       IDENTITIES\nshop       cart  80/http,81  -"
+            "NAMESPACE  NAME  PORTS       IDENTITIES  ADDRESS\nshop       cart  80/http,81  -           240.0.3.7"
         );
     }
 }
