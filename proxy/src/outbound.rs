@@ -1,5 +1,6 @@
 //! From the application into the mesh: the whole way of a request on one page.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,12 +19,11 @@ use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve;
 use crate::http::{canonical, headers, upgrade};
-use crate::listen::intercepted;
 use crate::listen::way::{self, Way};
 use crate::live::LiveService;
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
-use crate::tcp;
+use crate::tcp::{self, outbound::Called};
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
@@ -36,7 +36,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
         Way::Http(spoken) => spoken,
         // Boxed: the state of the one would be part of every connection of the other.
         Way::Opaque(service, port) => {
-            return Box::pin(tcp::outbound::serve(&worker, stream, guard, &service, port)).await;
+            let called = Called { service, port, instance: instance(fixed.as_deref()) };
+            return Box::pin(tcp::outbound::serve(&worker, stream, guard, &called)).await;
         }
         Way::Nowhere => return,
     };
@@ -127,9 +128,14 @@ async fn forward(
     };
 
     let arrived = Arrived { parts, incoming, target, wish };
-    let instance = fixed.and_then(|host| intercepted::instance(&host.name));
+    let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)
+}
+
+/// The one instance that a port of its own stands for, if it is not a service as a whole.
+fn instance(fixed: Option<&Host>) -> Option<SocketAddr> {
+    fixed.and_then(|host| host.name.socket())
 }
 
 /// The service a request means: that of the port it came to, else that of its host.

@@ -185,18 +185,23 @@ impl Hostname {
 
     /// What [`Hostname::of_socket`] was made of, where it was.
     pub fn socket(&self) -> Option<SocketAddr> {
-        let (port, reverse) = self.0.strip_prefix('p')?.split_once('.')?;
+        let (port, reversed) = self.0.strip_prefix('p')?.split_once('.')?;
         let port = port.parse().ok()?;
-        let ip: IpAddr = if let Some(octets) = reverse.strip_suffix(".in-addr.arpa") {
-            let octets: Option<Vec<u8>> = octets.split('.').rev().map(|o| o.parse().ok()).collect();
-            <[u8; 4]>::try_from(octets?).ok()?.into()
+        let ip: IpAddr = if let Some(octets) = reversed.strip_suffix(".in-addr.arpa") {
+            let mut ip = [0u8; 4];
+            let mut parts = octets.split('.');
+            for octet in ip.iter_mut().rev() {
+                *octet = parts.next()?.parse().ok()?;
+            }
+            parts.next().is_none().then_some(ip.into())?
         } else {
-            let digits = reverse.strip_suffix(".ip6.arpa")?.split('.').rev();
-            let digit = |d: &str| char::from_str(d).ok()?.to_digit(16).and_then(|d| u8::try_from(d).ok());
-            let digits: Option<Vec<u8>> = digits.map(digit).collect();
-            let octets: Vec<u8> =
-                digits?.chunks(2).map(|pair| pair.iter().fold(0, |o, d| o << 4 | d)).collect();
-            <[u8; 16]>::try_from(octets).ok()?.into()
+            let mut ip = [0u8; 16];
+            let mut digits = reversed.strip_suffix(".ip6.arpa")?.split('.');
+            for octet in ip.iter_mut().rev() {
+                let mut digit = || u8::from_str_radix(digits.next()?, 16).ok().filter(|d| *d < 16);
+                *octet = digit()? | (digit()? << 4);
+            }
+            digits.next().is_none().then_some(ip.into())?
         };
         let socket = SocketAddr::new(ip, port);
         // There is one spelling of each.
@@ -301,6 +306,8 @@ impl fmt::Debug for PortNumber {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -363,5 +370,23 @@ mod tests {
     fn an_error_text_stays_short() {
         let text = Label::new(&"X".repeat(100_000)).unwrap_err().to_string();
         assert!(text.len() < 200, "{}", text.len());
+    }
+
+    proptest! {
+        #[test]
+        fn the_name_of_an_instance_says_its_address(v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), port in any::<u16>()) {
+            for ip in [IpAddr::from(v4), IpAddr::from(v6).to_canonical()] {
+                let at = SocketAddr::new(ip, port);
+                prop_assert_eq!(Hostname::of_socket(at).socket(), Some(at));
+                prop_assert_eq!(Hostname::of_address(ip).socket(), None);
+            }
+        }
+
+        #[test]
+        fn no_other_name_is_that_of_an_instance(name in "p?[0-9]{0,3}(\\.[0-9a-f]{1,2}){0,6}(\\.in-addr|\\.ip6)?(\\.arpa)?") {
+            if let Ok(host) = Hostname::new(&name) && let Some(at) = host.socket() {
+                prop_assert_eq!(Hostname::of_socket(at), host);
+            }
+        }
     }
 }

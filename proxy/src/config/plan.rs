@@ -100,6 +100,7 @@ impl Plan {
 mod tests {
     use std::sync::Arc;
 
+    use outrigger_mesh::Hostname;
     use outrigger_testkit::resources::{endpoint, identity, inbound, service};
 
     use super::*;
@@ -130,6 +131,9 @@ mod tests {
         Plan::read(&file).unwrap().apply(&identity("shop", "cart"), &registry, |_| Ok(())).unwrap();
         assert!(matches!(registry.find(&"cart".parse().unwrap()), Found::Known(_)));
         assert!(matches!(registry.find(&"other".parse().unwrap()), Found::Unknown));
+        let at = |text: &str| registry.find(&Hostname::of_socket(text.parse().unwrap()));
+        assert!(matches!(at("127.0.0.1:9000"), Found::Known(_)), "by the address of an instance, too");
+        assert!(matches!(at("127.0.0.1:9001"), Found::Unknown));
         assert_eq!(registry.inbound().unwrap().identity, identity("shop", "cart"));
     }
 

@@ -272,7 +272,10 @@ impl Registry {
             }
             Some(HostEntry::Asked) => Found::Asked,
             Some(HostEntry::Unknown(at)) if now.0 < at.0 + UNKNOWN_MS => Found::Unknown,
-            _ if self.discovery() == Discovery::Complete => Found::Unknown,
+            _ if self.discovery() == Discovery::Complete => match service_of_instance(&state, &host) {
+                Some(service) => self.find_service_in(&mut state, &service),
+                None => Found::Unknown,
+            },
             _ => {
                 make_room_for_host(&mut state);
                 state.hosts.insert(host.clone(), HostEntry::Asked);
@@ -507,6 +510,13 @@ fn clear_endpoints(state: &mut State, service: &ServiceName) {
 fn looked_up_as(service: &Service) -> Vec<Hostname> {
     let addresses = service.addresses.iter().map(|a| Hostname::of_address(*a));
     service.hostnames.iter().cloned().chain(addresses).collect()
+}
+
+/// The service one of whose instances `host` means. Only where everything is known: else the control plane is asked.
+fn service_of_instance(state: &State, host: &Hostname) -> Option<ServiceName> {
+    let at = host.socket()?;
+    let has = |entry: &ServiceEntry| entry.endpoints.values().any(|view| view.is_at(at));
+    state.services.iter().filter(|(_, entry)| has(entry)).map(|(name, _)| name).min().cloned()
 }
 
 /// Forgets the host names of a service but those in `kept`.

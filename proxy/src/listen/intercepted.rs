@@ -39,7 +39,7 @@ use crate::worker::{Application, Worker};
 #[derive(Debug)]
 pub enum Course {
     /// To the service at that address; what is asked on it takes that service's routes. The host is a reserved name, and
-    /// the name of an instance where the address is that of one ([`instance`]).
+    /// the name of an instance where the address is that of one ([`Hostname::socket`]).
     Service(Host),
     /// To where it was going, as it is.
     Outside(SocketAddr),
@@ -103,29 +103,6 @@ pub async fn course(worker: &Worker, original: OriginalDst) -> Course {
             }
         }
     }
-}
-
-/// The instance that a reserved host name means, if it means one: requests go there and nowhere else.
-pub fn instance(host: &Hostname) -> Option<SocketAddr> {
-    let (port, reversed) = host.as_str().strip_prefix('p')?.split_once('.')?;
-    let port = port.parse().ok()?;
-    let ip = if let Some(octets) = reversed.strip_suffix(".in-addr.arpa") {
-        let mut ip = [0u8; 4];
-        let mut parts = octets.split('.');
-        for octet in ip.iter_mut().rev() {
-            *octet = parts.next()?.parse().ok()?;
-        }
-        parts.next().is_none().then_some(ip.into())?
-    } else {
-        let mut ip = [0u8; 16];
-        let mut digits = reversed.strip_suffix(".ip6.arpa")?.split('.');
-        for octet in ip.iter_mut().rev() {
-            let mut digit = || u8::from_str_radix(digits.next()?, 16).ok().filter(|d| *d < 16);
-            *octet = digit()? | (digit()? << 4);
-        }
-        digits.next().is_none().then_some(ip.into())?
-    };
-    Some(SocketAddr::new(ip, port))
 }
 
 /// The port of the application that a connection from the mesh means, by where it was going. `None` where it would come

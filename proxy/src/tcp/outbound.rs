@@ -1,5 +1,6 @@
 //! From the application into the mesh, without looking at the bytes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,20 +19,26 @@ use crate::tcp::{IDLE, cut_on_close, end_on_close};
 use crate::telemetry::ports::{Ended, PortStats};
 use crate::worker::Worker;
 
-/// Carries a connection of the application to an endpoint of `service`, to its end.
-pub async fn serve(
-    worker: &Worker,
-    mut client: TcpStream,
-    guard: Guard,
-    service: &Arc<LiveService>,
-    port: Port,
-) {
+/// What a connection is for.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// The service.
+    pub service: Arc<LiveService>,
+    /// Its port.
+    pub port: Port,
+    /// The one instance that is meant, if it was called by the address of one: it or nobody.
+    pub instance: Option<SocketAddr>,
+}
+
+/// Carries a connection of the application to an endpoint of what it calls, to its end.
+pub async fn serve(worker: &Worker, mut client: TcpStream, guard: Guard, called: &Called) {
     cut_on_close(&client);
     guard.opaque();
+    let Called { service, port, .. } = called;
     let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
     let carried = async {
         // Boxed: what it takes to connect would stay part of the connection for its whole life.
-        let mut upstream = match Box::pin(dial(worker, service, port)).await {
+        let mut upstream = match Box::pin(dial(worker, called)).await {
             Ok(upstream) => upstream,
             Err(error) => return refuse(worker, &stats, &error),
         };
@@ -70,23 +77,24 @@ pub struct Upstream {
     _load: InFlight,
 }
 
-/// Connects to an endpoint of `service`. Nothing has been sent while this fails, so that another endpoint is tried for
+/// Connects to an endpoint. Nothing has been sent while this fails, so that another endpoint is tried for
 /// as long as the service's retry rule and its budget allow.
-pub async fn dial(worker: &Worker, service: &Arc<LiveService>, port: Port) -> Result<Upstream, Error> {
+pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let began = Instant::now();
-    let dialled = attempts(worker, service, port).await;
+    let dialled = attempts(worker, called).await;
     if dialled.is_err() {
-        service.traffic.record(false, began.elapsed());
+        called.service.traffic.record(false, began.elapsed());
     }
     dialled
 }
 
-async fn attempts(worker: &Worker, service: &Arc<LiveService>, port: Port) -> Result<Upstream, Error> {
+async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
+    let &Called { ref service, port, instance } = called;
     worker.shared.live.overload.check()?;
     let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
     let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
     let plan = snapshot.opaque();
-    let aim = Aim { service, snapshot: &snapshot, plan, port, instance: None };
+    let aim = Aim { service, snapshot: &snapshot, plan, port, instance };
     service.budget.deposit(Millis::now());
     let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
     loop {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use outrigger_mesh::{EndpointPort, IpRange, Resource, ServiceName, TrustDomain};
 use outrigger_testkit::resources;
-use proptest::prelude::*;
 
 use super::*;
 use crate::config::registry::Change;
@@ -19,7 +18,7 @@ async fn a_virtual_address_is_its_service_whatever_the_host() {
     let host = mesh.service("240.0.0.7:81").await;
     assert_eq!(host.name.as_str(), "7.0.0.240.in-addr.arpa");
     assert_eq!(host.port.map(PortNumber::get), Some(81), "the port is part of the address");
-    assert_eq!(instance(&host.name), None, "any instance will do");
+    assert_eq!(host.name.socket(), None, "any instance will do");
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,7 +27,7 @@ async fn the_address_of_an_instance_is_that_instance_and_the_port_it_serves_ther
     mesh.knows("shop/cart", "240.0.0.7", "10.0.0.7:8080");
     for at in ["10.0.0.7:8080", "[::ffff:10.0.0.7]:8080"] {
         let host = mesh.service(at).await;
-        assert_eq!(instance(&host.name), Some("10.0.0.7:8080".parse().unwrap()));
+        assert_eq!(host.name.socket(), Some("10.0.0.7:8080".parse().unwrap()));
         assert_eq!(host.port.map(PortNumber::get), Some(80));
     }
     // Another port of the same address is none of it.
@@ -83,25 +82,6 @@ async fn while_the_ranges_of_the_mesh_are_not_known_nothing_passes() {
 async fn the_sidecars_own_ports_are_a_loop() {
     let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
     assert_eq!(mesh.refusal("127.0.0.1:15001").await, Reason::LoopDetected);
-}
-
-proptest! {
-    #[test]
-    fn the_name_of_an_instance_says_its_address(v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), port in any::<u16>()) {
-        for ip in [std::net::IpAddr::from(v4), std::net::IpAddr::from(v6).to_canonical()] {
-            let at = SocketAddr::new(ip, port);
-            prop_assert_eq!(instance(&Hostname::of_socket(at)), Some(at));
-            prop_assert_eq!(instance(&Hostname::of_address(ip)), None);
-        }
-    }
-
-    #[test]
-    fn no_other_name_is_that_of_an_instance(name in "p?[0-9]{0,3}(\\.[0-9a-f]{1,2}){0,6}(\\.in-addr|\\.ip6)?(\\.arpa)?") {
-        if let Ok(host) = Hostname::new(&name) && let Some(at) = instance(&host) {
-            // Leading zeros are another spelling of the same place.
-            prop_assert!(Hostname::of_socket(at).as_str().len() <= name.len());
-        }
-    }
 }
 
 /// A worker with a registry to which a control plane would speak.
