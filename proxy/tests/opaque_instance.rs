@@ -1,5 +1,5 @@
 //! An opaque connection to the address of one instance reaches that instance and no other.
-//! With redirected packets: `control-plane/cli/tests/transparent`.
+//! With redirected packets: `control-plane/cli/tests/transparent/opaque.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;

@@ -29,9 +29,12 @@ use crate::http::reply::Asker;
 use crate::http::serve;
 use crate::listen::detect::{self, First};
 use crate::listen::original_dst::OriginalDst;
+use crate::listen::way::{self, Way};
 use crate::live::{LiveService, Millis};
 use crate::outbound;
 use crate::request::choose::LOOKUP_PATIENCE;
+use crate::tcp;
+use crate::tcp::outbound::Called;
 use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
 use crate::worker::{Application, Worker};
 
@@ -43,7 +46,7 @@ pub enum Course {
     Service(Host),
     /// To where it was going, as it is.
     Outside(SocketAddr),
-    /// To the service outside the mesh that its requests name, and nowhere else.
+    /// To the service outside the mesh that its requests name, or its TLS, and nowhere else.
     Egress,
     /// Nowhere.
     Refused(Error),
@@ -62,7 +65,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, listenin
     match course {
         Course::Service(host) => outbound::serve(worker, stream, guard, Some(Rc::new(host))).await,
         Course::Outside(to) => pass_on(&worker, stream, guard, to).await,
-        Course::Egress => by_name(worker, stream, guard).await,
+        Course::Egress => by_name(worker, stream, guard, original.address()).await,
         Course::Refused(error) => refuse(worker, stream, guard, error).await,
     }
 }
@@ -263,11 +266,23 @@ async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: Socke
     }
 }
 
-/// Serves a connection whose requests may name services outside the mesh only.
-async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard) {
-    let Ok(First::Plain(spoken)) = detect::sniff(&stream, &guard).await else {
-        worker.shared.live.counters.refused(Reason::EgressDenied, Hop::Client);
-        return relay::abort(&stream);
+/// Serves a connection to a place outside the mesh where only what is registered may be called: its requests may name
+/// services outside, its TLS any service that has a port for it.
+async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard, to: SocketAddr) {
+    let spoken = match detect::sniff(&stream, &guard).await {
+        Ok(First::Plain(spoken)) => spoken,
+        Ok(First::Tls) => {
+            let Way::Opaque(service, port) = way::of_tls_outside(&worker, &stream, &guard, to).await else {
+                return;
+            };
+            let called = Called { service, port, instance: None };
+            return Box::pin(tcp::outbound::serve(&worker, stream, guard, &called)).await;
+        }
+        Err(_) => {
+            worker.shared.live.counters.refused(Reason::EgressDenied, Hop::Client);
+            tracing::info!(%to, "the mesh lets out only what is registered: neither HTTP nor TLS, refused");
+            return relay::abort(&stream);
+        }
     };
     let refuse = refusing(&worker);
     let answer = move |request: Request<Incoming>| {

@@ -1,9 +1,10 @@
 //! Where a connection of the application goes, before its first request is read: it is served as HTTP, or carried to
 //! one service as it is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use outrigger_mesh::{Hop, Host, Port, Protocol, Reason, Side};
+use outrigger_mesh::{Hop, Host, Port, PortNumber, Protocol, Reason, Side};
 use tokio::net::TcpStream;
 
 use crate::error::Error;
@@ -30,14 +31,25 @@ pub enum Way {
 pub async fn of_shared(worker: &Worker, stream: &TcpStream, guard: &Guard) -> Way {
     match detect::sniff(stream, guard).await {
         Ok(First::Plain(spoken)) => Way::Http(spoken),
-        Ok(First::Tls) => match by_server_name(worker, stream, guard).await {
-            Ok((service, port)) => {
-                count(worker, &service, port, Decision::Tls);
-                Way::Opaque(service, port)
-            }
+        Ok(First::Tls) => match by_server_name(worker, stream, guard, None).await {
+            Ok((service, port)) => by_tls(worker, service, port),
             Err(error) => refused(worker, stream, &error),
         },
         Err(_) => Way::Nowhere,
+    }
+}
+
+/// The way of TLS that was going to `to`, outside the mesh, where only what is registered may be called: to what it names.
+pub async fn of_tls_outside(worker: &Worker, stream: &TcpStream, guard: &Guard, to: SocketAddr) -> Way {
+    match by_server_name(worker, stream, guard, PortNumber::new(to.port())).await {
+        Ok((service, port)) => by_tls(worker, service, port),
+        Err(error) if matches!(error.reason, Reason::DiscoveryUnavailable | Reason::BadRequest) => {
+            refused(worker, stream, &error)
+        }
+        Err(error) => {
+            let why = format!("TLS to {to}, and the mesh lets out only what is registered: {}", error.detail);
+            refused(worker, stream, &Error::refused(Reason::EgressDenied, why))
+        }
     }
 }
 
@@ -83,11 +95,17 @@ pub async fn of_service(
     }
 }
 
-/// The service that the TLS of the application names, and its port for TLS.
+fn by_tls(worker: &Worker, service: Arc<LiveService>, port: Port) -> Way {
+    count(worker, &service, port, Decision::Tls);
+    Way::Opaque(service, port)
+}
+
+/// The service that the TLS of the application names, and its port for TLS: the `called` one if that is one.
 async fn by_server_name(
     worker: &Worker,
     stream: &TcpStream,
     guard: &Guard,
+    called: Option<PortNumber>,
 ) -> Result<(Arc<LiveService>, Port), Error> {
     let broken = |e| Error::downstream(Reason::BadRequest, format!("the ClientHello can not be read: {e}"));
     let hello = detect::client_hello(stream, guard).await.map_err(broken)?;
@@ -99,7 +117,9 @@ async fn by_server_name(
     let service = named.service;
     let snapshot = service.snapshot.load();
     let ports = snapshot.as_ref().map(|s| &s.service.ports[..]).unwrap_or_default();
-    let port = ports.iter().find(|p| p.protocol == Protocol::Tls).copied();
+    let mut for_tls = ports.iter().filter(|p| p.protocol == Protocol::Tls);
+    let first = for_tls.clone().next();
+    let port = for_tls.find(|p| Some(p.number) == called).or(first).copied();
     drop(snapshot);
     let none = || Error::refused(Reason::NoRoute, format!("{} has no port for TLS", service.name));
     Ok((Arc::clone(&service), port.ok_or_else(none)?))

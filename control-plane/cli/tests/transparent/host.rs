@@ -1,7 +1,5 @@
-//! `outrigger run --transparent` with real programs: a control plane, a service and a caller that know nothing of each
-//! other's sidecars. All of it happens in a network namespace of the test's own. Wants root.
-
-#![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
+//! A host of its own: a network namespace with a control plane, and programs run in it as services that know nothing of
+//! the mesh.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,69 +10,20 @@ use std::time::{Duration, Instant};
 use outrigger_testkit::real::{self, Process, Ran};
 use serde_json::Value;
 
-#[test]
-fn a_process_in_a_namespace_reaches_services_by_address_and_name_without_knowing_the_mesh() {
-    if !rustix::process::geteuid().is_root() {
-        return real::needed(Err("network namespaces want root".into())).unwrap_or_default();
-    }
-    let Some(()) = real::debian(&["iproute2", "nftables", "util-linux", "curl", "python3"]) else { return };
-    let host = Host::new();
-    let cart = host.serve_cart();
-    let address = host.virtual_address();
-    let instance = host.instance();
-
-    // By virtual address with any Host, by name, by the address of the one instance; and what is nobody's.
-    let script = format!(
-        "for url in http://{address}/hello http://cart.shop.mesh/hello http://{instance}/hello; do
-             curl -sS --max-time 20 -H 'x-caller: web' $url || echo failed: $url
-         done
-         curl -sS --max-time 20 -H 'host: nobody.test' http://{address}/hello
-         curl -s --max-time 20 -o /dev/null -w '%{{http_code}}\\n' http://240.0.255.254/
-         id -u"
-    );
-    let ran = host.run_as("web", &["sh", "-c", &script]);
-    let words: Vec<&str> = ran.stdout.lines().collect();
-    let hello = "hello from cart";
-    assert_eq!(words, [hello, hello, hello, hello, "404", "1000"], "{}", ran.stderr);
-
-    // From outside the mesh, in plaintext: redirected to the sidecar, which wants a proof.
-    let plain = host.outrigger("curl", &["-sS", "--max-time", "5", &format!("http://{instance}/hello")]);
-    assert!(!plain.ok, "{}", plain.stdout);
-
-    // Killed without a word, nothing is left.
-    assert!(host.cables().len() == 1, "the caller's has gone with it: {:?}", host.cables());
-    drop(cart);
-    let began = Instant::now();
-    while !host.cables().is_empty() {
-        assert!(began.elapsed() < PATIENCE, "{:?}", host.cables());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-#[test]
-fn who_is_not_root_is_told_so_with_what_to_do() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let folder = programs();
-    let program = folder.path().join("outrigger");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "1000", "--clear-groups", "--"]).arg(program);
-    command.args(["run", "--transparent", "--service", "web", "--", "true"]);
-    let ran = real::run(&mut command, PATIENCE);
-    assert!(!ran.ok && ran.stderr.contains("--transparent wants root"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("hint: run it with sudo"), "{}", ran.stderr);
-}
-
-/// A host of its own: a network namespace with a control plane.
-struct Host {
+/// A network namespace with a control plane.
+pub struct Host {
     keeper: Child,
     folder: tempfile::TempDir,
     _control: Process,
 }
 
 impl Host {
-    fn new() -> Self {
+    /// Nothing where namespaces can not be made; what is needed is installed.
+    pub fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return real::needed(Err("network namespaces want root".into()));
+        }
+        real::debian(&["iproute2", "nftables", "util-linux", "curl", "python3"])?;
         let keeper = Command::new("unshare")
             .args(["--net", "--", "sleep", "180"])
             .stdin(Stdio::null())
@@ -100,41 +49,69 @@ impl Host {
             assert!(began.elapsed() < PATIENCE, "{}", control.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        let host = Self { keeper, folder, _control: control };
-        let service = |name: &str| {
+        Some(Self { keeper, folder, _control: control })
+    }
+
+    /// Tells the control plane of services, each with what holds for its one port.
+    pub fn knows(&self, services: &[&str]) {
+        let service = |text: &&str| {
+            let (name, port) = text.split_once(": ").unwrap();
             format!(
                 "apiVersion: outrigger.dev/v1alpha1\nkind: MeshService\nmetadata: {{ name: {name}, namespace: shop }}\n\
-                 spec: {{ ports: [{{ port: 80, protocol: http }}] }}\n"
+                 spec: {{ ports: [{port}] }}\n"
             )
         };
-        let file = host.folder.path().join("services.yaml");
-        fs::write(&file, [service("cart"), service("web")].join("---\n")).unwrap();
-        host.done(&["apply", "-f", &file.display().to_string()]);
-        host
+        let file = self.folder.path().join("services.yaml");
+        fs::write(&file, services.iter().map(service).collect::<Vec<_>>().join("---\n")).unwrap();
+        self.done(&["apply", "-f", &file.display().to_string()]);
+    }
+
+    /// From now on.
+    pub fn lets_out_only_what_is_registered(&self) {
+        let file = self.folder.path().join("defaults.yaml");
+        let defaults = "apiVersion: outrigger.dev/v1alpha1\nkind: MeshDefaults\nmetadata: { name: mesh, namespace: outrigger }\n\
+                        spec: { outboundMode: registryOnly }\n";
+        fs::write(&file, defaults).unwrap();
+        self.done(&["apply", "-f", &file.display().to_string()]);
+    }
+
+    /// Where programs of every user may leave something.
+    pub fn place(&self, name: &str) -> PathBuf {
+        let place = self.folder.path().join(name);
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        place
+    }
+
+    /// Runs a command as an instance of `service` whose application listens at `port`, until there are `instances`.
+    pub fn serve(&self, service: &str, port: &str, command: &[&str], instances: usize) -> Process {
+        let process = Process::spawn(&mut self.transparent(service, &["--port", port], command));
+        let began = Instant::now();
+        loop {
+            let listing = self.done(&["get", "instances", "--namespace", "shop"]);
+            if listing.lines().filter(|l| l.contains(service)).count() >= instances {
+                return process;
+            }
+            assert!(began.elapsed() < PATIENCE, "{}", process.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// A service that listens on loopback alone, as it would without a mesh.
-    fn serve_cart(&self) -> Process {
+    pub fn serve_cart(&self) -> Process {
         let site = self.folder.path().join("site");
         fs::create_dir(&site).unwrap();
         fs::write(site.join("hello"), "hello from cart\n").unwrap();
         for path in [&site, &site.join("hello")] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let server = ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1"];
-        let mut command = self.transparent("cart", &["--port", "8080"], &server);
-        command.current_dir(&site);
-        let process = Process::spawn(&mut command);
-        let began = Instant::now();
-        while !self.done(&["get", "instances", "--namespace", "shop"]).contains("cart") {
-            assert!(began.elapsed() < PATIENCE, "{}", process.log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        process
+        let folder = site.display().to_string();
+        let server = ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", &folder];
+        self.serve("cart", "8080", &server, 1)
     }
 
     /// Runs a command as a service to its end.
-    fn run_as(&self, service: &str, command: &[&str]) -> Ran {
+    pub fn run_as(&self, service: &str, command: &[&str]) -> Ran {
         let ran = real::run(&mut self.transparent(service, &[], command), Duration::from_secs(120));
         assert!(ran.ok, "{}\n{}", ran.stdout, ran.stderr);
         ran
@@ -149,26 +126,26 @@ impl Host {
     }
 
     /// Runs a program of the host.
-    fn outrigger(&self, program: &str, arguments: &[&str]) -> Ran {
+    pub fn outrigger(&self, program: &str, arguments: &[&str]) -> Ran {
         real::run(&mut inside(&self.keeper, program, arguments), PATIENCE)
     }
 
-    fn done(&self, arguments: &[&str]) -> String {
+    pub fn done(&self, arguments: &[&str]) -> String {
         let program = self.folder.path().join("outrigger").display().to_string();
         let ran = self.outrigger(&program, arguments);
         assert!(ran.ok, "{}: {}", arguments.join(" "), ran.stderr);
         ran.stdout
     }
 
-    fn virtual_address(&self) -> String {
-        let service = self.done(&["get", "service", "cart", "--namespace", "shop", "-o", "json"]);
+    pub fn virtual_address(&self, name: &str) -> String {
+        let service = self.done(&["get", "service", name, "--namespace", "shop", "-o", "json"]);
         let service: Value = serde_json::from_str(&service).unwrap();
         let address = service["status"]["addresses"][0].as_str();
         address.unwrap_or_else(|| panic!("no address in {service}")).to_owned()
     }
 
     /// Where the only instance is, as its application would be called without a mesh.
-    fn instance(&self) -> String {
+    pub fn instance(&self) -> String {
         let cables = self.cables();
         let host = cables[0].split_whitespace().find(|w| w.starts_with("100.127.")).unwrap();
         let host: std::net::Ipv4Addr = host.split('/').next().unwrap().parse().unwrap();
@@ -176,7 +153,7 @@ impl Host {
     }
 
     /// The cables into namespaces that there are now.
-    fn cables(&self) -> Vec<String> {
+    pub fn cables(&self) -> Vec<String> {
         let listing = self.outrigger("ip", &["-4", "-o", "addr", "show"]).stdout;
         listing.lines().filter(|l| l.contains("outrigger")).map(str::to_owned).collect()
     }
@@ -196,7 +173,7 @@ fn inside(keeper: &Child, program: &str, arguments: &[&str]) -> Command {
 }
 
 /// The programs where every user may run them: where they were built, others may not look.
-fn programs() -> tempfile::TempDir {
+pub fn programs() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for name in ["outrigger", "outrigger-control", "outrigger-proxy", "outrigger-init"] {
@@ -220,4 +197,4 @@ fn binary(name: &str) -> PathBuf {
     path
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
