@@ -83,15 +83,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let api = Api { state, observed: Arc::new(Running { hub, telemetry }) };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, api, async move { stopped.cancelled().await });
-    tasks.spawn(until(
-        stop.clone(),
-        async move {
-            if let Err(e) = serving.await {
-                tracing::error!(error = %e, "the admin API ended");
-            }
-        },
-        Duration::from_secs(5),
-    ));
+    tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), renew(identity, authority), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })

@@ -157,6 +157,53 @@ async fn apply_is_all_or_nothing_and_one_revision() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_by_looking_at_the_mesh_points_into_the_request_as_well() {
+    let plane = plane().await;
+    let gateway_api = "gateway.networking.k8s.io/v1";
+    let metadata = |name: &str| json!({ "name": name, "namespace": "shop" });
+    let listener = |name: &str| json!({ "name": name, "port": 80, "protocol": "HTTP" });
+    let gateway = |listeners: Json| {
+        json!({ "apiVersion": gateway_api, "kind": "Gateway", "metadata": metadata("edge"),
+            "spec": { "gatewayClassName": "outrigger", "listeners": listeners } })
+    };
+    let route = |parents: Json| {
+        json!({ "apiVersion": gateway_api, "kind": "HTTPRoute", "metadata": metadata("shop"),
+            "spec": { "parentRefs": parents, "rules": [{ "backendRefs": [{ "name": "cart" }] }] } })
+    };
+    let good = route(json!([{ "name": "edge", "sectionName": "web" }]));
+    let items = json!([service("cart", json!({})), gateway(json!([listener("web")])), good]);
+    let answer = plane.send("POST", "/v1/apply", &[], json!({ "items": items })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+
+    let places = |answer: &Answer| answer.problems().into_iter().map(|(at, _)| at).collect::<Vec<_>>();
+    // In the order of the kinds, whatever the order of the items.
+    let egress = json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "EgressService",
+        "metadata": metadata("pay"), "spec": { "hosts": ["pay.shop.mesh"], "ports": [{ "port": 443 }] } });
+    let lost = route(json!([{ "name": "edge", "sectionName": "wbe" }, { "name": "egde" }]));
+    let answer = plane.send("POST", "/v1/apply", &[], json!({ "items": [lost, egress] })).await;
+    assert_eq!(
+        places(&answer),
+        ["/items/1/spec/hosts/0", "/items/0/spec/parentRefs/0", "/items/0/spec/parentRefs/1/name"],
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer.body["problems"].as_array().unwrap().iter().all(|p| !p["hint"].is_null()),
+        "{}",
+        answer.body
+    );
+
+    // What breaks something that is not part of the request.
+    let items = json!([service("cart", json!({})), gateway(json!([listener("other")]))]);
+    let answer = plane.send("POST", "/v1/apply", &[], json!({ "items": items })).await;
+    assert_eq!(places(&answer), ["/items/1"], "{}", answer.body);
+    let mut odd = service("cart", json!({}));
+    odd["metadata"]["resourceVersion"] = "x".into();
+    let answer = plane.send("POST", "/v1/apply", &[], json!({ "items": [good, odd] })).await;
+    assert_eq!(places(&answer), ["/items/1/metadata/resourceVersion"], "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_in_an_applied_object_is_held_to() {
     let plane = plane().await;
     plane.create("cart", json!({})).await;

@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_control_plane_refuses_is_told_where_it_was_written() {
-        let problem = json!({"pointer": "/spec/ports/0/port", "code": "conflict", "message": "taken",
+        let problem = json!({"pointer": "/items/0/spec/ports/0/port", "code": "conflict", "message": "taken",
             "severity": "error", "line": 2, "column": 90});
         let (refused, _) = applied(422, json!({"title": "x", "problems": [problem]}), CART).await;
         let Err(NotApplied::Refused(problems)) = refused else { panic!("{refused:?}") };

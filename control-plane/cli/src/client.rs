@@ -111,7 +111,7 @@ impl Admin {
         let path =
             if query.is_empty() { "/v1/apply".into() } else { format!("/v1/apply?{}", query.join("&")) };
         let within = Duration::from_secs(30) + wait.unwrap_or_default();
-        let asked = Ask { method: Method::POST, body: Some(items_body(items)), within, ..Ask::get(&path) };
+        let asked = post(&path, &json!({ "items": items }), within);
         let answer = written(self.send(asked).await)?;
         body(&answer).map_err(NotWritten::Failed)
     }
@@ -171,17 +171,6 @@ fn parse(url: &str) -> Result<SocketAddr, String> {
 
 fn post<'a>(path: &'a str, value: &Value, within: Duration) -> Ask<'a> {
     Ask { method: Method::POST, body: Some(value.to_string().into_bytes()), within, ..Ask::get(path) }
-}
-
-/// One item a line, so that a problem's line tells which item it is in: see [`item_of_line`].
-fn items_body(items: &[Value]) -> Vec<u8> {
-    let lines: Vec<String> = items.iter().map(Value::to_string).collect();
-    format!("{{\"items\": [\n{}\n]}}", lines.join(",\n")).into_bytes()
-}
-
-/// The number of the item that a line of the body of [`Admin::apply`] holds.
-pub(crate) fn item_of_line(line: u32) -> Option<usize> {
-    usize::try_from(line).ok()?.checked_sub(2)
 }
 
 fn body(answer: &Answer) -> Result<Value, Failure> {

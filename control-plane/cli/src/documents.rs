@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use outrigger_control::spec::{self, Code, Document, Key, Object, Problem};
 
-use crate::client::item_of_line;
 use crate::failure::{Doing, Failure};
 
 /// Every document of some files, in order.
@@ -58,17 +57,15 @@ impl Documents {
         self.objects().map(Object::key)
     }
 
-    /// Puts problems of what was sent where a person wrote them. A problem tells its item by the line of the body, or
-    /// by its pointer (`/items/2/spec/…`).
+    /// Puts problems of what was sent where a person wrote them: a pointer tells the item (`/items/2/spec/…`).
     pub(crate) fn located(&self, problems: Vec<Problem>) -> Vec<Problem> {
         problems.into_iter().map(|problem| self.place(problem)).collect()
     }
 
     fn place(&self, problem: Problem) -> Problem {
-        let (by_pointer, pointer) = split(&problem.pointer);
-        let index = by_pointer.or_else(|| problem.line.and_then(item_of_line));
-        match index.and_then(|index| self.all.get(index)) {
-            Some(document) => document.located(Problem { pointer, ..problem }),
+        let item = split(&problem.pointer).and_then(|(index, pointer)| Some((self.all.get(index)?, pointer)));
+        match item {
+            Some((document, pointer)) => document.located(Problem { pointer, ..problem }),
             None => problem,
         }
     }
@@ -89,15 +86,11 @@ fn twice(all: &[Document]) -> Vec<Problem> {
     problems
 }
 
-/// `/items/2/spec/x` is item 2 at `/spec/x`; any other pointer begins at an item that it does not name.
-fn split(pointer: &str) -> (Option<usize>, String) {
-    let item = || {
-        let rest = pointer.strip_prefix("/items/")?;
-        let (index, below) =
-            rest.split_once('/').map_or((rest, String::new()), |(i, b)| (i, format!("/{b}")));
-        Some((index.parse().ok()?, below))
-    };
-    item().map_or_else(|| (None, pointer.to_owned()), |(index, below)| (Some(index), below))
+/// `/items/2/spec/x` is item 2 at `/spec/x`.
+fn split(pointer: &str) -> Option<(usize, String)> {
+    let rest = pointer.strip_prefix("/items/")?;
+    let (index, below) = rest.split_once('/').map_or((rest, String::new()), |(i, b)| (i, format!("/{b}")));
+    Some((index.parse().ok()?, below))
 }
 
 /// The largest file that is read: far above any real one, and far below what would hurt.
@@ -220,12 +213,9 @@ spec:
         let folder = tempfile::tempdir().unwrap();
         let file = written(folder.path(), "all.yaml", &format!("{CART}---\n{}", CART.replace("cart", "web")));
         let documents = Documents::read(std::slice::from_ref(&file)).unwrap();
-        let by_pointer = Problem::error("/items/1/spec/ports/0/port", Code::Conflict, "taken");
-        let in_item = Problem::error("/spec/ports/0/port", Code::Conflict, "taken");
-        let by_line = Problem { line: Some(3), column: Some(200), ..in_item };
-        for placed in documents.located(vec![by_pointer, by_line]) {
-            assert_eq!((placed.file, placed.line, placed.column), (Some(file.clone()), Some(11), Some(12)));
-        }
+        let found = Problem::error("/items/1/spec/ports/0/port", Code::Conflict, "taken");
+        let placed = documents.located(vec![Problem { line: Some(3), column: Some(200), ..found }]).remove(0);
+        assert_eq!((placed.file, placed.line, placed.column), (Some(file), Some(11), Some(12)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod apply;
 mod etag;
 mod facts;
 mod guard;
+mod listen;
 mod objects;
 mod problem;
 
@@ -68,13 +69,8 @@ pub struct Api {
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
-pub async fn serve(
-    listener: TcpListener,
-    api: Api,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send + 'static) {
+    listen::serve(listener, router(api), listen::Limits::default(), shutdown).await;
 }
 
 /// The routes of the API.

@@ -86,14 +86,24 @@ impl From<ApplyError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let Told { status, detail, more: mut body, etag } = *self.0;
+impl ApiError {
+    /// The document itself.
+    pub(super) fn to_json(&self) -> Json {
+        let Told { status, detail, more, .. } = &*self.0;
+        let mut body = more.clone();
         body.insert("type".into(), "about:blank".into());
         body.insert("title".into(), status.canonical_reason().unwrap_or("error").into());
         body.insert("status".into(), status.as_u16().into());
-        body.insert("detail".into(), detail.into());
-        let mut response = (status, Json::Object(body).to_string()).into_response();
+        body.insert("detail".into(), detail.as_str().into());
+        Json::Object(body)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let text = self.to_json().to_string();
+        let Told { status, etag, .. } = *self.0;
+        let mut response = (status, text).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(etag) = etag {

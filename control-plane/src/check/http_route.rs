@@ -136,7 +136,7 @@ impl Context<'_> {
         let namespace = namespace.map_err(|e| bad("/namespace", Code::BadValue, e)).ok()?;
         let gateway = ServiceName::new(namespace, named);
         let Some(entry) = self.world.gateway(&gateway) else {
-            bad("/name", Code::Reference, format!("there is no gateway {gateway}"));
+            found.add(self.no_gateway(&format!("{pointer}/name"), &gateway));
             return None;
         };
         let section = parent.section_name.as_deref().map(label).transpose();
@@ -145,12 +145,34 @@ impl Context<'_> {
         let listeners = &entry.checked.base.listeners;
         if !listeners.iter().any(|l| attached.means(l)) {
             let names: Vec<_> = listeners.iter().map(|l| format!("{} ({})", l.name, l.port)).collect();
-            let message =
-                format!("no listener of {} is meant; it has: {}", attached.gateway, names.join(", "));
-            bad("", Code::Reference, message);
+            let written =
+                attached.section.as_ref().map_or_else(|| "this port".to_owned(), ToString::to_string);
+            let message = format!(
+                "no listener of {} is meant by {written}; it has: {}",
+                attached.gateway,
+                names.join(", ")
+            );
+            let near = attached.section.as_ref().and_then(|written| {
+                spec::nearest(written.as_str(), listeners.iter().map(|l| l.name.as_str()))
+            });
+            found.add(Problem::error(pointer, Code::Reference, message).hint(match near {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "leave sectionName and port out to take part at every listener".to_owned(),
+            }));
             return None;
         }
         Some(attached)
+    }
+
+    fn no_gateway(&self, pointer: &str, gateway: &ServiceName) -> Problem {
+        let mut names: Vec<_> = self.world.gateways().map(|g| g.checked.name().clone()).collect();
+        names.sort();
+        let of_namespace = names.iter().filter(|n| n.namespace() == gateway.namespace());
+        let near = spec::nearest(gateway.name().as_str(), of_namespace.map(|n| n.name().as_str()));
+        Problem::error(pointer, Code::Reference, format!("there is no gateway {gateway}")).hint(match near {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "apply a Gateway of this name first, or together with it".to_owned(),
+        })
     }
 
     fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<ServiceName> {

@@ -32,6 +32,6 @@ pub enum OutboundMode {
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("outboundMode", &Shape::Word(&["allowAny", "registryOnly"])),
-    Field::new("addressRanges", &Shape::List(&Shape::Text(rules::range), 64)),
+    Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
     Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
 ]);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration as StdDuration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::written::as_text;
 
 /// A duration that can be written: whole milliseconds, up to 99,999 hours in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,18 +66,7 @@ impl fmt::Display for Duration {
     }
 }
 
-impl Serialize for Duration {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Duration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
-    }
-}
+as_text!(Duration);
 
 #[cfg(test)]
 mod tests {

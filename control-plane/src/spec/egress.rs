@@ -72,5 +72,5 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 const TLS: Shape = Shape::Object(&[
     Field::required("mode", &Shape::Word(&["originate", "none"])),
     Field::new("serverName", &Shape::Text(rules::hostname)),
-    Field::new("caBundle", &Shape::Text(rules::pem)),
+    Field::new("caBundle", &rules::PEM),
 ]);

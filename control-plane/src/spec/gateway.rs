@@ -111,7 +111,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 
 const LISTENER: Shape = Shape::Object(&[
     Field::required("name", &Shape::Text(rules::label)),
-    Field::new("hostname", &Shape::Text(rules::host_pattern)),
+    Field::new("hostname", &rules::HOST_PATTERN),
     Field::required("port", &Shape::Integer(1, 65_535)),
     Field::required("protocol", &Shape::WordSoFar(&["HTTP", "HTTPS"], &["TLS", "TCP", "UDP"])),
     Field::new("tls", &TLS),

@@ -164,7 +164,7 @@ pub struct RouteTimeouts {
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::required("parentRefs", &Shape::List(&PARENT, 32)),
-    Field::new("hostnames", &Shape::List(&Shape::Text(rules::host_pattern), 16)),
+    Field::new("hostnames", &Shape::List(&rules::HOST_PATTERN, 16)),
     Field::new("useDefaultGateways", &Shape::Later("gateways are not supported yet")),
     Field::required("rules", &Shape::List(&RULE, 16)),
 ]);

@@ -19,6 +19,7 @@ mod schema;
 mod service;
 mod size;
 mod tree;
+mod written;
 
 use std::sync::Arc;
 

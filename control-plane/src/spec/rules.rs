@@ -5,6 +5,7 @@ use outrigger_mesh::{
 };
 
 use super::duration::Duration;
+use super::schema::Shape;
 use super::size::Size;
 
 /// The longest name of a route, so that the name of each of its rules fits the bound of a route's name.
@@ -61,8 +62,11 @@ pub(super) fn duration(text: &str) -> Result<(), String> {
     }
 }
 
-/// A host name, or all below one.
-pub(super) fn host_pattern(text: &str) -> Result<(), String> {
+/// What a host name of a listener or a route may be.
+pub(super) const HOST_PATTERN: Shape =
+    Shape::Like(host_pattern, "write a whole name, like www.example.com, or *. and one, like *.example.com");
+
+fn host_pattern(text: &str) -> Result<(), String> {
     text.parse::<HostPattern>().map(drop).map_err(|e| e.to_string())
 }
 
@@ -83,12 +87,17 @@ pub(super) fn upgrade(text: &str) -> Result<(), String> {
 }
 
 /// A range of addresses.
-pub(super) fn range(text: &str) -> Result<(), String> {
+pub(super) const RANGE: Shape = Shape::Like(range, "write a network and its length, like 10.42.0.0/16");
+
+fn range(text: &str) -> Result<(), String> {
     text.parse::<IpRange>().map(drop).map_err(|e| e.to_string())
 }
 
 /// Certificates in PEM.
-pub(super) fn pem(text: &str) -> Result<(), String> {
+pub(super) const PEM: Shape =
+    Shape::Like(pem, "write the certificates themselves, from -----BEGIN CERTIFICATE----- on, not a file");
+
+fn pem(text: &str) -> Result<(), String> {
     outrigger_certs::certificates_from_pem(text).map(drop)
 }
 

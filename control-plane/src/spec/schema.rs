@@ -11,6 +11,8 @@ use super::tree::{Node, Value};
 pub(super) enum Shape {
     /// Text that a rule accepts; the rule says what is wrong with what it does not.
     Text(fn(&str) -> Result<(), String>),
+    /// The same, and what to write instead of what the rule does not accept.
+    Like(fn(&str) -> Result<(), String>, &'static str),
     /// One of a few words.
     Word(&'static [&'static str]),
     /// One of a few words; the second list is real, but not supported yet.
@@ -61,6 +63,11 @@ pub(super) fn walk(node: &Node, shape: &Shape, pointer: &mut String, found: &mut
                 report(Code::BadValue, message);
             }
         }
+        (Shape::Like(rule, hint), Value::Text(text)) => {
+            if let Err(message) = rule(text) {
+                found.push(Problem::error(pointer.clone(), Code::BadValue, message).hint(*hint));
+            }
+        }
         (Shape::Word(words), Value::Text(text)) => word(text, words, &[], pointer, found),
         (Shape::WordSoFar(words, later), Value::Text(text)) => word(text, words, later, pointer, found),
         (Shape::Integer(min, max), Value::Number(n)) => {
@@ -101,7 +108,8 @@ fn object(node: &Node, fields: &[Field], pointer: &mut String, found: &mut Vec<P
     for field in fields.iter().filter(|f| f.required) {
         if node.get(field.name).is_none_or(|n| matches!(n.value, Value::Null)) {
             let message = format!("the field {:?} is missing", field.name);
-            found.push(Problem::error(pointer.clone(), Code::MissingField, message));
+            let hint = format!("add {}: {}", field.name, expected(field.shape));
+            found.push(Problem::error(pointer.clone(), Code::MissingField, message).hint(hint));
         }
     }
 }
@@ -152,7 +160,7 @@ fn wrong_type(wanted: &str, node: &Node, pointer: &str, found: &mut Vec<Problem>
 
 fn expected(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Text(_) | Shape::Word(_) | Shape::WordSoFar(..) => "text",
+        Shape::Text(_) | Shape::Like(..) | Shape::Word(_) | Shape::WordSoFar(..) => "text",
         Shape::Integer(..) => "a whole number",
         Shape::Bool => "true or false",
         Shape::List(..) => "a list",

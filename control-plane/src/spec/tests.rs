@@ -80,7 +80,7 @@ spec:
     let expected = [
         "shop.yaml:4:3: error: \"Cart\" is not a name: only a-z, 0-9 and '-' are allowed (at /metadata/name)",
         "shop.yaml:7:7: error: unknown field \"prot\" (at /spec/ports/0/prot); did you mean \"port\"?",
-        "shop.yaml:7:7: error: the field \"port\" is missing (at /spec/ports/0)",
+        "shop.yaml:7:7: error: the field \"port\" is missing (at /spec/ports/0); add port: a whole number",
         "shop.yaml:9:5: error: \"2 seconds\" is not a duration; write one to four numbers with h, m, s or ms, \
          like 10s or 1m30s (at /spec/timeouts/request)",
     ];

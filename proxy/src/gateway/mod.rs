@@ -62,7 +62,11 @@ impl Edge {
         let table = self.table.load();
         let port = |(number, open): (&PortNumber, &Result<SocketAddr, String>)| match open {
             Ok(address) => {
-                let fault = table.port(*number).and_then(|p| p.tls.as_ref()?.as_ref().err().cloned());
+                let fault = table.port(*number).and_then(|p| {
+                    let nobody = p.tls.as_ref().and_then(|tls| tls.as_ref().err());
+                    let all: Vec<&str> = nobody.into_iter().chain(&p.wrong).map(String::as_str).collect();
+                    (!all.is_empty()).then(|| all.join("; "))
+                });
                 json!({"port": number.get(), "open": address.to_string(), "fault": fault})
             }
             Err(why) => json!({"port": number.get(), "open": null, "fault": why}),

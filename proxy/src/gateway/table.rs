@@ -38,10 +38,12 @@ impl Table {
                 continue;
             }
             let here: Vec<&Listener> = gateway.listeners.iter().filter(|l| l.port == number).collect();
+            let before = faults.len();
             let tls = acceptor(&here, &mut certificate, &mut faults);
+            let wrong = faults[before..].to_vec();
             let mut listeners: Vec<_> = here.iter().map(|l| ListenerTable::new(l, &mut resolve)).collect();
             listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(HostPattern::specificity)));
-            ports.insert(number, Arc::new(PortTable { tls, listeners }));
+            ports.insert(number, Arc::new(PortTable { tls, wrong, listeners }));
         }
         (Self { ports, open: BTreeMap::new() }, faults)
     }
@@ -68,6 +70,8 @@ impl Table {
 pub struct PortTable {
     /// `None` in plaintext. A port of HTTPS without any certificate accepts nobody.
     pub tls: Option<Result<PublicAcceptor, String>>,
+    /// What is wrong with certificates of its listeners.
+    pub wrong: Vec<String>,
     listeners: Vec<ListenerTable>,
 }
 

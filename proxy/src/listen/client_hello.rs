@@ -273,6 +273,13 @@ mod tests {
         }
 
         #[test]
+        fn what_is_looked_at_is_enough_for_a_verdict(fill in any::<u8>(), size in 1_usize..20_000, more in 0_usize..40_000) {
+            // A hello that is longer than any is looked at, cut into records of any size.
+            let bytes = hello(&[(43, vec![fill; LONGEST]), named(b"db.shop.mesh"), (44, vec![fill; more % 20_000])], size);
+            prop_assert_ne!(read(&bytes[..LONGEST]), Read::Part);
+        }
+
+        #[test]
         fn a_hello_reads_the_same_however_it_is_cut(size in 1_usize..300, cut in any::<prop::sample::Index>()) {
             let bytes = hello(&[(43, vec![5; 150]), named(b"db.shop.mesh"), offering(b"x")], size);
             prop_assert_eq!(name_of(&bytes), Some("db.shop.mesh".to_owned()));

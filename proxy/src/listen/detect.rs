@@ -270,8 +270,16 @@ mod tests {
         assert_eq!(undecided(b"GETTY").decision, Decision::Opaque);
     }
 
+    /// No protocol needs to be looked at for longer than a line.
+    const ENOUGH: usize = LINE;
+
     fn beginnings() -> impl Strategy<Value = Vec<u8>> {
-        let tail = prop::collection::vec(any::<u8>(), 0..60);
+        // Bytes of any kind, and ones that could go on for long.
+        let tail = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..60),
+            prop::collection::vec(prop_oneof![Just(b'a'), Just(b' '), Just(b'/')], 0..2_000),
+            "[ -~]{0,40}( HTTP/1.1)?\r?\n".prop_map(String::into_bytes),
+        ];
         let head = prop_oneof![
             Just(&b"GET /x HTTP/1.1\r\nHost: a\r\n"[..]),
             Just(PREFACE),
@@ -292,6 +300,13 @@ mod tests {
             let first = (0..=bytes.len()).find_map(|end| judge(&bytes[..end]));
             prop_assert_eq!(first, judge(&bytes));
             prop_assert_eq!(first.unwrap_or_else(|| undecided(&bytes)), whole(&bytes));
+        }
+
+        #[test]
+        fn a_line_is_enough_for_a_verdict_so_no_more_is_held(bytes in beginnings()) {
+            let read = &bytes[..bytes.len().min(ENOUGH)];
+            prop_assert_eq!(judge(read).is_none(), judge(&bytes).is_none() && bytes.len() < ENOUGH);
+            prop_assert!(client_hello::LONGEST >= ENOUGH, "what is looked at holds a line");
         }
     }
 }

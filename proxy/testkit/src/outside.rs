@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -19,7 +20,7 @@ use crate::task::Owned;
 pub struct OutsideAuthority {
     params: CertificateParams,
     key: KeyPair,
-    root: Vec<u8>,
+    root: Certificate,
 }
 
 impl Default for OutsideAuthority {
@@ -31,7 +32,7 @@ impl Default for OutsideAuthority {
         // A name of its own: two authorities of the same name would be told apart by their signatures only.
         let name = format!("outside {:?}", key.public_key_raw().get(..8));
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let root = params.self_signed(&key).expect("a root").der().to_vec();
+        let root = params.self_signed(&key).expect("a root");
         Self { params, key, root }
     }
 }
@@ -39,7 +40,23 @@ impl Default for OutsideAuthority {
 impl OutsideAuthority {
     /// Its root, DER.
     pub fn root(&self) -> &[u8] {
-        &self.root
+        self.root.der()
+    }
+
+    /// Its root, PEM.
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// Writes a certificate for `host` and its key into `folder`, as `NAME.crt` and `NAME.key`.
+    pub fn write(&self, folder: &Path, name: &str, host: &str) {
+        let (leaf, key) = self.leaf(host, -1..1);
+        let write = |end: &str, text: String| {
+            std::fs::write(folder.join(format!("{name}.{end}")), text).expect("a file");
+        };
+        // The key first: whoever looks for the certificate finds both.
+        write("key", key.serialize_pem());
+        write("crt", leaf.pem());
     }
 
     /// A server that speaks TLS as `name`, offering `alpns`, before the plaintext `origin`.
@@ -83,7 +100,7 @@ impl OutsideAuthority {
         OutsideServer { addr, seen, _task: task }
     }
 
-    fn config(&self, name: &str, alpns: &[&str], days: Range<i64>) -> ServerConfig {
+    fn leaf(&self, name: &str, days: Range<i64>) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let now = std::time::SystemTime::now();
@@ -94,7 +111,11 @@ impl OutsideAuthority {
         params.not_before = at(days.start).into();
         params.not_after = at(days.end).into();
         let issuer = Issuer::from_params(&self.params, &self.key);
-        let leaf = params.signed_by(&key, &issuer).expect("a certificate");
+        (params.signed_by(&key, &issuer).expect("a certificate"), key)
+    }
+
+    fn config(&self, name: &str, alpns: &[&str], days: Range<i64>) -> ServerConfig {
+        let (leaf, key) = self.leaf(name, days);
         let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod bad_start;
+mod edge;
 mod identity;
 mod lifecycle;
 mod rolling;

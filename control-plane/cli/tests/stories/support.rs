@@ -135,6 +135,12 @@ impl Mesh {
         self.plan(account, &["--service-account", account])
     }
 
+    /// The proxy of the gateway `shop/<name>`, with its certificates in `folder`; the system chooses its ports.
+    pub(crate) fn gateway(&self, name: &str, folder: &Path) -> SidecarPlan {
+        let ports = ["--gateway", name, "--gateway-ip", "127.0.0.1", "--gateway-port", "443=0,80=0"];
+        self.plan(name, &ports).args(&["--gateway-certificates", folder.to_str().unwrap()])
+    }
+
     fn plan(&self, account: &str, args: &[&str]) -> SidecarPlan {
         let serial =
             std::sync::atomic::AtomicUsize::fetch_add(&SERIAL, 1, std::sync::atomic::Ordering::Relaxed);
