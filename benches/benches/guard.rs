@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outrigger_proxy::http::strict::{HeadReader, Progress, Request, RequestGuard, Turns};
+use outrigger_proxy::http::strict::{HeadReader, Limits, Progress, Request, RequestGuard, Turns};
 use tokio::io::{AsyncRead, ReadBuf};
 
 const SMALL: &[u8] = b"GET /items/7/reviews?page=2 HTTP/1.1\r\nHost: cart.shop.mesh\r\nUser-Agent: curl/8.0\r\n\
@@ -16,7 +16,7 @@ const SMALL: &[u8] = b"GET /items/7/reviews?page=2 HTTP/1.1\r\nHost: cart.shop.m
 fn head(c: &mut Criterion) {
     let mut group = c.benchmark_group("guard");
     group.throughput(Throughput::Bytes(SMALL.len() as u64));
-    let mut reader = HeadReader::<Request>::new();
+    let mut reader = HeadReader::<Request>::new(&Limits::EDGE);
     group.bench_function("small head", |b| {
         b.iter(|| assert!(matches!(reader.advance(black_box(SMALL)), Ok(Progress::Whole(_)))));
     });
@@ -35,7 +35,7 @@ fn body(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(message.len() as u64));
     group.bench_function("read", |b| b.iter(|| drain(Memory(&message))));
     group.bench_function("read through the guard", |b| {
-        b.iter(|| drain(RequestGuard::new(Memory(&message), Rc::new(Turns::default()))));
+        b.iter(|| drain(RequestGuard::new(Memory(&message), Rc::new(Turns::default()), &Limits::EDGE)));
     });
     group.finish();
 }

@@ -24,6 +24,7 @@ use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, Spoken};
+use crate::http::strict::Limits;
 use crate::http::upgrade::{self, Asked};
 use crate::http::{canonical, headers};
 use crate::listen::detect::{self, First, Speaks};
@@ -122,6 +123,9 @@ where
     if caller.keep_case {
         guard.keep_header_case();
     }
+    if caller.proven.is_some() {
+        guard.is_of_the_mesh();
+    }
     let caller = Rc::new(caller);
     let (refusing, refused) = (Rc::clone(&worker), Rc::clone(&caller));
     let refuse = move |error: &Error, asker| {
@@ -161,6 +165,11 @@ impl Caller {
         let service = inbound.as_ref().and_then(|i| i.service(&application.service));
         let keep_case = service.is_some_and(|s| s.between == Between::Http1);
         Self { proven, traffic, application: Arc::clone(application), keep_case }
+    }
+
+    /// Another sidecar has added to what it was sent.
+    fn limits(&self) -> &'static Limits {
+        if self.proven.is_some() { &Limits::MESH } else { &Limits::EDGE }
     }
 }
 
@@ -202,7 +211,7 @@ async fn forward(
     let (mut parts, incoming) = request.into_parts();
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), caller.proven.is_some());
     let target = canonical::target(&parts)?;
-    canonical::check(&parts)?;
+    canonical::check_within(&parts, caller.limits())?;
     canonical::authority(&parts)?;
 
     let limit = caller.proven.as_ref().and_then(|_| deadline::of_mesh_peer(&parts.headers));

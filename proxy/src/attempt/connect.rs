@@ -24,7 +24,8 @@ use crate::attempt::place::Place;
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::edges;
-use crate::http::strict::{Asked, HEAD_BUFFER, MAX_HEAD, ResponseGuard};
+use crate::http::h2_upstream::Counted;
+use crate::http::strict::{Asked, HEAD_BUFFER, Limits, ResponseGuard};
 use crate::http::upgrade::Handed;
 use crate::listen::descriptors;
 use crate::tcp::greeting::Greeting;
@@ -76,18 +77,16 @@ pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Optio
     let make = async {
         let stream = tcp_to(place).await?;
         match tls {
-            None => Ok((http1_over(stream, place.keep_case).await?, None)),
+            None => Ok((http1_over(stream, place.keep_case, &Limits::EDGE).await?, None)),
             Some(Tls::Mesh { connector, expected }) => {
                 let secured = connector.connect(stream, expected, MeshAlpn::Http1).await;
                 let secured = secured.map_err(|e| tls_error(place.address, &e))?;
-                Ok((http1_over(secured.stream, place.keep_case).await?, Some(secured.peer)))
+                Ok((http1_over(secured.stream, place.keep_case, &Limits::MESH).await?, Some(secured.peer)))
             }
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::Http1).await;
-                Ok((
-                    http1_over(secured.map_err(|e| tls_error(place.address, &e))?, place.keep_case).await?,
-                    None,
-                ))
+                let secured = secured.map_err(|e| tls_error(place.address, &e))?;
+                Ok((http1_over(secured, place.keep_case, &Limits::EDGE).await?, None))
             }
         }
     };
@@ -99,15 +98,18 @@ pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Optio
     let make = async {
         let stream = tcp_to(place).await?;
         match tls {
-            None => Ok((http2_over(stream).await?, None)),
+            None => Ok((http2_over(stream, &Limits::EDGE).await?, None)),
             Some(Tls::Mesh { connector, expected }) => {
                 let secured = connector.connect(stream, expected, MeshAlpn::H2).await;
                 let secured = secured.map_err(|e| tls_error(place.address, &e))?;
-                Ok((http2_over(secured.stream).await?, Some(secured.peer)))
+                Ok((http2_over(secured.stream, &Limits::MESH).await?, Some(secured.peer)))
             }
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::H2).await;
-                Ok((http2_over(secured.map_err(|e| tls_error(place.address, &e))?).await?, None))
+                Ok((
+                    http2_over(secured.map_err(|e| tls_error(place.address, &e))?, &Limits::EDGE).await?,
+                    None,
+                ))
             }
         }
     };
@@ -197,12 +199,12 @@ fn tls_error(address: SocketAddr, error: &dyn std::error::Error) -> Error {
     Error::not_sent(Reason::TlsFailed, format!("{address}: {error}"))
 }
 
-async fn http1_over<IO>(io: IO, keep_case: bool) -> Result<SendH1, Error>
+async fn http1_over<IO>(io: IO, keep_case: bool, limits: &'static Limits) -> Result<SendH1, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let asked = Rc::new(Cell::new(None));
-    let io = TokioIo::new(ResponseGuard::new(io, Rc::clone(&asked)));
+    let io = TokioIo::new(ResponseGuard::new(io, Rc::clone(&asked), limits));
     let made =
         http1::Builder::new().max_buf_size(HEAD_BUFFER).preserve_header_case(keep_case).handshake(io).await;
     let (sender, mut connection) = made.map_err(handshake_error)?;
@@ -228,21 +230,21 @@ where
     Handed { io: Box::new(io), ahead }
 }
 
-async fn http2_over<IO>(io: IO) -> Result<SendH2, Error>
+async fn http2_over<IO>(io: IO, limits: &'static Limits) -> Result<SendH2, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut builder = http2::Builder::new(LocalExec);
     builder
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(limits.header_list())
         .initial_stream_window_size(edges::STREAM_WINDOW)
         // Room for every stream that the pool puts on it: callers who do not read hold up nobody else.
         .initial_connection_window_size(edges::STREAM_WINDOW * edges::MAX_STREAMS)
         .max_send_buf_size(edges::MAX_SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE);
-    let made = builder.handshake(TokioIo::new(io)).await;
+    let made = builder.handshake(TokioIo::new(Counted::new(io))).await;
     let (sender, connection) = made.map_err(handshake_error)?;
     tokio::task::spawn_local(async move {
         let _ended = connection.await;

@@ -7,16 +7,15 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Version, header};
+use http::{Method, Version, header};
 use outrigger_mesh::{Host, Reason};
 
 use crate::error::Error;
+use crate::http::strict::Limits;
 
 /// Longer paths with queries are refused with 414.
 pub const MAX_URI: usize = 16 * 1024;
 const MAX_HOST: usize = 260;
-/// Headers of a request over HTTP/2: those that HTTP/1 may have, and what one sidecar tells the next.
-const MAX_FIELDS: usize = crate::http::strict::MAX_FIELDS + 16;
 
 /// Whom a request names. HTTP/1.1 needs exactly one Host; the authority of an absolute target (RFC 9112, section 3.2.2) or
 /// of `:authority` takes its place.
@@ -84,7 +83,7 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
         return Ok(PathAndQuery::from_static("/"));
     };
     if given.as_str().len() > MAX_URI {
-        return Err(Error::downstream(Reason::UriTooLong, "the target is longer than 16 KiB"));
+        return Err(uri_too_long());
     }
     if given.query().is_some_and(|q| !q.is_ascii()) {
         return Err(bad("the query has a character that must be encoded"));
@@ -100,6 +99,10 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
                 path.push('?');
                 path.push_str(query);
             }
+            // The next hop counts what is sent on.
+            if path.len() > MAX_URI {
+                return Err(uri_too_long());
+            }
             PathAndQuery::try_from(path).map_err(|_| bad("the path can not be written canonically"))
         }
     }
@@ -108,6 +111,11 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
 /// Refuses what no path or host has to do with: framing with two readings, expectations that nobody meets. On HTTP/1 the
 /// guard below ([`crate::http::strict`]) has judged the framing already; this is for whoever comes another way.
 pub fn check(parts: &Parts) -> Result<(), Error> {
+    check_within(parts, &Limits::EDGE)
+}
+
+/// The same for whoever is held to `limits`.
+pub fn check_within(parts: &Parts, limits: &Limits) -> Result<(), Error> {
     if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(bad("the request has more than one Content-Length"));
     }
@@ -123,20 +131,48 @@ pub fn check(parts: &Parts) -> Result<(), Error> {
         let why = "the request expects something other than 100-continue";
         return Err(Error::downstream(Reason::ExpectationFailed, why));
     }
-    if parts.version == Version::HTTP_2 { check_fields(&parts.headers) } else { Ok(()) }
+    if parts.version == Version::HTTP_2 { check_fields(parts, limits) } else { Ok(()) }
 }
 
-/// What the guard does below HTTP/1, and h2 leaves to us: the number of headers, crumbs of cookies apart, whose size
-/// counts; and blanks around a value, which HTTP/1 would take off (RFC 9113, section 8.2.1).
-fn check_fields(headers: &HeaderMap) -> Result<(), Error> {
-    if headers.len() > MAX_FIELDS
-        && headers.len() - headers.get_all(header::COOKIE).iter().count() > MAX_FIELDS
-    {
+/// What the guard does below HTTP/1, and h2 leaves to us: the size of the list, and the number of headers, crumbs of cookies
+/// apart, whose size counts; and blanks around a value, which HTTP/1 would take off (RFC 9113, section 8.2.1).
+fn check_fields(parts: &Parts, limits: &Limits) -> Result<(), Error> {
+    let headers = &parts.headers;
+    // HTTP/1 counts Host, which here is none of them.
+    let most = limits.fields - 1;
+    if headers.len() > most && headers.len() - headers.get_all(header::COOKIE).iter().count() > most {
         return Err(Error::downstream(Reason::HeaderTooLarge, "the request has too many headers"));
     }
     let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    let padded = |v: &http::HeaderValue| blank(v.as_bytes().first()) || blank(v.as_bytes().last());
-    if headers.values().any(padded) { Err(bad("a header's value has blanks around it")) } else { Ok(()) }
+    let mut size = pseudo_size(parts);
+    for (name, value) in headers {
+        let bytes = value.as_bytes();
+        size += LINE + name.as_str().len() + bytes.len();
+        if blank(bytes.first()) || blank(bytes.last()) {
+            return Err(bad("a header's value has blanks around it"));
+        }
+    }
+    if size > limits.head {
+        return Err(Error::downstream(Reason::HeaderTooLarge, "the request's header list is too long"));
+    }
+    Ok(())
+}
+
+/// What the pseudo headers take of the header list.
+fn pseudo_size(parts: &Parts) -> usize {
+    let uri = &parts.uri;
+    let line = |name: &str, value: Option<&str>| value.map_or(0, |value| LINE + name.len() + value.len());
+    line(":method", Some(parts.method.as_str()))
+        + line(":scheme", uri.scheme_str())
+        + line(":authority", uri.authority().map(http::uri::Authority::as_str))
+        + line(":path", uri.path_and_query().map(PathAndQuery::as_str))
+}
+
+/// What a line of a header list counts for beside its name and value (RFC 9113, section 6.5.2).
+const LINE: usize = 32;
+
+fn uri_too_long() -> Error {
+    Error::downstream(Reason::UriTooLong, "the target is longer than 16 KiB")
 }
 
 fn bad(why: &'static str) -> Error {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::http::edges::{Cut, Edges, jittered};
+use crate::http::strict::Limits;
 use crate::http::upgrade::Tunnel;
 use crate::live::Live;
 
@@ -116,6 +117,11 @@ impl Guard {
     pub(crate) fn passes_on(&self) -> Passing {
         self.control.http1.set(true);
         Passing(Busy::new(&self.control))
+    }
+
+    /// Says that whoever calls has proven to be a sidecar, which has added to what it was sent.
+    pub fn is_of_the_mesh(&self) {
+        self.control.limits.set(&Limits::MESH);
     }
 
     /// Keeps the case of HTTP/1 headers. It costs an entry a header, so only those who asked for it pay.
@@ -226,6 +232,8 @@ pub(super) struct Control {
     /// The longest that an answer on it may stand still.
     patience: Cell<Duration>,
     tails: Tails,
+    /// What its heads are held to.
+    pub(super) limits: Cell<&'static Limits>,
     /// Whether HTTP/1 headers keep the case they were sent in.
     pub(super) keep_case: Cell<bool>,
     /// Upgraded requests, whose end is nobody's to hurry but the drain's.
@@ -261,6 +269,7 @@ impl Control {
             unflushed_since: Cell::default(),
             patience: Cell::new(side.edges.stalled),
             tails: Tails::default(),
+            limits: Cell::new(&Limits::EDGE),
             keep_case: Cell::default(),
             tunnels: Cell::default(),
             tunnel: RefCell::default(),

@@ -134,8 +134,9 @@ pub const JITTER: u32 = 10;
 /// Streams of one connection at a time. With the windows below it bounds what one connection can pin: 128 requests whose
 /// answers nobody reads hold at most 128 times [`MAX_SEND_BUFFER`] and a frame each.
 pub const MAX_STREAMS: u32 = 128;
-/// The decoded head of a request: names, values and 32 bytes a line, each crumb of a cookie being a line.
-pub const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// How far beyond its limit the decoded head of a request is read, to be refused with a reason and not with the library's
+/// bare 431: names, values and 32 bytes a line, each crumb of a cookie being a line.
+pub const HEADER_LIST_MARGIN: u32 = 16 * 1024;
 /// What a stream may send unread. Enough for a hundred megabytes a second over a millisecond's way.
 pub const STREAM_WINDOW: u32 = 128 * 1024;
 /// What all streams of a connection may send unread: half of them can stand still without holding up the others.

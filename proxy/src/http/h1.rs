@@ -32,7 +32,7 @@ where
     B: Body<Error = BodyError> + 'static,
     R: Fn(&Error, Asker) -> Response<ResponseBody>,
 {
-    let guarded = RequestGuard::new(io, Rc::clone(&turns));
+    let guarded = RequestGuard::new(io, Rc::clone(&turns), control.limits.get());
     let mut builder = http1::Builder::new();
     builder.preserve_header_case(control.keep_case.get());
     builder.max_buf_size(HEAD_BUFFER).keep_alive(control.state.get() < State::Ending);

@@ -16,6 +16,7 @@ use crate::http::connections::Control;
 use crate::http::edges::Cut;
 use crate::http::h2_account::Account;
 use crate::http::h2_frames::{Follower, Frame, GOAWAY};
+use crate::http::tap::{Tap, writes_through};
 
 /// The connection with a client, its frames watched.
 pub(super) struct Guarded<IO> {
@@ -106,6 +107,18 @@ impl<IO: AsyncWrite + Unpin> Guarded<IO> {
         }
         io::Error::new(io::ErrorKind::ConnectionAborted, why.as_str())
     }
+}
+
+impl<IO: AsyncWrite + Unpin> Tap for Guarded<IO> {
+    type Io = IO;
+
+    fn io(&self) -> &IO {
+        &self.io
+    }
+
+    fn io_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
 
     fn wrote(
         &mut self,
@@ -121,6 +134,11 @@ impl<IO: AsyncWrite + Unpin> Guarded<IO> {
                 Err(why) => return Poll::Ready(Err(self.cut(why, cx))),
             }
         }
+        polled
+    }
+
+    fn flushed(&mut self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.control.flushed(&polled);
         polled
     }
 }
@@ -139,38 +157,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.wrote(cx, polled, &[io::IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.wrote(cx, polled, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_flush(cx);
-        this.control.flushed(&polled);
-        polled
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-}
+writes_through!(Guarded);
 
 const NO_ERROR: u32 = 0x0;
 const PROTOCOL_ERROR: u32 = 0x1;

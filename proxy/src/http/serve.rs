@@ -27,6 +27,7 @@ use crate::http::connections::{Control, Guard, State};
 use crate::http::h2_guard::Guarded;
 use crate::http::reply::Asker;
 use crate::http::strict::Turns;
+use crate::http::tap::{Tap, writes_through};
 use crate::http::{edges, h1};
 use crate::tcp::relay;
 
@@ -73,7 +74,8 @@ where
             let mut builder = http2::Builder::new(streams);
             builder
                 .max_concurrent_streams(edges::MAX_STREAMS)
-                .max_header_list_size(edges::MAX_HEADER_LIST)
+                // What is a little too long gets a refusal with its reason ([`crate::http::canonical`]).
+                .max_header_list_size(control.limits.get().header_list() + edges::HEADER_LIST_MARGIN)
                 .initial_stream_window_size(edges::STREAM_WINDOW)
                 .initial_connection_window_size(edges::CONNECTION_WINDOW)
                 .max_send_buf_size(edges::MAX_SEND_BUFFER)
@@ -143,37 +145,31 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.control.wrote(&polled);
-        polled
+impl<IO: AsyncWrite + Unpin> Tap for Watched<IO> {
+    type Io = IO;
+
+    fn io(&self) -> &IO {
+        &self.io
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+    fn io_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    fn wrote(
+        &mut self,
+        _cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+        _slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.control.wrote(&polled);
+        self.control.wrote(&polled);
         polled
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_flush(cx);
-        this.control.flushed(&polled);
+    fn flushed(&mut self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.control.flushed(&polled);
         polled
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
+
+writes_through!(Watched);

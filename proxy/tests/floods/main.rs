@@ -12,6 +12,7 @@ mod ordinary;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

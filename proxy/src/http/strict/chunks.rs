@@ -1,7 +1,7 @@
 //! A chunked body, byte by byte where bytes are structure and in one step where they are data.
 
 use super::classes::{is_text, is_token};
-use super::{MAX_FIELDS, Violation};
+use super::{MAX_TRAILER_FIELDS, Violation};
 
 /// Follows one chunked body to the end of its trailer section.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +149,7 @@ impl Trailers {
                 self.name_is_allowed()?;
                 self.count += 1;
                 self.length = 0;
-                if self.count > MAX_FIELDS {
+                if self.count > MAX_TRAILER_FIELDS {
                     Err("the trailer section has more than 100 fields")
                 } else {
                     Ok(At::Value)

@@ -1,7 +1,7 @@
 //! The fields of a head: each line by itself, then what all of them say about the message's end.
 
 use super::classes::is_token;
-use super::{MAX_FIELDS, Violation};
+use super::{Limits, Violation};
 
 /// What is remembered of a head's fields.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,9 +26,9 @@ pub enum Framing {
 
 impl Fields {
     /// Takes a line without its CRLF. Controls have been found already.
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Violation> {
-        if self.count == MAX_FIELDS {
-            return Err(Violation::large("the message has more than 100 fields"));
+    pub(super) fn line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Violation> {
+        if self.count == limits.fields {
+            return Err(Violation::large(limits.too_many));
         }
         self.count += 1;
         let (name, value) = split(line)?;

@@ -7,12 +7,13 @@ use outrigger_mesh::Reason;
 
 use super::classes::{is_target, is_text, is_token};
 use super::fields::{Fields, Framing};
-use super::{MAX_HEAD, Violation};
+use super::{Limits, Violation};
 use crate::http::canonical::MAX_URI;
 
 /// Reads one head; the same value reads the next one after [`Progress::Whole`].
 #[derive(Debug)]
 pub struct HeadReader<L: StartLine> {
+    limits: &'static Limits,
     /// Bytes before this have been looked at.
     seen: usize,
     /// Where the line begins that is not complete.
@@ -45,9 +46,9 @@ pub struct Whole<L> {
 }
 
 impl<L: StartLine> HeadReader<L> {
-    /// A reader of the head that begins with the next byte.
-    pub fn new() -> Self {
-        Self { seen: 0, line: 0, blank: 0, start: None, fields: Fields::default() }
+    /// A reader of the head that begins with the next byte, held to `limits`.
+    pub fn new(limits: &'static Limits) -> Self {
+        Self { limits, seen: 0, line: 0, blank: 0, start: None, fields: Fields::default() }
     }
 
     /// Goes on. `bytes` begins where the head begins, and with what was there at the last call.
@@ -55,8 +56,8 @@ impl<L: StartLine> HeadReader<L> {
         while let Some(end) = self.line_end(bytes)? {
             let line = &bytes[self.line..end];
             let next = end + 2;
-            if next > MAX_HEAD {
-                return Err(too_large());
+            if next > self.limits.head {
+                return Err(self.too_long());
             }
             match self.start {
                 None if line.is_empty() => {
@@ -69,17 +70,21 @@ impl<L: StartLine> HeadReader<L> {
                 Some(start) if line.is_empty() => {
                     let framing = start.judge(&self.fields)?;
                     let upgrade = self.fields.upgrade;
-                    *self = Self::new();
+                    *self = Self::new(self.limits);
                     return Ok(Progress::Whole(Whole { bytes: next, start, framing, upgrade }));
                 }
-                Some(_) => self.fields.line(line)?,
+                Some(_) => self.fields.line(line, self.limits)?,
             }
             (self.line, self.seen) = (next, next);
         }
         if self.start.is_none() && self.seen - self.line > L::LONGEST {
             return Err(L::too_long());
         }
-        if self.seen >= MAX_HEAD { Err(too_large()) } else { Ok(Progress::Partial) }
+        if self.seen >= self.limits.head { Err(self.too_long()) } else { Ok(Progress::Partial) }
+    }
+
+    fn too_long(&self) -> Violation {
+        Violation::large(self.limits.too_long)
     }
 
     /// Where the line ends that is being read: the place of its CR, once its LF is there, too.
@@ -99,12 +104,6 @@ impl<L: StartLine> HeadReader<L> {
             (0, _) => Err(Violation::bad("the head has a NUL")),
             _ => Err(Violation::bad("the head has a control character")),
         }
-    }
-}
-
-impl<L: StartLine> Default for HeadReader<L> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -239,8 +238,4 @@ impl StartLine for Response {
         }
         Ok(framing)
     }
-}
-
-fn too_large() -> Violation {
-    Violation::large("the head is longer than 64 KiB")
 }

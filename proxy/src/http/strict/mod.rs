@@ -5,7 +5,7 @@
 //! once it is whole and has a single reading; what breaks the rules is never shown. Nothing is copied but a head that
 //! came in pieces.
 //!
-//! - [`head`] and [`fields`]: one head over a growing buffer; [`chunks`]: a chunked body, byte by byte.
+//! - [`head`] and [`fields`]: one head over a growing buffer, held to [`limits`]; [`chunks`]: a chunked body, byte by byte.
 //! - [`request_guard`]: what callers send. A violation is answered by the connection's driver ([`crate::http::h1`]).
 //! - [`response_guard`]: what upstreams answer. A violation fails the exchange and the connection.
 //!
@@ -17,6 +17,7 @@ mod chunks;
 mod fields;
 mod head;
 mod held;
+mod limits;
 mod request_guard;
 mod response_guard;
 mod turns;
@@ -27,16 +28,13 @@ mod tests;
 use outrigger_mesh::Reason;
 
 pub use head::{HeadReader, Progress, Request, Response};
+pub use limits::{HEAD_BUFFER, Limits};
 pub use request_guard::RequestGuard;
 pub use response_guard::{Asked, ResponseGuard};
 pub use turns::{Broken, Turn, Turns, Verdict};
 
-/// The longest head, from its first byte to the blank line.
-pub const MAX_HEAD: usize = 64 * 1024;
-/// What a buffer must hold so that the guard and not the buffer finds a head too long: blank lines come before it.
-pub const HEAD_BUFFER: usize = MAX_HEAD + 1024;
-/// Fields in a head or in a trailer section.
-pub const MAX_FIELDS: usize = 100;
+/// Fields in a trailer section, to which nobody adds any.
+const MAX_TRAILER_FIELDS: usize = 100;
 
 /// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use super::fields::Framing;
 use super::head::{HeadReader, Progress, Request, Whole};
 use super::held::Held;
 use super::turns::{Broken, Turns};
-use super::{MAX_HEAD, Violation};
+use super::{Limits, Violation};
+use crate::http::tap::{Tap, writes_through};
 
 /// Follows the requests of a connection.
 #[derive(Debug)]
@@ -25,9 +26,9 @@ pub struct RequestGuard<IO> {
 
 impl<IO> RequestGuard<IO> {
     /// A guard over a connection that has not been read from.
-    pub fn new(io: IO, turns: Rc<Turns>) -> Self {
+    pub fn new(io: IO, turns: Rc<Turns>, limits: &'static Limits) -> Self {
         turns.flushed.set(true);
-        Self { io, turns, held: Held::default(), follower: Follower::default() }
+        Self { io, turns, held: Held::default(), follower: Follower::new(limits) }
     }
 
     /// The connection, and what was read of it and never shown.
@@ -65,7 +66,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
                 }
                 State::Asked => {
                     this.turns.wait(cx);
-                    if this.held.rest().len() >= MAX_HEAD {
+                    if this.held.rest().len() >= Limits::MESH.head {
                         return Poll::Pending;
                     }
                 }
@@ -97,43 +98,35 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for RequestGuard<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.turns.flushed.set(false);
-        Pin::new(&mut this.io).poll_write(cx, buf)
+impl<IO: AsyncWrite + Unpin> Tap for RequestGuard<IO> {
+    type Io = IO;
+
+    fn io(&self) -> &IO {
+        &self.io
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.turns.flushed.set(false);
-        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
+    fn io_mut(&mut self) -> &mut IO {
+        &mut self.io
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+    fn writes(&mut self) {
+        self.turns.flushed.set(false);
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_flush(cx);
-        this.turns.flushed.set(matches!(polled, Poll::Ready(Ok(()))));
+    fn flushed(&mut self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.turns.flushed.set(matches!(polled, Poll::Ready(Ok(()))));
         polled
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.turns.closing.set(true);
-        Pin::new(&mut this.io).poll_shutdown(cx)
+    fn closing(&mut self) {
+        self.turns.closing.set(true);
     }
 }
 
+writes_through!(RequestGuard);
+
 /// Where in the stream of requests the next byte belongs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Follower {
     state: State,
     head: HeadReader<Request>,
@@ -161,6 +154,10 @@ enum State {
 }
 
 impl Follower {
+    fn new(limits: &'static Limits) -> Self {
+        Self { state: State::default(), head: HeadReader::new(limits), chunks: None, asks: false }
+    }
+
     /// How many of `bytes` may be shown. The rest of them comes again, with more behind it.
     fn follow(&mut self, bytes: &[u8], turns: &Turns) -> usize {
         let mut at = 0;

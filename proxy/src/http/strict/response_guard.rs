@@ -12,6 +12,8 @@ use super::chunks::{Chunks, Followed};
 use super::fields::Framing;
 use super::head::{HeadReader, Progress, Response, Whole};
 use super::held::Held;
+use super::limits::Limits;
+use crate::http::tap::{Tap, writes_through};
 
 /// Follows the answers on a connection. Whoever sends a request says first what it asks.
 #[derive(Debug)]
@@ -48,8 +50,8 @@ impl Asked {
 
 impl<IO> ResponseGuard<IO> {
     /// A guard over a connection that has not been read from. `asked` is set before each request.
-    pub fn new(io: IO, asked: Rc<Cell<Option<Asked>>>) -> Self {
-        Self { io, asked, held: Held::default(), follower: Follower::default(), deaf: false }
+    pub fn new(io: IO, asked: Rc<Cell<Option<Asked>>>, limits: &'static Limits) -> Self {
+        Self { io, asked, held: Held::default(), follower: Follower::new(limits), deaf: false }
     }
 
     /// The connection, and what was read of it and never shown.
@@ -104,62 +106,52 @@ impl<IO> ResponseGuard<IO> {
     /// A server may answer early and close over the rest of the upload. Its answer can then be read and nothing be written
     /// any more; hyper, which would stop at the failed write, is told that it went well, and finds on the reading side
     /// what really happened.
-    fn heard<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
+    fn heard<T>(&mut self, written: Poll<io::Result<T>>, all: impl FnOnce() -> T) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(error))
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
             {
                 self.deaf = true;
-                Poll::Ready(Ok(all))
+                Poll::Ready(Ok(all()))
             }
             other => other,
         }
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for ResponseGuard<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.deaf {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        let written = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.heard(written, buf.len())
+impl<IO: AsyncWrite + Unpin> Tap for ResponseGuard<IO> {
+    type Io = IO;
+
+    fn io(&self) -> &IO {
+        &self.io
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+    fn io_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    fn wrote(
+        &mut self,
+        _cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+        slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let (this, all) = (self.get_mut(), bufs.iter().map(|b| b.len()).sum());
-        if this.deaf {
-            return Poll::Ready(Ok(all));
-        }
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.heard(written, all)
+        self.heard(polled, || slices.iter().map(|s| s.len()).sum())
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.deaf {
-            return Poll::Ready(Ok(()));
-        }
-        let flushed = Pin::new(&mut this.io).poll_flush(cx);
-        this.heard(flushed, ())
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    fn flushed(&mut self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.heard(polled, || ())
     }
 }
 
+writes_through!(ResponseGuard);
+
 /// Where in the stream of answers the next byte belongs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Follower {
     state: State,
     head: HeadReader<Response>,
@@ -185,6 +177,10 @@ enum State {
 }
 
 impl Follower {
+    fn new(limits: &'static Limits) -> Self {
+        Self { state: State::default(), head: HeadReader::new(limits), chunks: None, interim: 0 }
+    }
+
     /// How many of `bytes` may be shown. The rest of them comes again, with more behind it.
     fn follow(&mut self, bytes: &[u8], asked: &Cell<Option<Asked>>) -> usize {
         let mut at = 0;

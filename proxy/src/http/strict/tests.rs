@@ -92,14 +92,15 @@ fn shown(mut guard: impl AsyncRead + Unpin, room: usize) -> (Vec<u8>, Option<Str
 
 fn guard_requests(bytes: &[u8], cuts: &[usize], room: usize) -> (Vec<u8>, usize, Option<(bool, Violation)>) {
     let turns = Rc::new(Turns::default());
-    let (all, error) = shown(RequestGuard::new(Script::new(bytes, cuts), Rc::clone(&turns)), room);
+    let (all, error) =
+        shown(RequestGuard::new(Script::new(bytes, cuts), Rc::clone(&turns), &Limits::EDGE), room);
     assert_eq!(error, None);
     (all, usize::try_from(turns.heads.get()).unwrap(), turns.broken.get().map(|b| (b.in_body, b.violation)))
 }
 
 fn guard_response(bytes: &[u8], cuts: &[usize], asked: Asked) -> (Vec<u8>, Option<String>) {
     let asked = Rc::new(Cell::new(Some(asked)));
-    shown(ResponseGuard::new(Script::new(bytes, cuts), asked), 8192)
+    shown(ResponseGuard::new(Script::new(bytes, cuts), asked, &Limits::EDGE), 8192)
 }
 
 /// What hyper makes of requests without a guard: their paths, how many bodies came to their end, and what it answered.
@@ -341,7 +342,7 @@ fn bytes_behind_an_upgrade_wait_until_it_is_decided() {
     for accepted in [true, false] {
         let turns = Rc::new(Turns::default());
         let script = Script::new(&[&asking[..], later].concat(), &[]);
-        let mut guard = RequestGuard::new(script, Rc::clone(&turns));
+        let mut guard = RequestGuard::new(script, Rc::clone(&turns), &Limits::EDGE);
         let turn = Turn::new(&turns);
         assert_eq!(shown(&mut guard, 8192), (asking.to_vec(), None));
         assert!(turns.broken.get().is_none());
@@ -361,7 +362,7 @@ fn bytes_behind_an_upgrade_wait_until_it_is_decided() {
 fn a_refusal_waits_for_the_answers_before_it() {
     let turns = Rc::new(Turns::default());
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /\n";
-    shown(RequestGuard::new(Script::new(bytes, &[]), Rc::clone(&turns)), 8192);
+    shown(RequestGuard::new(Script::new(bytes, &[]), Rc::clone(&turns), &Limits::EDGE), 8192);
     let turn = Turn::new(&turns);
     assert!(turns.verdict().is_none());
     turn.begin();
