@@ -39,10 +39,13 @@ pub fn service(routes: usize) -> Service {
                 backends: vec![backend("v1", 90), backend("v2", 10)],
                 timeouts: Timeouts::default(),
                 retry: None,
+                policy: outrigger_mesh::RoutePolicy::default(),
             })
             .collect(),
         policy: TrafficPolicy::default(),
         name,
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     }
 }
 

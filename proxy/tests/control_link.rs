@@ -26,6 +26,7 @@ fn routed(service: &str, to: &[&str]) -> Service {
         backends: backends.collect(),
         timeouts: Timeouts::default(),
         retry: None,
+        policy: outrigger_mesh::RoutePolicy::default(),
     };
     Service { routes: vec![route], ..resources::service(service) }
 }

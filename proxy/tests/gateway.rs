@@ -39,7 +39,14 @@ fn route(path: &str, to: &str, hosts: &[&str]) -> GatewayRoute {
     let name = RouteName::new(&format!("{to}{path}")).unwrap();
     GatewayRoute {
         hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(),
-        route: Route { name, matches, backends, timeouts: Timeouts::default(), retry: None },
+        route: Route {
+            name,
+            matches,
+            backends,
+            timeouts: Timeouts::default(),
+            retry: None,
+            policy: outrigger_mesh::RoutePolicy::default(),
+        },
     }
 }
 

@@ -157,7 +157,14 @@ async fn traffic_follows_the_weights_and_skips_a_subset_without_endpoints() {
         };
         let backends = [("v1", weights[0]), ("v2", weights[1])].map(backend).to_vec();
         let (name, timeouts) = (RouteName::new("r").unwrap(), Timeouts::default());
-        let route = Route { name, matches: vec![], backends, timeouts, retry: None };
+        let route = Route {
+            name,
+            matches: vec![],
+            backends,
+            timeouts,
+            retry: None,
+            policy: outrigger_mesh::RoutePolicy::default(),
+        };
         Service { routes: vec![route], ..open_service("shop/cart") }
     };
     let sidecar = mesh.client();

@@ -30,11 +30,25 @@ pub enum Feature {
     Dns,
     /// Upgrades, tunnels and body limits other than the defaults.
     HttpRules,
+    /// Circuit breakers other than the defaults.
+    Breakers,
+    /// Bulkheads and limits of connections other than the defaults.
+    Bulkheads,
+    /// A way to choose endpoints other than the default.
+    Balance,
+    /// Active health checks.
+    HealthChecks,
+    /// Rate limits.
+    RateLimits,
+    /// Policies for some callers.
+    CallerPolicies,
+    /// What an operator has said of a breaker.
+    BreakerOverrides,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -45,6 +59,13 @@ impl Feature {
         Self::Opaque,
         Self::Dns,
         Self::HttpRules,
+        Self::Breakers,
+        Self::Bulkheads,
+        Self::Balance,
+        Self::HealthChecks,
+        Self::RateLimits,
+        Self::CallerPolicies,
+        Self::BreakerOverrides,
     ];
 
     /// The wire form.
@@ -60,6 +81,13 @@ impl Feature {
             Self::Opaque => "opaque",
             Self::Dns => "dns",
             Self::HttpRules => "http-rules",
+            Self::Breakers => "breakers",
+            Self::Bulkheads => "bulkheads",
+            Self::Balance => "balance",
+            Self::HealthChecks => "health-checks",
+            Self::RateLimits => "rate-limits",
+            Self::CallerPolicies => "caller-policies",
+            Self::BreakerOverrides => "breaker-overrides",
         }
     }
 

@@ -3,10 +3,11 @@
 use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::name::{PortNumber, ServiceName};
+use crate::policy::Protection;
 use crate::service::{Between, Protocol};
 
 /// The rules of a workload's inbound side. Private: it is sent only to the workload it protects.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
     /// The workload.
     pub identity: SpiffeId,
@@ -22,7 +23,7 @@ impl Inbound {
 }
 
 /// The inbound rules of one service at the workload.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InboundService {
     /// The service.
     pub name: ServiceName,
@@ -34,6 +35,8 @@ pub struct InboundService {
     pub http: HttpRules,
     /// What sidecars speak to this one: header case is kept only where this says HTTP/1.1.
     pub between: Between,
+    /// What protects the instance.
+    pub protection: Protection,
 }
 
 /// Whether a caller must prove its identity.

@@ -37,7 +37,12 @@ pub use identity::{SpiffeId, TrustDomain};
 pub use inbound::{Inbound, InboundService, MtlsMode};
 pub use location::{DnsTarget, Location, Origination, OutsideRoots, SrvName};
 pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
-pub use policy::{InvalidPolicy, RetryPolicy, Timeouts, TrafficPolicy};
+pub use policy::{
+    Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
+    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Probe,
+    Protection, RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, ServiceBreaker, SigningKey,
+    SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+};
 pub use reason::{Hop, Reason};
 pub use report::{Report, Side, TrafficKey, TrafficStats};
 pub use resource::{Resource, ResourceKind, ResourceName, Selector};

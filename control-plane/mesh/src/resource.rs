@@ -10,7 +10,10 @@ use crate::identity::TrustDomain;
 use crate::inbound::{Inbound, MtlsMode};
 use crate::location::Location;
 use crate::name::{InvalidName, Label, ServiceName};
-use crate::policy::{RetryPolicy, Timeouts};
+use crate::policy::{
+    Balance, Bulkheads, ConnectionLimits, EndpointBreaker, Protection, RetryPolicy, RoutePolicy,
+    ServiceBreaker, Timeouts, TrafficPolicy,
+};
 use crate::route::Route;
 use crate::service::{Between, Protocol, Service};
 use crate::settings::MeshSettings;
@@ -72,8 +75,11 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
     }
     let foreign = service.routes.iter().flat_map(|r| &r.backends).any(|b| b.service != service.name);
     need(features, Feature::ForeignBackend, foreign);
-    need(features, Feature::Timeouts, service.policy.timeouts != Timeouts::default());
-    need(features, Feature::Retry, service.policy.retry != RetryPolicy::default());
+    for policy in std::iter::once(&service.policy).chain(service.for_callers.iter().map(|c| &c.policy)) {
+        policy_features(policy, features);
+    }
+    need(features, Feature::CallerPolicies, !service.for_callers.is_empty());
+    need(features, Feature::BreakerOverrides, !service.overrides.is_empty());
     need(features, Feature::Between, service.between != Between::Auto);
     need(features, Feature::MtlsMode, service.mtls != MtlsMode::Strict);
     need(features, Feature::Opaque, service.ports.iter().any(|p| p.protocol.is_opaque()));
@@ -81,11 +87,27 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
     need(features, Feature::HttpRules, service.http != HttpRules::default());
 }
 
+fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
+    need(features, Feature::Timeouts, policy.timeouts != Timeouts::default());
+    need(features, Feature::Retry, policy.retry != RetryPolicy::default());
+    let breakers = policy.endpoint_breaker != EndpointBreaker::default()
+        || policy.service_breaker != ServiceBreaker::default();
+    need(features, Feature::Breakers, breakers);
+    let bulkheads =
+        policy.bulkheads != Bulkheads::default() || policy.connections != ConnectionLimits::default();
+    need(features, Feature::Bulkheads, bulkheads);
+    need(features, Feature::Balance, policy.balance != Balance::default());
+    need(features, Feature::HealthChecks, policy.health.is_some());
+}
+
 fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::RouteMatch, !route.matches.is_empty());
     need(features, Feature::Split, route.backends.len() > 1);
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
     need(features, Feature::Retry, route.retry.is_some());
+    let RoutePolicy { breaker, bulkhead } = &route.policy;
+    need(features, Feature::Breakers, breaker.is_some());
+    need(features, Feature::Bulkheads, bulkhead.is_some());
 }
 
 fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
@@ -94,6 +116,9 @@ fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
         need(features, Feature::Opaque, service.ports.iter().any(|(_, p): &(_, Protocol)| p.is_opaque()));
         need(features, Feature::HttpRules, service.http != HttpRules::default());
         need(features, Feature::Between, service.between != Between::Auto);
+        let Protection { caller, rate_limits } = &service.protection;
+        need(features, Feature::Bulkheads, caller.is_some());
+        need(features, Feature::RateLimits, !rate_limits.is_empty());
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::name::{InvalidName, ServiceName, Version};
-use crate::policy::{RetryPolicy, Timeouts};
+use crate::policy::{RetryPolicy, RoutePolicy, Timeouts};
 
 /// The name of one rule of a route object: `namespace/route/index`. It labels metrics and keys live state.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +68,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// The retry rule, where it differs from the service's.
     pub retry: Option<RetryPolicy>,
+    /// Its own breaker and bulkhead, in front of the service's.
+    pub policy: RoutePolicy,
 }
 
 impl Route {
@@ -83,8 +85,9 @@ impl Route {
         let policy = crate::TrafficPolicy {
             timeouts: self.timeouts.clone(),
             retry: self.retry.clone().unwrap_or_default(),
+            ..crate::TrafficPolicy::default()
         };
-        policy.check().map_err(|e| e.to_string())
+        policy.check().and_then(|()| self.policy.check()).map_err(|e| e.to_string())
     }
 }
 

@@ -111,6 +111,7 @@ mod tests {
             backends: vec![],
             timeouts: Timeouts::default(),
             retry: None,
+            policy: crate::RoutePolicy::default(),
         }
     }
 

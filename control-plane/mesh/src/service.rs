@@ -9,7 +9,7 @@ use crate::identity::SpiffeId;
 use crate::inbound::MtlsMode;
 use crate::location::Location;
 use crate::name::{Hostname, PortNumber, ServiceName};
-use crate::policy::TrafficPolicy;
+use crate::policy::{BreakerOverride, CallerPolicy, TrafficPolicy};
 use crate::route::Route;
 
 /// A service, whole: its routes and policies travel with it, so that a change to a split is one atomic resource.
@@ -40,6 +40,10 @@ pub struct Service {
     pub routes: Vec<Route>,
     /// What holds where a route says nothing else.
     pub policy: TrafficPolicy,
+    /// What holds in its place for some callers.
+    pub for_callers: Vec<CallerPolicy>,
+    /// What operators have said of its breakers.
+    pub overrides: Vec<BreakerOverride>,
 }
 
 impl Service {
@@ -78,10 +82,24 @@ impl Service {
                 return fault(format!("route {}: {what}", route.name));
             }
         }
-        if let Err(what) = self.policy.check() {
-            return fault(what.to_string());
+        let policies = std::iter::once(&self.policy).chain(self.for_callers.iter().map(|c| &c.policy));
+        for policy in policies {
+            if let Err(what) = policy.check() {
+                return fault(what.to_string());
+            }
+        }
+        let mut callers = HashSet::new();
+        if let Some(twice) = self.for_callers.iter().flat_map(|c| &c.callers).find(|id| !callers.insert(*id))
+        {
+            return fault(format!("two policies hold for caller {twice}"));
         }
         Ok(self)
+    }
+
+    /// What holds for the requests of `caller`, where no route says otherwise.
+    pub fn policy_for(&self, caller: Option<&SpiffeId>) -> &TrafficPolicy {
+        let own = |id| self.for_callers.iter().find(|c| c.callers.contains(id));
+        caller.and_then(own).map_or(&self.policy, |c| &c.policy)
     }
 
     /// The port a caller means: the one it names, if it is declared, else the first.

@@ -50,6 +50,8 @@ pub(super) fn check(
         http: HttpRules::default(),
         routes: vec![],
         policy,
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     };
     match base.checked() {
         Ok(base) => Some(CheckedService { base, address: None }),

@@ -240,7 +240,14 @@ impl Context<'_> {
             }
         };
         let sound = found.problems[before..].iter().all(|p| p.severity != spec::Severity::Error);
-        sound.then_some(Route { name, matches, backends, timeouts, retry: None })
+        sound.then_some(Route {
+            name,
+            matches,
+            backends,
+            timeouts,
+            retry: None,
+            policy: outrigger_mesh::RoutePolicy::default(),
+        })
     }
 
     fn backend(

@@ -86,6 +86,8 @@ pub(super) fn check(
         http,
         routes: vec![],
         policy,
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     };
     match base.checked() {
         Ok(base) => Some(CheckedService { base, address }),
@@ -286,6 +288,7 @@ pub(super) fn policy(
             per_try: timeouts.per_try.map(spec::Duration::get),
             idle: timeouts.idle.map(spec::Duration::get),
             connect: timeouts.connect.map(spec::Duration::get),
+            stream: None,
         },
         retry: RetryPolicy {
             retries: retry.retries.unwrap_or(defaults.retries),
@@ -293,7 +296,9 @@ pub(super) fn policy(
             budget_percent: retry.budget_percent.unwrap_or(defaults.budget_percent),
             budget_floor: retry.budget_floor.unwrap_or(defaults.budget_floor),
             replay_bytes: retry.replay_bytes.unwrap_or(defaults.replay_bytes),
+            ..RetryPolicy::default()
         },
+        ..TrafficPolicy::default()
     };
     if let Err(e) = policy.check() {
         found.add(Problem::error(pointer_of(&e), Code::Contradiction, e.to_string()));
@@ -314,12 +319,7 @@ pub(super) fn beyond_default(pointer: &str, field: &str, request: Duration) -> P
 }
 
 fn pointer_of(e: &InvalidPolicy) -> String {
-    match e {
-        InvalidPolicy::PerTryNotBelowRequest { .. } => "/spec/timeouts/perTry".into(),
-        InvalidPolicy::Zero(field) => format!("/spec/timeouts/{field}"),
-        InvalidPolicy::TooManyRetries { .. } => "/spec/retry/retries".into(),
-        InvalidPolicy::BudgetBeyondWhole(_) => "/spec/retry/budgetPercent".into(),
-    }
+    format!("/spec/{}", e.field.replace('.', "/"))
 }
 
 fn protocol(written: spec::Protocol) -> Protocol {

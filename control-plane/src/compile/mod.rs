@@ -184,6 +184,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 ports: service.ports.iter().map(|p| (p.number, p.protocol)).collect(),
                 http: service.http.clone(),
                 between: service.between,
+                protection: outrigger_mesh::Protection::default(),
             }
         })
         .collect();

@@ -176,6 +176,8 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),
         policy: TrafficPolicy::default(),
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     }))
 }
 

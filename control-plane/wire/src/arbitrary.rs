@@ -1,17 +1,18 @@
 //! Generators of sound resources for the property tests.
 
+mod policy;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
     Backend, Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute,
     HeaderMatch, Histogram, HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label,
     Listener, ListenerKind, Location, MeshSettings, MtlsMode, Origination, OutboundMode, OutsideRoots,
-    PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, RetryPolicy, Route, RouteMatch,
-    RouteName, Service, ServiceName, Side, SpiffeId, SrvName, Timeouts, TrafficKey, TrafficPolicy,
-    TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
+    PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, Route, RouteMatch, RouteName,
+    Service, ServiceName, Side, SpiffeId, SrvName, TrafficKey, TrafficStats, Transport, Trust, TrustDomain,
+    Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -20,12 +21,12 @@ use proptest::sample::select;
 
 pub(crate) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
-        service().prop_map(Resource::Service),
+        service().prop_map(Resource::Service).boxed(),
         endpoint().prop_map(Resource::Endpoint),
         inbound().prop_map(Resource::Inbound),
         trust().prop_map(Resource::Trust),
         settings().prop_map(Resource::Mesh),
-        gateway().prop_map(Resource::Gateway),
+        gateway().prop_map(Resource::Gateway).boxed(),
     ]
 }
 
@@ -86,12 +87,13 @@ fn service() -> impl Strategy<Value = Service> {
         vec(identity(), 0..3),
         mtls(),
         between(),
-        btree_map("[!-~]{1,9}", route(), 0..4),
-        (timeouts(), retry()).prop_map(|(timeouts, retry)| TrafficPolicy { timeouts, retry }),
+        btree_map("[!-~]{1,9}", route().boxed(), 0..4),
+        (policy::policy(), policy::for_callers(), policy::overrides()),
         (of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), location(), http_rules()),
     )
         .prop_map(
-            |(name, hosts, ports, identities, mtls, between, routes, policy, (v4, v6, location, http))| {
+            |(name, hosts, ports, identities, mtls, between, routes, policies, (v4, v6, location, http))| {
+                let (policy, for_callers, overrides) = policies;
                 let named =
                     |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
                 Service {
@@ -106,6 +108,8 @@ fn service() -> impl Strategy<Value = Service> {
                     between,
                     routes: routes.into_iter().map(named).collect(),
                     policy,
+                    for_callers,
+                    overrides,
                 }
                 .checked()
                 .unwrap()
@@ -197,15 +201,21 @@ fn gateway() -> impl Strategy<Value = Gateway> {
 }
 
 fn route() -> impl Strategy<Value = Route> {
-    (vec(route_match(), 0..3), vec(backend(), 0..3), timeouts(), of(retry())).prop_map(
-        |(matches, backends, timeouts, retry)| Route {
+    (
+        vec(route_match(), 0..3),
+        vec(backend(), 0..3),
+        policy::timeouts(),
+        of(policy::retry()),
+        policy::of_route(),
+    )
+        .prop_map(|(matches, backends, timeouts, retry, policy)| Route {
             name: RouteName::new("replaced").unwrap(),
             matches,
             backends,
             timeouts,
             retry,
-        },
-    )
+            policy,
+        })
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
@@ -230,29 +240,6 @@ fn backend() -> impl Strategy<Value = Backend> {
         version,
         weight,
     })
-}
-
-fn timeouts() -> impl Strategy<Value = Timeouts> {
-    let duration = || (0_u64.., 1_u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s, n));
-    (of(duration()), of(duration()), of(duration()), of(duration())).prop_map(
-        |(request, per_try, idle, connect)| {
-            let fits = request.is_none_or(|request| per_try.is_none_or(|per_try| per_try < request));
-            Timeouts { request, per_try: per_try.filter(|_| fits), idle, connect }
-        },
-    )
-}
-
-fn retry() -> impl Strategy<Value = RetryPolicy> {
-    let usual = Just(RetryPolicy::default());
-    let other = (0..=RetryPolicy::MAX_RETRIES, any::<bool>(), 0_u32..=100, any::<u32>(), any::<u32>())
-        .prop_map(|(retries, idempotent, budget_percent, budget_floor, replay_bytes)| RetryPolicy {
-            retries,
-            idempotent,
-            budget_percent,
-            budget_floor,
-            replay_bytes,
-        });
-    prop_oneof![usual, other]
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
@@ -283,12 +270,20 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn inbound() -> impl Strategy<Value = Inbound> {
-    let rules = (mtls(), vec((port_number(), protocol()), 1..3), http_rules(), between());
+    let rules =
+        (mtls(), vec((port_number(), protocol()), 1..3), http_rules(), between(), policy::protection());
     (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports, http, between))| InboundService { name, mtls, ports, http, between })
+            .map(|(name, (mtls, ports, http, between, protection))| InboundService {
+                name,
+                mtls,
+                ports,
+                http,
+                between,
+                protection,
+            })
             .collect(),
     })
 }

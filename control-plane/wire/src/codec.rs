@@ -4,11 +4,14 @@
 //! their hash is the resource's version. Decoding is strict: a missing field, an unknown value of an enum or a feature
 //! this reader lacks refuses the resource whole.
 
+mod breaker;
+mod bulkhead;
 mod endpoint;
 mod field;
 mod gateway;
 mod inbound;
 mod location;
+mod policy;
 mod report;
 mod service;
 mod settings;

@@ -193,6 +193,7 @@ mod tests {
             backends,
             timeouts: Timeouts::default(),
             retry: None,
+            policy: outrigger_mesh::RoutePolicy::default(),
         };
         GatewayRoute { hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(), route }
     }

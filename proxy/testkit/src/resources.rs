@@ -38,6 +38,8 @@ pub fn service(name: &str) -> Service {
         routes: vec![],
         policy: TrafficPolicy::default(),
         name,
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     }
 }
 
@@ -65,6 +67,7 @@ pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
         ports: s.ports.iter().map(|p| (p.number, p.protocol)).collect(),
         http: s.http.clone(),
         between: s.between,
+        protection: outrigger_mesh::Protection::default(),
     };
     Inbound { identity: id.clone(), services: services.iter().map(rules).collect() }
 }

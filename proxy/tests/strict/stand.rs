@@ -149,7 +149,11 @@ fn sidecars(
         connect: Some(Duration::from_secs(5)),
         ..Timeouts::default()
     };
-    let policy = TrafficPolicy { timeouts, retry: RetryPolicy { retries: 0, ..RetryPolicy::default() } };
+    let policy = TrafficPolicy {
+        timeouts,
+        retry: RetryPolicy { retries: 0, ..RetryPolicy::default() },
+        ..TrafficPolicy::default()
+    };
     let normal = Edges::default();
     let edges = Edges { head: head.map_or(normal.head, Duration::from_millis), ..normal };
     let open = || Service { policy: policy.clone(), ..open_service("shop/cart") };

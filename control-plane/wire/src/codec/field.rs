@@ -166,3 +166,8 @@ pub(crate) fn duration_from_pb(duration: pb::Duration) -> Result<Duration, Fault
     }
     Ok(Duration::new(duration.seconds, duration.nanos))
 }
+
+/// A duration that must be there.
+pub(super) fn duration(field: &'static str, duration: Option<pb::Duration>) -> Result<Duration, Fault> {
+    duration_from_pb(duration.ok_or_else(|| Fault::missing(field))?)
+}

@@ -2,6 +2,7 @@
 
 use outrigger_mesh::{Inbound, InboundService};
 
+use super::bulkhead;
 use super::field::{self, Fault};
 use crate::pb;
 
@@ -36,6 +37,8 @@ fn service_to_pb(service: &InboundService) -> pb::InboundService {
             .collect(),
         http: field::http_to_pb(&service.http),
         between: field::between_to_pb(service.between),
+        caller_bulkhead: service.protection.caller.map(bulkhead::to_pb),
+        rate_limits: bulkhead::rates_to_pb(&service.protection),
     }
 }
 
@@ -50,5 +53,6 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
         ports: service.ports.iter().map(port).collect::<Result<_, Fault>>()?,
         http: field::http_from_pb(service.http),
         between: field::between_from_pb(service.between)?,
+        protection: bulkhead::protection_from_pb(service.caller_bulkhead, service.rate_limits)?,
     })
 }

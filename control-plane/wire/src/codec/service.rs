@@ -1,15 +1,12 @@
-//! `Service` with its routes and policies.
-
-use std::time::Duration;
+//! `Service` with its routes.
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, HeaderMatch, PathMatch, Port, QueryMatch, RetryPolicy, Route, RouteMatch, Service, Timeouts,
-    TrafficPolicy,
+    Backend, HeaderMatch, PathMatch, Port, QueryMatch, Route, RouteMatch, RoutePolicy, Service,
 };
 
-use super::field::{self, Fault, duration_from_pb, duration_to_pb};
-use super::location;
+use super::field::{self, Fault};
+use super::{breaker, bulkhead, location, policy};
 use crate::pb;
 
 pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Service {
@@ -22,13 +19,12 @@ pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Se
         mtls: field::mtls_to_pb(service.mtls),
         between: field::between_to_pb(service.between),
         routes: service.routes.iter().map(route_to_pb).collect(),
-        policy: Some(pb::TrafficPolicy {
-            timeouts: Some(timeouts_to_pb(&service.policy.timeouts)),
-            retry: Some(retry_to_pb(&service.policy.retry)),
-        }),
+        policy: Some(policy::to_pb(&service.policy)),
         addresses: service.addresses.iter().map(|a| field::ip_to_pb(*a)).collect(),
         dns: location::to_pb(&service.location),
         http: field::http_to_pb(&service.http),
+        for_callers: service.for_callers.iter().map(policy::caller_to_pb).collect(),
+        overrides: service.overrides.iter().map(breaker::override_to_pb).collect(),
     }
 }
 
@@ -42,13 +38,12 @@ pub(super) fn from_pb(service: pb::Service) -> Result<Service, Fault> {
         mtls: field::mtls_from_pb(service.mtls)?,
         between: field::between_from_pb(service.between)?,
         routes: service.routes.into_iter().map(route_from_pb).collect::<Result<_, _>>()?,
-        policy: TrafficPolicy {
-            timeouts: timeouts_from_pb(policy.timeouts)?,
-            retry: retry_from_pb(&policy.retry.ok_or_else(|| Fault::missing("policy.retry"))?),
-        },
+        policy: policy::from_pb(policy)?,
         addresses: service.addresses.iter().map(|a| field::ip_from_pb(a)).collect::<Result<_, _>>()?,
         location: location::from_pb(service.dns)?,
         http: field::http_from_pb(service.http),
+        for_callers: service.for_callers.into_iter().map(policy::caller_from_pb).collect::<Result<_, _>>()?,
+        overrides: service.overrides.iter().map(breaker::override_from_pb).collect::<Result<_, _>>()?,
     }
     .checked()
     .map_err(|e| Fault::new(e.to_string()))
@@ -77,8 +72,10 @@ pub(super) fn route_to_pb(route: &Route) -> pb::Route {
         name: route.name.to_string(),
         matches: route.matches.iter().map(match_to_pb).collect(),
         backends: route.backends.iter().map(backend_to_pb).collect(),
-        timeouts: Some(timeouts_to_pb(&route.timeouts)),
-        retry: route.retry.as_ref().map(retry_to_pb),
+        timeouts: Some(policy::timeouts_to_pb(&route.timeouts)),
+        retry: route.retry.as_ref().map(policy::retry_to_pb),
+        breaker: route.policy.breaker.as_ref().map(breaker::service_to_pb),
+        bulkhead: route.policy.bulkhead.map(bulkhead::to_pb),
     }
 }
 
@@ -89,14 +86,18 @@ pub(super) fn route_from_pb(route: pb::Route) -> Result<Route, Fault> {
             name: name.clone(),
             matches: route.matches.into_iter().map(match_from_pb).collect::<Result<_, _>>()?,
             backends: route.backends.iter().map(backend_from_pb).collect::<Result<_, _>>()?,
-            timeouts: timeouts_from_pb(route.timeouts)?,
-            retry: route.retry.as_ref().map(retry_from_pb),
+            timeouts: policy::timeouts_from_pb(route.timeouts)?,
+            retry: route.retry.map(policy::retry_from_pb).transpose()?,
+            policy: RoutePolicy {
+                breaker: route.breaker.map(breaker::service_from_pb).transpose()?,
+                bulkhead: route.bulkhead.map(bulkhead::from_pb).transpose()?,
+            },
         })
     };
     read().map_err(|fault: Fault| fault.within(format_args!("route {name}")))
 }
 
-fn match_to_pb(rule: &RouteMatch) -> pb::RouteMatch {
+pub(super) fn match_to_pb(rule: &RouteMatch) -> pb::RouteMatch {
     let path = rule.path.as_ref().map(|path| pb::PathMatch {
         path: Some(match path {
             PathMatch::Exact(text) => pb::path_match::Path::Exact(text.to_string()),
@@ -111,7 +112,7 @@ fn match_to_pb(rule: &RouteMatch) -> pb::RouteMatch {
     }
 }
 
-fn match_from_pb(rule: pb::RouteMatch) -> Result<RouteMatch, Fault> {
+pub(super) fn match_from_pb(rule: pb::RouteMatch) -> Result<RouteMatch, Fault> {
     let path = rule.path.map(|p| p.path.ok_or_else(|| Fault::missing("the path of a match"))).transpose()?;
     let method = |text: String| {
         Method::from_bytes(text.as_bytes()).map_err(|_| Fault::new(format!("{text:?} is not a method")))
@@ -155,45 +156,4 @@ fn backend_from_pb(backend: &pb::Backend) -> Result<Backend, Fault> {
         version: field::name_if(backend.version.as_deref())?,
         weight: backend.weight,
     })
-}
-
-fn timeouts_to_pb(timeouts: &Timeouts) -> pb::Timeouts {
-    let duration = |d: Option<Duration>| d.map(duration_to_pb);
-    pb::Timeouts {
-        request: duration(timeouts.request),
-        per_try: duration(timeouts.per_try),
-        idle: duration(timeouts.idle),
-        connect: duration(timeouts.connect),
-    }
-}
-
-fn timeouts_from_pb(timeouts: Option<pb::Timeouts>) -> Result<Timeouts, Fault> {
-    let timeouts = timeouts.ok_or_else(|| Fault::missing("timeouts"))?;
-    let duration = |d: Option<pb::Duration>| d.map(duration_from_pb).transpose();
-    Ok(Timeouts {
-        request: duration(timeouts.request)?,
-        per_try: duration(timeouts.per_try)?,
-        idle: duration(timeouts.idle)?,
-        connect: duration(timeouts.connect)?,
-    })
-}
-
-fn retry_to_pb(retry: &RetryPolicy) -> pb::RetryPolicy {
-    pb::RetryPolicy {
-        retries: retry.retries,
-        idempotent: retry.idempotent,
-        budget_percent: retry.budget_percent,
-        budget_floor: retry.budget_floor,
-        replay_bytes: retry.replay_bytes,
-    }
-}
-
-fn retry_from_pb(retry: &pb::RetryPolicy) -> RetryPolicy {
-    RetryPolicy {
-        retries: retry.retries,
-        idempotent: retry.idempotent,
-        budget_percent: retry.budget_percent,
-        budget_floor: retry.budget_floor,
-        replay_bytes: retry.replay_bytes,
-    }
 }

@@ -55,6 +55,8 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
             http: outrigger_mesh::HttpRules::default(),
             routes: Vec::new(),
             policy: outrigger_mesh::TrafficPolicy::default(),
+            for_callers: Vec::new(),
+            overrides: Vec::new(),
         };
         service.policy.retry.retries = retries;
         encode(&Resource::Service(service))
@@ -97,6 +99,7 @@ fn a_feature_that_is_used_must_be_named() {
             http: outrigger_mesh::HttpRules::default(),
             between: outrigger_mesh::Between::Auto,
             ports: vec![(PortNumber::HTTP, outrigger_mesh::Protocol::Http)],
+            protection: outrigger_mesh::Protection::default(),
         }],
     });
     let mut message = pb::Inbound::decode(encode(&resource)).unwrap();

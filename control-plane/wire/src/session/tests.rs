@@ -95,6 +95,8 @@ fn service(i: u8, port: u16) -> Resource {
         http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),
         policy: TrafficPolicy::default(),
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     })
 }
 

@@ -19,6 +19,7 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         backends: vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }],
         timeouts: Timeouts::default(),
         retry: None,
+        policy: outrigger_mesh::RoutePolicy::default(),
     };
     Service {
         hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
@@ -32,6 +33,8 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         routes: backend.map(route).into_iter().collect(),
         policy: TrafficPolicy::default(),
         name,
+        for_callers: Vec::new(),
+        overrides: Vec::new(),
     }
 }
 

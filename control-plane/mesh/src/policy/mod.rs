@@ -1,0 +1,155 @@
+//! What a service wants of its traffic: timeouts, retries, breakers, bulkheads, balancing, health checks and rate limits.
+//! The values, their defaults and their checks. What a sidecar does with them stands in `proxy/src`; what a person writes,
+//! and how the mesh, a service, a route and a caller override each other, in `control-plane/src`: by the time a policy has
+//! become one of these, it is whole.
+
+mod balance;
+mod breaker;
+mod bulkhead;
+mod health;
+mod rate;
+mod retry;
+mod timeouts;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use balance::{Algorithm, Balance, HashKey, Locality, SigningKey, Sticky, StickyBy, StickyTo};
+pub use breaker::{
+    BreakerMode, BreakerOverride, EndpointBreaker, FailureRatio, Fallback, Recovery, ServiceBreaker,
+    SlowCalls, Trip,
+};
+pub use bulkhead::{Bulkhead, Bulkheads, ConnectionLimits, Protection};
+pub use health::{HealthCheck, Probe};
+pub use rate::{RateKey, RateLimit};
+pub use retry::RetryPolicy;
+pub use timeouts::Timeouts;
+
+use crate::identity::SpiffeId;
+
+/// What holds for the requests to a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficPolicy {
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// What is tried again.
+    pub retry: RetryPolicy,
+    /// When an endpoint is left alone for a while.
+    pub endpoint_breaker: EndpointBreaker,
+    /// When the whole service is.
+    pub service_breaker: ServiceBreaker,
+    /// How many requests may be under way.
+    pub bulkheads: Bulkheads,
+    /// How many connections may be open.
+    pub connections: ConnectionLimits,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// How endpoints are asked whether they are well. Default: they are not, only their answers count.
+    pub health: Option<HealthCheck>,
+}
+
+impl TrafficPolicy {
+    /// Refuses values that contradict each other.
+    pub fn check(&self) -> Result<(), InvalidPolicy> {
+        self.timeouts.check()?;
+        self.retry.check()?;
+        self.endpoint_breaker.check()?;
+        self.service_breaker.check()?;
+        self.bulkheads.check()?;
+        self.connections.check()?;
+        self.balance.check()?;
+        self.health.as_ref().map_or(Ok(()), HealthCheck::check)
+    }
+}
+
+/// The policy of a service for some of its callers, whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallerPolicy {
+    /// Whose requests it holds for. A caller is in at most one such policy of a service.
+    pub callers: Vec<SpiffeId>,
+    /// What holds for them.
+    pub policy: TrafficPolicy,
+}
+
+/// What a route wants besides timeouts and retries, which stand in the route itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoutePolicy {
+    /// A breaker of its own, in front of the service's.
+    pub breaker: Option<ServiceBreaker>,
+    /// A bulkhead of its own, in front of the service's.
+    pub bulkhead: Option<Bulkhead>,
+}
+
+impl RoutePolicy {
+    /// Refuses values that contradict each other.
+    pub fn check(&self) -> Result<(), InvalidPolicy> {
+        self.breaker.as_ref().map_or(Ok(()), ServiceBreaker::check)?;
+        self.bulkhead.as_ref().map_or(Ok(()), |b| b.check("maxInFlight"))
+    }
+}
+
+/// Values of a policy that contradict each other or can not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidPolicy {
+    /// The setting, by the name it has in a written policy: `timeouts.perTry`.
+    pub field: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub what: String,
+}
+
+impl InvalidPolicy {
+    pub(crate) fn new(field: &'static str, what: impl Into<String>) -> Self {
+        Self { field, what: what.into() }
+    }
+}
+
+impl fmt::Display for InvalidPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.what)
+    }
+}
+
+impl std::error::Error for InvalidPolicy {}
+
+/// A time that must be longer than zero.
+fn positive(field: &'static str, time: Duration) -> Result<(), InvalidPolicy> {
+    if time.is_zero() {
+        return Err(InvalidPolicy::new(field, "must be longer than zero; leave it out for the default"));
+    }
+    Ok(())
+}
+
+/// A share in percent, at least `least`.
+fn percent(field: &'static str, value: u32, least: u32) -> Result<(), InvalidPolicy> {
+    if !(least..=100).contains(&value) {
+        return Err(InvalidPolicy::new(field, format!("is a share in percent, {least} to 100, not {value}")));
+    }
+    Ok(())
+}
+
+/// A number that must not be 0.
+fn counted(field: &'static str, value: u32) -> Result<(), InvalidPolicy> {
+    if value == 0 {
+        return Err(InvalidPolicy::new(field, "must be at least 1; leave it out for the default"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_refused() {
+        let timeouts = |request, per_try| Timeouts {
+            request: Some(Duration::from_secs(request)),
+            per_try: Some(Duration::from_secs(per_try)),
+            ..Timeouts::default()
+        };
+        assert!(timeouts(2, 1).check().is_ok());
+        assert!(timeouts(2, 2).check().is_err());
+        assert_eq!(timeouts(0, 1).check().unwrap_err().field, "timeouts.request");
+        assert!(RetryPolicy { retries: 11, ..RetryPolicy::default() }.check().is_err());
+        assert!(RetryPolicy { budget_percent: 101, ..RetryPolicy::default() }.check().is_err());
+    }
+}
