@@ -15,6 +15,7 @@ pub fn service(routes: usize) -> Service {
     let backend = |version: &str, weight| Backend {
         service: name.clone(),
         version: Version::new(version).ok(),
+        port: None,
         weight,
     };
     Service {

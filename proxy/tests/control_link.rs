@@ -19,7 +19,8 @@ fn endpoint(service: &str, uid: &str) -> outrigger_mesh::Endpoint {
 }
 
 fn routed(service: &str, to: &[&str]) -> Service {
-    let backends = to.iter().map(|to| Backend { service: to.parse().unwrap(), version: None, weight: 1 });
+    let backends =
+        to.iter().map(|to| Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 });
     let route = Route {
         name: RouteName::new("r").unwrap(),
         matches: vec![],

@@ -9,15 +9,18 @@ use std::time::Duration;
 use clap::Parser;
 use http::StatusCode;
 use outrigger_mesh::{
-    Backend, Gateway, GatewayRoute, Label, Listener, ListenerKind, PathMatch, PortNumber, Route, RouteMatch,
-    RouteName, Timeouts,
+    Backend, Gateway, GatewayRoute, HttpRules, Label, Listener, ListenerKind, PathMatch, Port, PortNumber,
+    Protocol, Route, RouteMatch, RouteName, Service, Timeouts,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_testkit::real::{self, Ran};
+use outrigger_testkit::upgrade::{Switcher, connect_h2};
 use outrigger_testkit::{Client, Origin, PlanServer, eventually, resources};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A proxy of the mesh, started by flags.
 async fn proxy(server: &PlanServer, folder: &TempDir, account: &str, flags: &str) -> App {
@@ -35,7 +38,7 @@ async fn proxy(server: &PlanServer, folder: &TempDir, account: &str, flags: &str
 
 fn route(path: &str, to: &str, hosts: &[&str]) -> GatewayRoute {
     let matches = vec![RouteMatch { path: Some(PathMatch::Prefix(path.into())), ..RouteMatch::default() }];
-    let backends = vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }];
+    let backends = vec![Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 }];
     let name = RouteName::new(&format!("{to}{path}")).unwrap();
     GatewayRoute {
         hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(),
@@ -110,6 +113,33 @@ async fn curl(at: SocketAddr, ca: &Path, host: &str, more: &[&str]) -> Ran {
     command.args(["-w", "\n%{http_code} %{http_version}"]).args(more);
     command.arg(format!("https://{host}:{}/hello", at.port()));
     tokio::task::spawn_blocking(move || real::run(&mut command, Duration::from_secs(15))).await.unwrap()
+}
+
+/// Asks at a gateway for a WebSocket over HTTP/1.1; the head of the answer.
+async fn websocket(at: SocketAddr, host: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let asked = format!(
+        "GET /chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+async fn echoes(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    let mut back = [0; 5];
+    stream.write_all(b"hello").await.unwrap();
+    stream.flush().await.unwrap();
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"bye");
 }
 
 fn publish(server: &PlanServer, name: &str) {
@@ -196,6 +226,91 @@ async fn ports_of_a_gateway_come_and_go_with_what_is_pushed_and_a_missing_certif
     server.set(gateway(vec![with_route(listener("plain", 81, None, &[]))]));
     let moved = opened(&edge, 81).await;
     assert_eq!(Client::h1(moved).await.get("a.example", "/").await.unwrap().status, StatusCode::OK);
-    eventually("the old port is closed", || async { tokio::net::TcpStream::connect(at).await.is_err() })
-        .await;
+    eventually("the old port is closed", || async { TcpStream::connect(at).await.is_err() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_passes_a_gateway_over_http1_and_http2_and_only_where_its_service_allows_it() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    let app = Switcher::start().await;
+    let _cart =
+        proxy(&server, &folder, "cart", &format!("--service cart --port {}", app.addr().port())).await;
+    let mut plain = listener("plain", 80, None, &[]);
+    plain.routes.push(route("/", "shop/cart", &["a.shop.example"]));
+    server.set(gateway(vec![plain]));
+    publish(&server, "shop/cart");
+    let edge =
+        proxy(&server, &folder, "edge", "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 80=0").await;
+    let at = opened(&edge, 80).await;
+    eventually("the gateway serves", || async {
+        Client::h1(at).await.get("a.shop.example", "/plain").await.is_ok_and(|r| r.status == StatusCode::OK)
+    })
+    .await;
+
+    let before = app.seen().len();
+    let (mut stream, head) = websocket(at, "a.shop.example").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    echoes(&mut stream).await;
+    let (answer, stream) = connect_h2(at, "a.shop.example", "/chat", "websocket").await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    echoes(&mut stream.unwrap()).await;
+    let seen = app.seen().split_off(before);
+    assert_eq!(seen.len(), 2);
+    for request in seen {
+        assert_eq!(request.headers["x-forwarded-for"], "127.0.0.1");
+        assert!(request.headers["x-forwarded-client-cert"].to_str().unwrap().contains("/ns/shop/sa/edge"));
+        assert!(request.headers.contains_key("sec-websocket-key"), "to the application over HTTP/1.1");
+    }
+
+    let none = HttpRules { upgrades: vec![], ..HttpRules::default() };
+    let strict = Service { http: none, ..resources::service("shop/cart") };
+    server.set(resources::inbound(&strict.identities[0], &[&strict]));
+    server.set(strict);
+    eventually("the gateway lets nobody switch", || async {
+        let answer = connect_h2(at, "a.shop.example", "/chat", "websocket").await;
+        answer.is_ok_and(|(answer, _)| answer.status() == StatusCode::FORBIDDEN)
+    })
+    .await;
+    let plain = Client::h1(at).await.get("a.shop.example", "/plain").await.unwrap();
+    assert_eq!(plain.status, StatusCode::OK, "what is no upgrade goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_is_reached_at_the_port_that_its_route_names() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    let (first, second) = (Origin::named("first").await, Origin::named("second").await);
+    let port = |number| Port { number: PortNumber::new(number).unwrap(), protocol: Protocol::Http };
+    let cart = Service { ports: vec![port(80), port(81)], ..resources::service("shop/cart") };
+    server.set(resources::inbound(&cart.identities[0], &[&cart]));
+    server.set(cart);
+    let flags = format!(
+        "--service cart --service-port 80 --port {} --inbound-map 0=81:{}",
+        first.addr().port(),
+        second.addr().port()
+    );
+    let _cart = proxy(&server, &folder, "cart", &flags).await;
+    let mut plain = listener("plain", 80, None, &[]);
+    plain.routes.push(route("/", "shop/cart", &[]));
+    for (path, port) in [("/one", 80), ("/two", 81)] {
+        let mut to = route(path, "shop/cart", &[]);
+        to.route.backends[0].port = PortNumber::new(port);
+        plain.routes.push(to);
+    }
+    server.set(gateway(vec![plain]));
+    let edge =
+        proxy(&server, &folder, "edge", "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 80=0").await;
+    let at = opened(&edge, 80).await;
+    eventually("the gateway serves", || async {
+        Client::h1(at).await.get("a.example", "/two").await.is_ok_and(|r| r.status == StatusCode::OK)
+    })
+    .await;
+    let (before, others) = (first.seen().len(), second.seen().len());
+    for path in ["/", "/one", "/two"] {
+        assert_eq!(Client::h2(at).await.get("a.example", path).await.unwrap().status, StatusCode::OK);
+    }
+    let targets = |origin: &Origin, from| -> Vec<String> {
+        origin.seen().split_off(from).into_iter().map(|seen| seen.target).collect()
+    };
+    assert_eq!(targets(&first, before), ["/", "/one"]);
+    assert_eq!(targets(&second, others), ["/two"]);
 }

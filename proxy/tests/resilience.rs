@@ -153,6 +153,7 @@ async fn traffic_follows_the_weights_and_skips_a_subset_without_endpoints() {
         let backend = |(v, weight)| Backend {
             service: "shop/cart".parse().unwrap(),
             version: Some(Version::new(v).unwrap()),
+            port: None,
             weight,
         };
         let backends = [("v1", weights[0]), ("v2", weights[1])].map(backend).to_vec();

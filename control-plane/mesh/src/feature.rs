@@ -16,6 +16,8 @@ pub enum Feature {
     Split,
     /// Backends of another service than the route's own.
     ForeignBackend,
+    /// Backends at a port of their own.
+    BackendPort,
     /// Timeouts of the request and of its attempts.
     Timeouts,
     /// Retry rules other than the defaults.
@@ -48,10 +50,11 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
+        Self::BackendPort,
         Self::Timeouts,
         Self::Retry,
         Self::Between,
@@ -74,6 +77,7 @@ impl Feature {
             Self::RouteMatch => "route-match",
             Self::Split => "split",
             Self::ForeignBackend => "foreign-backend",
+            Self::BackendPort => "backend-port",
             Self::Timeouts => "timeouts",
             Self::Retry => "retry",
             Self::Between => "between",

@@ -103,6 +103,7 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
 fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::RouteMatch, !route.matches.is_empty());
     need(features, Feature::Split, route.backends.len() > 1);
+    need(features, Feature::BackendPort, route.backends.iter().any(|b| b.port.is_some()));
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
     need(features, Feature::Retry, route.retry.is_some());
     let RoutePolicy { breaker, bulkhead } = &route.policy;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::name::{InvalidName, ServiceName, Version};
+use crate::name::{InvalidName, PortNumber, ServiceName, Version};
 use crate::policy::{RetryPolicy, RoutePolicy, Timeouts};
 
 /// The name of one rule of a route object: `namespace/route/index`. It labels metrics and keys live state.
@@ -98,6 +98,8 @@ pub struct Backend {
     pub service: ServiceName,
     /// The subset that gets it; `None` means all endpoints of the service.
     pub version: Option<Version>,
+    /// The port of it that gets it; `None` means the one its caller meant, and at a gateway its first.
+    pub port: Option<PortNumber>,
     /// Its weight relative to the other backends of the route, 0 to [`Backend::MAX_WEIGHT`].
     pub weight: u32,
 }

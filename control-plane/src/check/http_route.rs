@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, HeaderMatch, HostPattern, Label, Listener, PathMatch, PortNumber, QueryMatch, Route, RouteMatch,
-    RouteName, ServiceName, Timeouts, Version,
+    Backend, HeaderMatch, HostPattern, Label, Listener, PathMatch, Port, PortNumber, QueryMatch, Route,
+    RouteMatch, RouteName, ServiceName, Timeouts, Version,
 };
 
 use super::Found;
@@ -284,35 +284,42 @@ impl Context<'_> {
         };
         let service = self.service(&at_name, name, found)?;
         if let Some(port) = backend.port {
-            self.port(&format!("{pointer}/port"), port, &service, (parents, at_gateway), found);
+            self.port(&format!("{pointer}/port"), port, &service, parents, found);
         }
-        Some(Backend { service, version, weight: backend.weight.unwrap_or(1) })
+        // Elsewhere it is the port that callers mean anyway.
+        let port = backend.port.filter(|_| at_gateway).and_then(PortNumber::new);
+        Some(Backend { service, version, port, weight: backend.weight.unwrap_or(1) })
     }
 
-    /// A request keeps the port its caller meant. So a backend's port may be written, as the Gateway API wants it,
-    /// where it is that port; elsewhere it would be ignored, and is refused instead.
+    /// A request keeps the port its caller meant, but at a gateway, where it says which it is. So a backend's port may be
+    /// written, as the Gateway API wants it, where it is that port; elsewhere it would be ignored, and is refused instead.
     fn port(
         &self,
         pointer: &str,
         port: u16,
         backend: &ServiceName,
-        (parents, at_gateway): (&[ServiceName], bool),
+        parents: &[ServiceName],
         found: &mut Found,
     ) {
-        let ports_of = |name: &ServiceName| -> Vec<u16> {
-            let entry = self.world.service(name);
-            entry
-                .map(|e| e.checked.service().ports.iter().map(|p| p.number.get()).collect())
-                .unwrap_or_default()
+        let ports_of = |name: &ServiceName| -> Vec<Port> {
+            self.world.service(name).map(|e| e.checked.service().ports.clone()).unwrap_or_default()
         };
-        if !ports_of(backend).contains(&port) {
-            let message = format!("the service {backend} has no port {port}");
-            found.add(Problem::error(pointer, Code::Reference, message));
-        } else if at_gateway && ports_of(backend).first() != Some(&port) {
-            let message = format!("a gateway reaches the first port of {backend}, which is not {port}");
-            let problem = Problem::error(pointer, Code::Unsupported, message);
-            found.add(problem.hint("make it the first port of the service, or leave port out"));
-        } else if let Some(other) = parents.iter().find(|p| ports_of(p) != [port]) {
+        let is_it = |p: &Port| p.number.get() == port;
+        match ports_of(backend).into_iter().find(is_it) {
+            None => {
+                let message = format!("the service {backend} has no port {port}");
+                return found.add(Problem::error(pointer, Code::Reference, message));
+            }
+            Some(found_port) if found_port.protocol.is_opaque() => {
+                let message = format!(
+                    "port {port} of {backend} is opaque ({}): no route leads there",
+                    found_port.protocol
+                );
+                return found.add(Problem::error(pointer, Code::Contradiction, message));
+            }
+            Some(_) => {}
+        }
+        if let Some(other) = parents.iter().find(|p| !matches!(&ports_of(p)[..], [only] if is_it(only))) {
             let message = format!(
                 "a request keeps the port its caller meant, and callers of {other} can mean other ports than {port}"
             );

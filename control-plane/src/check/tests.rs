@@ -256,7 +256,10 @@ fn a_route_attaches_itself_to_a_listener_that_takes_it() {
     let twice = put(&mut world, route("a.example.com, a.example.com")).unwrap_err();
     assert_eq!(told(&twice), [("/spec/hostnames/1", Code::Duplicate)]);
     assert_eq!(told(&put(&mut world, gateway_route("r", "none", rules)).unwrap_err())[0].1, Code::Reference);
-    let second = "rules: [{backendRefs: [{name: prices, port: 81}]}]";
-    let problems = put(&mut world, gateway_route("r", "edge", second)).unwrap_err();
-    assert_eq!(told(&problems), [("/spec/rules/0/backendRefs/0/port", Code::Unsupported)]);
+    let port = |port: u16| {
+        gateway_route("r", "edge", &format!("rules: [{{backendRefs: [{{name: prices, port: {port}}}]}}]"))
+    };
+    assert_eq!(put(&mut world, port(81)).unwrap(), [], "the second of its ports");
+    let problems = put(&mut world, port(99)).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/rules/0/backendRefs/0/port", Code::Reference)]);
 }

@@ -235,11 +235,8 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
 }
 
 fn backend() -> impl Strategy<Value = Backend> {
-    (service_name(), of(version()), 0..=Backend::MAX_WEIGHT).prop_map(|(service, version, weight)| Backend {
-        service,
-        version,
-        weight,
-    })
+    (service_name(), of(version()), of(port_number()), 0..=Backend::MAX_WEIGHT)
+        .prop_map(|(service, version, port, weight)| Backend { service, version, port, weight })
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {

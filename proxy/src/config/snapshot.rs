@@ -84,6 +84,7 @@ impl RoutePlan {
         let target = |backend: &outrigger_mesh::Backend| Target {
             service: (backend.service != service.name).then(|| resolve(&backend.service)),
             version: backend.version.clone(),
+            port: backend.port,
         };
         Self::new(
             Some(route.name.clone()),
@@ -104,6 +105,7 @@ impl RoutePlan {
         let target = |backend: &outrigger_mesh::Backend| Target {
             service: Some(resolve(&backend.service)),
             version: backend.version.clone(),
+            port: backend.port,
         };
         Self::new(
             Some(route.name.clone()),
@@ -115,7 +117,7 @@ impl RoutePlan {
     }
 
     fn of_service(service: &Service) -> Self {
-        let everything = Target { service: None, version: None };
+        let everything = Target { service: None, version: None, port: None };
         let policy = &service.policy;
         Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone())
     }
@@ -140,6 +142,8 @@ pub struct Target {
     pub service: Option<Arc<LiveService>>,
     /// The subset, `None` for all endpoints.
     pub version: Option<Version>,
+    /// Its port, `None` for the one that its caller meant.
+    pub port: Option<PortNumber>,
 }
 
 /// The endpoints of a service at one moment, arranged for balancing.

@@ -186,7 +186,8 @@ mod tests {
     fn route(name: &str, path: &str, hosts: &[&str]) -> GatewayRoute {
         let matches =
             vec![RouteMatch { path: Some(PathMatch::Prefix(path.into())), ..RouteMatch::default() }];
-        let backends = vec![Backend { service: "shop/cart".parse().unwrap(), version: None, weight: 1 }];
+        let backends =
+            vec![Backend { service: "shop/cart".parse().unwrap(), version: None, port: None, weight: 1 }];
         let route = Route {
             name: RouteName::new(name).unwrap(),
             matches,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_mesh::{Between, MtlsMode, Port, Reason, Timeouts};
+use outrigger_mesh::{Between, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::balance;
@@ -120,15 +120,22 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     let snapshot = foreign.as_ref().unwrap_or(aim.snapshot);
     let port = match &foreign {
         None => aim.port,
-        Some(other) => *other
-            .service
-            .port(Some(aim.port.number))
-            .or_else(|| other.service.port(None))
-            .ok_or_else(|| Error::refused(Reason::NoEndpoint, "the backend has no port"))?,
+        Some(other) => port_of(&other.service, target.port, aim.port)?,
     };
     let place = place(worker, aim, snapshot, view, port)?;
     let (view, between, of) = (Arc::clone(view), snapshot.service.between, subset.members.len());
     Ok(Some(Chosen { place, view, port, between, of }))
+}
+
+/// The port of another service that a route leads to: the one it says, else the one its caller meant, else the first.
+fn port_of(service: &Service, said: Option<PortNumber>, meant: Port) -> Result<Port, Error> {
+    let found = match said {
+        Some(_) => service.port(said),
+        None => service.port(Some(meant.number)).or_else(|| service.port(None)),
+    };
+    let none =
+        || Error::refused(Reason::NoEndpoint, format!("the backend {} has no such port", service.name));
+    found.copied().ok_or_else(none)
 }
 
 /// The instance that was called, and no other: whoever names one has a reason to.

@@ -147,6 +147,7 @@ fn backend_to_pb(backend: &Backend) -> pb::Backend {
         service: backend.service.to_string(),
         version: backend.version.as_ref().map(ToString::to_string),
         weight: backend.weight,
+        port: backend.port.map(|port| port.get().into()),
     }
 }
 
@@ -155,5 +156,6 @@ fn backend_from_pb(backend: &pb::Backend) -> Result<Backend, Fault> {
         service: field::name(&backend.service)?,
         version: field::name_if(backend.version.as_deref())?,
         weight: backend.weight,
+        port: backend.port.map(field::port_number).transpose()?,
     })
 }

@@ -16,7 +16,7 @@ fn service(name: &str, backend: Option<&str>) -> Service {
     let route = |to: &str| Route {
         name: RouteName::new("r").unwrap(),
         matches: vec![],
-        backends: vec![Backend { service: to.parse().unwrap(), version: None, weight: 1 }],
+        backends: vec![Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 }],
         timeouts: Timeouts::default(),
         retry: None,
         policy: outrigger_mesh::RoutePolicy::default(),
