@@ -74,7 +74,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, applicat
                 MeshAlpn::Tcp => {
                     let (stream, peer) = (accepted.stream, accepted.peer);
                     tcp::keep_alive(stream.get_ref().0);
-                    let permitted = port.protocol.is_opaque() || port.protocol == Protocol::Detect;
+                    let permitted = port.protocol.is_opaque()
+                        || port.protocol == Protocol::Detect
+                        || http_rules(&worker, &application).connect;
                     let to = (&*application, port.number.get());
                     let carried = tcp::inbound::from_mesh(&worker, stream, guard, to, &peer, permitted);
                     return Box::pin(carried).await;

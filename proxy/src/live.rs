@@ -30,6 +30,8 @@ pub struct Live {
     pub ports: PortTable,
     /// What is counted of names.
     pub dns: dns::counters::Counters,
+    /// Where addresses of names outside the mesh are asked for.
+    pub names_outside: dns::outside::Outside,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
     /// Where this process's own connections to places outside come from.
@@ -52,7 +54,8 @@ impl Live {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
         let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
-        Self { traffic, counters, ports, dns, identity, own_calls, most_connections, overload }
+        let names_outside = dns::outside::Outside::default();
+        Self { traffic, counters, ports, dns, names_outside, identity, own_calls, most_connections, overload }
     }
 
     /// Connections from the mesh.
@@ -80,6 +83,11 @@ impl Live {
         self.dns.write(&mut text);
         self.ports.write(&mut text);
         text
+    }
+
+    /// Who this sidecar's workload is, once there is an identity.
+    pub fn identity(&self) -> Option<Arc<SpiffeId>> {
+        self.identity.load_full()
     }
 
     /// Tells who this sidecar's workload is. Traffic of endpoints known earlier keeps the caller it had.

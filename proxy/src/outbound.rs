@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead};
@@ -61,10 +61,14 @@ pub(crate) async fn answer(
     fixed: Option<&Host>,
 ) -> Response<ResponseBody> {
     let version = reply::version(request.version());
-    let asker = Asker::of(&request, true);
+    let (asker, closes) = (Asker::of(&request, true), tcp::connect::closes(&request));
     let mut response = match forward(worker, request, fixed).await {
         Ok(response) => response,
-        Err((error, service)) => refusal(worker, &error, asker, service.as_deref()),
+        Err((error, service)) => {
+            let mut refusal = refusal(worker, &error, asker, service.as_deref());
+            closes.map(|close| refusal.headers_mut().insert(header::CONNECTION, close));
+            refusal
+        }
     };
     *response.version_mut() = version;
     response
@@ -73,6 +77,8 @@ pub(crate) async fn answer(
 /// Refuses a request before anything is known of it.
 pub(crate) fn refused(worker: &Worker, request: &Request<Incoming>, error: &Error) -> Response<ResponseBody> {
     let mut response = refusal(worker, error, Asker::of(request, true), None);
+    let closes = tcp::connect::closes(request);
+    closes.map(|close| response.headers_mut().insert(header::CONNECTION, close));
     *response.version_mut() = request.version();
     response
 }
@@ -99,6 +105,9 @@ async fn forward(
     let nobody = |error| (error, None);
     worker.shared.live.overload.check().map_err(nobody)?;
     let (mut parts, incoming) = request.into_parts();
+    if tcp::connect::is_meant(&parts) {
+        return Box::pin(tcp::connect::answer(worker, parts, fixed.is_some())).await;
+    }
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;
     canonical::check(&parts).map_err(nobody)?;

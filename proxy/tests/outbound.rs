@@ -112,7 +112,7 @@ async fn what_has_two_readings_is_refused() {
         "GET /..;/x HTTP/1.1\r\nHost: cart\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: gzip\r\n\r\n",
-        "CONNECT cart:80 HTTP/1.1\r\nHost: cart\r\n\r\n",
+        "CONNECT cart HTTP/1.1\r\nHost: cart\r\n\r\n",
     ] {
         let mut client = RawClient::connect(sidecar.outbound).await;
         client.write(head).await;

@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::http::body::{BodyError, IdleTimer, ResponseBody};
 use crate::http::connections::{Busy, Control, TunnelBusy};
+use crate::http::fuse::Fuse;
 use crate::http::strict::{Turn, Turns};
 use crate::http::upgrade::Tunnel;
 
@@ -47,8 +48,8 @@ impl Asked {
 
     /// Over HTTP/2. The stream is left with `streams`, for the future that hyper makes of it in the next moment.
     pub(super) fn http2(control: &Rc<Control>, streams: &Streams) -> Self {
-        let stream = Rc::new(Stream::new(Busy::new(control)));
-        streams.0.set(Some(Rc::clone(&stream)));
+        let stream = Rc::new(Stream::new(Busy::new(control), streams.clone()));
+        streams.0.set(Some(Next::Stream(Rc::clone(&stream))));
         Self(Owner::Http2(stream))
     }
 
@@ -80,11 +81,13 @@ impl Asked {
                 busy.control().leave_tunnel(tunnel);
             }
             Owner::Http2(stream) => {
-                let busy = TunnelBusy::new(stream.busy.control());
+                let (busy, fuse) = (TunnelBusy::new(stream.busy.control()), Fuse::default());
+                // In the next moment hyper has the rest of the stream sent by a future of its own.
+                stream.streams.0.set(Some(Next::Tunnel(fuse.clone())));
                 // Ends with the stream, and that with the connection.
                 tokio::task::spawn_local(async move {
                     let _busy = busy;
-                    tunnel.over_http2().await;
+                    tunnel.over_http2(fuse).await;
                 });
             }
         }
@@ -173,6 +176,7 @@ impl Drop for Piece {
 #[derive(Debug)]
 struct Stream {
     busy: Busy,
+    streams: Streams,
     /// Pieces handed out and not written.
     out: Cell<u32>,
     /// Whether any of them moved since somebody looked.
@@ -183,9 +187,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(busy: Busy) -> Self {
+    fn new(busy: Busy, streams: Streams) -> Self {
         let limit = Cell::new(busy.control().edges().stalled);
-        Self { busy, out: Cell::new(0), moved: Cell::new(false), answered: Cell::new(false), limit }
+        Self { busy, streams, out: Cell::new(0), moved: Cell::new(false), answered: Cell::new(false), limit }
     }
 
     fn bear(&self, limit: Duration) {
@@ -196,13 +200,28 @@ impl Stream {
 
 /// Runs the streams of one HTTP/2 connection on the worker's own runtime, and gives up those that stand still.
 #[derive(Clone, Default)]
-pub(super) struct Streams(Rc<Cell<Option<Rc<Stream>>>>);
+pub(super) struct Streams(Rc<Cell<Option<Next>>>);
+
+/// What the next future is.
+enum Next {
+    /// That of a stream.
+    Stream(Rc<Stream>),
+    /// What sends for a tunnel.
+    Tunnel(Fuse),
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Streams")
+    }
+}
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
         // Owned by the runtime of the worker, and ended by the connection that asked for it.
         match self.0.take() {
-            Some(stream) => drop(tokio::task::spawn_local(unless_stalled(future, stream))),
+            Some(Next::Stream(stream)) => drop(tokio::task::spawn_local(unless_stalled(future, stream))),
+            Some(Next::Tunnel(fuse)) => drop(tokio::task::spawn_local(fuse.guard(future))),
             None => drop(tokio::task::spawn_local(future)),
         }
     }

@@ -62,11 +62,18 @@ where
     if let (End::Served, Some(tunnel)) = (end, control.tunnel()) {
         let _busy = TunnelBusy::new(control);
         let parts = served.into_parts();
-        let (io, held) = parts.io.into_inner().into_parts();
+        let (mut io, held) = parts.io.into_inner().into_parts();
         let ahead =
             if held.is_empty() { parts.read_buf } else { [&parts.read_buf[..], &held].concat().into() };
         // Boxed: no part of every other connection's future.
-        let mut passing = Box::pin(tunnel.over_http1(io, ahead));
+        let mut passing = Box::pin(async move {
+            if tunnel.is_opaque() {
+                io.cut_on_close();
+            }
+            if tunnel.over_http1(&mut io, ahead).await {
+                io.end_on_close();
+            }
+        });
         until(control, |cx, _| passing.as_mut().poll(cx).map(|()| End::Cut)).await;
         return;
     }
@@ -85,9 +92,17 @@ where
 }
 
 /// A connection that can be ended so that the peer sees that something is missing.
-pub(super) trait Abort {
+pub(super) trait Abort: Sized {
+    /// Sees to it that its end, whenever it is dropped, is one of those.
+    fn cut_on_close(&self);
+
+    /// Everything has been said: its end is none of those.
+    fn end_on_close(&self);
+
     /// Ends it so.
-    fn abort(self);
+    fn abort(self) {
+        self.cut_on_close();
+    }
 }
 
 /// How the serving of a connection ended.

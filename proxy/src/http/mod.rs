@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod connections;
 pub mod edges;
 pub mod expect;
+pub mod fuse;
 pub(crate) mod h1;
 mod h2_account;
 mod h2_frames;

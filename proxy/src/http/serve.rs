@@ -29,7 +29,7 @@ use crate::http::reply::Asker;
 use crate::http::strict::Turns;
 use crate::http::tap::{Tap, writes_through};
 use crate::http::{edges, h1};
-use crate::tcp::relay;
+use crate::tcp;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,11 +124,17 @@ struct Watched<IO> {
     control: Rc<Control>,
 }
 
+/// Over TLS an end without its word is an abort already.
 impl<IO: 'static> h1::Abort for Watched<IO> {
-    fn abort(self) {
-        // Over TLS an end without its word is an abort already.
+    fn cut_on_close(&self) {
         if let Some(stream) = (&self.io as &dyn Any).downcast_ref::<TcpStream>() {
-            relay::abort(stream);
+            tcp::cut_on_close(stream);
+        }
+    }
+
+    fn end_on_close(&self) {
+        if let Some(stream) = (&self.io as &dyn Any).downcast_ref::<TcpStream>() {
+            tcp::end_on_close(stream);
         }
     }
 }

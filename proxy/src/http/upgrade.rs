@@ -9,9 +9,11 @@
 //! HTTP/1 connections are polled to their end by their owner, which then takes them apart: nothing of it needs `Send`, and
 //! a connection that is never upgraded pays nothing. Streams of HTTP/2 are handed over by hyper.
 //!
-//! Deliberately elsewhere: passing the bytes (`tcp::relay`), and CONNECT to a host and a port (`http::connect`).
+//! Deliberately elsewhere: passing the bytes (`tcp::relay`), and CONNECT to a host and a port (`tcp::connect`), which ends in
+//! a [`Tunnel`], too.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,8 +32,11 @@ use crate::attempt::exchange::Exchange;
 use crate::attempt::send::Speak;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
+use crate::http::fuse::{Fuse, Fused};
 use crate::http::{headers, websocket};
-use crate::tcp::relay::{self, Ahead, Flow, Limits};
+use crate::tcp::outbound::Upstream;
+use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
+use crate::telemetry::ports::PortStats;
 
 /// What a caller would like its connection to become.
 #[derive(Debug)]
@@ -230,7 +235,7 @@ impl Asked {
                 head.headers.insert(websocket::ACCEPT, websocket::accept(key));
             }
         }
-        let tunnel = Tunnel { on: self.on, stream, exchange, idle };
+        let tunnel = Tunnel { on: self.on, behind: Behind::Switched { stream, exchange, idle } };
         Response::from_parts(head, ResponseBody::Tunnel(Box::new(tunnel)))
     }
 }
@@ -254,39 +259,66 @@ impl std::fmt::Debug for Handed {
     }
 }
 
-/// An upstream that has switched, and where its caller's side will be found. It counts as a request in flight until both
-/// directions have ended.
+/// What a connection or a stream of the caller becomes once its HTTP is over, and where the caller's side will be found.
 #[derive(Debug)]
 pub struct Tunnel {
     on: OnUpgrade,
-    stream: Handed,
-    exchange: Exchange,
-    idle: Duration,
+    behind: Behind,
+}
+
+#[derive(Debug)]
+enum Behind {
+    /// An upstream that has switched. It counts as a request in flight until both directions have ended.
+    Switched { stream: Handed, exchange: Exchange, idle: Duration },
+    /// An opaque connection.
+    Opaque(Upstream, Arc<PortStats>),
 }
 
 impl Tunnel {
-    /// Passes bytes over what was an HTTP/1 connection of the caller, of which `ahead` was already read.
-    pub async fn over_http1(self, io: impl Duplex, ahead: Bytes) {
-        // hyper says here whether the 101 went out; where the caller left before it, there is nobody to talk to.
+    /// To an opaque connection, which is counted in `stats`.
+    pub fn opaque(on: OnUpgrade, upstream: Upstream, stats: Arc<PortStats>) -> Self {
+        Self { on, behind: Behind::Opaque(upstream, stats) }
+    }
+
+    /// Whether an end that nobody meant must be told from one that was.
+    pub fn is_opaque(&self) -> bool {
+        matches!(self.behind, Behind::Opaque(..))
+    }
+
+    /// Passes bytes over what was an HTTP/1 connection of the caller, of which `ahead` was already read. Says whether it
+    /// ended as it should.
+    pub async fn over_http1(self, io: &mut impl Duplex, ahead: Bytes) -> bool {
+        // hyper says here whether the answer went out; where the caller left before it, there is nobody to talk to.
         let left = matches!((&mut { self.on.clone() }).now_or_never(), Some(Err(e)) if e.is_canceled());
-        if !left {
-            pass(io, ahead, self.stream, self.exchange, self.idle).await;
-        }
+        !left && self.behind.pass(io, ahead).await
     }
 
     /// Passes bytes over a stream of the caller's HTTP/2 connection, once the answer is on its way.
-    pub async fn over_http2(self) {
+    pub async fn over_http2(self, fuse: Fuse) {
         if let Ok(stream) = self.on.await {
-            pass(TokioIo::new(stream), Bytes::new(), self.stream, self.exchange, self.idle).await;
+            let mut stream = Fused::new(TokioIo::new(stream), fuse);
+            if self.behind.pass(&mut stream, Bytes::new()).await {
+                stream.ends();
+            }
         }
     }
 }
 
-async fn pass(mut a: impl Duplex, from_a: Bytes, mut b: Handed, mut exchange: Exchange, idle: Duration) {
-    let ahead = Ahead { from_a, from_b: b.ahead };
-    let outcome = relay::relay(&mut a, &mut b.io, ahead, Limits { idle }, &Flow::default()).await;
-    tracing::debug!(?outcome, "an upgraded connection ended");
-    exchange.finish();
+impl Behind {
+    /// Whether both sides have ended as they should.
+    async fn pass(self, caller: &mut impl Duplex, ahead: Bytes) -> bool {
+        match self {
+            Self::Switched { mut stream, mut exchange, idle } => {
+                let ahead = Ahead { from_a: ahead, from_b: stream.ahead };
+                let flow = Flow::default();
+                let outcome = relay::relay(caller, &mut stream.io, ahead, Limits { idle }, &flow).await;
+                tracing::debug!(?outcome, "an upgraded connection ended");
+                exchange.finish();
+                matches!(outcome.end, End::Finished)
+            }
+            Self::Opaque(upstream, stats) => upstream.carry(caller, ahead, &stats).await,
+        }
+    }
 }
 
 /// The members of a list that may stand in several headers.

@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use outrigger_mesh::{Hop, Host, Hostname, MeshSettings, OutboundMode, PortNumber, Reason};
@@ -35,7 +35,7 @@ use crate::outbound;
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::tcp;
 use crate::tcp::outbound::Called;
-use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
+use crate::tcp::relay;
 use crate::worker::{Application, Worker};
 
 /// Where a redirected connection of the application goes.
@@ -61,7 +61,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, listenin
         Err(error) => return tracing::warn!(%error, "the original address can not be read"),
     };
     let ours = stream.peer_addr().is_ok_and(|from| worker.shared.live.own_calls.contains(from.port()));
-    let course = if ours { Course::Refused(loops(original)) } else { course(&worker, original).await };
+    let course =
+        if ours { Course::Refused(loops(original.address())) } else { course(&worker, original).await };
     match course {
         Course::Service(host) => outbound::serve(worker, stream, guard, Some(Rc::new(host))).await,
         Course::Outside(to) => pass_on(&worker, stream, guard, to).await,
@@ -72,9 +73,14 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, listenin
 
 /// Decides by the address. What is not known is asked for, and waited for a little.
 pub async fn course(worker: &Worker, original: OriginalDst) -> Course {
-    let (registry, to) = (&*worker.shared.registry, original.address());
+    course_to(worker, original.address()).await
+}
+
+/// The same for an address that was named.
+pub async fn course_to(worker: &Worker, to: SocketAddr) -> Course {
+    let registry = &*worker.shared.registry;
     if worker.shared.own_ports.contains(to) {
-        return Course::Refused(loops(original));
+        return Course::Refused(loops(to));
     }
     let Some((inside, mode)) = of_mesh(registry, to).await else {
         let why = format!("whether {to} is of the mesh can not be told: the control plane does not answer");
@@ -240,29 +246,21 @@ fn port_of_instance(service: &LiveService, to: SocketAddr) -> Option<PortNumber>
 
 /// Passes bytes between the application and a place outside the mesh.
 async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: SocketAddr) {
-    let (live, passing) = (&worker.shared.live, guard.passes_on());
-    live.counters.passed_on.fetch_add(1, Relaxed);
-    let connecting = live.own_calls.connect(to);
-    let (mut there, _ours) = match timeout(CONNECT, connecting).await {
-        Ok(Ok(connected)) => connected,
-        failed => {
-            live.counters.connect_failures.fetch_add(1, Relaxed);
-            tracing::debug!(%to, ?failed, "a place outside the mesh can not be reached");
-            // As far as the application can tell, nobody listens there.
-            return relay::abort(&stream);
-        }
-    };
-    let _best_effort = there.set_nodelay(true);
-    let limits = Limits { idle: OUTSIDE_IDLE };
-    let flow = Flow::default();
-    let relaying = relay::relay(&mut stream, &mut there, Ahead::default(), limits, &flow);
-    let ended = tokio::select! {
-        outcome = relaying => Some(outcome.end),
-        () = passing.cut() => None,
-    };
-    if !matches!(ended, Some(End::Finished)) {
-        relay::abort(&stream);
-        relay::abort(&there);
+    let passing = guard.passes_on();
+    // What ends before both sides have ended is a reset; as far as the application can tell, nobody listens there.
+    tcp::cut_on_close(&stream);
+    let of_nobody = Arc::default();
+    match tcp::outside::dial(worker, to).await {
+        Ok(there) => tokio::select! {
+            biased;
+            () = passing.cut() => {}
+            in_order = there.carry(&mut stream, Bytes::new(), &of_nobody) => {
+                if in_order {
+                    tcp::end_on_close(&stream);
+                }
+            }
+        },
+        Err(error) => tracing::debug!(%error, "a place outside the mesh can not be reached"),
     }
 }
 
@@ -329,21 +327,15 @@ fn refusing(
     move |error, asker| outbound::refusal(&worker, error, Asker { trusted: true, ..asker }, None)
 }
 
-fn loops(original: OriginalDst) -> Error {
-    let why = format!(
-        "a connection to {} came back to this sidecar: is its own user exempt from redirection?",
-        original.address()
-    );
+fn loops(to: SocketAddr) -> Error {
+    let why =
+        format!("a connection to {to} came back to this sidecar: is its own user exempt from redirection?");
     Error::refused(Reason::LoopDetected, why)
 }
 
 const AWAY_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a client that is to be refused has to say what it speaks. Where the server speaks first it says nothing.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
-/// What is far away takes its time.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Of a connection that passes on: as long as databases and shells leave theirs alone.
-const OUTSIDE_IDLE: Duration = Duration::from_secs(4 * 3_600);
 const OUTSIDER_MS: u64 = 10_000;
 const MAX_OUTSIDERS: usize = 1_024;
 

@@ -3,9 +3,11 @@
 //! An opaque connection is one exchange: it is sent to an endpoint as a request is, without the routes of HTTP, and what
 //! can not be had is refused by a reset, as there is nobody to read a status. docs/opaque.md has the whole story.
 
+pub mod connect;
 pub mod greeting;
 pub mod inbound;
 pub mod outbound;
+pub mod outside;
 pub mod relay;
 
 use std::time::Duration;

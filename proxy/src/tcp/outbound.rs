@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use outrigger_mesh::{Hop, Port, Reason, Side};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::opaque::OpaqueStream;
 use crate::error::{Error, Who};
 use crate::http::connections::Guard;
+use crate::listen::own_calls::OwnCall;
 use crate::live::{EndpointLive, LiveService, Millis};
 use crate::request::choose::{Aim, choose};
 use crate::request::retry;
@@ -38,19 +41,13 @@ pub async fn serve(worker: &Worker, mut client: TcpStream, guard: Guard, called:
     let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
     let carried = async {
         // Boxed: what it takes to connect would stay part of the connection for its whole life.
-        let mut upstream = match Box::pin(dial(worker, called)).await {
-            Ok(upstream) => upstream,
-            Err(error) => return refuse(worker, &stats, &error),
-        };
-        let opened = stats.opened();
-        let limits = Limits { idle: upstream.idle };
-        let outcome = relay(&mut client, &mut upstream.stream, Ahead::default(), limits, &stats.flow).await;
-        opened.end(Ended::of(&outcome));
-        if matches!(outcome.end, End::Finished) {
-            end_on_close(&client);
-            upstream.stream.end_on_close();
-        } else {
-            tracing::debug!(service = %service.name, ?outcome, "opaque connection cut");
+        match Box::pin(dial(worker, called)).await {
+            Ok(upstream) => {
+                if upstream.carry(&mut client, Bytes::new(), &stats).await {
+                    end_on_close(&client);
+                }
+            }
+            Err(error) => refuse(worker, &stats, &error),
         }
     };
     tokio::select! {
@@ -67,14 +64,48 @@ pub fn refuse(worker: &Worker, stats: &PortStats, error: &Error) {
     tracing::info!(%error, "opaque connection refused");
 }
 
-/// A connection to an endpoint, which counts as its load for as long as it lives.
+/// A connection to an endpoint, which counts as its load for as long as it lives, or to a place outside.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Its bytes.
-    pub stream: OpaqueStream,
+    stream: OpaqueStream,
     /// How long it may be silent.
-    pub idle: Duration,
-    _load: InFlight,
+    idle: Duration,
+    _held: Held,
+}
+
+/// What ends with a connection.
+#[derive(Debug)]
+#[allow(dead_code, reason = "held, and dropped")]
+enum Held {
+    Load(InFlight),
+    OwnCall(OwnCall),
+}
+
+impl Upstream {
+    /// A connection to a place outside the mesh.
+    pub(super) fn outside(stream: TcpStream, call: OwnCall, idle: Duration) -> Self {
+        cut_on_close(&stream);
+        Self { stream: OpaqueStream::Plain(stream), idle, _held: Held::OwnCall(call) }
+    }
+
+    /// Passes bytes between it and `caller`, of which `ahead` was already read, to the end. Says whether both have ended
+    /// as they should; else the caller must not see an end.
+    pub async fn carry<A>(mut self, caller: &mut A, ahead: Bytes, stats: &Arc<PortStats>) -> bool
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+    {
+        let opened = stats.opened();
+        let (limits, ahead) = (Limits { idle: self.idle }, Ahead { from_a: ahead, from_b: Bytes::new() });
+        let outcome = relay(caller, &mut self.stream, ahead, limits, &stats.flow).await;
+        opened.end(Ended::of(&outcome));
+        let finished = matches!(outcome.end, End::Finished);
+        if finished {
+            self.stream.end_on_close();
+        } else {
+            tracing::debug!(?outcome, "opaque connection cut");
+        }
+        finished
+    }
 }
 
 /// Connects to an endpoint. Nothing has been sent while this fails, so that another endpoint is tried for
@@ -106,7 +137,7 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
                 load.0.load.succeeded(began.elapsed(), Millis::now());
                 chosen.view.live.traffic.record(true, began.elapsed());
                 let idle = plan.timeouts.idle.unwrap_or(IDLE);
-                return Ok(Upstream { stream, idle, _load: load });
+                return Ok(Upstream { stream, idle, _held: Held::Load(load) });
             }
             Err(error) => error,
         };
