@@ -206,7 +206,7 @@ impl Stage {
     fn dependants(&mut self, old: &World, writes: &[Write], problems: &mut Vec<Problem>) {
         let own: BTreeSet<Key> = writes.iter().map(Write::key).collect();
         let mut told: BTreeMap<Key, &Write> = BTreeMap::new();
-        for write in writes {
+        for write in writes.iter().filter(|write| changes(old, write)) {
             let Some(name) = parent_name(&write.key()) else { continue };
             let routes = match write.key().kind {
                 Kind::Gateway => old.routes_at(&name),
@@ -350,6 +350,16 @@ fn space_of(kind: Kind) -> Space {
             Space::Config
         }
         Kind::Instance => Space::Instances,
+    }
+}
+
+/// Whether a write says anything new: what does not can not be why something no longer holds.
+fn changes(old: &World, write: &Write) -> bool {
+    match write {
+        Write::Put { document, .. } => {
+            !old.object(&write.key()).is_some_and(|e| e.object().says_the_same(&document.object))
+        }
+        Write::Delete { .. } => true,
     }
 }
 
