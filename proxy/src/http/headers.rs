@@ -32,38 +32,87 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// Removes the headers that are for one connection only (RFC 9110, section 7.6.1): the fixed ones and those that
 /// Connection names. `te: trailers` stays, since gRPC asks for it. Framing is written anew by whoever sends the message.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    // Looking at each name once costs less than asking for each of ours, which most messages do not have.
+    let mut found = ThisHop::default();
+    for (name, value) in &*headers {
+        found.see(name, value);
+    }
+    if found.connection {
         remove_named_by_connection(headers);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TRANSFER_ENCODING, header::UPGRADE] {
-        headers.remove(name);
+    if found.others {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TRANSFER_ENCODING, header::UPGRADE]
+        {
+            headers.remove(name);
+        }
     }
-    write_length(headers);
-    if let Some(te) = headers.get(header::TE) {
-        let trailers = te.as_bytes().eq_ignore_ascii_case(b"trailers");
-        if !trailers || headers.get_all(header::TE).iter().count() > 1 {
-            let asked = headers.get_all(header::TE).iter().any(|v| {
-                v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
-            });
-            headers.remove(header::TE);
-            if asked {
-                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    if found.zeros {
+        write_length(headers);
+    }
+    if found.te {
+        write_te(headers);
+    }
+}
+
+/// What of a message's headers is for this hop.
+#[derive(Default)]
+struct ThisHop {
+    connection: bool,
+    te: bool,
+    /// A length with zeros before it.
+    zeros: bool,
+    others: bool,
+}
+
+impl ThisHop {
+    fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match name.as_str() {
+            "connection" => self.connection = true,
+            "te" => self.te = true,
+            "content-length" => self.zeros |= has_zeros_before_it(value),
+            "keep-alive" | "proxy-connection" | "http2-settings" | "transfer-encoding" | "upgrade" => {
+                self.others = true;
             }
+            _ => {}
         }
     }
 }
 
+/// Leaves of TE what says that trailers are welcome, which gRPC asks for.
+fn write_te(headers: &mut HeaderMap) {
+    let Some(te) = headers.get(header::TE) else { return };
+    let trailers = te.as_bytes().eq_ignore_ascii_case(b"trailers");
+    if !trailers || headers.get_all(header::TE).iter().count() > 1 {
+        let asked = headers.get_all(header::TE).iter().any(|v| {
+            v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+        });
+        headers.remove(header::TE);
+        if asked {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+fn has_zeros_before_it(length: &HeaderValue) -> bool {
+    matches!(length.as_bytes(), [b'0', _, ..])
+}
+
 /// Writes a length as we write numbers: it was read as one already, but perhaps with zeros before it.
 fn write_length(headers: &mut HeaderMap) {
-    let zero = |v: &&HeaderValue| matches!(v.as_bytes(), [b'0', _, ..]);
-    let length =
-        headers.get(header::CONTENT_LENGTH).filter(zero).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(header::CONTENT_LENGTH).filter(|v| has_zeros_before_it(v));
+    let length = length.and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
+    // What nearly all that have one say, without the work of reading it as a list.
+    if headers.get_all(header::CONNECTION).iter().all(|v| v == "keep-alive") {
+        headers.remove(header::CONNECTION);
+        headers.remove(KEEP_ALIVE);
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -79,6 +128,14 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(header::CONNECTION);
+}
+
+/// Removes from an answer of another sidecar what was meant for this one.
+pub fn remove_meant_for_us(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
+        headers.remove(UNPROCESSED);
+        headers.remove(ATTEMPT);
+    }
 }
 
 /// Removes every header that only the mesh may set, in a message from outside or from an application. Spellings with
@@ -185,6 +242,18 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["host", "te", "x-kept"]);
         assert_eq!(headers["te"], "trailers");
+    }
+
+    #[test]
+    fn what_connection_names_goes_even_where_it_is_named_like_an_option() {
+        for option in ["close", "keep-alive", "Keep-Alive, close", "x-mine"] {
+            let mut headers = map(&[("connection", option), ("host", "cart")]);
+            for name in option.split(", ") {
+                headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("1"));
+            }
+            remove_hop_by_hop(&mut headers);
+            assert_eq!(names(&headers), ["host"], "{option}");
+        }
     }
 
     #[test]

@@ -82,9 +82,10 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             Verdict::Again { after } => next_pause(&call, attempt, after, counters),
             Verdict::Keep => Err(Spent::Nothing),
         };
-        tried.push(chosen.place.endpoint.id);
+        let endpoint = chosen.place.endpoint.id;
         match (outcome, pause) {
             (failed, Ok(pause)) => {
+                tried.push(endpoint);
                 // Before the pause: its place in the endpoint's load and its connection go with it.
                 drop(failed);
                 counters.retries.fetch_add(1, Relaxed);
@@ -93,6 +94,7 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             }
             (Ok(answer), Err(spent)) => return Ok(finish(&mut call, &chosen, began, answer, spent)),
             (Err(mut error), Err(_)) => {
+                tried.push(endpoint);
                 error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
                 return Err(gave_up(&call, began, error));
             }
@@ -214,8 +216,7 @@ fn finish(
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     if chosen.place.secured.is_mesh() {
-        head.headers.remove(headers::UNPROCESSED);
-        head.headers.remove(headers::ATTEMPT);
+        headers::remove_meant_for_us(&mut head.headers);
     } else {
         headers::remove_ours(&mut head.headers);
     }
