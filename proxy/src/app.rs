@@ -110,6 +110,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let bound = bound(&settings, &listening, &admin, &names, &uid)?;
 
     let live = Arc::new(Live::new(settings.max_connections));
+    settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     if let Some(gateway) = &settings.gateway {
         registry.serve_gateway(gateway.name.clone());

@@ -3,13 +3,14 @@
 //! Everything here is atomics. Connections are not here: each worker has its own (`attempt::pool`).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
 
+use crate::attempt::balance;
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
 use crate::dns;
 use crate::listen::accept::Side;
@@ -40,6 +41,10 @@ pub struct Live {
     most_connections: u64,
     /// Whether what comes new is refused.
     pub overload: Overload,
+    /// What is counted of the choice of endpoints.
+    pub balance: balance::Table,
+    /// Where this sidecar runs, if that is known.
+    zone: OnceLock<Arc<str>>,
 }
 
 impl Default for Live {
@@ -55,7 +60,30 @@ impl Live {
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
         let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
         let names_outside = dns::outside::Outside::default();
-        Self { traffic, counters, ports, dns, names_outside, identity, own_calls, most_connections, overload }
+        let (balance, zone) = (balance::Table::default(), OnceLock::new());
+        Self {
+            traffic,
+            counters,
+            ports,
+            dns,
+            names_outside,
+            identity,
+            own_calls,
+            most_connections,
+            overload,
+            balance,
+            zone,
+        }
+    }
+
+    /// Tells where this sidecar runs. Before the first endpoint is known: they are arranged by it.
+    pub fn set_zone(&self, zone: Arc<str>) {
+        let _only_once = self.zone.set(zone);
+    }
+
+    /// Where this sidecar runs, if that is known.
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.zone.get()
     }
 
     /// Connections from the mesh.
@@ -82,6 +110,7 @@ impl Live {
         let mut text = metrics::prometheus(&self.traffic, &self.counters);
         self.dns.write(&mut text);
         self.ports.write(&mut text);
+        self.balance.write(&mut text);
         text
     }
 
@@ -122,6 +151,8 @@ pub struct LiveService {
     pub budget: Budget,
     /// Requests that no endpoint answered.
     pub traffic: Arc<Traffic>,
+    /// What is counted of the choice of its endpoints.
+    pub balance: Arc<balance::Counts>,
     /// When it was last looked up, in seconds of the process's clock; the least used is given up first.
     pub last_used: AtomicU32,
 }
@@ -135,6 +166,7 @@ impl LiveService {
             endpoints: ArcSwap::default(),
             budget: Budget::default(),
             traffic,
+            balance: Arc::default(),
             last_used: AtomicU32::new(0),
         }
     }
@@ -159,6 +191,8 @@ pub struct EndpointLive {
     pub uid: EndpointUid,
     /// Load and failures, for balancing.
     pub load: Load,
+    /// What health checks have found out of it.
+    pub health: balance::Health,
     /// Whether it is gone: connections to it end when idle.
     pub removed: AtomicBool,
     /// What it answered.
@@ -170,7 +204,8 @@ impl EndpointLive {
     pub fn new(uid: EndpointUid, traffic: Arc<Traffic>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (load, removed) = (Load::default(), AtomicBool::new(false));
-        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, removed, traffic }
+        let health = balance::Health::default();
+        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, health, removed, traffic }
     }
 }
 
@@ -289,7 +324,7 @@ pub struct Millis(pub u64);
 impl Millis {
     /// The moment `now` on the process's clock.
     pub fn at(now: std::time::Instant) -> Self {
-        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        static START: OnceLock<std::time::Instant> = OnceLock::new();
         let start = START.get_or_init(|| now);
         Self(u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX))
     }

@@ -230,6 +230,8 @@ pub enum LogFormat {
 pub struct Settings {
     /// The own identity.
     pub identity: SpiffeId,
+    /// Where it runs: services are called in the same zone first.
+    pub zone: Option<Arc<str>>,
     /// The instance; `None` for a client only.
     pub workload: Option<Workload>,
     /// The control plane; `None` with a plan.
@@ -408,6 +410,7 @@ impl Settings {
         };
         Ok(Self {
             identity: SpiffeId::new(args.trust_domain, args.namespace, account),
+            zone: args.zone.as_deref().map(Arc::from),
             workload,
             control: args.plan.is_none().then_some(JoinSettings { address: args.control, token }),
             plan: args.plan,

@@ -129,6 +129,8 @@ struct ServiceEntry {
     endpoints: BTreeMap<EndpointUid, Arc<EndpointView>>,
     /// Whether it was told what endpoints there are.
     complete: bool,
+    /// Where this sidecar runs.
+    zone: Option<Arc<str>>,
     /// Whether it was asked for, and whether the answer was that there is none.
     wanted: bool,
     absent: bool,
@@ -417,11 +419,13 @@ impl Registry {
         if !state.services.contains_key(name) {
             self.make_room_for_service(state);
             let traffic = self.live.client_traffic(name, None);
-            let live = Arc::new(LiveService::new(name.clone(), traffic));
-            let endpoints = BTreeMap::new();
+            let mut live = LiveService::new(name.clone(), traffic);
+            live.balance = self.live.balance.counts(name);
+            let (live, endpoints) = (Arc::new(live), BTreeMap::new());
             let entry = ServiceEntry {
                 live,
                 endpoints,
+                zone: self.live.zone().cloned(),
                 complete: false,
                 wanted: false,
                 absent: false,

@@ -2,7 +2,8 @@
 //! the request comes decided. Immutable; swapped whole.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use outrigger_mesh::{
@@ -10,9 +11,10 @@ use outrigger_mesh::{
     Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
 };
 
+use crate::attempt::balance::{self, Maglev, Turns};
 use crate::config::outside::Outside;
 use crate::config::registry::Resolved;
-use crate::live::{EndpointLive, LiveService};
+use crate::live::{EndpointLive, LiveService, Millis};
 
 /// A service, arranged for requests.
 #[derive(Debug)]
@@ -173,6 +175,26 @@ impl EndpointSet {
         Self { complete, trouble: None, everything: endpoints, all, subsets }
     }
 
+    /// The same, seen from `zone`.
+    #[must_use]
+    pub fn seen_from(mut self, zone: Option<&str>) -> Self {
+        if let Some(zone) = zone {
+            self.all.divide(zone);
+            self.subsets.values_mut().for_each(|subset| subset.divide(zone));
+        }
+        self
+    }
+
+    /// Makes what takes long ahead of the first request: the tables of those who choose by a key.
+    pub fn prepare(&self) {
+        for subset in std::iter::once(&self.all).chain(self.subsets.values()) {
+            match &subset.zones {
+                None => _ = subset.maglev(),
+                Some(zones) => _ = (zones.here.maglev(), zones.elsewhere.maglev()),
+            }
+        }
+    }
+
     /// The endpoints that take new requests, of one version or of all.
     pub fn subset(&self, version: Option<&Version>) -> &Subset {
         match version {
@@ -191,9 +213,40 @@ pub struct Subset {
     pub upper: Vec<u64>,
     /// Whether all weigh the same, which saves looking at the totals.
     pub uneven: bool,
+    /// The same endpoints by zone, where some are in the own one and some are not.
+    pub zones: Option<Box<Zones>>,
+    well: WellCache,
+    turns: OnceLock<Turns>,
+    maglev: OnceLock<Maglev>,
 }
 
-static NOBODY: Subset = Subset { members: Vec::new(), upper: Vec::new(), uneven: false };
+/// The endpoints of a subset in the own zone, and all others.
+#[derive(Debug, Default)]
+pub struct Zones {
+    /// In the own zone.
+    pub here: Subset,
+    /// In others, or nobody knows where.
+    pub elsewhere: Subset,
+}
+
+/// How many of a subset are well, of a thousand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Well {
+    /// By number.
+    pub count: u32,
+    /// By weight.
+    pub weight: u32,
+}
+
+static NOBODY: Subset = Subset {
+    members: Vec::new(),
+    upper: Vec::new(),
+    uneven: false,
+    zones: None,
+    well: WellCache(AtomicU64::new(0)),
+    turns: OnceLock::new(),
+    maglev: OnceLock::new(),
+};
 
 impl Subset {
     fn add(&mut self, view: &Arc<EndpointView>) {
@@ -203,11 +256,78 @@ impl Subset {
         self.members.push(Arc::clone(view));
     }
 
+    fn divide(&mut self, own: &str) {
+        let mut zones = Zones::default();
+        for view in &self.members {
+            let is_here = view.endpoint.zone.as_deref() == Some(own);
+            if is_here { zones.here.add(view) } else { zones.elsewhere.add(view) }
+        }
+        if !zones.here.members.is_empty() && !zones.elsewhere.members.is_empty() {
+            self.zones = Some(Box::new(zones));
+        }
+    }
+
     /// The sum of the weights.
     pub fn total(&self) -> u64 {
         self.upper.last().copied().unwrap_or(0)
     }
+
+    /// How many are well, as of some milliseconds ago at most.
+    pub fn well(&self, now: Millis) -> Well {
+        self.well.get(now).unwrap_or_else(|| self.well_now(now))
+    }
+
+    /// How many are well at this moment. Looks at all.
+    pub fn well_now(&self, now: Millis) -> Well {
+        let (mut count, mut weight) = (0, 0);
+        for view in self.members.iter().filter(|v| balance::is_well(&v.live, now)) {
+            count += 1;
+            weight += u64::from(view.endpoint.weight.get());
+        }
+        let of = |part: u64, whole: u64| u32::try_from(part * 1_000 / whole.max(1)).unwrap_or(1_000);
+        let well = Well { count: of(count, self.members.len() as u64), weight: of(weight, self.total()) };
+        self.well.set(well, now);
+        well
+    }
+
+    /// Whose turn it is.
+    pub fn turns(&self) -> &Turns {
+        self.turns.get_or_init(|| {
+            let weights: Vec<u16> = self.members.iter().map(|m| m.endpoint.weight.get()).collect();
+            Turns::new(&weights, fastrand::usize(..FIRST_TURNS))
+        })
+    }
+
+    /// The table by which a key finds its endpoint.
+    pub fn maglev(&self) -> &Maglev {
+        self.maglev.get_or_init(|| Maglev::new(&self.members))
+    }
 }
+
+/// How many were well, and when that was looked at: nobody looks at all endpoints for every request.
+#[derive(Debug, Default)]
+struct WellCache(AtomicU64);
+
+impl WellCache {
+    fn get(&self, now: Millis) -> Option<Well> {
+        let packed = self.0.load(Relaxed);
+        let (at, known) = (packed >> 24, packed & 1 << 23 != 0);
+        let fresh = known && (now.0 & AT_MASK).wrapping_sub(at) & AT_MASK < WELL_FOR_MS;
+        let of = |bits: u64| u32::try_from(bits & 0x3ff).unwrap_or(0);
+        fresh.then(|| Well { count: of(packed), weight: of(packed >> 10) })
+    }
+
+    fn set(&self, well: Well, now: Millis) {
+        let (count, weight) = (u64::from(well.count), u64::from(well.weight));
+        self.0.store((now.0 & AT_MASK) << 24 | 1 << 23 | weight << 10 | count, Relaxed);
+    }
+}
+
+const AT_MASK: u64 = (1 << 40) - 1;
+/// How long it is believed how many are well. Whether one is, is looked at for every request.
+const WELL_FOR_MS: u64 = 50;
+/// Sidecars begin their turns anywhere among so many.
+const FIRST_TURNS: usize = 1 << 20;
 
 /// An endpoint as it was last pushed, with the state that outlives the push.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use outrigger_mesh::{Between, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::balance;
+use crate::attempt::balance::{self, Asked, Known, Nobody};
 use crate::attempt::place::{Place, Secured};
 use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
@@ -41,6 +41,8 @@ pub struct Chosen {
     pub port: Port,
     /// What its sidecar is to be spoken to.
     pub between: Between,
+    /// Whether so few endpoints are well that it was chosen from all.
+    pub panic: bool,
     /// How many endpoints there were to choose from.
     of: usize,
 }
@@ -84,32 +86,61 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     if let Some(instance) = aim.instance {
         return choose_instance(worker, aim, instance);
     }
-    let plan = aim.plan;
-    let service_of = |t: &Target| Arc::clone(t.service.as_ref().unwrap_or(aim.service));
-    let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
-    let available = |only_untried: bool| {
-        move |at: usize| {
-            let target = &plan.targets[at];
-            let endpoints = target.service.as_ref().unwrap_or(aim.service).endpoints.load();
-            let subset = endpoints.subset(target.version.as_ref());
-            if only_untried { untried(subset) } else { !subset.members.is_empty() }
-        }
-    };
-    // A retry rather goes to another backend than to where it has just failed.
-    let picked = match tried {
-        [] => plan.split.pick_where(chance, available(false)),
-        _ => plan
-            .split
-            .pick_where(chance, available(true))
-            .or_else(|| plan.split.pick_where(chance, available(false))),
-    };
-    let Some(target) = picked.map(|at| &plan.targets[at]) else { return Ok(None) };
-    let service = service_of(target);
+    let now = Millis::now();
+    let policy = &aim.snapshot.service.policy;
+    let Some(target) = backend(aim, chance, tried, now) else { return Ok(None) };
+    let service = target.service.as_ref().unwrap_or(aim.service);
     let endpoints = service.endpoints.load();
     let subset = endpoints.subset(target.version.as_ref());
-    let Some(view) = balance::pick(subset, tried, Millis::now(), || fastrand::u64(..)) else {
-        return Ok(None);
+    let asked = Asked {
+        balance: &policy.balance,
+        allow_all_open: policy.endpoint_breaker.allow_all_open,
+        key: None,
+        tried,
+        now,
     };
+    let picked = match balance::pick(subset, &asked, || fastrand::u64(..)) {
+        Ok(picked) => picked,
+        Err(Nobody::Empty) => return Ok(None),
+        Err(why) => return Err(nobody(service, subset, why)),
+    };
+    if service.balance.chosen(picked.panic, picked.spilled) {
+        tell_of_panic(service, subset, picked.panic, now);
+    }
+    let found = Found { view: picked.view, panic: picked.panic, of: subset.members.len() };
+    chosen(worker, aim, target, found).map(Some)
+}
+
+/// The backend for an attempt, by weight. One whose endpoints are all unwell takes nothing away from the others; a retry
+/// rather goes to another backend than to where it has just failed.
+fn backend<'a>(aim: Aim<'a>, chance: u64, tried: &[u64], now: Millis) -> Option<&'a Target> {
+    let plan = aim.plan;
+    if let [only] = &plan.targets[..] {
+        return plan.split.pick(chance).map(|_| only);
+    }
+    let pick = |takes: &dyn Fn(&Subset) -> bool| {
+        plan.split.pick_where(chance, |at| {
+            let target = &plan.targets[at];
+            let endpoints = target.service.as_ref().unwrap_or(aim.service).endpoints.load();
+            takes(endpoints.subset(target.version.as_ref()))
+        })
+    };
+    let well = |subset: &Subset| subset.well(now).count > 0;
+    let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
+    let again = if tried.is_empty() { None } else { pick(&|subset| well(subset) && untried(subset)) };
+    let at = again.or_else(|| pick(&well)).or_else(|| pick(&|subset| !subset.members.is_empty()));
+    at.map(|at| &plan.targets[at])
+}
+
+/// An endpoint that was found, and among how many.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    view: &'a Arc<EndpointView>,
+    panic: bool,
+    of: usize,
+}
+
+fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> Result<Chosen, Error> {
     let foreign = match &target.service {
         None => None,
         // A backend of another service is reached at that service's own port, and must prove that one's identity.
@@ -122,9 +153,43 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
         None => aim.port,
         Some(other) => port_of(&other.service, target.port, aim.port)?,
     };
-    let place = place(worker, aim, snapshot, view, port)?;
-    let (view, between, of) = (Arc::clone(view), snapshot.service.between, subset.members.len());
-    Ok(Some(Chosen { place, view, port, between, of }))
+    let place = place(worker, aim, snapshot, found.view, port)?;
+    let (view, between) = (Arc::clone(found.view), snapshot.service.between);
+    Ok(Chosen { place, view, port, between, panic: found.panic, of: found.of })
+}
+
+fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
+    let (name, all) = (&service.name, subset.members.len());
+    let unwell = subset.members.iter().filter(|m| m.live.health.known() == Known::Unwell).count();
+    match why {
+        Nobody::Empty => Error::refused(Reason::NoEndpoint, format!("{name} has no endpoint")),
+        Nobody::Full => {
+            let why = format!("every endpoint of {name} has as many requests under way as it may have");
+            Error::refused(Reason::BulkheadFull, why)
+        }
+        Nobody::Unwell if unwell == all => Error::refused(
+            Reason::NoEndpoint,
+            format!("all {all} endpoints of {name} fail their health checks"),
+        ),
+        Nobody::Unwell => {
+            let why = format!(
+                "no endpoint of {name} may be used: {unwell} of {all} fail their health checks, the breakers of the \
+                 others are open"
+            );
+            Error::refused(Reason::NoEndpoint, why)
+        }
+    }
+}
+
+/// Tells that too few are well, or that there are enough again. Said once each time.
+fn tell_of_panic(service: &LiveService, subset: &Subset, panic: bool, now: Millis) {
+    let (name, all) = (&service.name, subset.members.len());
+    let well = subset.members.iter().filter(|m| balance::is_well(&m.live, now)).count();
+    if panic {
+        tracing::warn!(service = %name, well, of = all, "too few endpoints are well: all are chosen from");
+    } else {
+        tracing::info!(service = %name, well, of = all, "enough endpoints are well again");
+    }
 }
 
 /// The port of another service that a route leads to: the one it says, else the one its caller meant, else the first.
@@ -147,7 +212,7 @@ fn choose_instance(worker: &Worker, aim: Aim<'_>, at: SocketAddr) -> Result<Opti
     };
     let place = place(worker, aim, aim.snapshot, view, aim.port)?;
     let between = aim.snapshot.service.between;
-    Ok(Some(Chosen { place, view: Arc::clone(view), port: aim.port, between, of: 1 }))
+    Ok(Some(Chosen { place, view: Arc::clone(view), port: aim.port, between, panic: false, of: 1 }))
 }
 
 fn place(

@@ -99,6 +99,7 @@ fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
         "inFlight": load.in_flight(),
         "latencyMicros": load.latency_micros(now),
         "failuresInARow": load.failures(),
+        "health": view.live.health.known().as_str(),
         "avoided": load.is_shunned(now),
     })
 }

@@ -139,7 +139,8 @@ impl ServiceEntry {
 
     pub(super) fn publish(&self) {
         let (endpoints, complete) = self.in_force();
-        let mut set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
+        let set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
+        let mut set = set.seen_from(self.zone.as_deref());
         set.trouble = self.located.as_ref().and_then(|located| located.lookup.error.clone());
         self.live.endpoints.store(Arc::new(set));
     }
