@@ -36,6 +36,10 @@ bench: ## criterion benches of the pieces
 peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alone
 	./benches/peers/compare
 
+.PHONY: resilience
+resilience: ## the sidecar and Envoy before the same faulty origins
+	./benches/resilience/compare
+
 .PHONY: ci
 ci: ## what the gate runs on every change
 	./.ci/run

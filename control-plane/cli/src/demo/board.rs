@@ -11,6 +11,7 @@ use owo_colors::OwoColorize;
 
 use super::claims::{self, Step};
 use super::load::Watch;
+use super::strain::{self, Watched};
 use super::traffic;
 use crate::client::Admin;
 use crate::out;
@@ -34,6 +35,8 @@ pub(super) struct Board {
     steps: RefCell<Vec<Step>>,
     users: RefCell<Option<Watch>>,
     mesh: RefCell<Option<Admin>>,
+    /// Those that are asked for the picture of a strained mesh, in place of the traffic.
+    sidecars: RefCell<Vec<Watched>>,
     /// How many lines of the live table stand on the terminal.
     drawn: Cell<usize>,
 }
@@ -46,6 +49,7 @@ impl Board {
             steps: RefCell::default(),
             users: RefCell::default(),
             mesh: RefCell::default(),
+            sidecars: RefCell::default(),
             drawn: Cell::new(0),
         }
     }
@@ -75,6 +79,10 @@ impl Board {
         *self.users.borrow_mut() = Some(users);
     }
 
+    pub(super) fn watch_sidecars(&self, sidecars: Vec<Watched>) {
+        *self.sidecars.borrow_mut() = sidecars;
+    }
+
     /// Makes room for what is told next, and gives back the steps that were told.
     pub(super) fn close(&self) -> Vec<Step> {
         self.wipe();
@@ -94,7 +102,12 @@ impl Board {
             let users = self.users_line(&mut rate);
             match self.show {
                 Show::Live => self.draw(&users, &self.table().await),
-                Show::Lines if !users.is_empty() => out::say(format!("  {users}")),
+                Show::Lines if !users.is_empty() => {
+                    out::say(format!("  {users}"));
+                    if let Some(strained) = self.strained().await {
+                        out::say(format!("  {}", strained.line()));
+                    }
+                }
                 Show::Lines | Show::Nothing => {}
             }
         }
@@ -115,7 +128,16 @@ impl Board {
         )
     }
 
+    /// What the sidecars know, where they are watched.
+    async fn strained(&self) -> Option<strain::Picture> {
+        let sidecars = self.sidecars.borrow().clone();
+        if sidecars.is_empty() { None } else { Some(strain::look(&sidecars).await) }
+    }
+
     async fn table(&self) -> String {
+        if let Some(strained) = self.strained().await {
+            return format!("{}\n\n{}", strained.table(), strained.line());
+        }
         let admin = self.mesh.borrow().clone();
         let Some(admin) = admin else { return String::new() };
         match admin.list("stats", None).await {

@@ -1,10 +1,12 @@
 //! `outrigger demo`: a whole mesh on this machine, from one command.
 //!
 //! `cast` says who plays, `plant` runs the processes, `page` and `load` are the users, `scenes` are the resource files,
-//! `story` is what happens, `claims`, `shares` and `peers` what is stated about it, `board` and `traffic` what is shown.
+//! `story` is what happens, or with `--chaos` `chaos`; `claims`, `shares` and `peers` are what is stated about it, `board`,
+//! `traffic` and `strain` what is shown.
 
 mod board;
 mod cast;
+mod chaos;
 mod claims;
 mod load;
 mod page;
@@ -13,6 +15,7 @@ mod plant;
 mod scenes;
 mod shares;
 mod story;
+mod strain;
 mod traffic;
 
 use std::path::PathBuf;
@@ -29,6 +32,7 @@ use crate::failure::{Doing, Failure};
 use crate::out::{self, Format};
 use crate::signals::EndSignals;
 use board::{Board, Show};
+use chaos::Chaos;
 use claims::Step;
 use plant::Addresses;
 use story::{Setting, Stage};
@@ -39,6 +43,15 @@ pub(crate) struct Demo {
     /// State everything in under a minute and without a terminal; exit 0 only if all of it held.
     #[arg(long)]
     check: bool,
+    /// Kill, crash, freeze and slow instances, and show what the sidecars make of it: breakers, retries, budgets.
+    #[arg(long)]
+    chaos: bool,
+    /// What decides whom the chaos hits; the same does the same.
+    #[arg(long, default_value_t = 1, requires = "chaos")]
+    seed: u64,
+    /// How many instances it hits, one after the other [default: 12, with --check 4].
+    #[arg(long, requires = "chaos")]
+    blows: Option<usize>,
     /// Leave it running afterwards and tell how to look around; Ctrl-C ends it.
     #[arg(long)]
     keep: bool,
@@ -68,7 +81,7 @@ impl Demo {
         let mut stage = Stage::default();
 
         let played = tokio::select! {
-            played = story::play(&mut stage, binaries, &setting, &board) => played,
+            played = self.play(&mut stage, binaries, &setting, &board) => played,
             never = board.live() => match never {},
             () = signals.next() => {
                 board.close();
@@ -98,6 +111,26 @@ impl Demo {
             out::warn(format!("the logs are in {}", folder.keep().display()));
         }
         Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn play(
+        &self,
+        stage: &mut Stage,
+        binaries: Binaries,
+        setting: &Setting,
+        board: &Board,
+    ) -> Result<(), Failure> {
+        if !self.chaos {
+            return story::play(stage, binaries, setting, board).await;
+        }
+        let (lasts, rest) = if self.check { (2_000, 2_000) } else { (5_000, 5_000) };
+        let chaos = Chaos {
+            seed: self.seed,
+            blows: self.blows.unwrap_or(if self.check { 4 } else { 12 }),
+            lasts: Duration::from_millis(lasts),
+            rest: Duration::from_millis(rest),
+        };
+        chaos::play(stage, binaries, setting, chaos, board).await
     }
 
     fn setting(&self, folder: &Folder) -> Result<Setting, Failure> {

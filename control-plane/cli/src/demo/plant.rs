@@ -1,6 +1,9 @@
 //! The processes of the demo: a control plane, and instances of services, each an application with its sidecar.
 //!
 //! Everything is started, stopped and killed by its own id. What runs is owned by [`Plant`]; dropped, it is killed.
+//! The harm that `--chaos` does is in `harm`.
+
+mod harm;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -205,6 +208,8 @@ impl Plant {
         for instance in &self.instances {
             instance.sidecar.process.signal(rustix::process::Signal::TERM);
             instance.application.signal(rustix::process::Signal::TERM);
+            // One that stands still would not hear it.
+            instance.application.signal(rustix::process::Signal::CONT);
         }
         let ended = async {
             for instance in &mut self.instances {
@@ -227,20 +232,7 @@ impl Plant {
         let outbound = ports::loopback(ports::lasting()?);
         let data = self.folder.join(&name);
         std::fs::create_dir_all(&data).doing(format_args!("can not make {}", data.display()))?;
-        let mut launch = match part.program {
-            Program::Binary(program) => Launch::new(&name, self.binaries.program(program)?),
-            Program::Python(script) => {
-                let path = self.folder.join("recommendations.py");
-                std::fs::write(&path, script).doing(format_args!("can not write {}", path.display()))?;
-                Launch::new(&name, "python3").arg(path)
-            }
-        };
-        launch = launch
-            .env("PORT", port.to_string())
-            .env("VERSION", part.version)
-            .env("OUTRIGGER_OUTBOUND", outbound.to_string());
-        launch.output = Output::File(data.join("application.log"));
-        launch.guarded = self.guarded();
+        let launch = self.launch(part, &Place { name: &name, port, outbound, data: &data })?;
         let settings = sidecar::Settings {
             program: self.binaries.program("outrigger-proxy")?,
             namespace: NAMESPACE.into(),
@@ -260,6 +252,24 @@ impl Plant {
             more: Vec::new(),
         };
         Ok(Starting { name, port, process: launch.start()?, settings })
+    }
+
+    fn launch(&self, part: Part, at: &Place<'_>) -> Result<Launch, Failure> {
+        let mut launch = match part.program {
+            Program::Binary(program) => Launch::new(at.name, self.binaries.program(program)?),
+            Program::Python(script) => {
+                let path = self.folder.join("recommendations.py");
+                std::fs::write(&path, script).doing(format_args!("can not write {}", path.display()))?;
+                Launch::new(at.name, "python3").arg(path)
+            }
+        };
+        launch = launch
+            .env("PORT", at.port.to_string())
+            .env("VERSION", part.version)
+            .env("OUTRIGGER_OUTBOUND", at.outbound.to_string());
+        launch.output = Output::File(at.data.join("application.log"));
+        launch.guarded = self.guarded();
+        Ok(launch)
     }
 
     async fn token(&self, part: Part) -> Result<String, Failure> {
@@ -305,6 +315,15 @@ impl Instance {
     fn log(&self) -> PathBuf {
         self.settings.data.join("sidecar.log")
     }
+}
+
+/// Where an application runs.
+struct Place<'a> {
+    name: &'a str,
+    port: u16,
+    /// Where its sidecar takes its calls.
+    outbound: SocketAddr,
+    data: &'a Path,
 }
 
 struct Starting {

@@ -56,6 +56,26 @@ pub(super) async fn play(
     setting: &Setting,
     board: &Board,
 ) -> Result<(), Failure> {
+    let (plant, load, files) = open(stage, binaries, setting, board).await?;
+    let counted_to = load.phase();
+    let mut story = Story { plant, load, setting, board, files, counted_to };
+
+    for weight in scenes::WEIGHTS {
+        story.canary(weight).await?;
+    }
+    story.restart_sidecars().await?;
+    story.restart_control().await?;
+    story.kill_an_instance().await?;
+    story.look_around().await
+}
+
+/// Starts the mesh and the shop in it, and lets users come.
+pub(super) async fn open<'a>(
+    stage: &'a mut Stage,
+    binaries: Binaries,
+    setting: &Setting,
+    board: &Board,
+) -> Result<(&'a mut Plant, &'a Load, scenes::Files), Failure> {
     board.now("starting the control plane");
     let plant = Plant::start(binaries, &setting.folder, setting.at).await?;
     let plant = stage.plant.insert(plant);
@@ -70,16 +90,7 @@ pub(super) async fn play(
     let shop = open_shop(plant, &webs, setting.python).await?;
     let load = stage.load.insert(Load::begin(shop, &webs, setting.users, setting.rate));
     board.watch_users(load.watch());
-    let counted_to = load.phase();
-    let mut story = Story { plant, load, setting, board, files, counted_to };
-
-    for weight in scenes::WEIGHTS {
-        story.canary(weight).await?;
-    }
-    story.restart_sidecars().await?;
-    story.restart_control().await?;
-    story.kill_an_instance().await?;
-    story.look_around().await
+    Ok((plant, load, files))
 }
 
 struct Story<'a> {
@@ -239,13 +250,13 @@ impl Story<'_> {
 }
 
 const VICTIM: &str = "cart-1";
-const RECONNECT_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const RECONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// A step that has not counted enough by then says so.
 const LONGEST_STEP: Duration = Duration::from_secs(30);
 const APPLY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The very way of `outrigger apply -f FILE --wait`.
-async fn apply(plant: &Plant, file: &std::path::Path) -> Result<apply::Applied, Failure> {
+pub(super) async fn apply(plant: &Plant, file: &std::path::Path) -> Result<apply::Applied, Failure> {
     let files = [file.display().to_string()];
     apply::files(&plant.admin()?, &files, Some(APPLY_WITHIN)).await
 }
