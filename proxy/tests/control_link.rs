@@ -54,7 +54,6 @@ async fn a_name_is_asked_for_at_its_first_use_and_nothing_else_is_sent() {
 
     // What was unknown is asked for again, and by then it is there.
     server.set(resources::service("shop/nobody"));
-    tokio::time::sleep(Duration::from_millis(1100)).await;
     sidecar.learns("nobody").await;
 }
 

@@ -98,7 +98,7 @@ async fn a_corrupt_snapshot_is_named_and_not_overwritten() {
     let _cart = mesh.instance("cart", "v1").await;
     let web = mesh.caller("web").token(mesh.token("web")).start();
     mesh.reachable(&web, "cart").await;
-    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    web.has_kept(&mesh).await;
     let plan = web.kill();
     let data = plan.folder().join("data");
     let snapshot = fs::read_dir(&data)

@@ -188,7 +188,7 @@ async fn a_certificate_is_renewed_at_half_life_without_a_failed_request() {
         assert!(std::time::Instant::now() < end, "the certificate was not renewed: {first}");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    load.goes_on(100).await;
     let (good, bad) = load.end().await;
     assert!(good > 100 && bad.is_empty(), "{good} answered, failed: {bad:?}");
 }

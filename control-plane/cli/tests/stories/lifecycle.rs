@@ -1,7 +1,5 @@
 //! Starting, ending, dying: of the control plane, of sidecars, of instances.
 
-use std::time::Duration;
-
 use crate::support::{Load, Mesh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,9 +11,9 @@ async fn the_control_plane_is_killed_and_restarted_under_load_without_a_failed_r
     mesh.reachable(&web, "cart").await;
 
     let load = Load::start(web.outbound, "cart", 4);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    load.goes_on(100).await;
     mesh.kill_control();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.goes_on(500).await;
     mesh.start_control();
     mesh.until("both sidecars are back", "/v1/proxies", |told| told["items"].as_array().unwrap().len() >= 2)
         .await;
@@ -32,8 +30,7 @@ async fn a_sidecar_restarted_while_the_control_plane_is_away_serves_from_its_dis
     let cart = mesh.instance("cart", "v1").await;
     let web = mesh.caller("web").token(mesh.token("web")).start();
     mesh.reachable(&web, "cart").await;
-    // The copy on disk is written a moment after the last change.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    web.has_kept(&mesh).await;
     mesh.kill_control();
 
     let web = web.kill();
@@ -78,9 +75,9 @@ async fn an_instance_is_added_drained_and_another_killed_under_load() {
     .await;
     let connections = 8;
     let load = Load::start(web.outbound, "cart", connections);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.goes_on(100).await;
     third.sidecar.kill();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.goes_on(300).await;
     let (good, bad) = load.end().await;
     assert!(good > 100 && bad.len() <= connections, "{good} answered, failed: {bad:?}");
     mesh.until("its lease has ended", "/v1/instances/shop", |told| {

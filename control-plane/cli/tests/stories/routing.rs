@@ -1,7 +1,5 @@
 //! What is written reaches every sidecar, or says why not.
 
-use std::time::Duration;
-
 use crate::support::{Mesh, split, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +88,6 @@ async fn an_unknown_service_is_told_from_one_without_instances() {
     // Once it is there, the name is found without a restart.
     mesh.services(&["nowhere"]);
     let _there = mesh.instance("nowhere", "v1").await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
     mesh.reachable(&web, "nowhere").await;
 }
 

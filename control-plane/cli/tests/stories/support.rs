@@ -5,6 +5,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use outrigger_testkit::{Client, Origin, Reply};
@@ -297,6 +299,15 @@ impl Sidecar {
         Client::h1(self.outbound).await.get(service, path).await.unwrap()
     }
 
+    /// Waits until its copy on disk has the first instance of the namespace `shop`.
+    pub(crate) async fn has_kept(&self, mesh: &Mesh) {
+        let told = mesh.admin("/v1/instances/shop").await;
+        let uid = told["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+        let copy = self.plan.folder.join("data/snapshot.bundle");
+        let has = || fs::read(&copy).is_ok_and(|kept| kept.windows(uid.len()).any(|w| w == uid.as_bytes()));
+        outrigger_testkit::eventually("the copy on disk has the instance", || async { has() }).await;
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.plan.folder.join("log")).unwrap()
     }
@@ -384,6 +395,7 @@ impl Drop for Process {
 /// A steady stream of requests beside what a story does.
 pub(crate) struct Load {
     stop: tokio::sync::watch::Sender<bool>,
+    answered: Arc<AtomicU64>,
     tasks: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>,
 }
 
@@ -391,8 +403,18 @@ impl Load {
     /// `connections` keep-alive connections through `outbound`, each one request after the other with a short pause.
     pub(crate) fn start(outbound: SocketAddr, service: &str, connections: usize) -> Self {
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let task = |_| tokio::spawn(drive(outbound, service.to_owned(), stopped.clone()));
-        Self { stop, tasks: (0..connections).map(task).collect() }
+        let answered = Arc::new(AtomicU64::new(0));
+        let task =
+            |_| tokio::spawn(drive(outbound, service.to_owned(), stopped.clone(), Arc::clone(&answered)));
+        let tasks = (0..connections).map(task).collect();
+        Self { stop, answered, tasks }
+    }
+
+    /// Waits until so many more requests have been answered.
+    pub(crate) async fn goes_on(&self, requests: u64) {
+        let goal = self.answered.load(Relaxed) + requests;
+        outrigger_testkit::eventually("the load goes on", || async { self.answered.load(Relaxed) >= goal })
+            .await;
     }
 
     /// Ends the load: how many requests were answered with 200, and what happened to the others.
@@ -412,12 +434,16 @@ async fn drive(
     outbound: SocketAddr,
     service: String,
     stopped: tokio::sync::watch::Receiver<bool>,
+    answered: Arc<AtomicU64>,
 ) -> (u64, Vec<String>) {
     let mut client = Client::h1(outbound).await;
     let (mut good, mut bad) = (0, Vec::new());
     while !*stopped.borrow() && bad.len() < 100 {
         match client.get(&service, "/load").await {
-            Ok(reply) if reply.status == 200 => good += 1,
+            Ok(reply) if reply.status == 200 => {
+                good += 1;
+                answered.fetch_add(1, Relaxed);
+            }
             Ok(reply) => bad.push(format!("{} {}", reply.status, reply.text())),
             Err(e) => bad.push(format!("{e:#}")),
         }
