@@ -24,6 +24,10 @@ test: ## the gate: installs what the tests need, runs all of them
 soak: ## the long forms of the tests
 	OUTRIGGER_SOAK=1 ./.ci/test
 
+.PHONY: planted
+planted: ## plants a defect for each test suite and sees the suite turn red
+	./.ci/planted/run
+
 .PHONY: lint
 lint: ## format, clippy, licences, bans and sources
 	./.ci/lint

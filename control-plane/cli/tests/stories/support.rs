@@ -144,8 +144,7 @@ impl Mesh {
     }
 
     fn plan(&self, account: &str, args: &[&str]) -> SidecarPlan {
-        let serial =
-            std::sync::atomic::AtomicUsize::fetch_add(&SERIAL, 1, std::sync::atomic::Ordering::Relaxed);
+        let serial = std::sync::atomic::AtomicUsize::fetch_add(&SERIAL, 1, Relaxed);
         SidecarPlan {
             account: account.to_owned(),
             control: self.push,
