@@ -95,7 +95,7 @@ class OutriggerAuto(Outrigger):
 
 
 class Envoy(Proxy):
-    name = "envoy"
+    name, source = "envoy", "envoy.yaml"
 
     @staticmethod
     def binary():
@@ -113,7 +113,7 @@ class Envoy(Proxy):
     def start(self):
         self.admin = self.folder / "admin"
         self.admin.unlink(missing_ok=True)
-        return self.run([self.binary(), "-c", str(self.fill("envoy.yaml")), "--concurrency", "1",
+        return self.run([self.binary(), "-c", str(self.fill(self.source)), "--concurrency", "1",
                          "--disable-hot-restart", "-l", "warn", "--admin-address-path", str(self.admin)])
 
     def wait(self):

@@ -19,7 +19,7 @@ import scenarios
 import table
 from proxies import HERE, ROOT, Envoy, Outrigger, OutriggerAuto
 
-PROXIES = {p.name: p for p in (Outrigger, OutriggerAuto, Envoy)}
+PROXIES = {p.name: p for p in (Outrigger, OutriggerAuto, Envoy) if (HERE / p.source).exists()}
 # Only where all origins fail does the service breaker differ from one that observes.
 AUTO_ONLY = {"all refuse"}
 

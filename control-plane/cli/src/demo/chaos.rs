@@ -50,9 +50,9 @@ pub(super) async fn play(
     story::apply(plant, &files.canary(50)).await?;
     board.watch_sidecars(strain::everyone(plant));
     let counted_to = load.phase();
-    let mut play = Play { plant, load, board, chaos, counted_to };
+    let mut play = Play { plant, load, board, chaos, users: setting.users, counted_to };
     play.leave_alone("all is well").await;
-    play.step("before".into(), Vec::new(), 0.0).await;
+    play.step("before".into(), Vec::new(), false).await;
 
     let mut chance = fastrand::Rng::with_seed(chaos.seed);
     for (harm, service) in blows(&mut chance, &services(play.plant), chaos.blows) {
@@ -66,6 +66,7 @@ struct Play<'a> {
     load: &'a Load,
     board: &'a Board,
     chaos: Chaos,
+    users: usize,
     /// The phase with which the next step begins: no request falls between two steps.
     counted_to: Phase,
 }
@@ -80,7 +81,7 @@ impl Play<'_> {
         self.board.now(&told);
         self.harm(harm, index, part).await?;
         self.leave_alone(&format!("{told}; it is over")).await;
-        self.step(told, Vec::new(), MOST_LOST_PERCENT).await;
+        self.step(told, Vec::new(), true).await;
         Ok(())
     }
 
@@ -130,10 +131,10 @@ impl Play<'_> {
         let gone = self.plant.gone();
         let seen = if gone.is_empty() { "all run".into() } else { gone.join(", ") };
         let claims = vec![closed, Claim::new("nothing ended that was not killed", gone.is_empty(), seen)];
-        self.step("recovering".into(), claims, MOST_LOST_PERCENT).await;
+        self.step("recovering".into(), claims, true).await;
 
         self.leave_alone("all is well again").await;
-        self.step("after".into(), Vec::new(), 0.0).await;
+        self.step("after".into(), Vec::new(), false).await;
         Ok(())
     }
 
@@ -142,17 +143,19 @@ impl Play<'_> {
         tokio::time::sleep(self.chaos.rest).await;
     }
 
+    /// What was under way at an instance that went, and writes that may have been done, are not tried again: of so many
+    /// requests a small share, or what all users had under way at one moment.
+    fn most_lost(&self, requests: u64) -> u64 {
+        (requests * MOST_LOST_PERCENT / 100).max(self.users as u64)
+    }
+
     /// Closes a step: everything that began since the last one counts here.
-    async fn step(&mut self, name: String, mut claims: Vec<Claim>, most_lost_percent: f64) {
+    async fn step(&mut self, name: String, mut claims: Vec<Claim>, harmed: bool) {
         let next = self.load.phase();
         self.load.settle().await;
         let tally = sum((self.counted_to..next).map(|phase| self.load.tally(phase)));
         self.counted_to = next;
-        claims.push(if most_lost_percent == 0.0 {
-            Claim::nothing_lost(&tally)
-        } else {
-            Claim::at_most_share_lost(&tally, most_lost_percent)
-        });
+        claims.push(Claim::at_most_lost(&tally, if harmed { self.most_lost(tally.requests) } else { 0 }));
         self.board.done(Step { name, tally, claims });
     }
 }
@@ -192,8 +195,7 @@ fn services(plant: &Plant) -> Vec<&'static str> {
     services
 }
 
-/// Requests that were under way at what is killed, and writes that may have been done, are not tried again.
-const MOST_LOST_PERCENT: f64 = 3.0;
+const MOST_LOST_PERCENT: u64 = 3;
 const WELL_WITHIN: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

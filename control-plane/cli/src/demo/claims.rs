@@ -39,13 +39,6 @@ impl Claim {
         Self::new(says, held, lost(tally))
     }
 
-    /// Users were served, and at most this share of what they asked failed.
-    pub(super) fn at_most_share_lost(tally: &Tally, most_percent: f64) -> Self {
-        let says = format!("at most {most_percent} % of the requests failed");
-        let held = tally.requests > 0 && percent(tally.failed, tally.requests) <= most_percent;
-        Self::new(says, held, lost(tally))
-    }
-
     /// There were enough requests for a share to mean something.
     pub(super) fn enough(measured: u64, least: u64) -> Self {
         Self::new(
@@ -143,9 +136,6 @@ mod tests {
         assert!(Claim::nothing_lost(&tally(1, 0)).held);
         assert!(!Claim::nothing_lost(&tally(9, 1)).held);
         assert!(Claim::at_most_lost(&tally(9, 1), 1).held);
-        assert!(!Claim::at_most_share_lost(&tally(0, 0), 50.0).held);
-        assert!(Claim::at_most_share_lost(&tally(100, 2), 2.0).held);
-        assert!(!Claim::at_most_share_lost(&tally(100, 3), 2.0).held);
     }
 
     #[test]

@@ -142,8 +142,10 @@ impl Picture {
     /// What all sidecars did about it.
     pub(super) fn line(&self) -> String {
         let rejected: u64 = self.services.values().map(|service| service.rejected).sum();
+        let open = self.open();
+        let open = if open.is_empty() { "none".into() } else { open.join(", ") };
         format!(
-            "sidecars: {} retries, {} refused by the budget, {rejected} requests refused by bulkheads",
+            "sidecars: {} retries, {} refused by the budget, {rejected} requests refused by bulkheads; breakers not closed: {open}",
             self.retries, self.over_budget
         )
     }
@@ -229,7 +231,8 @@ mod tests {
         );
         assert_eq!(
             picture.line(),
-            "sidecars: 9 retries, 12 refused by the budget, 3 requests refused by bulkheads"
+            "sidecars: 9 retries, 12 refused by the budget, 3 requests refused by bulkheads; \
+             breakers not closed: cart-1 (open 1, closed 2)"
         );
         assert_eq!(picture.open(), ["cart-1 (open 1, closed 2)"]);
     }
