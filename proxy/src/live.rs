@@ -211,7 +211,8 @@ impl EndpointLive {
 
 /// Peak-EWMA latency, requests in flight and recent failures of an endpoint.
 ///
-/// A slow answer counts at once, a fast one over [`DECAY`]. A failure makes the endpoint look very slow for a while
+/// A slow answer counts at once and wears off by half every [`HALF_MS`], to nothing while nobody asks: an endpoint that was
+/// slow once is asked again, whatever the others take. A failure makes the endpoint look very slow for a while
 /// that doubles with each failure in a row: whoever fails instantly must not look fast.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -251,7 +252,7 @@ impl Load {
         #[allow(clippy::cast_possible_truncation, reason = "wraps together with the stored half")]
         let age = (now.0 as u32).wrapping_sub(at);
         // The age decays what nobody has measured since: after some seconds a slow endpoint is worth another try.
-        decay(micros, INITIAL_MICROS.min(micros), age)
+        decay(micros, 0, age)
     }
 
     /// Counts a request in until [`Load::end`].
@@ -294,11 +295,13 @@ impl Load {
     }
 }
 
-/// `old` on its way to `new` after `age` milliseconds.
+/// `old` on its way to `new` after `age` milliseconds: the gap halves every [`HALF_MS`].
 fn decay(old: u32, new: u32, age: u32) -> u32 {
     let gap = u64::from(old.saturating_sub(new));
-    // A rational stand-in for the exponential: no floating point on the way of a request.
-    let left = gap * u64::from(DECAY_MS) / u64::from(DECAY_MS.saturating_add(age));
+    // The exponential with straight lines between its halvings: no floating point on the way of a request.
+    let (halvings, rest) = (age / HALF_MS, u64::from(age % HALF_MS));
+    let left = gap.checked_shr(halvings).unwrap_or(0);
+    let left = left - left * rest / (2 * u64::from(HALF_MS));
     new.saturating_add(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
@@ -311,8 +314,8 @@ fn unpack(packed: u64) -> (u32, u32) {
     ((packed >> 32) as u32, packed as u32)
 }
 
-const DECAY_MS: u32 = 5_000;
-const INITIAL_MICROS: u32 = 500;
+/// After so long half of what was slow is forgotten.
+const HALF_MS: u32 = 2_000;
 const SHUN_BASE_MS: u64 = 1_000;
 /// More than any latency times any load.
 const SHUNNED: u64 = 1 << 48;
@@ -359,9 +362,20 @@ mod tests {
         load.succeeded(Duration::from_millis(1), Millis(0));
         load.succeeded(Duration::from_millis(100), Millis(10));
         assert_eq!(load.latency_micros(Millis(10)), 100_000);
-        load.succeeded(Duration::from_millis(1), Millis(5_010));
-        let later = load.latency_micros(Millis(5_010));
-        assert!((40_000..60_000).contains(&later), "{later}");
+        load.succeeded(Duration::from_millis(1), Millis(4_010));
+        let later = load.latency_micros(Millis(4_010));
+        assert!((20_000..30_000).contains(&later), "{later}");
+    }
+
+    #[test]
+    fn who_was_slow_once_is_asked_again_however_fast_the_others_are() {
+        let (slow, fast) = (Load::default(), Load::default());
+        slow.succeeded(Duration::from_millis(100), Millis(0));
+        let asked_again = (0..120_000).step_by(10).find(|at| {
+            fast.succeeded(Duration::from_micros(50), Millis(*at));
+            slow.cost(Millis(*at)) < fast.cost(Millis(*at))
+        });
+        assert!(asked_again.is_some_and(|at| at < 30_000), "{asked_again:?}");
     }
 
     #[test]
