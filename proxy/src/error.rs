@@ -3,7 +3,9 @@
 //! How an error looks to a caller is decided in `http::reply` and nowhere else.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use outrigger_mesh::Reason;
 
 /// A failure on the way of a request.
@@ -20,6 +22,19 @@ pub struct Error {
     pub everywhere: bool,
     /// For people. Goes to mesh peers and the own application only.
     pub detail: Cow<'static, str>,
+    /// What else the answer says, where there is more to say.
+    pub told: Option<Box<Told>>,
+}
+
+/// What the answer to a refused request says besides why.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Which bulkhead was full. As much a detail as the text.
+    pub bulkhead: Option<String>,
+    /// When it is worth to come back.
+    pub retry_after: Option<Duration>,
+    /// Fields for whoever asked.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Who failed.
@@ -36,21 +51,47 @@ pub enum Who {
 impl Error {
     /// The request itself is at fault.
     pub fn downstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Downstream, unprocessed: false, everywhere: false, detail: detail.into() }
+        Self {
+            reason,
+            who: Who::Downstream,
+            unprocessed: false,
+            everywhere: false,
+            detail: detail.into(),
+            told: None,
+        }
     }
 
     /// This proxy refuses. Nothing was sent.
     pub fn refused(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Us, unprocessed: true, everywhere: false, detail: detail.into() }
+        Self { reason, who: Who::Us, unprocessed: true, everywhere: false, detail: detail.into(), told: None }
     }
 
     /// The upstream failed before it could have seen the request.
     pub fn not_sent(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Upstream, unprocessed: true, everywhere: false, detail: detail.into() }
+        Self {
+            reason,
+            who: Who::Upstream,
+            unprocessed: true,
+            everywhere: false,
+            detail: detail.into(),
+            told: None,
+        }
     }
 
     /// The upstream failed and may have done something.
     pub fn upstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Upstream, unprocessed: false, everywhere: false, detail: detail.into() }
+        Self {
+            reason,
+            who: Who::Upstream,
+            unprocessed: false,
+            everywhere: false,
+            detail: detail.into(),
+            told: None,
+        }
+    }
+
+    /// What else the answer says.
+    pub fn told_mut(&mut self) -> &mut Told {
+        self.told.get_or_insert_default()
     }
 }

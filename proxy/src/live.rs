@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use outrigger_mesh::{EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
+use outrigger_mesh::{Bulkheads, EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
 
 use crate::attempt::balance;
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
@@ -17,6 +17,8 @@ use crate::listen::accept::Side;
 use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
 use crate::request::budget::Budget;
+use crate::request::bulkhead::Bulkhead;
+use crate::request::places::{self, ServiceBulkheads};
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
 
@@ -33,6 +35,8 @@ pub struct Live {
     pub dns: dns::counters::Counters,
     /// Where addresses of names outside the mesh are asked for.
     pub names_outside: dns::outside::Outside,
+    /// The bulkheads there are.
+    pub bulkheads: places::Table,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
     /// Where this process's own connections to places outside come from.
@@ -61,12 +65,14 @@ impl Live {
         let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
         let names_outside = dns::outside::Outside::default();
         let (balance, zone) = (balance::Table::default(), OnceLock::new());
+        let bulkheads = places::Table::default();
         Self {
             traffic,
             counters,
             ports,
             dns,
             names_outside,
+            bulkheads,
             identity,
             own_calls,
             most_connections,
@@ -111,6 +117,7 @@ impl Live {
         self.dns.write(&mut text);
         self.ports.write(&mut text);
         self.balance.write(&mut text);
+        self.bulkheads.write(&mut text);
         text
     }
 
@@ -149,6 +156,8 @@ pub struct LiveService {
     pub endpoints: ArcSwap<EndpointSet>,
     /// What may be retried.
     pub budget: Budget,
+    /// How many requests may be under way.
+    pub bulkheads: ServiceBulkheads,
     /// Requests that no endpoint answered.
     pub traffic: Arc<Traffic>,
     /// What is counted of the choice of its endpoints.
@@ -165,6 +174,7 @@ impl LiveService {
             snapshot: ArcSwapOption::empty(),
             endpoints: ArcSwap::default(),
             budget: Budget::default(),
+            bulkheads: ServiceBulkheads::default(),
             traffic,
             balance: Arc::default(),
             last_used: AtomicU32::new(0),
@@ -193,6 +203,8 @@ pub struct EndpointLive {
     pub load: Load,
     /// What health checks have found out of it.
     pub health: balance::Health,
+    /// How many requests it takes at once. Nobody waits there.
+    pub bulkhead: Arc<Bulkhead>,
     /// Whether it is gone: connections to it end when idle.
     pub removed: AtomicBool,
     /// What it answered.
@@ -205,7 +217,13 @@ impl EndpointLive {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (load, removed) = (Load::default(), AtomicBool::new(false));
         let health = balance::Health::default();
-        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, health, removed, traffic }
+        let bulkhead = Bulkhead::new(Bulkhead::no_queue(Bulkheads::default().endpoint), u32::MAX);
+        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, health, bulkhead, removed, traffic }
+    }
+
+    /// Whether its bulkhead lets in another request. One that is full is not chosen.
+    pub fn has_room(&self) -> bool {
+        self.bulkhead.has_room()
     }
 }
 

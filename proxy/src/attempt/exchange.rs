@@ -12,6 +12,7 @@ use crate::attempt::pool::Lease;
 use crate::http::body::Replay;
 use crate::http::upgrade::Handed;
 use crate::live::{EndpointLive, Millis};
+use crate::request::places::Places;
 use crate::telemetry::metrics::Traffic;
 
 /// One request at one endpoint.
@@ -27,6 +28,8 @@ pub struct Exchange {
     /// The upstream after it has switched to another protocol.
     switched: Option<Box<Handed>>,
     ended: bool,
+    /// Its places in bulkheads.
+    places: Places,
 }
 
 impl Exchange {
@@ -34,7 +37,20 @@ impl Exchange {
     pub fn begin(endpoint: Arc<EndpointLive>, upload: Option<Replay>) -> Self {
         endpoint.load.begin();
         let started = Instant::now();
-        Self { endpoint, started, lease: None, upload, pending: None, switched: None, ended: false }
+        let places = Places::default();
+        Self { endpoint, started, lease: None, upload, pending: None, switched: None, ended: false, places }
+    }
+
+    /// Holds places in bulkheads until the end, which may have come.
+    pub fn hold_places(&mut self, places: Places) {
+        if !self.ended {
+            self.places.join(places);
+        }
+    }
+
+    /// It has become long-lived.
+    pub fn age(&mut self) {
+        self.places.age();
     }
 
     /// The endpoint it is at.
@@ -119,6 +135,7 @@ impl Exchange {
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.endpoint.load.end();
+            self.places = Places::default();
         }
     }
 }

@@ -342,12 +342,18 @@ impl Registry {
             state.hosts.insert(host.clone(), HostEntry::Service { service: name.clone(), asked });
         }
         let by_name = located::is_by_name(&service.location);
-        let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true));
+        let own = self.live.identity();
+        live.bulkheads.apply(&service, &service.policy_for(own.as_deref()).bulkheads, &self.live.bulkheads);
+        let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true))
+            .with_bulkheads(&live.bulkheads);
         let old = live.snapshot.load_full();
         snapshot.outside = Outside::kept(old.as_ref().and_then(|old| old.outside.as_ref()), outside);
         live.snapshot.store(Some(Arc::new(snapshot)));
         if let Some(entry) = state.services.get_mut(&name) {
             entry.absent = false;
+            for view in entry.in_force().0.values() {
+                live.bulkheads.tell(&view.live);
+            }
             if by_name != old.is_some_and(|old| old.is_looked_up()) {
                 entry.forget_located();
                 entry.publish();

@@ -15,6 +15,8 @@ use crate::attempt::balance::{self, Maglev, Turns};
 use crate::config::outside::Outside;
 use crate::config::registry::Resolved;
 use crate::live::{EndpointLive, LiveService, Millis};
+use crate::request::bulkhead::Bulkhead;
+use crate::request::places::ServiceBulkheads;
 
 /// A service, arranged for requests.
 #[derive(Debug)]
@@ -39,6 +41,17 @@ impl ServiceSnapshot {
             .collect();
         let default = Arc::new(RoutePlan::of_service(&service));
         Self { index: RouteIndex::new(&service.routes), plans, default, outside: None, service }
+    }
+
+    /// Puts the routes' own bulkheads, which outlive it, in front of them.
+    #[must_use]
+    pub fn with_bulkheads(mut self, bulkheads: &ServiceBulkheads) -> Self {
+        for (plan, route) in self.plans.iter_mut().zip(&self.service.routes) {
+            if let Some(plan) = Arc::get_mut(plan) {
+                plan.bulkhead = bulkheads.of_route(route);
+            }
+        }
+        self
     }
 
     /// Whether its endpoints are found by name.
@@ -75,6 +88,8 @@ pub struct RoutePlan {
     pub retry: RetryPolicy,
     /// The whole of the request timeout as a header value, made once.
     pub deadline_header: HeaderValue,
+    /// Its own bulkhead, in front of the service's.
+    pub bulkhead: Option<Arc<Bulkhead>>,
 }
 
 impl RoutePlan {
@@ -133,7 +148,7 @@ impl RoutePlan {
     ) -> Self {
         let request = timeouts.request.unwrap_or(Timeouts::REQUEST);
         let deadline_header = HeaderValue::from(u64::try_from(request.as_millis()).unwrap_or(u64::MAX));
-        Self { name, targets, split, timeouts, retry, deadline_header }
+        Self { name, targets, split, timeouts, retry, deadline_header, bulkhead: None }
     }
 }
 

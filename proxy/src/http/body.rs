@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::http::expect::Gate;
 use crate::http::headers;
 use crate::http::upgrade::Tunnel;
+use crate::request::places::Places;
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
@@ -56,6 +57,18 @@ impl UpstreamBody {
 }
 
 impl ResponseBody {
+    /// Holds the places of its request to its end. One that has ended gives them back at once.
+    pub fn hold(&mut self, places: Places) {
+        match self {
+            Self::Empty | Self::Text(_) => drop(places),
+            Self::Upstream(body) => {
+                body.idle.early = places.ages_at();
+                body.exchange.hold_places(places);
+            }
+            Self::Tunnel(tunnel) => tunnel.hold(places),
+        }
+    }
+
     /// How long it may be silent, where it comes from elsewhere. Whoever takes it may stand still for as long.
     pub fn idle_limit(&self) -> Option<Duration> {
         match self {
@@ -110,7 +123,11 @@ impl UpstreamBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => {
-                ready!(self.idle.poll(cx));
+                let idle = self.idle.poll(cx);
+                if std::mem::take(&mut self.idle.woken_early) {
+                    self.exchange.age();
+                }
+                ready!(idle);
                 self.exchange.broken();
                 Poll::Ready(Some(Err("timeout_idle: the answer stopped coming".into())))
             }
@@ -452,11 +469,14 @@ pub(super) struct IdleTimer {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     moved: bool,
+    /// When somebody wants to be told besides, and whether that is now: one timer does for both.
+    early: Option<Instant>,
+    woken_early: bool,
 }
 
 impl IdleTimer {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, moved: false }
+        Self { limit, sleep: None, moved: false, early: None, woken_early: false }
     }
 
     pub(super) fn moved(&mut self) {
@@ -464,13 +484,22 @@ impl IdleTimer {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        let limit = self.limit;
+        let early = self.early;
+        let sleep = self.sleep.get_or_insert_with(|| {
+            let end = Instant::now() + limit;
+            Box::pin(tokio::time::sleep_until(early.map_or(end, |early| early.min(end))))
+        });
         loop {
             ready!(sleep.as_mut().poll(cx));
-            if !std::mem::take(&mut self.moved) {
+            let now = Instant::now();
+            if self.early.take_if(|early| *early <= now).is_some() {
+                self.woken_early = true;
+            } else if !std::mem::take(&mut self.moved) {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(Instant::now() + self.limit);
+            let end = now + limit;
+            sleep.as_mut().reset(self.early.map_or(end, |early| early.min(end)));
         }
     }
 }

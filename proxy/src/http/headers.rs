@@ -8,6 +8,8 @@ pub const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 pub const HOP: HeaderName = HeaderName::from_static("x-outrigger-hop");
 /// Present where the application certainly never saw the request.
 pub const UNPROCESSED: HeaderName = HeaderName::from_static("x-outrigger-unprocessed");
+/// Which bulkhead was full.
+pub const BULKHEAD: HeaderName = HeaderName::from_static("x-outrigger-bulkhead");
 /// The number of the attempt, from 1. Whoever receives a higher one does not retry again.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-outrigger-attempt");
 /// What is left of the caller's deadline, in milliseconds.

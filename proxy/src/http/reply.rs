@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, heade
 use outrigger_mesh::{Hop, Reason};
 use serde_json::json;
 
-use crate::error::Error;
+use crate::error::{Error, Told};
 use crate::http::body::ResponseBody;
 use crate::http::headers;
 
@@ -54,11 +54,29 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     if error.reason == Reason::Overloaded {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if let Some(told) = &error.told {
+        tell(headers, told, asker);
+    }
     if closes(error.reason) && !asker.http2 {
         // Whoever sends what can be read in two ways, or more than is read, does not get to send more of it.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+fn tell(headers: &mut HeaderMap, told: &Told, asker: Asker) {
+    let bulkhead = told.bulkhead.as_ref().filter(|_| asker.trusted);
+    if let Some(value) = bulkhead.and_then(|b| HeaderValue::try_from(b).ok()) {
+        headers.insert(headers::BULKHEAD, value);
+    }
+    if let Some(after) = told.retry_after {
+        // Whole seconds, and never too early.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    for (name, value) in &told.fields {
+        headers.append(name, value.clone());
+    }
 }
 
 /// Whether an HTTP/1 connection ends with a refusal.
@@ -95,7 +113,7 @@ fn grpc(error: &Error, asker: Asker) -> Response<ResponseBody> {
 fn plain(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> Response<ResponseBody> {
     let status = status(error);
     let (kind, body) = if asker.json {
-        let problem = json!({
+        let mut problem = json!({
             "type": format!("https://outrigger.dev/refusals#{}", error.reason),
             "title": title(error.reason),
             "status": status.as_u16(),
@@ -104,6 +122,10 @@ fn plain(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> Respon
             "hop": hop.as_str(),
             "service": service.filter(|_| asker.trusted),
         });
+        let bulkhead = error.told.as_ref().and_then(|t| t.bulkhead.as_deref()).filter(|_| asker.trusted);
+        if let Some(bulkhead) = bulkhead {
+            problem["bulkhead"] = bulkhead.into();
+        }
         ("application/problem+json", problem.to_string())
     } else {
         ("text/plain; charset=utf-8", text(error, asker) + "\n")

@@ -34,6 +34,7 @@ use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::fuse::{Fuse, Fused};
 use crate::http::{headers, websocket};
+use crate::request::places::Places;
 use crate::tcp::outbound::Upstream;
 use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
 use crate::telemetry::ports::PortStats;
@@ -267,6 +268,7 @@ pub struct Tunnel {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it lies in a box as a whole")]
 enum Behind {
     /// An upstream that has switched. It counts as a request in flight until both directions have ended.
     Switched { stream: Handed, exchange: Exchange, idle: Duration },
@@ -278,6 +280,13 @@ impl Tunnel {
     /// To an opaque connection, which is counted in `stats`.
     pub fn opaque(on: OnUpgrade, upstream: Upstream, stats: Arc<PortStats>) -> Self {
         Self { on, behind: Behind::Opaque(upstream, stats) }
+    }
+
+    /// Holds the places of its request to its end.
+    pub fn hold(&mut self, places: Places) {
+        if let Behind::Switched { exchange, .. } = &mut self.behind {
+            exchange.hold_places(places);
+        }
     }
 
     /// Whether an end that nobody meant must be told from one that was.

@@ -14,6 +14,7 @@ use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
 use crate::error::Error;
 use crate::live::{LiveService, Millis};
+use crate::request::places;
 use crate::worker::Worker;
 
 /// What is to be reached.
@@ -163,10 +164,7 @@ fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
     let unwell = subset.members.iter().filter(|m| m.live.health.known() == Known::Unwell).count();
     match why {
         Nobody::Empty => Error::refused(Reason::NoEndpoint, format!("{name} has no endpoint")),
-        Nobody::Full => {
-            let why = format!("every endpoint of {name} has as many requests under way as it may have");
-            Error::refused(Reason::BulkheadFull, why)
-        }
+        Nobody::Full => places::endpoints_full(service),
         Nobody::Unwell if unwell == all => Error::refused(
             Reason::NoEndpoint,
             format!("all {all} endpoints of {name} fail their health checks"),

@@ -45,6 +45,11 @@ impl Deadline {
         [request, per_try, caller].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// When the request as a whole is over, whatever its attempts may take.
+    pub fn whole(&self, body: Option<&Replay>) -> Option<(Instant, Reason)> {
+        Self { per_try: None, ..*self }.next(Instant::now(), body)
+    }
+
     /// Whether the time is really up, and not only the moment to look again.
     pub fn is_over(&self, attempt: Instant, body: Option<&Replay>) -> bool {
         self.next(attempt, body).is_some_and(|(at, _)| at <= Instant::now())

@@ -2,6 +2,7 @@
 //! deadline, its body. The same for the application's requests and for those that come to a gateway.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use http::{Extensions, HeaderValue, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_mesh::{Between, Port, Reason, Timeouts};
+use tokio::time::Instant;
 
 use crate::attempt::send::Outgoing;
 use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
@@ -20,6 +22,7 @@ use crate::http::headers;
 use crate::http::upgrade::{Wanted, Wish};
 use crate::live::LiveService;
 use crate::request::deadline::{self, Deadline};
+use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
 use crate::worker::Worker;
@@ -75,8 +78,14 @@ pub async fn send(
     let keep_case = snapshot.service.between == Between::Http1;
     let head = outgoing(parts, target, wanted, keep_case)?;
 
+    let (began, grpc) = (Instant::now(), nature.grpc);
+    let until = || deadline.whole(body.as_ref());
+    let entered = Places::enter(&service, &plan, until, asked.is_some()).await;
+    let mut places = entered.inspect_err(|_| service.traffic.record(false, began.elapsed()))?;
     let call = Call { service, snapshot, plan, port, instance, nature, http2, deadline, head, body, asked };
-    stack::run(worker, call).await.map_err(|error| Replay::explain(upload.as_ref(), error))
+    let work = pin!(stack::run(worker, call));
+    let answer = places.around(grpc, work).await.map_err(|error| Replay::explain(upload.as_ref(), error))?;
+    places.go_with(answer)
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.

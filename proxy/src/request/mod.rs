@@ -1,8 +1,10 @@
 //! Once a request, around all its attempts. The order is in [`stack`].
 
 pub mod budget;
+pub mod bulkhead;
 pub mod choose;
 pub mod deadline;
 pub mod dispatch;
+pub mod places;
 pub mod retry;
 pub mod stack;

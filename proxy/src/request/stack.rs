@@ -21,8 +21,10 @@ use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
 use crate::http::upgrade::Asked;
 use crate::http::{expect, headers, reply};
 use crate::live::{LiveService, Millis};
+use crate::request::bulkhead::Permit;
 use crate::request::choose::{Aim, Chosen, choose};
 use crate::request::deadline::Deadline;
+use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
 use crate::telemetry::metrics::Counters;
 use crate::worker::Worker;
@@ -69,11 +71,14 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             port: call.port,
             instance: call.instance,
         };
-        let chosen = match choose(worker, aim, chance, &tried).await {
+        let (chosen, room) = match choose_with_room(worker, aim, chance, &tried).await {
             Ok(chosen) => chosen,
             Err(error) => return Err(gave_up(&call, began, error)),
         };
-        let outcome = try_once(worker, &call, &chosen, attempt).await;
+        let mut outcome = try_once(worker, &call, &chosen, attempt).await;
+        if let Ok((_, exchange)) = &mut outcome {
+            exchange.hold_places(Places::at_endpoint(room));
+        }
         let verdict = match &outcome {
             Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.place.secured.is_mesh()),
             Err(error) => retry::judge_error(error, call.nature),
@@ -100,6 +105,26 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             }
         }
     }
+}
+
+/// Chooses an endpoint and takes a place there. Another worker may have had the last one in between: then it is chosen
+/// anew, until it is clear that there is none.
+async fn choose_with_room(
+    worker: &Worker,
+    aim: Aim<'_>,
+    chance: u64,
+    tried: &[u64],
+) -> Result<(Chosen, Permit), Error> {
+    for last in [false, false, false, true] {
+        let chosen = choose(worker, aim, chance, tried).await?;
+        if let Some(room) = places::at_endpoint(&chosen.place.endpoint) {
+            return Ok((chosen, room));
+        }
+        if last {
+            chosen.place.endpoint.bulkhead.count_rejected();
+        }
+    }
+    Err(places::endpoints_full(aim.service))
 }
 
 /// Why there is no further attempt.

@@ -75,8 +75,8 @@ pub(super) fn try_probe(_endpoint: &EndpointLive, _now: Millis) -> bool {
 }
 
 /// Whether another request may be under way at `endpoint`.
-pub fn has_room(_endpoint: &EndpointLive) -> bool {
-    true
+pub fn has_room(endpoint: &EndpointLive) -> bool {
+    endpoint.has_room()
 }
 
 /// Whether `endpoint` counts among the well ones of its subset.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{HostEntry, Registry, ServiceEntry};
 use crate::config::snapshot::EndpointView;
 use crate::live::Millis;
+use crate::request::places;
 
 impl Registry {
     /// Everything known, for `/config_dump`.
@@ -44,7 +45,11 @@ impl Registry {
             .map(|(name, entry)| {
                 let lookup = entry.located.as_ref().map(|located| located.lookup.dump());
                 let ports = self.live.ports.of_service(name);
-                json!({"service": name.to_string(), "endpoints": of(entry), "lookup": lookup, "ports": ports})
+                let bulkhead = places::dump(&entry.live.bulkheads.service);
+                json!({
+                    "service": name.to_string(), "bulkhead": bulkhead, "endpoints": of(entry), "lookup": lookup,
+                    "ports": ports,
+                })
             })
             .collect()
     }
@@ -95,6 +100,7 @@ fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
         "zone": e.zone.as_deref(),
         "weight": e.weight.get(),
         "transport": format!("{:?}", e.transport).to_lowercase(),
+        "bulkhead": places::dump(&view.live.bulkhead),
         "state": format!("{:?}", e.state).to_lowercase(),
         "inFlight": load.in_flight(),
         "latencyMicros": load.latency_micros(now),

@@ -139,6 +139,9 @@ impl ServiceEntry {
 
     pub(super) fn publish(&self) {
         let (endpoints, complete) = self.in_force();
+        for view in endpoints.values() {
+            self.live.bulkheads.tell(&view.live);
+        }
         let set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
         let mut set = set.seen_from(self.zone.as_deref());
         set.trouble = self.located.as_ref().and_then(|located| located.lookup.error.clone());

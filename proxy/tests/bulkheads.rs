@@ -1,0 +1,214 @@
+//! Bulkheads, limits of connections and rate limits, through real sidecars.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use outrigger_mesh::{Bulkhead, Resource, Route, RouteName, RoutePolicy, Service, Timeouts};
+use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request};
+use support::{Mesh, Sidecar, open_service, plain};
+
+fn bulkhead(max_in_flight: u32, max_queue: u32, queue_ms: u64) -> Bulkhead {
+    Bulkhead { max_in_flight, max_queue, queue_timeout: Duration::from_millis(queue_ms) }
+}
+
+fn limited(service: Bulkhead) -> Service {
+    let mut limited = open_service("shop/cart");
+    limited.policy.bulkheads.service = service;
+    limited
+}
+
+fn slow(ms: u64) -> Behaviour {
+    Behaviour { delay: Duration::from_millis(ms), ..Behaviour::default() }
+}
+
+/// Asks for `cart` over a connection of its own.
+fn ask(sidecar: &Sidecar) -> tokio::task::JoinHandle<Reply> {
+    let at = sidecar.outbound;
+    tokio::spawn(async move { Client::h1(at).await.get("cart", "/").await.unwrap() })
+}
+
+fn reason(reply: &Reply) -> (u16, Option<&str>) {
+    (reply.status.as_u16(), reply.header("x-outrigger-reason"))
+}
+
+/// One metric, with its labels.
+fn metric(sidecar: &Sidecar, line: &str) -> Option<u64> {
+    let text = sidecar.live.prometheus();
+    text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
+}
+
+#[tokio::test]
+async fn a_full_service_queues_a_few_and_refuses_the_rest_with_which_bulkhead() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    origin.behave(slow(400));
+    let sidecar = mesh.client_with(&[], 2);
+    sidecar.knows(limited(bulkhead(2, 1, 5_000)), [plain("shop/cart", "i-1", origin.addr())]);
+    let both = [ask(&sidecar), ask(&sidecar)];
+    eventually("both are there", || async { origin.in_flight() == 2 }).await;
+    let queued = ask(&sidecar);
+    let gauge = |name| format!("outrigger_bulkhead_{name}{{level=\"service\",name=\"shop/cart\"}}");
+    eventually("one waits", || async { metric(&sidecar, &gauge("queued")) == Some(1) }).await;
+
+    let mut json = request(Method::GET, "cart", "/", "".into());
+    json.headers_mut().insert("accept", "application/json".parse().unwrap());
+    let refused = Client::h1(sidecar.outbound).await.send(json).await.unwrap();
+    assert_eq!(reason(&refused), (503, Some("bulkhead_full")));
+    assert_eq!(refused.header("x-outrigger-bulkhead"), Some("service shop/cart"));
+    let problem = refused.json();
+    assert_eq!(problem["bulkhead"], "service shop/cart");
+    assert_eq!(problem["detail"], "bulkhead service shop/cart: 2 requests are in flight and 1 wait");
+    let mut grpc = request(Method::POST, "cart", "/s/M", "x".into());
+    grpc.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let refused = Client::h2(sidecar.outbound).await.send(grpc).await.unwrap();
+    assert_eq!(refused.header("grpc-status"), Some("8"));
+    assert_eq!(metric(&sidecar, &gauge("in_flight")), Some(2));
+    assert_eq!(metric(&sidecar, &gauge("limit")), Some(2));
+    assert_eq!(metric(&sidecar, &gauge("rejected_total")), Some(2));
+
+    for reply in both.into_iter().chain([queued]) {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+    eventually("all places are free", || async { metric(&sidecar, &gauge("in_flight")) == Some(0) }).await;
+    let shown = sidecar.registry.clusters();
+    assert_eq!((&shown[0]["bulkhead"]["limit"], &shown[0]["bulkhead"]["queued"]), (&2.into(), &0.into()));
+    assert_eq!(shown[0]["endpoints"][0]["bulkhead"]["limit"], 256);
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_the_queue_allows_or_past_the_deadline() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    origin.behave(slow(2_000));
+    let sidecar = mesh.client();
+    sidecar.knows(limited(bulkhead(1, 9, 150)), [plain("shop/cart", "i-1", origin.addr())]);
+    let _inside = ask(&sidecar);
+    eventually("it is there", || async { origin.in_flight() == 1 }).await;
+    let began = Instant::now();
+    let refused = ask(&sidecar).await.unwrap();
+    assert_eq!(reason(&refused), (503, Some("bulkhead_full")));
+    assert!((150..600).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+
+    let mut service = limited(bulkhead(1, 9, 5_000));
+    service.policy.timeouts = Timeouts { request: Some(Duration::from_millis(120)), ..Timeouts::default() };
+    sidecar.set(Resource::Service(service));
+    let began = Instant::now();
+    let late = ask(&sidecar).await.unwrap();
+    assert_eq!(reason(&late), (504, Some("timeout_request")));
+    assert_eq!(late.header("x-outrigger-bulkhead"), Some("service shop/cart"));
+    assert!((120..500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_download_holds_its_place_to_its_end_and_a_caller_that_goes_frees_it() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    let body = BodyOf::Chunks { count: 100, size: 10, pause: Duration::from_millis(100) };
+    origin.behave(Behaviour { body, ..Behaviour::default() });
+    let sidecar = mesh.client();
+    sidecar.knows(limited(bulkhead(1, 0, 100)), [plain("shop/cart", "i-1", origin.addr())]);
+    let mut client = Client::h1(sidecar.outbound).await;
+    let mut answer = client.start(request(Method::GET, "cart", "/", "".into())).await.unwrap();
+    answer.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(reason(&ask(&sidecar).await.unwrap()), (503, Some("bulkhead_full")));
+    drop((answer, client));
+    origin.behave(Behaviour::default());
+    let free = || async { ask(&sidecar).await.unwrap().status == StatusCode::OK };
+    eventually("its place is free", free).await;
+}
+
+#[tokio::test]
+async fn the_limit_changes_by_push_and_keeps_those_inside() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    origin.behave(slow(700));
+    let sidecar = mesh.client_with(&[], 2);
+    sidecar.knows(limited(bulkhead(1, 5, 5_000)), [plain("shop/cart", "i-1", origin.addr())]);
+    let three = [ask(&sidecar), ask(&sidecar), ask(&sidecar)];
+    eventually("one is there", || async { origin.in_flight() == 1 }).await;
+    sidecar.set(Resource::Service(limited(bulkhead(3, 5, 5_000))));
+    eventually("all are there", || async { origin.in_flight() == 3 }).await;
+    sidecar.set(Resource::Service(limited(bulkhead(2, 0, 5_000))));
+    assert_eq!(reason(&ask(&sidecar).await.unwrap()), (503, Some("bulkhead_full")));
+    for reply in three {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_route_has_its_own_bulkhead_before_that_of_the_service() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    origin.behave(slow(500));
+    let sidecar = mesh.client();
+    let backend = outrigger_mesh::Backend {
+        service: "shop/cart".parse().unwrap(),
+        version: None,
+        port: None,
+        weight: 1,
+    };
+    let route = Route {
+        name: RouteName::new("shop/reports/0").unwrap(),
+        matches: vec![],
+        backends: vec![backend],
+        timeouts: Timeouts::default(),
+        retry: None,
+        policy: RoutePolicy { bulkhead: Some(bulkhead(1, 0, 100)), ..RoutePolicy::default() },
+    };
+    let service = Service { routes: vec![route], ..open_service("shop/cart") };
+    sidecar.knows(service, [plain("shop/cart", "i-1", origin.addr())]);
+    let inside = ask(&sidecar);
+    eventually("it is there", || async { origin.in_flight() == 1 }).await;
+    let refused = ask(&sidecar).await.unwrap();
+    assert_eq!(refused.header("x-outrigger-bulkhead"), Some("route shop/reports/0"));
+    assert_eq!(inside.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_full_is_not_chosen_and_nobody_waits_for_it() {
+    let (mesh, one, two) = (Mesh::new(), Origin::start().await, Origin::start().await);
+    one.behave(slow(600));
+    two.behave(slow(600));
+    let sidecar = mesh.client_with(&[], 2);
+    let mut service = open_service("shop/cart");
+    service.policy.bulkheads.endpoint = 2;
+    let endpoints = [plain("shop/cart", "i-1", one.addr()), plain("shop/cart", "i-2", two.addr())];
+    sidecar.knows(service, endpoints);
+    let four: Vec<_> = (0..4).map(|_| ask(&sidecar)).collect();
+    eventually("they are spread", || async { (one.in_flight(), two.in_flight()) == (2, 2) }).await;
+    let began = Instant::now();
+    let refused = ask(&sidecar).await.unwrap();
+    assert_eq!(reason(&refused), (503, Some("bulkhead_full")));
+    assert_eq!(refused.header("x-outrigger-bulkhead"), Some("endpoint (each of shop/cart)"));
+    assert!(began.elapsed() < Duration::from_millis(300));
+    for reply in four {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn event_streams_are_counted_apart_and_bounded() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    let body = BodyOf::Chunks { count: 100, size: 10, pause: Duration::from_millis(100) };
+    let headers = [("content-type".parse().unwrap(), "text/event-stream; charset=utf-8".parse().unwrap())];
+    origin.behave(Behaviour { body, headers: headers.into_iter().collect(), ..Behaviour::default() });
+    let sidecar = mesh.client();
+    let mut service = limited(bulkhead(1, 0, 100));
+    service.policy.bulkheads.max_streams = 2;
+    sidecar.knows(service, [plain("shop/cart", "i-1", origin.addr())]);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::h1(sidecar.outbound).await;
+        let answer = client.start(request(Method::GET, "cart", "/", "".into())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        open.push((client, answer));
+    }
+    let gauge = |name| format!("outrigger_bulkhead_{name}{{level=\"service\",name=\"shop/cart\"}}");
+    assert_eq!(metric(&sidecar, &gauge("streams")), Some(2));
+    assert_eq!(metric(&sidecar, &gauge("in_flight")), Some(0));
+    let refused = ask(&sidecar).await.unwrap();
+    assert_eq!(reason(&refused), (503, Some("bulkhead_full")));
+    assert!(refused.text().contains("2 long-lived streams are open"), "{}", refused.text());
+    drop(open);
+    eventually("their places are free", || async { metric(&sidecar, &gauge("streams")) == Some(0) }).await;
+}
