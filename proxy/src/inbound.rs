@@ -1,6 +1,7 @@
 //! From the mesh to the application: the whole way of a request on one page.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,8 +12,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
-    Between, Hop, HttpRules, MtlsMode, Port, PortNumber, Protocol, Reason, RetryPolicy, Side, Timeouts,
-    TrafficKey,
+    Between, Hop, HttpRules, MtlsMode, Port, PortNumber, Protocol, Reason, RequestHead, RetryPolicy, Side,
+    Timeouts, TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -29,6 +30,7 @@ use crate::http::upgrade::{self, Asked};
 use crate::http::{canonical, headers};
 use crate::listen::detect::{self, First, Speaks};
 use crate::live::Millis;
+use crate::policy::protection::{Protection, Requester};
 use crate::request::deadline;
 use crate::request::retry;
 use crate::request::stack::upstream_body;
@@ -145,6 +147,8 @@ where
 struct Caller {
     /// The value of `x-forwarded-client-cert`; `None` for a plaintext caller, who proved nothing.
     proven: Option<HeaderValue>,
+    who: Requester,
+    protection: Arc<Protection>,
     traffic: Arc<Traffic>,
     application: Arc<Application>,
     /// Whether HTTP/1 runs all the way and keeps the case of headers.
@@ -166,7 +170,9 @@ impl Caller {
         let inbound = worker.shared.registry.inbound();
         let service = inbound.as_ref().and_then(|i| i.service(&application.service));
         let keep_case = service.is_some_and(|s| s.between == Between::Http1);
-        Self { proven, traffic, application: Arc::clone(application), keep_case }
+        let who = Requester::new(peer.map(|p| p.id().clone()));
+        let protection = worker.shared.live.protections.of(&application.service);
+        Self { proven, who, protection, traffic, application: Arc::clone(application), keep_case }
     }
 
     /// Another sidecar has added to what it was sent.
@@ -228,6 +234,14 @@ async fn forward(
     }
     let grpc = headers::is_grpc(&parts.headers);
     let limit = if grpc { deadline::of_grpc_caller(&parts.headers).or(limit) } else { limit };
+    let mut places = {
+        let (path, query) = (target.path(), target.query());
+        let head = RequestHead { method: &parts.method, path, query, headers: &parts.headers };
+        let inbound = worker.shared.registry.inbound();
+        let deadline = limit.and_then(|left| tokio::time::Instant::from_std(began).checked_add(left));
+        let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
+        caller.protection.admit(inbound, &caller.who, head, deadline, stream, table).await?
+    };
     let speak = match rules(worker, application).1.protocol {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
@@ -252,6 +266,8 @@ async fn forward(
     };
     let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let sending = send(&worker.application, &place, speak, head, upload);
+    let sending = pin!(sending);
+    let sending = places.around(grpc, sending);
     let answer = match limit {
         None => sending.await,
         // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
@@ -260,7 +276,7 @@ async fn forward(
             .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
     };
     let answer = answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
-    Ok(finish(caller, grpc, began, answer, asked))
+    places.go_with(finish(caller, grpc, began, answer, asked))
 }
 
 fn finish(

@@ -20,6 +20,7 @@ pub mod inbound; // 2 mesh -> application: the whole way on one page
 pub mod tcp; // 2 connections whose bytes nobody looks into
 pub mod http; // 3 the one reading of a request, bodies, refusals
 pub mod overload;
+pub mod policy;
 pub mod request; // 4 once a request: deadline, retries, budget
 pub mod attempt; // 5 once an attempt: endpoint, connection, sending
 

@@ -16,6 +16,7 @@ use crate::dns;
 use crate::listen::accept::Side;
 use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
+use crate::policy::protection::Protections;
 use crate::request::budget::Budget;
 use crate::request::bulkhead::Bulkhead;
 use crate::request::places::{self, ServiceBulkheads};
@@ -37,6 +38,8 @@ pub struct Live {
     pub names_outside: dns::outside::Outside,
     /// The bulkheads there are.
     pub bulkheads: places::Table,
+    /// What protects the instances behind this sidecar.
+    pub protections: Protections,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
     /// Where this process's own connections to places outside come from.
@@ -65,7 +68,7 @@ impl Live {
         let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
         let names_outside = dns::outside::Outside::default();
         let (balance, zone) = (balance::Table::default(), OnceLock::new());
-        let bulkheads = places::Table::default();
+        let (bulkheads, protections) = (places::Table::default(), Protections::default());
         Self {
             traffic,
             counters,
@@ -73,6 +76,7 @@ impl Live {
             dns,
             names_outside,
             bulkheads,
+            protections,
             identity,
             own_calls,
             most_connections,
@@ -118,6 +122,7 @@ impl Live {
         self.ports.write(&mut text);
         self.balance.write(&mut text);
         self.bulkheads.write(&mut text);
+        self.protections.write(&mut text);
         text
     }
 

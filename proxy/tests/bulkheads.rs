@@ -3,12 +3,19 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use outrigger_mesh::{Bulkhead, Resource, Route, RouteName, RoutePolicy, Service, Timeouts};
-use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request};
+use outrigger_mesh::{
+    Bulkhead, Protection, RateKey, RateLimit, Resource, Route, RouteName, RoutePolicy, Service, Timeouts,
+};
+use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request, resources};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
 use support::{Mesh, Sidecar, open_service, plain};
 
 fn bulkhead(max_in_flight: u32, max_queue: u32, queue_ms: u64) -> Bulkhead {
@@ -211,4 +218,172 @@ async fn event_streams_are_counted_apart_and_bounded() {
     assert!(refused.text().contains("2 long-lived streams are open"), "{}", refused.text());
     drop(open);
     eventually("their places are free", || async { metric(&sidecar, &gauge("streams")) == Some(0) }).await;
+}
+
+fn caller(settings: Bulkhead) -> Protection {
+    Protection { caller: Some(settings), ..Protection::default() }
+}
+
+fn rate(key: RateKey, requests: u32) -> Protection {
+    let per = Duration::from_hours(1);
+    let limit = RateLimit { name: "hourly".into(), matches: vec![], key, requests, per, burst: requests };
+    Protection { rate_limits: vec![limit], ..Protection::default() }
+}
+
+#[tokio::test]
+async fn a_callers_bulkhead_refuses_it_and_nobody_else_and_changes_by_push() {
+    let (mesh, app) = (Mesh::new(), Origin::start().await);
+    app.behave(slow(600));
+    let server = mesh.protected("shop/cart", app.addr(), 1, caller(bulkhead(1, 0, 100)));
+    let (noisy, quiet) = (mesh.client(), mesh.client_as("quiet"));
+    for client in [&noisy, &quiet] {
+        client.knows(resources::service("shop/cart"), [server.endpoint("shop/cart", "i-1")]);
+    }
+    let inside = ask(&noisy);
+    eventually("it is there", || async { app.in_flight() == 1 }).await;
+    let refused = ask(&noisy).await.unwrap();
+    assert_eq!(reason(&refused), (503, Some("bulkhead_full")));
+    assert_eq!(refused.header("x-outrigger-hop"), Some("server"));
+    assert_eq!(refused.header("x-outrigger-unprocessed"), None, "that is between sidecars");
+    let name = "caller spiffe://mesh.local/ns/shop/sa/web";
+    assert_eq!(refused.header("x-outrigger-bulkhead"), Some(name));
+    assert_eq!(ask(&quiet).await.unwrap().status, StatusCode::OK);
+    server.protect("shop/cart", caller(bulkhead(3, 0, 100)));
+    let more = [ask(&noisy), ask(&noisy)];
+    for reply in [inside].into_iter().chain(more) {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+    let of = "name=\"shop/cart spiffe://mesh.local/ns/shop/sa/web\"";
+    let gauge = format!("outrigger_bulkhead_in_flight{{level=\"caller\",{of}}}");
+    eventually("all places are free", || async { metric(&server, &gauge) == Some(0) }).await;
+}
+
+/// An application that works on eight requests at a time, 20 ms each.
+async fn busy_application() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (at, places) = (listener.local_addr().unwrap(), Arc::new(Semaphore::new(8)));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let places = Arc::clone(&places);
+            tokio::spawn(async move {
+                let (mut read, mut buffer) = (Vec::new(), [0; 1024]);
+                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                    read.extend_from_slice(&buffer[..n]);
+                    if read.ends_with(b"\r\n\r\n") {
+                        read.clear();
+                        let _place = places.acquire().await.unwrap();
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+/// The 99th percentile of a hundred requests, four at a time.
+async fn p99(sidecar: &Sidecar) -> Duration {
+    let at = sidecar.outbound;
+    let one = || {
+        tokio::spawn(async move {
+            let (mut client, mut took) = (Client::h1(at).await, Vec::new());
+            for _ in 0..50 {
+                let began = Instant::now();
+                assert_eq!(client.get("cart", "/").await.unwrap().status, StatusCode::OK);
+                took.push(began.elapsed());
+            }
+            took
+        })
+    };
+    let mut all = Vec::new();
+    for one in [one(), one(), one(), one()] {
+        all.extend(one.await.unwrap());
+    }
+    all.sort_unstable();
+    all[all.len() * 99 / 100 - 1]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_noisy_caller_at_ten_times_the_load_does_not_slow_another_down() {
+    let (mesh, app) = (Mesh::new(), busy_application().await);
+    let server = mesh.protected("shop/cart", app, 1, Protection::default());
+    let (noisy, quiet) = (mesh.client(), mesh.client_as("quiet"));
+    for client in [&noisy, &quiet] {
+        client.knows(resources::service("shop/cart"), [server.endpoint("shop/cart", "i-1")]);
+    }
+    p99(&quiet).await;
+    let alone = p99(&quiet).await;
+    let at = noisy.outbound;
+    let noise: Vec<_> = (0..40)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut client = Client::h1(at).await;
+                loop {
+                    if client.get("cart", "/").await.unwrap().status != StatusCode::OK {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let unprotected = p99(&quiet).await;
+    server.protect("shop/cart", caller(bulkhead(4, 4, 200)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let protected = p99(&quiet).await;
+    noise.iter().for_each(tokio::task::JoinHandle::abort);
+    println!("p99 alone {alone:?}, beside the noise {unprotected:?}, with the bulkhead {protected:?}");
+    assert!(unprotected > alone * 2, "the noise is none: {unprotected:?} to {alone:?}");
+    assert!(protected <= alone.mul_f64(1.5), "{protected:?} to {alone:?}");
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_exact_over_both_workers_and_tells_when_to_come_back() {
+    let (mesh, app) = (Mesh::new(), Origin::start().await);
+    let server = mesh.protected("shop/cart", app.addr(), 2, rate(RateKey::Service, 20));
+    let client = mesh.client_with(&[], 2);
+    client.knows(resources::service("shop/cart"), [server.endpoint("shop/cart", "i-1")]);
+    let sixty: Vec<_> = (0..60).map(|_| ask(&client)).collect();
+    let mut refused = Vec::new();
+    for reply in sixty {
+        let reply = reply.await.unwrap();
+        if reply.status != StatusCode::OK {
+            refused.push(reply);
+        }
+    }
+    assert_eq!((refused.len(), app.requests()), (40, 20));
+    let one = &refused[0];
+    assert_eq!(reason(one), (429, Some("rate_limited")));
+    assert_eq!(one.header("ratelimit-policy"), Some("\"hourly\";q=20;w=3600"));
+    let wait: u64 = one.header("retry-after").unwrap().parse().unwrap();
+    assert!((170..=180).contains(&wait), "{wait}");
+    assert!(one.header("ratelimit").unwrap().starts_with("\"hourly\";r=0;t=1"));
+    server.protect("shop/cart", rate(RateKey::Service, 40));
+    let ok = async {
+        let mut ok = 0;
+        for _ in 0..30 {
+            ok += u32::from(ask(&client).await.unwrap().status == StatusCode::OK);
+        }
+        ok
+    };
+    assert_eq!(ok.await, 20, "what was taken stays taken");
+    let line =
+        "outrigger_rate_limit_requests_total{service=\"shop/cart\",limit=\"hourly\",outcome=\"refused\"}";
+    assert!(metric(&server, line).unwrap() >= 40);
+}
+
+#[tokio::test]
+async fn a_post_that_one_instance_has_no_tokens_for_goes_to_another() {
+    let (mesh, app) = (Mesh::new(), Origin::start().await);
+    let [one, two] = [(), ()].map(|()| mesh.protected("shop/cart", app.addr(), 1, rate(RateKey::Caller, 5)));
+    let client = mesh.client();
+    let endpoints = [one.endpoint("shop/cart", "i-1"), two.endpoint("shop/cart", "i-2")];
+    client.knows(resources::service("shop/cart"), endpoints);
+    let mut caller = Client::h1(client.outbound).await;
+    for _ in 0..10 {
+        assert_eq!(caller.post("cart", "/", "order").await.unwrap().status, StatusCode::OK);
+    }
+    assert_eq!(reason(&caller.post("cart", "/", "order").await.unwrap()), (429, Some("rate_limited")));
+    assert_eq!(app.requests(), 10);
 }

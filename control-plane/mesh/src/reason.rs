@@ -34,11 +34,12 @@ pub enum Reason {
     UpgradeDenied,
     Overloaded,
     Misdirected,
+    RateLimited,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -65,6 +66,7 @@ impl Reason {
         Self::UpgradeDenied,
         Self::Overloaded,
         Self::Misdirected,
+        Self::RateLimited,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -96,6 +98,7 @@ impl Reason {
             Self::UpgradeDenied => "upgrade_denied",
             Self::Overloaded => "overloaded",
             Self::Misdirected => "misdirected",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -124,6 +127,7 @@ impl Reason {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -141,7 +145,7 @@ impl Reason {
             | Self::LoopDetected
             | Self::Misdirected => 14,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
-            Self::BulkheadFull | Self::Overloaded => 8,
+            Self::BulkheadFull | Self::Overloaded | Self::RateLimited => 8,
             Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => 7,
             Self::BadRequest
             | Self::HeaderTooLarge

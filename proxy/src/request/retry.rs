@@ -65,6 +65,21 @@ pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) ->
     }
 }
 
+/// Judges the refusal by a rate limit where every instance has been asked: it holds until it says that it does not.
+pub fn judge_last<B>(answer: &Response<B>) -> Verdict {
+    match wished_pause(answer.headers()) {
+        Some(pause) if pause <= LONGEST_WISH => Verdict::Again { after: Some(pause) },
+        _ => Verdict::Keep,
+    }
+}
+
+/// Whether a sidecar refused for a rate limit.
+pub fn is_rate_limited<B>(answer: &Response<B>) -> bool {
+    let all = answer.headers();
+    let limited = Reason::RateLimited.as_str();
+    all.contains_key(headers::UNPROCESSED) && all.get(headers::REASON).is_some_and(|r| r == limited)
+}
+
 /// Judges a failure.
 pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
     let maybe_processed = matches!(error.reason, Reason::UpstreamReset | Reason::TimeoutTry);
@@ -79,7 +94,7 @@ pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
 pub fn is_failure<B>(answer: &Response<B>, grpc: bool, from_mesh: bool) -> bool {
     let on_purpose = from_mesh
         && answer.headers().get(headers::REASON).is_some_and(|reason| {
-            [Reason::BulkheadFull, Reason::AuthzDenied, Reason::Overloaded]
+            [Reason::BulkheadFull, Reason::RateLimited, Reason::AuthzDenied, Reason::Overloaded]
                 .iter()
                 .any(|r| reason == r.as_str())
         });

@@ -76,12 +76,20 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             Err(error) => return Err(gave_up(&call, began, error)),
         };
         let mut outcome = try_once(worker, &call, &chosen, attempt).await;
-        if let Ok((_, exchange)) = &mut outcome {
-            exchange.hold_places(Places::at_endpoint(room));
+        match &mut outcome {
+            Ok((_, exchange)) => exchange.hold_places(Places::at_endpoint(room)),
+            Err(_) => drop(room),
         }
         let verdict = match &outcome {
             Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.place.secured.is_mesh()),
             Err(error) => retry::judge_error(error, call.nature),
+        };
+        let verdict = match &outcome {
+            Ok((answer, _)) if verdict != Verdict::Keep && retry::is_rate_limited(answer) => {
+                let tried = [&tried[..], &[chosen.place.endpoint.id]].concat();
+                if chosen.alone(&tried) { retry::judge_last(answer) } else { verdict }
+            }
+            _ => verdict,
         };
         let pause = match verdict {
             Verdict::Again { after } => next_pause(&call, attempt, after, counters),

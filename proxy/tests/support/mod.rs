@@ -14,7 +14,9 @@ use std::time::SystemTime;
 use outrigger_certs::{
     Authority, LeafLifetime, MeshAcceptor, MeshAlpn, MeshConnector, WorkloadIdentity, WorkloadKey,
 };
-use outrigger_mesh::{Endpoint, Host, PortNumber, Resource, Service, ServiceName, SpiffeId, Transport};
+use outrigger_mesh::{
+    Endpoint, Host, PortNumber, Protection, Resource, Service, ServiceName, SpiffeId, Transport,
+};
 use outrigger_proxy::config::registry::{Change, Discovery, Registry};
 use outrigger_proxy::data_path::{DataPath, Idle, Listening, Ports};
 use outrigger_proxy::drain::Phase;
@@ -62,6 +64,26 @@ impl Mesh {
         let id = resources::identity(name.namespace().as_str(), name.name().as_str());
         let sidecar = self.start_within(edges, &id, &[(name, None, application)], &[], 1);
         sidecar.set(Resource::Inbound(resources::inbound(&id, &[&resources::service(service)])));
+        sidecar
+    }
+
+    /// A client's sidecar of another service account than the usual one.
+    pub fn client_as(&self, account: &str) -> Sidecar {
+        self.start(&resources::identity("shop", account), &[], &[], 1)
+    }
+
+    /// The sidecar of an instance of `service` with so many workers, protected as said.
+    pub fn protected(
+        &self,
+        service: &str,
+        application: SocketAddr,
+        workers: usize,
+        protection: Protection,
+    ) -> Sidecar {
+        let name: ServiceName = service.parse().unwrap();
+        let id = resources::identity(name.namespace().as_str(), name.name().as_str());
+        let sidecar = self.start(&id, &[(name, None, application)], &[], workers);
+        sidecar.protect(service, protection);
         sidecar
     }
 
@@ -173,6 +195,15 @@ impl Sidecar {
     /// Puts a resource in force.
     pub fn set(&self, resource: Resource) {
         self.registry.apply(Change::Set(resource)).unwrap();
+    }
+
+    /// Puts the protection of the service that it stands before in force.
+    pub fn protect(&self, service: &str, protection: Protection) {
+        let name: ServiceName = service.parse().unwrap();
+        let id = resources::identity(name.namespace().as_str(), name.name().as_str());
+        let mut inbound = resources::inbound(&id, &[&resources::service(service)]);
+        inbound.services[0].protection = protection;
+        self.set(Resource::Inbound(inbound));
     }
 
     /// Puts a service and its endpoints in force.
