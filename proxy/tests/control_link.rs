@@ -3,8 +3,6 @@
 
 mod control_common;
 
-use std::time::Duration;
-
 use control_common::{Sidecar, source_settings, web};
 use outrigger_mesh::{
     Backend, Resource, ResourceKind, ResourceName, Route, RouteName, Selector, Service, Timeouts, TrustDomain,
