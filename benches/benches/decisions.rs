@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
-use outrigger_mesh::{RequestHead, RouteIndex, Split};
-use outrigger_proxy::attempt::balance;
+use outrigger_mesh::{Balance, RequestHead, RouteIndex, Split};
+use outrigger_proxy::attempt::balance::{self, Asked};
 use outrigger_proxy::config::snapshot::{EndpointSet, EndpointView};
 use outrigger_proxy::live::{EndpointLive, Live, Millis};
 
@@ -49,10 +49,12 @@ fn balance_pick(c: &mut Criterion) {
             })
         });
         let set = EndpointSet::new(views.collect(), true);
-        let now = Millis::now();
+        let how = Balance::default();
+        let asked = Asked { balance: &how, allow_all_open: false, key: None, tried: &[], now: Millis::now() };
         group.bench_function(BenchmarkId::from_parameter(endpoints), |b| {
             b.iter(|| {
-                balance::pick(black_box(set.subset(None)), &[], now, || fastrand::u64(..)).map(|v| v.live.id)
+                let picked = balance::pick(black_box(set.subset(None)), &asked, || fastrand::u64(..));
+                picked.map(|picked| picked.view.live.id)
             });
         });
     }

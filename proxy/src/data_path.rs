@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::attempt::health;
 use crate::drain::Phase;
 use crate::gateway::{self, ports::PortChange};
 use crate::listen::bind::Taking;
@@ -130,7 +131,7 @@ impl Listening {
     /// Starts the workers. They end with [`Phase::Ended`], or when the sender of `phases` is gone.
     pub fn start(self, shared: &Arc<Shared>, phases: &watch::Receiver<Phase>) -> io::Result<DataPath> {
         let accepting = Arc::new(Accepting::default());
-        let mut threads = Vec::new();
+        let mut threads = vec![health::start(shared, phases)?];
         for (number, sockets) in self.workers.into_iter().enumerate() {
             let (shared, phases, accepting) = (Arc::clone(shared), phases.clone(), Arc::clone(&accepting));
             let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

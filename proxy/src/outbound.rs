@@ -136,7 +136,7 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let arrived = Arrived { parts, incoming, target, wish };
+    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false };
     let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)

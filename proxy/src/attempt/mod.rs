@@ -4,6 +4,7 @@ pub mod balance;
 pub mod connect;
 pub mod exchange;
 pub mod eyeballs;
+pub mod health;
 pub mod opaque;
 pub mod place;
 pub mod pool;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
+use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Endpoint, EndpointState, Location, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex, RouteName,
-    Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
+    Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex,
+    RouteName, Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
@@ -29,6 +30,8 @@ pub struct ServiceSnapshot {
     default: Arc<RoutePlan>,
     /// The TLS to add, where the service is outside the mesh and wants it.
     pub outside: Option<Arc<Outside>>,
+    /// Seals what callers keep, where they stay where they were.
+    pub seal: Option<Seal>,
 }
 
 impl ServiceSnapshot {
@@ -40,7 +43,8 @@ impl ServiceSnapshot {
             .map(|route| Arc::new(RoutePlan::of_route(&service, route, &mut resolve)))
             .collect();
         let default = Arc::new(RoutePlan::of_service(&service));
-        Self { index: RouteIndex::new(&service.routes), plans, default, outside: None, service }
+        let seal = service.policy.balance.sticky.as_ref().map(|sticky| Seal::new(sticky.key.secret()));
+        Self { index: RouteIndex::new(&service.routes), plans, default, outside: None, seal, service }
     }
 
     /// Puts the routes' own bulkheads, which outlive it, in front of them.
@@ -178,7 +182,8 @@ pub struct EndpointSet {
 
 impl EndpointSet {
     /// Arranges `endpoints`.
-    pub fn new(endpoints: Vec<Arc<EndpointView>>, complete: bool) -> Self {
+    pub fn new(mut endpoints: Vec<Arc<EndpointView>>, complete: bool) -> Self {
+        endpoints.sort_by(|a, b| a.endpoint.uid.cmp(&b.endpoint.uid));
         let mut all = Subset::default();
         let mut subsets: HashMap<Version, Subset> = HashMap::new();
         for view in endpoints.iter().filter(|v| v.endpoint.state == EndpointState::Ready) {
@@ -208,6 +213,12 @@ impl EndpointSet {
                 Some(zones) => _ = (zones.here.maglev(), zones.elsewhere.maglev()),
             }
         }
+    }
+
+    /// The endpoint of this name, if it takes new requests.
+    pub fn named(&self, uid: &EndpointUid) -> Option<&Arc<EndpointView>> {
+        let at = self.everything.binary_search_by(|view| view.endpoint.uid.cmp(uid)).ok()?;
+        self.everything.get(at).filter(|view| view.endpoint.state == EndpointState::Ready)
     }
 
     /// The endpoints that take new requests, of one version or of all.

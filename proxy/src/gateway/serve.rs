@@ -184,7 +184,12 @@ async fn forward(
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);
 
     let routed = routed(worker, &route).await?;
-    dispatch::send(worker, Arrived { parts, incoming, target, wish }, routed).await
+    dispatch::send(
+        worker,
+        Arrived { parts, incoming, target, wish, from: Some(client.from.peer), tls: client.from.tls },
+        routed,
+    )
+    .await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

@@ -159,6 +159,8 @@ impl UpstreamBody {
 pub enum RequestBody {
     /// Nothing.
     Empty,
+    /// Words of our own.
+    Text(Bytes),
     /// What the caller sends, kept as far as it may be needed again.
     Upload(Upload),
 }
@@ -173,6 +175,8 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Text(text) if text.is_empty() => Poll::Ready(None),
+            Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Upload(upload) => upload.poll(cx),
         }
     }
@@ -180,6 +184,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Text(text) => text.is_empty(),
             Self::Upload(upload) => upload.is_end(),
         }
     }
@@ -187,6 +192,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
             Self::Upload(upload) => upload.size_hint(),
         }
     }
@@ -203,7 +209,7 @@ impl RequestBody {
     /// The caller's body behind it, to ask later whether it has been sent to its end.
     pub fn upload(&self) -> Option<Replay> {
         match self {
-            Self::Empty => None,
+            Self::Empty | Self::Text(_) => None,
             Self::Upload(upload) => Some(Replay(Rc::clone(&upload.source))),
         }
     }

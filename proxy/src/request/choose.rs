@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use outrigger_mesh::{Between, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
@@ -14,6 +15,7 @@ use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
 use crate::error::Error;
 use crate::live::{LiveService, Millis};
+use crate::request::affinity::{Affinity, Named};
 use crate::request::places;
 use crate::worker::Worker;
 
@@ -30,6 +32,8 @@ pub struct Aim<'a> {
     pub port: Port,
     /// The one instance that is meant, if it was called by the address of one.
     pub instance: Option<SocketAddr>,
+    /// What the request is known by.
+    pub affinity: &'a Affinity,
 }
 
 /// An endpoint, chosen for an attempt.
@@ -44,6 +48,8 @@ pub struct Chosen {
     pub between: Between,
     /// Whether so few endpoints are well that it was chosen from all.
     pub panic: bool,
+    /// Whether it is where the caller was before.
+    pub stayed: bool,
     /// How many endpoints there were to choose from.
     of: usize,
 }
@@ -89,17 +95,20 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     }
     let now = Millis::now();
     let policy = &aim.snapshot.service.policy;
+    let asked = Asked {
+        balance: &policy.balance,
+        allow_all_open: policy.endpoint_breaker.allow_all_open,
+        key: aim.affinity.key,
+        tried,
+        now,
+    };
+    if let Some(stayed) = stay(worker, aim, &asked)? {
+        return Ok(Some(stayed));
+    }
     let Some(target) = backend(aim, chance, tried, now) else { return Ok(None) };
     let service = target.service.as_ref().unwrap_or(aim.service);
     let endpoints = service.endpoints.load();
     let subset = endpoints.subset(target.version.as_ref());
-    let asked = Asked {
-        balance: &policy.balance,
-        allow_all_open: policy.endpoint_breaker.allow_all_open,
-        key: None,
-        tried,
-        now,
-    };
     let picked = match balance::pick(subset, &asked, || fastrand::u64(..)) {
         Ok(picked) => picked,
         Err(Nobody::Empty) => return Ok(None),
@@ -110,6 +119,47 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     }
     let found = Found { view: picked.view, panic: picked.panic, of: subset.members.len() };
     chosen(worker, aim, target, found).map(Some)
+}
+
+/// Where the caller was before, if that is there, may be used and was not tried: whatever the weights say by now.
+fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chosen>, Error> {
+    let counts = &aim.service.balance;
+    let first = asked.tried.is_empty();
+    if aim.affinity.forged && first {
+        counts.forged.fetch_add(1, Relaxed);
+    }
+    let Some(named) = &aim.affinity.place else { return Ok(None) };
+    for target in &aim.plan.targets {
+        let endpoints = target.service.as_ref().unwrap_or(aim.service).endpoints.load();
+        let (view, of) = match named {
+            Named::Endpoint(uid) => {
+                let in_target = |v: &&Arc<EndpointView>| {
+                    (target.version.is_none() || v.endpoint.version == target.version)
+                        && !asked.tried.contains(&v.live.id)
+                        && balance::may_use(v, asked.now)
+                };
+                let of = endpoints.subset(target.version.as_ref()).members.len();
+                (endpoints.named(uid).filter(in_target), of)
+            }
+            Named::Subset(version) => {
+                let meant = target.version.as_ref().is_none_or(|v| v == version);
+                let subset = endpoints.subset(Some(version));
+                let picked = balance::pick(subset, asked, || fastrand::u64(..)).ok().filter(|_| meant);
+                (picked.map(|picked| picked.view), subset.members.len())
+            }
+        };
+        if let Some(view) = view {
+            if first {
+                counts.kept.fetch_add(1, Relaxed);
+            }
+            let found = Found { view, panic: false, of };
+            return chosen(worker, aim, target, found).map(|chosen| Some(Chosen { stayed: true, ..chosen }));
+        }
+    }
+    if first {
+        counts.moved.fetch_add(1, Relaxed);
+    }
+    Ok(None)
 }
 
 /// The backend for an attempt, by weight. One whose endpoints are all unwell takes nothing away from the others; a retry
@@ -154,9 +204,9 @@ fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> R
         None => aim.port,
         Some(other) => port_of(&other.service, target.port, aim.port)?,
     };
-    let place = place(worker, aim, snapshot, found.view, port)?;
+    let place = place(worker, snapshot, found.view, port, connect_limit(aim))?;
     let (view, between) = (Arc::clone(found.view), snapshot.service.between);
-    Ok(Chosen { place, view, port, between, panic: found.panic, of: found.of })
+    Ok(Chosen { place, view, port, between, panic: found.panic, stayed: false, of: found.of })
 }
 
 fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
@@ -208,17 +258,30 @@ fn choose_instance(worker: &Worker, aim: Aim<'_>, at: SocketAddr) -> Result<Opti
         let why = format!("{at} is no instance of {} any more", aim.service.name);
         return Err(Error::refused(Reason::NoEndpoint, why));
     };
-    let place = place(worker, aim, aim.snapshot, view, aim.port)?;
+    let place = place(worker, aim.snapshot, view, aim.port, connect_limit(aim))?;
     let between = aim.snapshot.service.between;
-    Ok(Some(Chosen { place, view: Arc::clone(view), port: aim.port, between, panic: false, of: 1 }))
+    Ok(Some(Chosen {
+        place,
+        view: Arc::clone(view),
+        port: aim.port,
+        between,
+        panic: false,
+        stayed: false,
+        of: 1,
+    }))
 }
 
-fn place(
+fn connect_limit(aim: Aim<'_>) -> Duration {
+    aim.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT)
+}
+
+/// An endpoint as a connection sees it: where it is, and who has to prove what there.
+pub(crate) fn place(
     worker: &Worker,
-    aim: Aim<'_>,
     snapshot: &Arc<ServiceSnapshot>,
     view: &EndpointView,
     port: Port,
+    connect: Duration,
 ) -> Result<Place, Error> {
     let uid = &view.endpoint.uid;
     let address: SocketAddr = view.address(port.number).ok_or_else(|| {
@@ -246,7 +309,6 @@ fn place(
         (false, _, Some(outside)) => Secured::Outside(Arc::clone(outside)),
         (_, MtlsMode::Off, _) | (false, MtlsMode::Permissive, None) => Secured::No,
     };
-    let connect = aim.plan.timeouts.connect.unwrap_or(Timeouts::CONNECT);
     let (endpoint, resolved) = (Arc::clone(&view.live), view.resolved.clone());
     let keep_case = snapshot.service.between == Between::Http1;
     Ok(Place { endpoint, address, secured, resolved, connect, keep_case })

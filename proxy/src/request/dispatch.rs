@@ -1,7 +1,7 @@
 //! A request whose route is known is made ready for its attempts: what it may ask of the service, its headers, its
 //! deadline, its body. The same for the application's requests and for those that come to a gateway.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::http::body::{Replay, ResponseBody};
 use crate::http::headers;
 use crate::http::upgrade::{Wanted, Wish};
 use crate::live::LiveService;
+use crate::request::affinity::{Affinity, Source};
 use crate::request::deadline::{self, Deadline};
 use crate::request::places::Places;
 use crate::request::retry::Nature;
@@ -37,6 +38,10 @@ pub struct Arrived {
     pub target: PathAndQuery,
     /// The upgrade it asks for, if it does.
     pub wish: Option<Wish>,
+    /// Where it came from, where that tells callers apart: at a gateway.
+    pub from: Option<IpAddr>,
+    /// Whether it came over TLS, at a gateway.
+    pub tls: bool,
 }
 
 /// Where it goes.
@@ -59,13 +64,15 @@ pub async fn send(
     arrived: Arrived,
     routed: Routed,
 ) -> Result<Response<ResponseBody>, Error> {
-    let Arrived { mut parts, incoming, target, wish } = arrived;
+    let Arrived { mut parts, incoming, target, wish, from, tls } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
+    let source = Source { address: from, live: Some(&worker.shared.live), tls };
+    let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
     let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
@@ -82,7 +89,20 @@ pub async fn send(
     let until = || deadline.whole(body.as_ref());
     let entered = Places::enter(&service, &plan, until, asked.is_some()).await;
     let mut places = entered.inspect_err(|_| service.traffic.record(false, began.elapsed()))?;
-    let call = Call { service, snapshot, plan, port, instance, nature, http2, deadline, head, body, asked };
+    let call = Call {
+        service,
+        snapshot,
+        plan,
+        port,
+        instance,
+        affinity,
+        nature,
+        http2,
+        deadline,
+        head,
+        body,
+        asked,
+    };
     let work = pin!(stack::run(worker, call));
     let answer = places.around(grpc, work).await.map_err(|error| Replay::explain(upload.as_ref(), error))?;
     places.go_with(answer)

@@ -1,5 +1,6 @@
 //! Once a request, around all its attempts. The order is in [`stack`].
 
+pub mod affinity;
 pub mod budget;
 pub mod bulkhead;
 pub mod choose;

@@ -21,6 +21,7 @@ use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
 use crate::http::upgrade::Asked;
 use crate::http::{expect, headers, reply};
 use crate::live::{LiveService, Millis};
+use crate::request::affinity::Affinity;
 use crate::request::bulkhead::Permit;
 use crate::request::choose::{Aim, Chosen, choose};
 use crate::request::deadline::Deadline;
@@ -41,6 +42,8 @@ pub struct Call {
     pub port: Port,
     /// The one instance it is for, if it was sent to the address of one.
     pub instance: Option<SocketAddr>,
+    /// What it is known by.
+    pub affinity: Affinity,
     /// What kind of request it is.
     pub nature: Nature,
     /// Whether it came over HTTP/2.
@@ -70,6 +73,7 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             plan: &call.plan,
             port: call.port,
             instance: call.instance,
+            affinity: &call.affinity,
         };
         let (chosen, room) = match choose_with_room(worker, aim, chance, &tried).await {
             Ok(chosen) => chosen,
@@ -108,6 +112,10 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             (Ok(answer), Err(spent)) => return Ok(finish(&mut call, &chosen, began, answer, spent)),
             (Err(mut error), Err(_)) => {
                 tried.push(endpoint);
+                if chosen.panic {
+                    error.detail =
+                        format!("{} (too few endpoints are well, all are chosen from)", error.detail).into();
+                }
                 error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
                 return Err(gave_up(&call, began, error));
             }
@@ -252,6 +260,9 @@ fn finish(
         headers::remove_meant_for_us(&mut head.headers);
     } else {
         headers::remove_ours(&mut head.headers);
+    }
+    if !head.status.is_server_error() {
+        call.affinity.tell(&call.snapshot, &chosen.view, chosen.stayed, &mut head.headers);
     }
     if spent == Spent::Budget {
         reply::mark_budget_spent(&mut head.headers);

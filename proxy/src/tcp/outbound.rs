@@ -15,6 +15,7 @@ use crate::error::{Error, Who};
 use crate::http::connections::Guard;
 use crate::listen::own_calls::OwnCall;
 use crate::live::{EndpointLive, LiveService, Millis};
+use crate::request::affinity::{Affinity, Source};
 use crate::request::choose::{Aim, choose};
 use crate::request::retry;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
@@ -125,7 +126,9 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
     let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
     let plan = snapshot.opaque();
-    let aim = Aim { service, snapshot: &snapshot, plan, port, instance };
+    let source = Source { live: Some(&worker.shared.live), ..Source::default() };
+    let affinity = &Affinity::of_connection(&snapshot.service.policy, source);
+    let aim = Aim { service, snapshot: &snapshot, plan, port, instance, affinity };
     service.budget.deposit(Millis::now());
     let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
     loop {

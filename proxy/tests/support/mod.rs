@@ -113,6 +113,13 @@ impl Mesh {
         self.start_within(Edges::default(), id, applications, upstreams, workers)
     }
 
+    /// A client's sidecar that runs in `zone`.
+    pub fn client_in(&self, zone: &str) -> Sidecar {
+        let live = Live::default();
+        live.set_zone(zone.into());
+        self.start_with(live, Edges::default(), &resources::identity("shop", "web"), &[], &[], 1)
+    }
+
     fn start_within(
         &self,
         edges: Edges,
@@ -121,7 +128,19 @@ impl Mesh {
         upstreams: &[&str],
         workers: usize,
     ) -> Sidecar {
-        let live = Arc::new(Live::default());
+        self.start_with(Live::default(), edges, id, applications, upstreams, workers)
+    }
+
+    fn start_with(
+        &self,
+        live: Live,
+        edges: Edges,
+        id: &SpiffeId,
+        applications: &[(ServiceName, Option<PortNumber>, SocketAddr)],
+        upstreams: &[&str],
+        workers: usize,
+    ) -> Sidecar {
+        let live = Arc::new(live);
         live.set_identity(id.clone());
         let registry = Arc::new(Registry::new(id.namespace().clone(), Arc::clone(&live)));
         registry.set_discovery(Discovery::Complete);

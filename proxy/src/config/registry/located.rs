@@ -80,12 +80,17 @@ impl Registry {
         self.locations.subscribe()
     }
 
-    /// The services in use whose endpoints are to be found by name.
-    pub fn to_locate(&self) -> Vec<(Arc<LiveService>, Arc<ServiceSnapshot>)> {
+    /// The services in use.
+    pub fn in_use(&self) -> Vec<(Arc<LiveService>, Arc<ServiceSnapshot>)> {
         let state = self.state();
         let used = state.services.values().filter(|entry| entry.wanted && !entry.absent);
         let both = |entry: &ServiceEntry| Some((Arc::clone(&entry.live), entry.live.snapshot.load_full()?));
-        used.filter_map(both).filter(|(_, snapshot)| snapshot.is_looked_up()).collect()
+        used.filter_map(both).collect()
+    }
+
+    /// The services in use whose endpoints are to be found by name.
+    pub fn to_locate(&self) -> Vec<(Arc<LiveService>, Arc<ServiceSnapshot>)> {
+        self.in_use().into_iter().filter(|(_, snapshot)| snapshot.is_looked_up()).collect()
     }
 
     /// The endpoints of a service as they were found. Passed over when the service is gone or found in another way.
