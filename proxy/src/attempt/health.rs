@@ -71,7 +71,7 @@ async fn follow(worker: Rc<Worker>) {
                 service.endpoints.load().prepare();
             }
             let Some(check) = &snapshot.service.policy.health else { continue };
-            for view in service.endpoints.load().subset(None).members.iter() {
+            for view in &service.endpoints.load().subset(None).members {
                 let same = before.remove(&view.live.id).filter(|old| old.check == *check);
                 let now = same.unwrap_or_else(|| Asked::new(&worker, &service, view, check, &slots));
                 asked.insert(view.live.id, now);
@@ -145,7 +145,7 @@ async fn ask(
             match said {
                 Said::Unwell(why) => tracing::warn!(%service, %endpoint, why, "an endpoint is unwell"),
                 Said::Well | Said::Nothing => {
-                    tracing::info!(%service, %endpoint, "an endpoint is well again")
+                    tracing::info!(%service, %endpoint, "an endpoint is well again");
                 }
             }
         }
