@@ -263,6 +263,7 @@ async fn forward(
         resolved: None,
         connect: Timeouts::CONNECT,
         keep_case: caller.keep_case,
+        limited: None,
     };
     let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let sending = send(&worker.application, &place, speak, head, upload);

@@ -3,7 +3,7 @@
 //! Everything here is atomics. Connections are not here: each worker has its own (`attempt::pool`).
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct Live {
     most_connections: u64,
     /// Whether what comes new is refused.
     pub overload: Overload,
+    /// How many workers there are.
+    pub workers: AtomicUsize,
     /// What is counted of the choice of endpoints.
     pub balance: balance::Table,
     /// Where this sidecar runs, if that is known.
@@ -81,6 +83,7 @@ impl Live {
             own_calls,
             most_connections,
             overload,
+            workers: AtomicUsize::new(0),
             balance,
             zone,
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use outrigger_certs::{MeshAcceptor, MeshConnector};
@@ -95,8 +96,9 @@ impl Worker {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let connector = shared.tls.as_ref().map(|tls| tls.connector.clone());
         let live = &shared.live;
+        let number = live.workers.fetch_add(1, Relaxed);
         Rc::new(Self {
-            mesh: Pool::new(Arc::clone(live), connector, Limits::MESH),
+            mesh: Pool::new(Arc::clone(live), connector, Limits::MESH).of_worker(number),
             application: Pool::new(Arc::clone(live), None, Limits::APPLICATION),
             inbound: Connections::new(shared.edges, live),
             outbound: Connections::new(shared.edges, live),

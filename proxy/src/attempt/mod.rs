@@ -9,5 +9,6 @@ pub mod opaque;
 pub mod place;
 pub mod pool;
 pub mod send;
+mod share;
 
 pub use exchange::Exchange;

@@ -26,6 +26,8 @@ pub struct Place {
     pub connect: Duration,
     /// Whether HTTP/1 headers keep their case there.
     pub keep_case: bool,
+    /// The service, where the number of its connections is limited.
+    pub limited: Option<Arc<ServiceSnapshot>>,
 }
 
 /// Who has to prove what at the other end of a connection.

@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use outrigger_certs::{MeshConnector, Peer};
-use outrigger_mesh::Reason;
+use outrigger_mesh::{Reason, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::attempt::connect::{self, SendH1, SendH2, Tls};
 use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::place::{Place, Proof, Secured};
+use crate::attempt::share::{self, Group};
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
 use crate::live::{EndpointLive, Live};
@@ -29,6 +30,9 @@ pub struct Pool {
     connector: Option<MeshConnector>,
     entries: RefCell<HashMap<Key, Rc<Entry>>>,
     limits: Limits,
+    /// The number of the worker.
+    worker: usize,
+    groups: RefCell<HashMap<ServiceName, Rc<Group>>>,
 }
 
 /// How much a pool may hold for one endpoint.
@@ -78,7 +82,14 @@ struct Key {
 impl Pool {
     /// An empty pool. Without a `connector` only plaintext can be reached.
     pub fn new(live: Arc<Live>, connector: Option<MeshConnector>, limits: Limits) -> Self {
-        Self { live, connector, entries: RefCell::default(), limits }
+        let (entries, groups) = (RefCell::default(), RefCell::default());
+        Self { live, connector, entries, limits, worker: 0, groups }
+    }
+
+    /// The pool of worker number `worker`, which has its share of what is limited.
+    #[must_use]
+    pub fn of_worker(self, worker: usize) -> Self {
+        Self { worker, ..self }
     }
 
     /// How many HTTP/1.1 connections to `place` are in use by this worker.
@@ -96,10 +107,12 @@ impl Pool {
             if let Some(conn) = entry.pop_idle(place) {
                 return Ok(Lease { kind: Kind::H1(entry, conn), reused: true });
             }
-            if entry.open.get() < self.limits.http1 {
-                break;
+            if entry.open.get() >= self.limits.http1 {
+                entry.h1_waiters.wait(self.limits.waiters).await?;
+                continue;
             }
-            entry.h1_waiters.wait(self.limits.waiters).await?;
+            let Err(group) = self.room(place, &entry) else { break };
+            group.waiters.wait(self.limits.waiters).await?;
         }
         let open = OpenGuard::new(&entry);
         // Boxed: a handshake is rare and large, and would weigh on the future of every request.
@@ -117,10 +130,12 @@ impl Pool {
             if let Some(conn) = entry.shared(place, self.limits.streams) {
                 return Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: true });
             }
-            if !entry.dialing.get() && entry.h2.borrow().len() < self.limits.http2 {
-                break;
+            if entry.dialing.get() || entry.h2.borrow().len() >= self.limits.http2 {
+                entry.h2_waiters.wait(self.limits.waiters).await?;
+                continue;
             }
-            entry.h2_waiters.wait(self.limits.waiters).await?;
+            let Err(group) = self.room(place, &entry) else { break };
+            group.waiters.wait(self.limits.waiters).await?;
         }
         let dialing = DialGuard::new(&entry);
         let made = Box::pin(connect::http2(place, self.tls(place)?)).await;
@@ -133,15 +148,55 @@ impl Pool {
     }
 
     /// A connection of its own, for bytes that nobody looks into.
-    pub async fn opaque(&self, place: &Place) -> Result<OpaqueStream, Error> {
+    /// It counts as open for as long as the guard lives. At a limit it is refused: nobody can tell for how long.
+    pub async fn opaque(&self, place: &Place) -> Result<(OpaqueStream, Option<OpaqueGuard>), Error> {
+        let open = match &place.limited {
+            None => None,
+            Some(of) => {
+                let entry = self.entry(place);
+                self.room(place, &entry).map_err(|_| {
+                    let why = format!("{} has as many connections as it may have", of.service.name);
+                    Error::refused(Reason::BulkheadFull, why)
+                })?;
+                Some(OpaqueGuard::new(&entry))
+            }
+        };
         let made = connect::opaque(place, self.tls(place)?).await;
-        self.counted(made)
+        Ok((self.counted(made)?, open))
+    }
+
+    /// Whether another connection may be made; where not, with whom to wait for the end of one.
+    fn room(&self, place: &Place, entry: &Rc<Entry>) -> Result<(), Rc<Group>> {
+        let Some(of) = &place.limited else { return Ok(()) };
+        let (name, limits) = (&of.service.name, of.connections);
+        let known = self.groups.borrow().get(name).map(Rc::clone);
+        let group = known.unwrap_or_else(|| {
+            let group = Group::new(name, limits, &self.live, self.worker);
+            self.groups.borrow_mut().insert(name.clone(), Rc::clone(&group));
+            group
+        });
+        entry.group.replace(Some(Rc::clone(&group)));
+        let all = self.entries.borrow();
+        let at_endpoint = all.values().filter(|e| Arc::ptr_eq(&e.endpoint, &entry.endpoint));
+        let of_service = all.values().filter(|e| e.is_of(&group));
+        let room = |limit: Option<u32>, entries: &mut dyn FnMut(usize) -> bool| {
+            limit.is_none_or(|limit| entries(share::of_worker(limit, &self.live, self.worker)))
+        };
+        let endpoint = room(limits.per_endpoint, &mut |most| share::make_room(at_endpoint.clone(), most));
+        if endpoint && room(limits.per_service, &mut |most| share::make_room(of_service.clone(), most)) {
+            return Ok(());
+        }
+        drop(all);
+        Err(group)
     }
 
     /// Lets go of what idled for too long, of endpoints that are gone, and of peers whose certificate has run out.
     /// Called once in a while.
     pub fn sweep(&self) {
         let (now, wall) = (Instant::now(), SystemTime::now());
+        // Those who wait look again, whatever may have ended unseen.
+        self.groups.borrow().values().for_each(|group| group.waiters.wake_all(|| Woken::Look));
+        self.groups.borrow_mut().retain(|_, group| Rc::strong_count(group) > 1);
         self.entries.borrow_mut().retain(|_, entry| {
             let gone = entry.endpoint.removed.load(Relaxed);
             let limit = if gone { Duration::ZERO } else { self.limits.idle_for };
@@ -213,7 +268,7 @@ fn key(place: &Place) -> Key {
 
 /// Those who wait for a connection, in order.
 #[derive(Debug, Default)]
-struct Waiters(RefCell<VecDeque<oneshot::Sender<Woken>>>);
+pub(super) struct Waiters(RefCell<VecDeque<oneshot::Sender<Woken>>>);
 
 /// What a waiter is told.
 #[derive(Debug)]
@@ -260,13 +315,17 @@ impl Waiters {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     endpoint: Arc<EndpointLive>,
     keep: usize,
     idle: RefCell<Vec<H1>>,
     open: Cell<usize>,
     h2: RefCell<Vec<Rc<H2>>>,
     dialing: Cell<bool>,
+    /// Opaque connections, where their number is limited.
+    opaque: Cell<usize>,
+    /// With whom it shares a limit.
+    group: RefCell<Option<Rc<Group>>>,
     h1_waiters: Waiters,
     h2_waiters: Waiters,
 }
@@ -280,8 +339,38 @@ impl Entry {
             open: Cell::new(0),
             h2: RefCell::default(),
             dialing: Cell::new(false),
+            opaque: Cell::new(0),
+            group: RefCell::default(),
             h1_waiters: Waiters::default(),
             h2_waiters: Waiters::default(),
+        }
+    }
+
+    /// How many connections there are, those that are being made included.
+    pub(super) fn connections(&self) -> usize {
+        self.h2.borrow_mut().retain(|c| !c.sender.is_closed());
+        self.open.get() + self.opaque.get() + self.h2.borrow().len() + usize::from(self.dialing.get())
+    }
+
+    /// Closes a connection that nobody uses, if there is one.
+    pub(super) fn close_idle(&self) -> bool {
+        let h1 = if self.idle.borrow().is_empty() { None } else { Some(self.idle.borrow_mut().remove(0)) };
+        if h1.is_some() {
+            return true;
+        }
+        let mut all = self.h2.borrow_mut();
+        let unused = all.iter().position(|c| c.streams.get() == 0);
+        unused.map(|at| all.remove(at)).is_some()
+    }
+
+    fn is_of(&self, group: &Rc<Group>) -> bool {
+        self.group.borrow().as_ref().is_some_and(|own| Rc::ptr_eq(own, group))
+    }
+
+    /// A connection has ended, or is free: those who wait for a share look again.
+    fn wake_group(&self) {
+        if let Some(group) = &*self.group.borrow() {
+            group.waiters.wake_all(|| Woken::Look);
         }
     }
 
@@ -368,6 +457,7 @@ impl Lease {
             conn.idle_since = now;
             entry.idle.borrow_mut().push(conn);
             entry.h1_waiters.wake_one();
+            entry.wake_group();
         }
     }
 }
@@ -397,7 +487,26 @@ impl Drop for OpenGuard {
         if let Some(entry) = self.0.upgrade() {
             entry.open.set(entry.open.get() - 1);
             entry.h1_waiters.wake_one();
+            entry.wake_group();
         }
+    }
+}
+
+/// Counts an open connection whose bytes nobody looks into.
+#[derive(Debug)]
+pub struct OpaqueGuard(Rc<Entry>);
+
+impl OpaqueGuard {
+    fn new(entry: &Rc<Entry>) -> Self {
+        entry.opaque.set(entry.opaque.get() + 1);
+        Self(Rc::clone(entry))
+    }
+}
+
+impl Drop for OpaqueGuard {
+    fn drop(&mut self) {
+        self.0.opaque.set(self.0.opaque.get() - 1);
+        self.0.wake_group();
     }
 }
 
@@ -421,6 +530,7 @@ impl Drop for StreamGuard {
         self.conn.streams.set(left);
         if left == 0 {
             self.conn.idle_since.set(Instant::now());
+            self.entry.wake_group();
         }
         self.entry.h2_waiters.wake_one();
     }
@@ -444,112 +554,10 @@ impl DialGuard {
 impl Drop for DialGuard {
     fn drop(&mut self) {
         self.0.dialing.set(false);
+        self.0.wake_group();
         self.0.h2_waiters.wake_all(|| Woken::Look);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use outrigger_testkit::Origin;
-    use tokio::task::LocalSet;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits { http1: 2, idle: 1, http2: 1, streams: 2, waiters: 1, ..Limits::MESH };
-
-    fn place(address: SocketAddr) -> Place {
-        let traffic = Live::default().client_traffic(&"shop/cart".parse().unwrap(), None);
-        let endpoint = Arc::new(EndpointLive::new("i-1".parse().unwrap(), traffic));
-        Place {
-            endpoint,
-            address,
-            secured: Secured::No,
-            resolved: None,
-            connect: Duration::from_secs(1),
-            keep_case: false,
-        }
-    }
-
-    #[tokio::test]
-    async fn connections_and_those_who_wait_for_one_are_bounded() {
-        let origin = Origin::start().await;
-        let (pool, place) = (Rc::new(Pool::new(Arc::default(), None, LIMITS)), place(origin.addr()));
-        let story = async {
-            let first = pool.http1(&place).await.unwrap();
-            let _second = pool.http1(&place).await.unwrap();
-            assert_eq!(pool.in_use(&place), 2);
-            let (waiting, waits_at) = (Rc::clone(&pool), place.clone());
-            let waiter =
-                tokio::task::spawn_local(async move { waiting.http1(&waits_at).await.unwrap().is_reused() });
-            tokio::task::yield_now().await;
-            let refused = pool.http1(&place).await.unwrap_err();
-            assert_eq!(refused.reason, Reason::BulkheadFull);
-            first.give_back();
-            assert!(waiter.await.unwrap(), "the waiter got what was given back");
-        };
-        LocalSet::new().run_until(story).await;
-    }
-
-    #[tokio::test]
-    async fn one_connection_is_made_for_all_who_want_a_stream_and_all_learn_that_it_failed() {
-        let mut origin = Origin::start().await;
-        let (pool, place) = (Rc::new(Pool::new(Arc::default(), None, LIMITS)), place(origin.addr()));
-        let story = async {
-            let both = tokio::join!(pool.http2(&place), pool.http2(&place));
-            assert!(!both.0.unwrap().is_reused() && both.1.unwrap().is_reused());
-            pool.sweep();
-            assert_eq!(pool.connections(), 1);
-            origin.refuse().await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let both = tokio::join!(pool.http2(&place), pool.http2(&place));
-            assert_eq!(both.0.unwrap_err().reason, Reason::ConnectFailed);
-            assert_eq!(both.1.unwrap_err().reason, Reason::ConnectFailed);
-        };
-        LocalSet::new().run_until(story).await;
-    }
-
-    #[tokio::test]
-    async fn idle_connections_are_bounded_and_end_with_their_endpoint() {
-        let origin = Origin::start().await;
-        let (pool, place) = (Pool::new(Arc::default(), None, LIMITS), place(origin.addr()));
-        let story = async {
-            let two = (pool.http1(&place).await.unwrap(), pool.http1(&place).await.unwrap());
-            two.0.give_back();
-            two.1.give_back();
-            assert_eq!(pool.connections(), 1);
-            place.endpoint.removed.store(true, Relaxed);
-            pool.sweep();
-            assert_eq!(pool.connections(), 0);
-        };
-        LocalSet::new().run_until(story).await;
-    }
-
-    #[tokio::test]
-    async fn a_connection_beyond_its_age_takes_nothing_new_and_ends_when_it_is_idle() {
-        let origin = Origin::start().await;
-        let (pool, place) = (Pool::new(Arc::default(), None, LIMITS), place(origin.addr()));
-        let story = async {
-            let (h1, h2) = (pool.http1(&place).await.unwrap(), pool.http2(&place).await.unwrap());
-            tokio::time::pause();
-            tokio::time::advance(LIMITS.age * 8 / 10).await;
-            pool.sweep();
-            assert_eq!(pool.connections(), 2, "they are young");
-            tokio::time::advance(LIMITS.age * 4 / 10).await;
-            pool.sweep();
-            tokio::time::resume();
-            h1.give_back();
-            assert_eq!(pool.connections(), 0);
-            let (Kind::H2(stream), newer) = (&h2.kind, pool.http2(&place).await.unwrap()) else {
-                unreachable!()
-            };
-            assert!(!newer.is_reused(), "another takes what is new");
-            let old = stream.conn.sender.clone();
-            assert!(!old.is_closed(), "what it has goes on");
-            drop((h2, newer));
-            assert_eq!(pool.connections(), 1);
-        };
-        LocalSet::new().run_until(story).await;
-    }
-}
+mod tests;

@@ -343,9 +343,11 @@ impl Registry {
         }
         let by_name = located::is_by_name(&service.location);
         let own = self.live.identity();
-        live.bulkheads.apply(&service, &service.policy_for(own.as_deref()).bulkheads, &self.live.bulkheads);
+        let policy = service.policy_for(own.as_deref());
+        let connections = policy.connections;
+        live.bulkheads.apply(&service, &policy.bulkheads, &self.live.bulkheads);
         let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true))
-            .with_bulkheads(&live.bulkheads);
+            .with_bulkheads(&live.bulkheads, connections);
         let old = live.snapshot.load_full();
         snapshot.outside = Outside::kept(old.as_ref().and_then(|old| old.outside.as_ref()), outside);
         live.snapshot.store(Some(Arc::new(snapshot)));

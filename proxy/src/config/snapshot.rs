@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead, RetryPolicy, Route, RouteIndex,
-    RouteName, Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
+    ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead, RetryPolicy,
+    Route, RouteIndex, RouteName, Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
@@ -32,6 +32,8 @@ pub struct ServiceSnapshot {
     pub outside: Option<Arc<Outside>>,
     /// Seals what callers keep, where they stay where they were.
     pub seal: Option<Seal>,
+    /// How many connections may be open.
+    pub connections: ConnectionLimits,
 }
 
 impl ServiceSnapshot {
@@ -44,12 +46,21 @@ impl ServiceSnapshot {
             .collect();
         let default = Arc::new(RoutePlan::of_service(&service));
         let seal = service.policy.balance.sticky.as_ref().map(|sticky| Seal::new(sticky.key.secret()));
-        Self { index: RouteIndex::new(&service.routes), plans, default, outside: None, seal, service }
+        Self {
+            index: RouteIndex::new(&service.routes),
+            plans,
+            default,
+            outside: None,
+            seal,
+            connections: ConnectionLimits::default(),
+            service,
+        }
     }
 
-    /// Puts the routes' own bulkheads, which outlive it, in front of them.
+    /// Puts the routes' own bulkheads, which outlive it, in front of them, and limits connections as `policy` says.
     #[must_use]
-    pub fn with_bulkheads(mut self, bulkheads: &ServiceBulkheads) -> Self {
+    pub fn with_bulkheads(mut self, bulkheads: &ServiceBulkheads, connections: ConnectionLimits) -> Self {
+        self.connections = connections;
         for (plan, route) in self.plans.iter_mut().zip(&self.service.routes) {
             if let Some(plan) = Arc::get_mut(plan) {
                 plan.bulkhead = bulkheads.of_route(route);

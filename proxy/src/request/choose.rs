@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use outrigger_mesh::{Between, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
+use outrigger_mesh::{Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::balance::{self, Asked, Known, Nobody};
@@ -311,7 +311,9 @@ pub(crate) fn place(
     };
     let (endpoint, resolved) = (Arc::clone(&view.live), view.resolved.clone());
     let keep_case = snapshot.service.between == Between::Http1;
-    Ok(Place { endpoint, address, secured, resolved, connect, keep_case })
+    let is_limited = snapshot.connections != ConnectionLimits::default();
+    let limited = is_limited.then(|| Arc::clone(snapshot));
+    Ok(Place { endpoint, address, secured, resolved, connect, keep_case, limited })
 }
 
 /// How long endpoints that are still to be told are waited for.

@@ -297,3 +297,33 @@ fn is_event_stream(answer: &Response<ResponseBody>) -> bool {
 
 /// The age from which a gRPC call is long-lived.
 const LONG_LIVED: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_call_is_long_lived_from_its_thirtieth_second_and_no_other_request_is() {
+        let bulkheads = ServiceBulkheads::default();
+        for (grpc, counted) in [(true, (0, 1)), (false, (1, 0))] {
+            let mut places =
+                Places { main: Some(bulkheads.service.try_enter().unwrap()), ..Places::default() };
+            let counts = || {
+                let g = bulkheads.service.gauges();
+                (g.in_flight, g.streams)
+            };
+            let work = pin!(async {
+                tokio::time::sleep(LONG_LIVED.saturating_sub(Duration::from_millis(1))).await;
+                assert_eq!(counts(), (1, 0));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::task::yield_now().await;
+                counts()
+            });
+            assert_eq!(places.around(grpc, work).await, counted);
+            drop(places);
+            assert_eq!(counts(), (0, 0));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::opaque::OpaqueStream;
+use crate::attempt::pool::OpaqueGuard;
 use crate::error::{Error, Who};
 use crate::http::connections::Guard;
 use crate::listen::own_calls::OwnCall;
@@ -78,7 +79,7 @@ pub struct Upstream {
 #[derive(Debug)]
 #[allow(dead_code, reason = "held, and dropped")]
 enum Held {
-    Load(InFlight),
+    Load(InFlight, Option<OpaqueGuard>),
     OwnCall(OwnCall),
 }
 
@@ -136,11 +137,11 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
         let load = InFlight::new(&chosen.place.endpoint);
         let began = Instant::now();
         let error = match worker.mesh.opaque(&chosen.place).await {
-            Ok(stream) => {
+            Ok((stream, open)) => {
                 load.0.load.succeeded(began.elapsed(), Millis::now());
                 chosen.view.live.traffic.record(true, began.elapsed());
                 let idle = plan.timeouts.idle.unwrap_or(IDLE);
-                return Ok(Upstream { stream, idle, _held: Held::Load(load) });
+                return Ok(Upstream { stream, idle, _held: Held::Load(load, open) });
             }
             Err(error) => error,
         };
