@@ -17,6 +17,7 @@ use outrigger_mesh::{
 };
 use tokio::net::TcpStream;
 
+use crate::attempt::endpoint_breaker::of_answer;
 use crate::attempt::exchange::grpc_failure;
 use crate::attempt::place::{Place, Secured};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
@@ -32,7 +33,6 @@ use crate::listen::detect::{self, First, Speaks};
 use crate::live::Millis;
 use crate::policy::protection::{Protection, Requester};
 use crate::request::deadline;
-use crate::request::retry;
 use crate::request::stack::upstream_body;
 use crate::tcp;
 use crate::telemetry::metrics::Traffic;
@@ -288,7 +288,7 @@ fn finish(
     asked: Option<Asked>,
 ) -> Response<ResponseBody> {
     let latency = began.elapsed();
-    exchange.answered(retry::is_failure(&answer, grpc, false));
+    exchange.answered(of_answer(&answer, grpc, false, latency, || false));
     if !grpc {
         caller.traffic.record(!answer.status().is_server_error(), latency);
     } else if let Some(failed) = grpc_failure(answer.headers()) {

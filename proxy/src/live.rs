@@ -8,9 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use outrigger_mesh::{Bulkheads, EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version};
+use outrigger_mesh::{
+    Bulkheads, EndpointBreaker, EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version,
+};
 
 use crate::attempt::balance;
+use crate::breaker::{Breaker, Group, Settings};
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
 use crate::dns;
 use crate::listen::accept::Side;
@@ -20,6 +23,7 @@ use crate::policy::protection::Protections;
 use crate::request::budget::Budget;
 use crate::request::bulkhead::Bulkhead;
 use crate::request::places::{self, ServiceBulkheads};
+use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
 
@@ -166,6 +170,10 @@ pub struct LiveService {
     pub budget: Budget,
     /// How many requests may be under way.
     pub bulkheads: ServiceBulkheads,
+    /// The breakers over all of it, its versions and its routes.
+    pub breakers: ServiceBreakers,
+    /// What the breakers of its endpoints share.
+    pub endpoint_breakers: Arc<Group>,
     /// Requests that no endpoint answered.
     pub traffic: Arc<Traffic>,
     /// What is counted of the choice of its endpoints.
@@ -183,6 +191,8 @@ impl LiveService {
             endpoints: ArcSwap::default(),
             budget: Budget::default(),
             bulkheads: ServiceBulkheads::default(),
+            breakers: ServiceBreakers::default(),
+            endpoint_breakers: Arc::new(Group::new(Settings::from(&EndpointBreaker::default()))),
             traffic,
             balance: Arc::default(),
             last_used: AtomicU32::new(0),
@@ -207,12 +217,14 @@ pub struct EndpointLive {
     pub id: u64,
     /// Its name.
     pub uid: EndpointUid,
-    /// Load and failures, for balancing.
+    /// Load, for balancing.
     pub load: Load,
     /// What health checks have found out of it.
     pub health: balance::Health,
     /// How many requests it takes at once. Nobody waits there.
     pub bulkhead: Arc<Bulkhead>,
+    /// Whether it is left alone for its failures.
+    pub breaker: Arc<Breaker>,
     /// Whether it is gone: connections to it end when idle.
     pub removed: AtomicBool,
     /// What it answered.
@@ -220,13 +232,18 @@ pub struct EndpointLive {
 }
 
 impl EndpointLive {
-    /// An endpoint that was never used.
+    /// An endpoint that was never used, and that is never left alone: there is no other.
     pub fn new(uid: EndpointUid, traffic: Arc<Traffic>) -> Self {
+        Self::among(&Arc::new(Group::new(Settings::off())), uid, traffic)
+    }
+
+    /// An endpoint of a service that was never used.
+    pub fn among(group: &Arc<Group>, uid: EndpointUid, traffic: Arc<Traffic>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (load, removed) = (Load::default(), AtomicBool::new(false));
-        let health = balance::Health::default();
+        let (health, breaker) = (balance::Health::default(), Arc::new(Breaker::new(Arc::clone(group))));
         let bulkhead = Bulkhead::new(Bulkhead::no_queue(Bulkheads::default().endpoint), u32::MAX);
-        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, health, bulkhead, removed, traffic }
+        Self { id: NEXT.fetch_add(1, Relaxed), uid, load, health, breaker, bulkhead, removed, traffic }
     }
 
     /// Whether its bulkhead lets in another request. One that is full is not chosen.
@@ -235,41 +252,36 @@ impl EndpointLive {
     }
 }
 
-/// Peak-EWMA latency, requests in flight and recent failures of an endpoint.
+/// Peak-EWMA latency and requests in flight of an endpoint.
 ///
 /// A slow answer counts at once and wears off by half every [`HALF_MS`], to nothing while nobody asks: an endpoint that was
-/// slow once is asked again, whatever the others take. A failure makes the endpoint look very slow for a while
-/// that doubles with each failure in a row: whoever fails instantly must not look fast.
+/// slow once is asked again, whatever the others take. A failure counts as a slow answer for a moment: whoever fails
+/// instantly must not look fast. Leaving alone who keeps failing is the work of its breaker.
 #[derive(Debug, Default)]
 pub struct Load {
     in_flight: AtomicU32,
-    failures: AtomicU32,
     /// Microseconds in the upper half, milliseconds of the process's clock when that was in the lower.
     ewma: AtomicU64,
-    shunned_until_ms: AtomicU64,
+    failed_until_ms: AtomicU64,
 }
 
 impl Load {
     /// What a request there is expected to cost; the lower, the better. Never 0.
     pub fn cost(&self, now: Millis) -> u64 {
         let waiting = u64::from(self.in_flight.load(Relaxed)) + 1;
-        let cost = u64::from(self.latency_micros(now)).max(1).saturating_mul(waiting);
-        if self.is_shunned(now) { cost.saturating_add(SHUNNED) } else { cost }
+        let latency = self.latency_micros(now).max(1);
+        let latency = if self.has_just_failed(now) { latency.max(FAILED_MICROS) } else { latency };
+        u64::from(latency).saturating_mul(waiting)
     }
 
-    /// Whether recent failures keep it from being chosen where there is another.
-    pub fn is_shunned(&self, now: Millis) -> bool {
-        self.shunned_until_ms.load(Relaxed) > now.0
+    /// Whether its last answer was a failure, a moment ago.
+    pub fn has_just_failed(&self, now: Millis) -> bool {
+        self.failed_until_ms.load(Relaxed) > now.0
     }
 
     /// Requests that it has not finished.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
-    }
-
-    /// Failures in a row.
-    pub fn failures(&self) -> u32 {
-        self.failures.load(Relaxed)
     }
 
     /// The average latency, a peak decaying. What was never used counts as fast as it could be, so that it is tried.
@@ -303,21 +315,14 @@ impl Load {
         if new > old || now32 != at {
             self.ewma.store(pack(new, now32), Relaxed);
         }
-        if self.failures.load(Relaxed) > 0 {
-            self.failures.store(0, Relaxed);
-            self.shunned_until_ms.store(0, Relaxed);
+        if self.failed_until_ms.load(Relaxed) != 0 {
+            self.failed_until_ms.store(0, Relaxed);
         }
     }
 
     /// Notes a failure. `chance` spreads the return of endpoints that failed together.
     pub fn failed(&self, now: Millis, chance: u64) {
-        let before = self.failures.fetch_add(1, Relaxed);
-        if self.is_shunned(now) {
-            return; // One of those sent before the first failure was known: it is the same failure.
-        }
-        let full = SHUN_BASE_MS << before.min(5);
-        let jittered = full / 2 + chance % (full / 2);
-        self.shunned_until_ms.store(now.0 + jittered, Relaxed);
+        self.failed_until_ms.store(now.0 + FAILED_MS / 2 + chance % (FAILED_MS / 2), Relaxed);
     }
 }
 
@@ -342,9 +347,9 @@ fn unpack(packed: u64) -> (u32, u32) {
 
 /// After so long half of what was slow is forgotten.
 const HALF_MS: u32 = 2_000;
-const SHUN_BASE_MS: u64 = 1_000;
-/// More than any latency times any load.
-const SHUNNED: u64 = 1 << 48;
+/// What a failure counts as, and for how long.
+const FAILED_MICROS: u32 = 1_000_000;
+const FAILED_MS: u64 = 250;
 
 /// Milliseconds since the process began to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -405,23 +410,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_costs_more_than_any_load_until_it_is_over() {
+    fn a_failure_counts_as_a_slow_answer_for_a_moment_and_a_success_ends_that() {
         let (bad, busy) = (Load::default(), Load::default());
-        busy.succeeded(Duration::from_secs(10), Millis(0));
-        (0..1000).for_each(|_| busy.begin());
+        busy.succeeded(Duration::from_millis(20), Millis(0));
+        (0..20).for_each(|_| busy.begin());
         bad.failed(Millis(0), 7);
         assert!(bad.cost(Millis(1)) > busy.cost(Millis(1)));
-        assert!(bad.cost(Millis(1_001)) < busy.cost(Millis(1_001)));
-    }
-
-    #[test]
-    fn failures_in_a_row_double_the_time_and_a_success_forgives_all() {
-        let load = Load::default();
-        load.failed(Millis(0), 0);
-        load.failed(Millis(600), 0);
-        assert!(load.is_shunned(Millis(1_500)) && !load.is_shunned(Millis(1_700)));
-        load.succeeded(Duration::from_millis(1), Millis(1_800));
-        load.failed(Millis(2_000), 0);
-        assert!(load.is_shunned(Millis(2_400)) && !load.is_shunned(Millis(2_600)));
+        assert!(bad.cost(Millis(251)) < busy.cost(Millis(251)));
+        bad.failed(Millis(300), 7);
+        bad.succeeded(Duration::from_millis(1), Millis(301));
+        assert!(!bad.has_just_failed(Millis(301)));
     }
 }

@@ -35,11 +35,12 @@ pub enum Reason {
     Overloaded,
     Misdirected,
     RateLimited,
+    BreakerOpen,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -67,6 +68,7 @@ impl Reason {
         Self::Overloaded,
         Self::Misdirected,
         Self::RateLimited,
+        Self::BreakerOpen,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -99,6 +101,7 @@ impl Reason {
             Self::Overloaded => "overloaded",
             Self::Misdirected => "misdirected",
             Self::RateLimited => "rate_limited",
+            Self::BreakerOpen => "breaker_open",
         }
     }
 
@@ -108,6 +111,7 @@ impl Reason {
         match self {
             Self::NoRoute | Self::UnknownService => StatusCode::NOT_FOUND,
             Self::NoEndpoint
+            | Self::BreakerOpen
             | Self::Draining
             | Self::DiscoveryUnavailable
             | Self::BulkheadFull
@@ -136,6 +140,7 @@ impl Reason {
         match self {
             Self::NoRoute | Self::UnknownService => 12,
             Self::NoEndpoint
+            | Self::BreakerOpen
             | Self::Draining
             | Self::DiscoveryUnavailable
             | Self::RetryBudget

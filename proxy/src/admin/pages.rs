@@ -11,6 +11,7 @@ use outrigger_certs::WorkloadIdentity;
 use serde_json::{Value, json};
 
 use super::Readiness;
+use crate::breaker;
 use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::drain::{Ask, Drain, Phase};
@@ -143,6 +144,7 @@ impl AdminState {
 
     fn prometheus(&self) -> Page {
         let mut out = self.live.prometheus();
+        breaker::metrics::write(&mut out, &self.registry.live_services());
         let mut metric = |name: &str, kind: &str, help: &str, value: String| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         };

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use crate::attempt::endpoint_breaker;
 use crate::attempt::pool::Lease;
+use crate::breaker::{Outcome, Pass};
 use crate::http::body::Replay;
 use crate::http::upgrade::Handed;
 use crate::live::{EndpointLive, Millis};
 use crate::request::places::Places;
+use crate::request::service_breaker::Watched;
 use crate::telemetry::metrics::Traffic;
 
 /// One request at one endpoint.
@@ -20,6 +23,12 @@ use crate::telemetry::metrics::Traffic;
 pub struct Exchange {
     endpoint: Arc<EndpointLive>,
     started: Instant,
+    /// What the endpoint's breaker let pass.
+    pass: Pass,
+    /// Whether only the end of the answer tells how it went.
+    undecided: bool,
+    /// Breakers of the service that wait for the end of the answer, too.
+    watched: Vec<Watched>,
     lease: Option<Lease>,
     /// The request's body: a connection that still sends it can not serve another.
     upload: Option<Replay>,
@@ -37,8 +46,19 @@ impl Exchange {
     pub fn begin(endpoint: Arc<EndpointLive>, upload: Option<Replay>) -> Self {
         endpoint.load.begin();
         let started = Instant::now();
-        let places = Places::default();
-        Self { endpoint, started, lease: None, upload, pending: None, switched: None, ended: false, places }
+        Self {
+            endpoint,
+            started,
+            pass: Pass::regardless(),
+            undecided: false,
+            watched: Vec::new(),
+            lease: None,
+            upload,
+            pending: None,
+            switched: None,
+            ended: false,
+            places: Places::default(),
+        }
     }
 
     /// Holds places in bulkheads until the end, which may have come.
@@ -83,13 +103,43 @@ impl Exchange {
         self.switched.take().map(|stream| *stream)
     }
 
-    /// The endpoint answered; whether the answer is a failure is known.
-    pub fn answered(&self, failed: bool) {
-        let now = Instant::now();
-        if failed {
-            self.endpoint.load.failed(Millis::at(now), fastrand::u64(..));
+    /// Under which pass of the endpoint's breaker it is.
+    pub fn under(&mut self, pass: Pass) {
+        self.pass = pass;
+    }
+
+    /// Tells these, too, when the end of the answer tells how it went.
+    pub fn watch(&mut self, watched: Vec<Watched>) {
+        self.watched.extend(watched);
+    }
+
+    /// How long it has taken until now.
+    pub fn latency(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The endpoint answered; `None` where only the end of the answer tells how.
+    pub fn answered(&mut self, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            self.note(outcome);
         } else {
-            self.endpoint.load.succeeded(now - self.started, Millis::at(now));
+            self.undecided = true;
+            self.endpoint.load.succeeded(self.latency(), Millis::now());
+        }
+    }
+
+    /// Something of the answer's body has come. Of a probe that is enough: a stream may last for hours.
+    pub fn moved(&mut self) {
+        if !self.undecided {
+            return;
+        }
+        let latency = self.started.elapsed();
+        for watched in self.watched.iter_mut().filter(|w| w.is_probe()) {
+            watched.note(Outcome::Success(latency));
+        }
+        if self.pass.is_probe() {
+            let outcome = Outcome::Success(self.latency());
+            self.endpoint.breaker.note(&mut self.pass, outcome, Millis::now(), fastrand::u64(..));
         }
     }
 
@@ -100,18 +150,18 @@ impl Exchange {
 
     /// The trailers of the answer have come.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
+        let failed = grpc_failure(trailers).unwrap_or(true);
+        self.decided(failed);
         if let Some((traffic, latency)) = self.pending.take() {
-            let failed = grpc_failure(trailers).unwrap_or(true);
-            if failed {
-                self.endpoint.load.failed(Millis::now(), fastrand::u64(..));
-            }
             traffic.record(!failed, latency);
         }
     }
 
     /// The answer broke off.
     pub fn broken(&mut self) {
-        self.endpoint.load.failed(Millis::now(), fastrand::u64(..));
+        self.undecided = false;
+        self.note(endpoint_breaker::FAILURE);
+        self.tell(endpoint_breaker::FAILURE);
         if let Some((traffic, latency)) = self.pending.take() {
             traffic.record(false, latency);
         }
@@ -125,11 +175,36 @@ impl Exchange {
             // Nobody needs the rest of the upload. Its caller is told by the end of the connection, or of the stream.
             _ => self.upload.iter().filter(|_| !sent).for_each(Replay::give_up),
         }
+        self.decided(true);
         if let Some((traffic, latency)) = self.pending.take() {
             // An end without a status is what a broken server sends.
             traffic.record(false, latency);
         }
         self.end();
+    }
+
+    /// The end of the answer told how it went, where nothing did before.
+    fn decided(&mut self, failed: bool) {
+        if std::mem::take(&mut self.undecided) {
+            let success = Outcome::Success(self.latency());
+            self.tell(if failed { endpoint_breaker::FAILURE } else { success });
+            if failed {
+                self.note(endpoint_breaker::FAILURE);
+            } else {
+                let outcome = Outcome::Success(self.latency());
+                self.endpoint.breaker.note(&mut self.pass, outcome, Millis::now(), 0);
+            }
+        }
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        for mut watched in self.watched.drain(..) {
+            watched.note(outcome);
+        }
+    }
+
+    fn note(&mut self, outcome: Outcome) {
+        endpoint_breaker::note(&self.endpoint, &mut self.pass, outcome);
     }
 
     fn end(&mut self) {

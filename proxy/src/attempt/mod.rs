@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod connect;
+pub mod endpoint_breaker;
 pub mod exchange;
 pub mod eyeballs;
 pub mod health;

@@ -24,6 +24,8 @@ pub struct Group {
     /// How many are not closed; while it is 0 nobody need look at any of them.
     unwell: AtomicUsize,
     members: Mutex<Vec<Weak<Breaker>>>,
+    /// How often the members changed.
+    changes: AtomicU64,
     counts: Counts,
 }
 
@@ -91,6 +93,7 @@ impl Group {
             watches: AtomicBool::new(false),
             unwell: AtomicUsize::new(0),
             members: Mutex::default(),
+            changes: AtomicU64::new(0),
             counts: Counts::default(),
         };
         group.configure(settings);
@@ -104,14 +107,16 @@ impl Group {
         }
         let trip = settings.trip.clone().unwrap_or_default();
         let slow = trip.slow.map_or(u64::MAX, |s| u64::try_from(s.over.as_micros()).unwrap_or(u64::MAX));
-        self.width_ms.store((millis(trip.window) / BUCKETS).max(1), Relaxed);
+        self.width_ms.store((millis(trip.window) / BUCKETS as u64).max(1), Relaxed);
         self.slow_micros.store(slow, Relaxed);
         self.ramp_ms.store(millis(settings.recovery.ramp), Relaxed);
         let off = settings.trip.is_none();
         self.settings.store(Arc::new(settings));
         if off {
             let members: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-            members.iter().for_each(|member| member.reset());
+            for member in members {
+                member.reset();
+            }
         }
     }
 
@@ -123,6 +128,7 @@ impl Group {
     /// Who belongs to it now.
     pub fn set_members<'a>(&self, members: impl Iterator<Item = &'a Arc<Breaker>>) {
         *self.lock() = members.map(Arc::downgrade).collect();
+        self.changes.fetch_add(1, Relaxed);
     }
 
     /// Whether there are members.
@@ -158,6 +164,10 @@ impl Group {
     /// How often one stayed closed since too many were open.
     pub fn held_closed(&self) -> u64 {
         self.counts.held_closed.load(Relaxed)
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     pub(super) fn width_ms(&self) -> u64 {

@@ -7,6 +7,7 @@
 
 pub mod group;
 pub mod machine;
+pub mod metrics;
 pub mod window;
 
 #[cfg(test)]
@@ -41,8 +42,8 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct Inner {
     machine: Machine,
-    /// Until then it does not try to open: it was not allowed to.
-    held_until: Option<Millis>,
+    /// Until then it does not try to open, unless others have joined: it was not allowed to.
+    held: Option<(Millis, u64)>,
 }
 
 /// How much of what comes may pass.
@@ -197,6 +198,15 @@ impl Breaker {
         id.map(|id| Permit { breaker: Arc::clone(self), id })
     }
 
+    /// Lets a request pass that was chosen for it, as a probe if it is time for one. Where somebody else was quicker, or
+    /// it is chosen for want of a better one, what comes of it decides nothing.
+    pub fn take(self: &Arc<Self>, now: Millis) -> Pass {
+        match self.share(now) {
+            Share::Probe => self.try_probe(now).map_or_else(Pass::regardless, Pass::from),
+            Share::Full | Share::Part(_) | Share::Shut => self.pass(),
+        }
+    }
+
     /// A request that passes while the breaker is closed or ramps.
     pub fn pass(&self) -> Pass {
         let word = self.word.load(Relaxed);
@@ -250,7 +260,7 @@ impl Breaker {
     pub fn reset(&self) {
         let mut inner = self.inner();
         inner.machine.close();
-        inner.held_until = None;
+        inner.held = None;
         self.tally.clear();
         self.publish(&inner.machine);
     }
@@ -335,7 +345,8 @@ impl Breaker {
         let Some(trip) = &settings.trip else { return };
         let mut inner = self.inner();
         let counting = matches!(inner.machine.state(), State::Closed | State::Ramping { .. });
-        if !counting || inner.held_until.is_some_and(|until| now < until) {
+        if !counting || inner.held.is_some_and(|(until, among)| now < until && among == self.group.changes())
+        {
             return;
         }
         if self.tally.trips(trip, self.group.width_ms(), now) {
@@ -349,7 +360,7 @@ impl Breaker {
         if self.group.only_watches() {
             self.group.would_have_opened();
             self.tally.clear();
-            inner.held_until = Some(Millis(now.0.saturating_add(millis(recovery.open))));
+            inner.held = Some((Millis(now.0.saturating_add(millis(recovery.open))), self.group.changes()));
             return;
         }
         let opened = self.group.open_unless_too_many(self, || {
@@ -357,17 +368,17 @@ impl Breaker {
             self.publish(&inner.machine);
         });
         if opened {
-            inner.held_until = None;
+            inner.held = None;
+            self.tally.clear();
             self.opened.fetch_add(1, Relaxed);
         } else {
             // Better a bad endpoint than none. The limit is looked at again soon, not for every failure.
-            inner.held_until = Some(Millis(now.0.saturating_add(HELD_MS)));
+            inner.held = Some((Millis(now.0.saturating_add(HELD_MS)), self.group.changes()));
             if matches!(inner.machine.state(), State::HalfOpen { .. }) {
                 inner.machine.close();
                 self.publish(&inner.machine);
             }
         }
-        self.tally.clear();
     }
 
     /// Shows the state to those who only look.

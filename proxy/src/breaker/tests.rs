@@ -90,9 +90,14 @@ fn slow_answers_open_it_where_that_is_asked_for() {
 
 #[test]
 fn at_most_half_of_a_group_is_open_and_never_the_last_one() {
-    for (members, percent, all, expected) in
-        [(1, 50, false, 0), (2, 50, false, 1), (3, 50, false, 1), (6, 50, false, 3), (4, 100, false, 3), (3, 50, true, 3)]
-    {
+    for (members, percent, all, expected) in [
+        (1, 50, false, 0),
+        (2, 50, false, 1),
+        (3, 50, false, 1),
+        (6, 50, false, 3),
+        (4, 100, false, 3),
+        (3, 50, true, 3),
+    ] {
         let policy = outrigger_mesh::EndpointBreaker {
             max_open_percent: percent,
             allow_all_open: all,
@@ -101,7 +106,9 @@ fn at_most_half_of_a_group_is_open_and_never_the_last_one() {
         let group = Arc::new(Group::new(Settings::from(&policy)));
         let breakers: Vec<_> = (0..members).map(|_| Arc::new(Breaker::new(Arc::clone(&group)))).collect();
         group.set_members(breakers.iter());
-        breakers.iter().for_each(|b| trip(b, 0));
+        for breaker in &breakers {
+            trip(breaker, 0);
+        }
         let open = breakers.iter().filter(|b| b.phase() == Phase::Open).count();
         assert_eq!(open, expected, "of {members}");
         assert_eq!(group.is_well(), expected == 0);
@@ -138,7 +145,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        prop_oneof![0_u64..20, 0_u64..2_000, 0_u64..90_000].prop_map(Step::Wait),
+        2 => prop_oneof![0_u64..20, 0_u64..2_000, 0_u64..90_000].prop_map(Step::Wait),
         3 => any::<u64>().prop_map(Step::Ask),
         4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(i, ok)| Step::Answer(i.index(1_000), ok)),
         1 => any::<prop::sample::Index>().prop_map(|i| Step::Neutral(i.index(1_000))),

@@ -12,7 +12,7 @@ use crate::live::Millis;
 /// Results of a sliding time, and failures in a row.
 #[derive(Debug, Default)]
 pub struct Tally {
-    buckets: [Bucket; BUCKETS as usize],
+    buckets: [Bucket; BUCKETS],
     in_a_row: AtomicU32,
     connects_in_a_row: AtomicU32,
 }
@@ -95,7 +95,7 @@ impl Tally {
     /// What was counted within the window.
     pub fn totals(&self, width: u64, now: Millis) -> Totals {
         let newest = slot(width, now);
-        let oldest = newest.saturating_sub(BUCKETS - 1);
+        let oldest = newest.saturating_sub(BUCKETS as u64 - 1);
         let inside = self.buckets.iter().filter(|b| (oldest..=newest).contains(&b.slot.load(Relaxed)));
         inside.fold(Totals::default(), |sum, b| Totals {
             all: sum.all.saturating_add(b.all.load(Relaxed)),
@@ -116,7 +116,7 @@ impl Tally {
     fn bucket(&self, width: u64, now: Millis) -> &Bucket {
         let slot = slot(width, now);
         #[allow(clippy::cast_possible_truncation, reason = "below ten")]
-        let bucket = &self.buckets[(slot % BUCKETS) as usize];
+        let bucket = &self.buckets[(slot % BUCKETS as u64) as usize];
         let old = bucket.slot.load(Relaxed);
         // Not only older ones: when the window's length is changed, the numbers of the slots change with it.
         if old != slot && bucket.slot.compare_exchange(old, slot, Relaxed, Relaxed).is_ok() {
@@ -133,7 +133,7 @@ fn slot(width: u64, now: Millis) -> u64 {
 }
 
 /// Buckets of a window.
-pub const BUCKETS: u64 = 10;
+pub const BUCKETS: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -303,6 +303,13 @@ impl Registry {
         self.state().services.get(name).map(|entry| Arc::clone(&entry.live))
     }
 
+    /// The state of every service that is known, by name.
+    pub fn live_services(&self) -> Vec<Arc<LiveService>> {
+        let mut all: Vec<_> = self.state().services.values().map(|entry| Arc::clone(&entry.live)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// A number that changes whenever a remembered answer of [`Registry::find`] may be wrong.
     pub fn names_generation(&self) -> u64 {
         self.names.load(Relaxed)
@@ -331,7 +338,10 @@ impl Registry {
             self.keeps_case.store(true, Relaxed);
         }
         let name = service.name.clone();
+        let service = self.for_own_caller(service);
         let live = self.entry(state, &name, false);
+        live.endpoint_breakers.configure((&service.policy.endpoint_breaker).into());
+        live.breakers.configure(&service, |other| self.entry(state, other, true));
         let hosts = looked_up_as(&service);
         drop_hosts_of(state, &name, &hosts);
         for host in &hosts {
@@ -366,6 +376,13 @@ impl Registry {
         Ok(())
     }
 
+    /// The service as it is for this sidecar's own workload: what holds for it in place of the common policy is its policy.
+    fn for_own_caller(&self, service: Service) -> Service {
+        let own = self.live.identity();
+        let policy = service.policy_for(own.as_deref()).clone();
+        Service { policy, ..service }
+    }
+
     fn set_endpoint(&self, state: &mut State, endpoint: Endpoint) -> Result<(), String> {
         self.entry(state, &endpoint.service, false);
         let live = &self.live;
@@ -373,7 +390,8 @@ impl Registry {
         if entry.endpoints.len() >= MAX_ENDPOINTS && !entry.endpoints.contains_key(&endpoint.uid) {
             return Err(format!("service {} has more than {MAX_ENDPOINTS} endpoints", endpoint.service));
         }
-        let view = located::view(live, entry.endpoints.get(&endpoint.uid), endpoint, None);
+        let group = &entry.live.endpoint_breakers;
+        let view = located::view(live, group, entry.endpoints.get(&endpoint.uid), endpoint, None);
         entry.endpoints.insert(view.endpoint.uid.clone(), view);
         entry.complete = true;
         entry.publish();

@@ -20,6 +20,7 @@ use crate::http::expect::Gate;
 use crate::http::headers;
 use crate::http::upgrade::Tunnel;
 use crate::request::places::Places;
+use crate::request::service_breaker::Watched;
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
@@ -53,6 +54,13 @@ impl UpstreamBody {
     /// A body that may be silent for `idle` at most.
     pub fn new(incoming: Incoming, exchange: Exchange, idle: Duration) -> Self {
         Self { incoming, exchange, idle: IdleTimer::new(idle) }
+    }
+}
+
+impl UpstreamBody {
+    /// Tells these when its end tells how the request went.
+    pub fn watch(&mut self, watched: Vec<Watched>) {
+        self.exchange.watch(watched);
     }
 }
 
@@ -136,6 +144,8 @@ impl UpstreamBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_trailers(trailers);
                     self.exchange.trailers(trailers);
+                } else {
+                    self.exchange.moved();
                 }
                 if self.incoming.is_end_stream() {
                     self.exchange.finish();

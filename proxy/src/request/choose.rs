@@ -1,6 +1,7 @@
 //! Where an attempt goes: a backend by weight, one of its endpoints, and who has to prove what there. The same for
 //! requests and for connections whose bytes nobody looks into.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,12 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::balance::{self, Asked, Known, Nobody};
 use crate::attempt::place::{Place, Secured};
+use crate::breaker::Pass;
 use crate::config::registry::Discovery;
 use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
 use crate::error::Error;
 use crate::live::{LiveService, Millis};
 use crate::request::affinity::{Affinity, Named};
 use crate::request::places;
+use crate::request::service_breaker::{Shut, Watched};
 use crate::worker::Worker;
 
 /// What is to be reached.
@@ -50,6 +53,10 @@ pub struct Chosen {
     pub panic: bool,
     /// Whether it is where the caller was before.
     pub stayed: bool,
+    /// What the endpoint's breaker let pass; taken by the attempt.
+    pub pass: Cell<Pass>,
+    /// The same of the breaker over its version, where there is one.
+    pub watched: Cell<Option<Watched>>,
     /// How many endpoints there were to choose from.
     of: usize,
 }
@@ -107,6 +114,8 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     }
     let Some(target) = backend(aim, chance, tried, now) else { return Ok(None) };
     let service = target.service.as_ref().unwrap_or(aim.service);
+    let over_version = target.version.as_ref().map(|v| service.breakers.enter_version(&service.name, v));
+    let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
     let endpoints = service.endpoints.load();
     let subset = endpoints.subset(target.version.as_ref());
     let picked = match balance::pick(subset, &asked, || fastrand::u64(..)) {
@@ -117,8 +126,12 @@ fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Resu
     if service.balance.chosen(picked.panic, picked.spilled) {
         tell_of_panic(service, subset, picked.panic, now);
     }
+    let pass = picked.view.live.breaker.take(now);
     let found = Found { view: picked.view, panic: picked.panic, of: subset.members.len() };
-    chosen(worker, aim, target, found).map(Some)
+    let chosen = chosen(worker, aim, target, found)?;
+    chosen.pass.set(pass);
+    chosen.watched.set(watched);
+    Ok(Some(chosen))
 }
 
 /// Where the caller was before, if that is there, may be used and was not tried: whatever the weights say by now.
@@ -130,7 +143,8 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
     }
     let Some(named) = &aim.affinity.place else { return Ok(None) };
     for target in &aim.plan.targets {
-        let endpoints = target.service.as_ref().unwrap_or(aim.service).endpoints.load();
+        let service = target.service.as_ref().unwrap_or(aim.service);
+        let endpoints = service.endpoints.load();
         let (view, of) = match named {
             Named::Endpoint(uid) => {
                 let in_target = |v: &&Arc<EndpointView>| {
@@ -152,8 +166,14 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
             if first {
                 counts.kept.fetch_add(1, Relaxed);
             }
-            let found = Found { view, panic: false, of };
-            return chosen(worker, aim, target, found).map(|chosen| Some(Chosen { stayed: true, ..chosen }));
+            let version = target.version.as_ref();
+            let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
+            let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
+            let pass = view.live.breaker.take(asked.now);
+            let chosen = chosen(worker, aim, target, Found { view, panic: false, of })?;
+            chosen.pass.set(pass);
+            chosen.watched.set(watched);
+            return Ok(Some(Chosen { stayed: true, ..chosen }));
         }
     }
     if first {
@@ -169,17 +189,26 @@ fn backend<'a>(aim: Aim<'a>, chance: u64, tried: &[u64], now: Millis) -> Option<
     if let [only] = &plan.targets[..] {
         return plan.split.pick(chance).map(|_| only);
     }
-    let pick = |takes: &dyn Fn(&Subset) -> bool| {
+    let shut = |target: &Target| {
+        let service = target.service.as_ref().unwrap_or(aim.service);
+        target.version.as_ref().is_some_and(|version| service.breakers.is_shut(version))
+    };
+    let pick = |takes: &dyn Fn(&Subset) -> bool, any: bool| {
         plan.split.pick_where(chance, |at| {
             let target = &plan.targets[at];
-            let endpoints = target.service.as_ref().unwrap_or(aim.service).endpoints.load();
+            if !any && shut(target) {
+                return false;
+            }
+            let service = target.service.as_ref().unwrap_or(aim.service);
+            let endpoints = service.endpoints.load();
             takes(endpoints.subset(target.version.as_ref()))
         })
     };
     let well = |subset: &Subset| subset.well(now).count > 0;
     let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
-    let again = if tried.is_empty() { None } else { pick(&|subset| well(subset) && untried(subset)) };
-    let at = again.or_else(|| pick(&well)).or_else(|| pick(&|subset| !subset.members.is_empty()));
+    let again = if tried.is_empty() { None } else { pick(&|subset| well(subset) && untried(subset), false) };
+    let at =
+        again.or_else(|| pick(&well, false)).or_else(|| pick(&|subset| !subset.members.is_empty(), true));
     at.map(|at| &plan.targets[at])
 }
 
@@ -206,7 +235,9 @@ fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> R
     };
     let place = place(worker, snapshot, found.view, port, connect_limit(aim))?;
     let (view, between) = (Arc::clone(found.view), snapshot.service.between);
-    Ok(Chosen { place, view, port, between, panic: found.panic, stayed: false, of: found.of })
+    let (pass, watched) = (Cell::default(), Cell::default());
+    let (panic, of) = (found.panic, found.of);
+    Ok(Chosen { place, view, port, between, panic, stayed: false, pass, watched, of })
 }
 
 fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
@@ -224,7 +255,11 @@ fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
                 "no endpoint of {name} may be used: {unwell} of {all} fail their health checks, the breakers of the \
                  others are open"
             );
-            Error::refused(Reason::NoEndpoint, why)
+            let now = Millis::now();
+            let soonest = subset.members.iter().map(|m| m.live.breaker.wait(now)).min();
+            let mut error = Error::refused(Reason::BreakerOpen, why);
+            error.told_mut().retry_after = soonest;
+            error
         }
     }
 }
@@ -259,16 +294,10 @@ fn choose_instance(worker: &Worker, aim: Aim<'_>, at: SocketAddr) -> Result<Opti
         return Err(Error::refused(Reason::NoEndpoint, why));
     };
     let place = place(worker, aim.snapshot, view, aim.port, connect_limit(aim))?;
-    let between = aim.snapshot.service.between;
-    Ok(Some(Chosen {
-        place,
-        view: Arc::clone(view),
-        port: aim.port,
-        between,
-        panic: false,
-        stayed: false,
-        of: 1,
-    }))
+    let (between, pass) = (aim.snapshot.service.between, Cell::new(view.live.breaker.pass()));
+    let (view, watched) = (Arc::clone(view), Cell::default());
+    let (port, panic, stayed) = (aim.port, false, false);
+    Ok(Some(Chosen { place, view, port, between, panic, stayed, pass, watched, of: 1 }))
 }
 
 fn connect_limit(aim: Aim<'_>) -> Duration {

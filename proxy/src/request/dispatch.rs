@@ -23,6 +23,7 @@ use crate::http::upgrade::{Wanted, Wish};
 use crate::live::LiveService;
 use crate::request::affinity::{Affinity, Source};
 use crate::request::deadline::{self, Deadline};
+use crate::request::fallback::{self, Entered};
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
@@ -64,6 +65,10 @@ pub async fn send(
     arrived: Arrived,
     routed: Routed,
 ) -> Result<Response<ResponseBody>, Error> {
+    let (routed, watch) = match fallback::enter(routed, &arrived.parts, &arrived.target)? {
+        Entered::Goes(routed, watch) => (routed, watch),
+        Entered::Answered(answer) => return Ok(*answer),
+    };
     let Arrived { mut parts, incoming, target, wish, from, tls } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
@@ -104,8 +109,10 @@ pub async fn send(
         asked,
     };
     let work = pin!(stack::run(worker, call));
-    let answer = places.around(grpc, work).await.map_err(|error| Replay::explain(upload.as_ref(), error))?;
-    places.go_with(answer)
+    let outcome = places.around(grpc, work).await;
+    let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
+    watch.leave(grpc, &mut outcome);
+    places.go_with(outcome?)
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.

@@ -7,5 +7,7 @@ pub mod choose;
 pub mod deadline;
 pub mod dispatch;
 pub mod places;
+pub mod fallback;
 pub mod retry;
+pub mod service_breaker;
 pub mod stack;

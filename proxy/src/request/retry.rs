@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use outrigger_mesh::Reason;
 
-use crate::attempt::exchange::grpc_failure;
 use crate::error::Error;
 use crate::http::headers;
 
@@ -88,22 +87,6 @@ pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
     } else {
         Verdict::Keep
     }
-}
-
-/// Whether an answer is the endpoint's failure. What the mesh refused on purpose is not.
-pub fn is_failure<B>(answer: &Response<B>, grpc: bool, from_mesh: bool) -> bool {
-    let on_purpose = from_mesh
-        && answer.headers().get(headers::REASON).is_some_and(|reason| {
-            [Reason::BulkheadFull, Reason::RateLimited, Reason::AuthzDenied, Reason::Overloaded]
-                .iter()
-                .any(|r| reason == r.as_str())
-        });
-    if on_purpose {
-        return false;
-    }
-    let status = answer.status();
-    let by_status = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
-    by_status || (grpc && grpc_failure(answer.headers()) == Some(true))
 }
 
 /// How long to wait before retry number `retry` (from 1): full jitter, so that those who failed together do not come
@@ -201,7 +184,6 @@ mod tests {
         let call = Nature::of(&Method::POST, &headers, false);
         assert_eq!(judge_answer(&unavailable, call, true), Verdict::Keep);
         assert_eq!(judge_answer(&unavailable, Nature { idempotent: true, ..call }, true), AGAIN);
-        assert!(is_failure(&unavailable, true, true));
     }
 
     #[test]

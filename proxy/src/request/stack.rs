@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::attempt::endpoint_breaker::{self, of_answer, of_error};
 use crate::attempt::exchange::{Exchange, grpc_failure};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
@@ -212,7 +213,8 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
     }
     let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let began = Instant::now();
-    let outcome = {
+    let mut pass = chosen.pass.take();
+    let mut outcome = {
         let mut sending = pin!(send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body));
         loop {
             let Some((at, reason)) = call.deadline.next(began, call.body.as_ref()) else {
@@ -225,16 +227,26 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
             }
         }
     };
-    match &outcome {
+    match &mut outcome {
         Ok((answer, exchange)) => {
-            exchange.answered(retry::is_failure(answer, call.nature.grpc, chosen.place.secured.is_mesh()));
-        }
-        // The caller's own short deadline, or its going away, says nothing about the endpoint.
-        Err(error) => {
             let callers =
-                error.reason == Reason::Deadline || call.body.as_ref().is_some_and(Replay::is_broken);
-            if !callers && error.who == crate::error::Who::Upstream {
-                chosen.place.endpoint.load.failed(Millis::now(), fastrand::u64(..));
+                || matches!(call.deadline.next(began, call.body.as_ref()), Some((_, Reason::Deadline)));
+            let (grpc, from_mesh) = (call.nature.grpc, chosen.place.secured.is_mesh());
+            exchange.under(pass);
+            let found = of_answer(answer, grpc, from_mesh, exchange.latency(), callers);
+            exchange.answered(found);
+            match (chosen.watched.take(), found) {
+                (Some(mut watched), Some(found)) => watched.note(found),
+                (Some(watched), None) => exchange.watch(vec![watched]),
+                (None, _) => {}
+            }
+        }
+        Err(error) => {
+            let caller_gone = call.body.as_ref().is_some_and(Replay::is_broken);
+            let found = of_error(error, caller_gone);
+            endpoint_breaker::note(&chosen.place.endpoint, &mut pass, found);
+            if let Some(mut watched) = chosen.watched.take() {
+                watched.note(found);
             }
         }
     }

@@ -10,8 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use crate::attempt::endpoint_breaker::{self, of_error};
 use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::pool::OpaqueGuard;
+use crate::breaker::Outcome;
 use crate::error::{Error, Who};
 use crate::http::connections::Guard;
 use crate::listen::own_calls::OwnCall;
@@ -19,6 +21,7 @@ use crate::live::{EndpointLive, LiveService, Millis};
 use crate::request::affinity::{Affinity, Source};
 use crate::request::choose::{Aim, choose};
 use crate::request::retry;
+use crate::request::service_breaker::Shut;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
 use crate::telemetry::ports::{Ended, PortStats};
@@ -114,7 +117,13 @@ impl Upstream {
 /// as long as the service's retry rule and its budget allow.
 pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let began = Instant::now();
+    let service = &called.service;
+    let passes = service.breakers.enter(&service.name, None).map_err(Shut::refuse)?;
     let dialled = attempts(worker, called).await;
+    match &dialled {
+        Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed())),
+        Err(error) => service.breakers.leave_failed(passes, error),
+    }
     if dialled.is_err() {
         called.service.traffic.record(false, began.elapsed());
     }
@@ -135,19 +144,18 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     loop {
         let chosen = choose(worker, aim, chance, &tried).await?;
         let load = InFlight::new(&chosen.place.endpoint);
-        let began = Instant::now();
+        let (mut pass, began) = (chosen.pass.take(), Instant::now());
         let error = match worker.mesh.opaque(&chosen.place).await {
             Ok((stream, open)) => {
-                load.0.load.succeeded(began.elapsed(), Millis::now());
+                let outcome = Outcome::Success(began.elapsed());
+                endpoint_breaker::note(&chosen.place.endpoint, &mut pass, outcome);
                 chosen.view.live.traffic.record(true, began.elapsed());
                 let idle = plan.timeouts.idle.unwrap_or(IDLE);
                 return Ok(Upstream { stream, idle, _held: Held::Load(load, open) });
             }
             Err(error) => error,
         };
-        if error.who == Who::Upstream {
-            load.0.load.failed(Millis::now(), fastrand::u64(..));
-        }
+        endpoint_breaker::note(&chosen.place.endpoint, &mut pass, of_error(&error, false));
         drop(load);
         tried.push(chosen.place.endpoint.id);
         let counters = &worker.shared.live.counters;

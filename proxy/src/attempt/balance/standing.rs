@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+pub use crate::breaker::Share;
 use crate::live::{EndpointLive, Millis};
 
 /// What health checks have found out of an endpoint. Unknown until they have said something.
@@ -51,27 +52,15 @@ impl Known {
     }
 }
 
-/// How much of the traffic an endpoint may get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// All that its weight gives it.
-    Full,
-    /// So many percent of that: it is coming back.
-    Part(u32),
-    /// One request at a time, to see how it is.
-    Probe,
-    /// Nothing.
-    Shut,
-}
-
 /// What the breaker of `endpoint` lets through.
 pub fn share(endpoint: &EndpointLive, now: Millis) -> Share {
-    if endpoint.load.is_shunned(now) { Share::Shut } else { Share::Full }
+    endpoint.breaker.share(now)
 }
 
-/// Asks a breaker that is half open whether this request may be its probe.
-pub(super) fn try_probe(_endpoint: &EndpointLive, _now: Millis) -> bool {
-    true
+/// Whether a request that is chosen for it may be its probe. The permit itself is taken with the choice, by
+/// [`crate::breaker::Breaker::take`].
+pub(super) fn try_probe(endpoint: &EndpointLive, now: Millis) -> bool {
+    endpoint.breaker.share(now) == Share::Probe
 }
 
 /// Whether another request may be under way at `endpoint`.

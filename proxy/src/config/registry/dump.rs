@@ -4,6 +4,7 @@ use outrigger_mesh::{Hostname, ServiceName, Version};
 use serde_json::{Value, json};
 
 use super::{HostEntry, Registry, ServiceEntry};
+use crate::attempt::endpoint_breaker;
 use crate::config::snapshot::EndpointView;
 use crate::live::Millis;
 use crate::request::places;
@@ -48,7 +49,7 @@ impl Registry {
                 let bulkhead = places::dump(&entry.live.bulkheads.service);
                 json!({
                     "service": name.to_string(), "bulkhead": bulkhead, "endpoints": of(entry), "lookup": lookup,
-                    "ports": ports,
+                    "ports": ports, "breakers": entry.live.breakers.dump(now),
                 })
             })
             .collect()
@@ -104,8 +105,7 @@ fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {
         "state": format!("{:?}", e.state).to_lowercase(),
         "inFlight": load.in_flight(),
         "latencyMicros": load.latency_micros(now),
-        "failuresInARow": load.failures(),
         "health": view.live.health.known().as_str(),
-        "avoided": load.is_shunned(now),
+        "breaker": endpoint_breaker::dump(&view.live.breaker, now),
     })
 }

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Registry, ServiceEntry};
+use crate::attempt::endpoint_breaker;
+use crate::breaker::Group;
 use crate::config::snapshot::{EndpointSet, EndpointView, ServiceSnapshot};
 use crate::live::{EndpointLive, Live, LiveService, Millis};
 
@@ -104,7 +106,8 @@ impl Registry {
             let mut endpoints = BTreeMap::new();
             for (endpoint, resolved) in found {
                 let before = old.remove(&endpoint.uid);
-                let view = view(&self.live, before.as_ref(), endpoint, Some(resolved));
+                let group = &entry.live.endpoint_breakers;
+                let view = view(&self.live, group, before.as_ref(), endpoint, Some(resolved));
                 endpoints.insert(view.endpoint.uid.clone(), view);
             }
             remove(&old);
@@ -150,6 +153,8 @@ impl ServiceEntry {
         let set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
         let mut set = set.seen_from(self.zone.as_deref());
         set.trouble = self.located.as_ref().and_then(|located| located.lookup.error.clone());
+        let members = set.subset(None).members.iter().map(|view| &view.live.breaker);
+        self.live.endpoint_breakers.set_members(members);
         self.live.endpoints.store(Arc::new(set));
     }
 }
@@ -171,6 +176,7 @@ pub(super) fn remove(endpoints: &BTreeMap<EndpointUid, Arc<EndpointView>>) {
 /// The view of `endpoint`, with the state of `old` if that was at the same place.
 pub(super) fn view(
     live: &Live,
+    group: &Arc<Group>,
     old: Option<&Arc<EndpointView>>,
     endpoint: Endpoint,
     resolved: Option<Arc<Resolved>>,
@@ -196,7 +202,8 @@ pub(super) fn view(
         old.live.removed.store(true, Relaxed);
     }
     let traffic = live.client_traffic(&endpoint.service, endpoint.version.as_ref());
-    let live = Arc::new(EndpointLive::new(endpoint.uid.clone(), traffic));
+    let live = Arc::new(EndpointLive::among(group, endpoint.uid.clone(), traffic));
+    endpoint_breaker::begin(&live);
     Arc::new(EndpointView { endpoint, live, resolved })
 }
 

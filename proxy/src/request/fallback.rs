@@ -1,0 +1,122 @@
+//! A request before the breakers of its route and its service: it goes on, something else is answered in its place, or it
+//! is refused.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use outrigger_mesh::{Fallback, Hop, Reason, RequestHead};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attempt::endpoint_breaker::of_answer;
+use crate::error::Error;
+use crate::http::body::ResponseBody;
+use crate::http::headers;
+use crate::live::{LiveService, Millis};
+use crate::request::dispatch::Routed;
+use crate::request::service_breaker::{Passes, Shut};
+
+/// What becomes of a request.
+pub enum Entered {
+    /// It goes on, here or to the service that stands in.
+    Goes(Routed, Watch),
+    /// This is the answer.
+    Answered(Box<Response<ResponseBody>>),
+}
+
+/// A request under the breakers of its service, until it is answered.
+pub struct Watch {
+    service: Arc<LiveService>,
+    passes: Passes,
+    began: Millis,
+}
+
+/// Brings a request before the breakers.
+pub fn enter(routed: Routed, parts: &Parts, target: &PathAndQuery) -> Result<Entered, Error> {
+    let shut = match watch(&routed) {
+        Ok(watch) => return Ok(Entered::Goes(routed, watch)),
+        Err(shut) => shut,
+    };
+    match shut.fallback() {
+        // A gRPC client could not read it.
+        Some((Fallback::Response { status, headers, body }, _)) if !headers::is_grpc(&parts.headers) => {
+            shut.took_fallback();
+            Ok(Entered::Answered(Box::new(fixed(status, &headers, &body))))
+        }
+        Some((Fallback::Service(_), Some(other))) => {
+            let Some(instead) = elsewhere(other, &routed, parts, target) else { return Err(shut.refuse()) };
+            // Its own breaker holds. Its own fallback is not followed: two could lead to each other.
+            let watch = watch(&instead).map_err(Shut::refuse)?;
+            shut.took_fallback();
+            Ok(Entered::Goes(instead, watch))
+        }
+        _ => Err(shut.refuse()),
+    }
+}
+
+impl Watch {
+    /// Notes what came of the request. Where only the end of the answer tells, that is waited for.
+    pub fn leave(self, grpc: bool, outcome: &mut Result<Response<ResponseBody>, Error>) {
+        let Self { service, passes, began } = self;
+        match outcome {
+            Err(error) => service.breakers.leave_failed(passes, error),
+            Ok(answer) => {
+                let latency = Duration::from_millis(Millis::now().0.saturating_sub(began.0));
+                // That the budget was spent explains an answer; the answer itself says how the service is.
+                let reason = answer.headers().get(headers::REASON);
+                let by_mesh = reason.is_some_and(|r| r != Reason::RetryBudget.as_str());
+                match of_answer(answer, grpc, by_mesh, latency, || true) {
+                    Some(outcome) => service.breakers.leave(passes, outcome),
+                    None => {
+                        if let ResponseBody::Upstream(body) = answer.body_mut() {
+                            body.watch(service.breakers.later(passes));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn watch(routed: &Routed) -> Result<Watch, Shut> {
+    let service = Arc::clone(&routed.service);
+    let passes = service.breakers.enter(&service.name, routed.plan.name.as_ref())?;
+    Ok(Watch { service, passes, began: Millis::now() })
+}
+
+/// The request at the service that stands in; `None` where it can not be served there.
+fn elsewhere(
+    service: Arc<LiveService>,
+    routed: &Routed,
+    parts: &Parts,
+    target: &PathAndQuery,
+) -> Option<Routed> {
+    let snapshot = service.snapshot.load_full()?;
+    let named = snapshot.service.port(Some(routed.port.number));
+    let port = *named.or_else(|| snapshot.service.port(None))?;
+    if port.protocol.is_opaque() {
+        return None;
+    }
+    let (method, headers) = (&parts.method, &parts.headers);
+    let head = RequestHead { method, path: target.path(), query: target.query(), headers };
+    let plan = Arc::clone(snapshot.route(&head)?);
+    Some(Routed { service, snapshot, plan, port, instance: None })
+}
+
+fn fixed(status: u16, all: &[(HeaderName, HeaderValue)], body: &str) -> Response<ResponseBody> {
+    let body = if body.is_empty() {
+        ResponseBody::Empty
+    } else {
+        ResponseBody::Text(Bytes::copy_from_slice(body.as_bytes()))
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let headers = answer.headers_mut();
+    for (name, value) in all {
+        headers.append(name, value.clone());
+    }
+    headers.insert(headers::REASON, HeaderValue::from_static(Reason::BreakerOpen.as_str()));
+    headers.insert(headers::HOP, HeaderValue::from_static(Hop::Client.as_str()));
+    answer
+}
