@@ -42,7 +42,9 @@ async fn one_of_three_that_fails_instantly_costs_one_in_a_hundred_and_nothing_af
         let (mesh, bad) = (Mesh::new(), Origin::start().await);
         let (one, two) = (Origin::start().await, Origin::start().await);
         bad.behave(fail(status));
-        [&one, &two].map(|origin| origin.behave(slow(1)));
+        for origin in [&one, &two] {
+            origin.behave(slow(1));
+        }
         let sidecar = mesh.client();
         let all = [("bad", &bad), ("one", &one), ("two", &two)];
         sidecar.knows(open_service("shop/cart"), all.map(|(uid, o)| plain("shop/cart", uid, o.addr())));
@@ -66,7 +68,9 @@ async fn one_of_three_that_fails_instantly_costs_one_in_a_hundred_and_nothing_af
 async fn an_endpoint_that_is_well_again_comes_back_within_seconds_and_without_a_herd() {
     let (mesh, mut gone) = (Mesh::new(), Origin::start().await);
     let (one, two) = (Origin::start().await, Origin::start().await);
-    [&gone, &one, &two].map(|origin| origin.behave(slow(2)));
+    for origin in [&gone, &one, &two] {
+        origin.behave(slow(2));
+    }
     let sidecar = mesh.client();
     let all = [("gone", &gone), ("one", &one), ("two", &two)];
     sidecar.knows(open_service("shop/cart"), all.map(|(uid, o)| plain("shop/cart", uid, o.addr())));
