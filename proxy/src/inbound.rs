@@ -24,6 +24,7 @@ use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
+use crate::http::patience::Patience;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, Spoken};
 use crate::http::strict::Limits;
@@ -32,7 +33,8 @@ use crate::http::{canonical, headers};
 use crate::listen::detect::{self, First, Speaks};
 use crate::live::Millis;
 use crate::policy::protection::{Protection, Requester};
-use crate::request::deadline;
+use crate::request::deadline::Deadline;
+use crate::request::handle::{Arrival, Held};
 use crate::request::stack::upstream_body;
 use crate::tcp;
 use crate::telemetry::metrics::Traffic;
@@ -222,7 +224,7 @@ async fn forward(
     canonical::check_within(&parts, caller.limits())?;
     canonical::authority(&parts)?;
 
-    let limit = caller.proven.as_ref().and_then(|_| deadline::of_mesh_peer(&parts.headers));
+    let arrival = Arrival::of(&parts.headers, caller.proven.is_some(), !incoming.is_end_stream());
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&http_rules(worker, application), &mut parts)?,
@@ -233,15 +235,15 @@ async fn forward(
         parts.headers.insert(headers::CLIENT_CERT, proven.clone());
     }
     let grpc = headers::is_grpc(&parts.headers);
-    let limit = if grpc { deadline::of_grpc_caller(&parts.headers).or(limit) } else { limit };
+    let deadline = Deadline::of_arrival(&arrival, grpc);
     let mut places = {
         let (path, query) = (target.path(), target.query());
         let head = RequestHead { method: &parts.method, path, query, headers: &parts.headers };
         let inbound = worker.shared.registry.inbound();
-        let deadline = limit.and_then(|left| tokio::time::Instant::from_std(began).checked_add(left));
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
-        caller.protection.admit(inbound, &caller.who, head, deadline, stream, table).await?
+        caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?
     };
+    let handle = worker.shared.live.handles.introduce(&mut parts.headers, &arrival);
     let speak = match rules(worker, application).1.protocol {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
@@ -250,6 +252,12 @@ async fn forward(
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));
     let body = body.map(|b| b.within(max_body(worker, application))).transpose()?;
+    if let (Some(body), Some(handle), Some(limit)) = (&body, &handle, arrival.limit) {
+        body.tell(handle.at_body_end(limit));
+    }
+    if grpc {
+        deadline.tell_grpc(&mut parts.headers, body.as_ref());
+    }
     let authority = std::mem::take(&mut parts.uri).into_parts().authority;
     let (method, headers) = (parts.method, parts.headers);
     let (asked, upgrade) = upgrade.unzip();
@@ -269,15 +277,18 @@ async fn forward(
     let sending = send(&worker.application, &place, speak, head, upload);
     let sending = pin!(sending);
     let sending = places.around(grpc, sending);
-    let answer = match limit {
-        None => sending.await,
-        // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
-        Some(left) => tokio::time::timeout(left + GRACE, sending)
-            .await
-            .unwrap_or_else(|_| Err(Error::upstream(Reason::Deadline, "the caller's deadline is over"))),
-    };
-    let answer = answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
-    places.go_with(finish(caller, grpc, began, answer, asked))
+    // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
+    let answer = deadline.within(arrival.at, body.as_ref(), GRACE, sending).await;
+    let (answer, mut exchange) =
+        answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
+    let tried_again = handle.as_ref().and_then(Held::answered);
+    exchange.hold_handle(handle);
+    let patience = deadline.patience(Timeouts::IDLE);
+    let mut answer = places.go_with(finish(caller, grpc, began, (answer, exchange), asked, patience))?;
+    if let Some(attempts) = tried_again.filter(|_| caller.proven.is_some()) {
+        answer.headers_mut().insert(headers::ATTEMPT, attempts.into());
+    }
+    Ok(answer)
 }
 
 fn finish(
@@ -286,6 +297,7 @@ fn finish(
     began: Instant,
     (answer, mut exchange): Answer,
     asked: Option<Asked>,
+    patience: Patience,
 ) -> Response<ResponseBody> {
     let latency = began.elapsed();
     exchange.answered(of_answer(&answer, grpc, false, latency, || false));
@@ -299,7 +311,7 @@ fn finish(
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::remove_ours(&mut head.headers);
-    let body = |exchange| upstream_body(incoming, exchange, Timeouts::IDLE);
+    let body = |exchange| upstream_body(incoming, exchange, patience);
     match asked {
         None => Response::from_parts(head, body(exchange)),
         Some(asked) => asked.answer(head, exchange, Timeouts::IDLE, caller.proven.is_some(), body),
@@ -356,4 +368,4 @@ fn warn_sometimes(from: &str, why: &str) {
 }
 
 const WARNINGS: u32 = 10;
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(5);

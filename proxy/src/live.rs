@@ -22,6 +22,8 @@ use crate::overload::Overload;
 use crate::policy::protection::Protections;
 use crate::request::budget::Budget;
 use crate::request::bulkhead::Bulkhead;
+use crate::request::counted::Counted;
+use crate::request::handle::Handles;
 use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
@@ -58,6 +60,10 @@ pub struct Live {
     pub balance: balance::Table,
     /// Where this sidecar runs, if that is known.
     zone: OnceLock<Arc<str>>,
+    /// What the application is serving, to know its own calls by.
+    pub handles: Arc<Handles>,
+    /// What is counted of time and retries.
+    pub counted: Counted,
 }
 
 impl Default for Live {
@@ -72,6 +78,7 @@ impl Live {
         let (traffic, counters) = (TrafficTable::default(), Counters::default());
         let (dns, identity) = (dns::counters::Counters::default(), ArcSwapOption::empty());
         let (own_calls, ports, overload) = (Arc::default(), PortTable::default(), Overload::default());
+        let (handles, counted) = (Arc::default(), Counted::default());
         let names_outside = dns::outside::Outside::default();
         let (balance, zone) = (balance::Table::default(), OnceLock::new());
         let (bulkheads, protections) = (places::Table::default(), Protections::default());
@@ -90,6 +97,8 @@ impl Live {
             workers: AtomicUsize::new(0),
             balance,
             zone,
+            handles,
+            counted,
         }
     }
 
@@ -130,6 +139,8 @@ impl Live {
         self.balance.write(&mut text);
         self.bulkheads.write(&mut text);
         self.protections.write(&mut text);
+        self.counted.write(&mut text);
+        self.handles.write(&mut text);
         text
     }
 
@@ -202,6 +213,11 @@ impl LiveService {
     /// Whether a request can be routed: the service is known and so are its endpoints, be it that there are none.
     pub fn is_loaded(&self) -> bool {
         self.snapshot.load().is_some() && self.endpoints.load().complete
+    }
+
+    /// How many retries its budget would grant now, once it is known.
+    pub fn retries_left(&self, now: Millis) -> Option<u64> {
+        self.snapshot.load().as_ref().map(|s| self.budget.left(&s.service.policy.retry, now))
     }
 
     /// Whether its endpoints are found by name.

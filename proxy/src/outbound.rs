@@ -23,6 +23,7 @@ use crate::listen::way::{self, Way};
 use crate::live::LiveService;
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
+use crate::request::handle::Sake;
 use crate::tcp::{self, outbound::Called};
 use crate::worker::{Named, Worker};
 
@@ -113,7 +114,8 @@ async fn forward(
     canonical::check(&parts).map_err(nobody)?;
     // First of all: nothing that only the mesh may say decides on a route.
     headers::remove_ours(&mut parts.headers);
-    let named = resolve(worker, &parts, fixed).await.map_err(nobody)?;
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers);
+    let named = sake.wait(resolve(worker, &parts, fixed)).await.map_err(nobody)?;
     let service = named.service;
     let of_service = |error| (error, Some(Arc::clone(&service)));
 
@@ -136,7 +138,7 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false };
+    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false, sake };
     let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)

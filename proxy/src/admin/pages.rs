@@ -145,6 +145,7 @@ impl AdminState {
     fn prometheus(&self) -> Page {
         let mut out = self.live.prometheus();
         breaker::metrics::write(&mut out, &self.registry.live_services());
+        self.registry.write_budgets(&mut out);
         let mut metric = |name: &str, kind: &str, help: &str, value: String| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         };

@@ -14,6 +14,7 @@ use crate::breaker::{Outcome, Pass};
 use crate::http::body::Replay;
 use crate::http::upgrade::Handed;
 use crate::live::{EndpointLive, Millis};
+use crate::request::handle::Held;
 use crate::request::places::Places;
 use crate::request::service_breaker::Watched;
 use crate::telemetry::metrics::Traffic;
@@ -36,6 +37,8 @@ pub struct Exchange {
     pending: Option<(Arc<Traffic>, Duration)>,
     /// The upstream after it has switched to another protocol.
     switched: Option<Box<Handed>>,
+    /// By what the application's own calls are known while it serves this.
+    handle: Option<Held>,
     ended: bool,
     /// Its places in bulkheads.
     places: Places,
@@ -56,6 +59,7 @@ impl Exchange {
             upload,
             pending: None,
             switched: None,
+            handle: None,
             ended: false,
             places: Places::default(),
         }
@@ -91,6 +95,11 @@ impl Exchange {
     /// Holds the connection until the end.
     pub fn hold(&mut self, lease: Lease) {
         self.lease = Some(lease);
+    }
+
+    /// Holds the handle until the end.
+    pub fn hold_handle(&mut self, handle: Option<Held>) {
+        self.handle = handle;
     }
 
     /// Holds the upstream that has switched to another protocol.
@@ -208,6 +217,7 @@ impl Exchange {
     }
 
     fn end(&mut self) {
+        self.handle = None;
         if !std::mem::replace(&mut self.ended, true) {
             self.endpoint.load.end();
             self.places = Places::default();

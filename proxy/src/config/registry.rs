@@ -352,8 +352,7 @@ impl Registry {
             state.hosts.insert(host.clone(), HostEntry::Service { service: name.clone(), asked });
         }
         let by_name = located::is_by_name(&service.location);
-        let own = self.live.identity();
-        let policy = service.policy_for(own.as_deref());
+        let policy = &service.policy;
         let connections = policy.connections;
         live.bulkheads.apply(&service, &policy.bulkheads, &self.live.bulkheads);
         let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true))

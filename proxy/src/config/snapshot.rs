@@ -37,15 +37,17 @@ pub struct ServiceSnapshot {
 }
 
 impl ServiceSnapshot {
-    /// Arranges `service`. `resolve` gives the live state of the other services that its routes name.
+    /// Arranges `service`, whose policy is the own workload's. `resolve` gives the live state of the other services that
+    /// its routes name.
     pub fn new(service: Service, mut resolve: impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
+        let policy = &service.policy;
         let plans = service
             .routes
             .iter()
-            .map(|route| Arc::new(RoutePlan::of_route(&service, route, &mut resolve)))
+            .map(|route| Arc::new(RoutePlan::of_route(&service, policy, route, &mut resolve)))
             .collect();
-        let default = Arc::new(RoutePlan::of_service(&service));
-        let seal = service.policy.balance.sticky.as_ref().map(|sticky| Seal::new(sticky.key.secret()));
+        let default = Arc::new(RoutePlan::of_service(policy));
+        let seal = policy.balance.sticky.as_ref().map(|sticky| Seal::new(sticky.key.secret()));
         Self {
             index: RouteIndex::new(&service.routes),
             plans,
@@ -110,6 +112,7 @@ pub struct RoutePlan {
 impl RoutePlan {
     fn of_route(
         service: &Service,
+        policy: &TrafficPolicy,
         route: &Route,
         resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
     ) -> Self {
@@ -122,8 +125,8 @@ impl RoutePlan {
             Some(route.name.clone()),
             route.backends.iter().map(target).collect(),
             Split::new(route.backends.iter().map(|b| b.weight)),
-            route.timeouts.or(&service.policy.timeouts),
-            route.retry.clone().unwrap_or_else(|| service.policy.retry.clone()),
+            route.timeouts.or(&policy.timeouts),
+            route.retry.clone().unwrap_or_else(|| policy.retry.clone()),
         )
     }
 
@@ -148,9 +151,8 @@ impl RoutePlan {
         )
     }
 
-    fn of_service(service: &Service) -> Self {
+    fn of_service(policy: &TrafficPolicy) -> Self {
         let everything = Target { service: None, version: None, port: None };
-        let policy = &service.policy;
         Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone())
     }
 

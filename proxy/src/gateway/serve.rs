@@ -28,6 +28,7 @@ use crate::listen::accept;
 use crate::listen::detect::{self, First};
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
+use crate::request::handle::Sake;
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
@@ -170,6 +171,7 @@ async fn forward(
     // Before anything is decided by a header: what a stranger may not say decides nothing.
     forwarded::rewrite(&mut parts.headers, client.from, &named, &client.edge.settings.trusted);
 
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers);
     let table = client.edge.table.load();
     let table =
         table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
@@ -183,13 +185,9 @@ async fn forward(
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);
 
-    let routed = routed(worker, &route).await?;
-    dispatch::send(
-        worker,
-        Arrived { parts, incoming, target, wish, from: Some(client.from.peer), tls: client.from.tls },
-        routed,
-    )
-    .await
+    let routed = sake.wait(routed(worker, &route)).await?;
+    let (from, tls) = (Some(client.from.peer), client.from.tls);
+    dispatch::send(worker, Arrived { parts, incoming, target, wish, from, tls, sake }, routed).await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

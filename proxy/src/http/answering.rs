@@ -15,9 +15,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http::body::{BodyError, IdleTimer, ResponseBody};
+use crate::http::body::{BodyError, ResponseBody};
 use crate::http::connections::{Busy, Control, TunnelBusy};
 use crate::http::fuse::Fuse;
+use crate::http::patience::IdleTimer;
 use crate::http::strict::{Turn, Turns};
 use crate::http::upgrade::Tunnel;
 

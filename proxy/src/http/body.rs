@@ -12,13 +12,15 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use outrigger_mesh::{Reason, RetryPolicy};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::attempt::Exchange;
 use crate::error::Error;
 use crate::http::expect::Gate;
 use crate::http::headers;
+use crate::http::patience::{IdleTimer, Late, Patience};
 use crate::http::upgrade::Tunnel;
+use crate::request::handle::BodyEnd;
 use crate::request::places::Places;
 use crate::request::service_breaker::Watched;
 
@@ -47,13 +49,14 @@ pub enum ResponseBody {
 pub struct UpstreamBody {
     incoming: Incoming,
     exchange: Exchange,
-    idle: IdleTimer,
+    patience: Patience,
+    late: bool,
 }
 
 impl UpstreamBody {
-    /// A body that may be silent for `idle` at most.
-    pub fn new(incoming: Incoming, exchange: Exchange, idle: Duration) -> Self {
-        Self { incoming, exchange, idle: IdleTimer::new(idle) }
+    /// A body that may take as long as `patience` lasts.
+    pub fn new(incoming: Incoming, exchange: Exchange, patience: Patience) -> Self {
+        Self { incoming, exchange, patience, late: false }
     }
 }
 
@@ -70,7 +73,7 @@ impl ResponseBody {
         match self {
             Self::Empty | Self::Text(_) => drop(places),
             Self::Upstream(body) => {
-                body.idle.early = places.ages_at();
+                body.patience.wake_at(places.ages_at());
                 body.exchange.hold_places(places);
             }
             Self::Tunnel(tunnel) => tunnel.hold(places),
@@ -81,7 +84,7 @@ impl ResponseBody {
     pub fn idle_limit(&self) -> Option<Duration> {
         match self {
             Self::Empty | Self::Text(_) | Self::Tunnel(_) => None,
-            Self::Upstream(body) => Some(body.idle.limit),
+            Self::Upstream(body) => Some(body.patience.idle()),
         }
     }
 }
@@ -102,7 +105,15 @@ impl Body for ResponseBody {
                 *this = Self::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(text))));
             }
-            Self::Upstream(body) => ready!(body.poll(cx)),
+            Self::Upstream(body) => {
+                let frame = ready!(body.poll(cx));
+                if body.late {
+                    // With it the exchange ends: the upstream learns that nobody waits any more.
+                    *this = Self::Empty;
+                    return Poll::Ready(frame);
+                }
+                frame
+            }
         };
         if frame.is_none() {
             *this = Self::Empty;
@@ -128,19 +139,29 @@ impl Body for ResponseBody {
 }
 
 impl UpstreamBody {
+    /// A limit was met: for gRPC a status ends the answer, for the rest nothing that could be taken for its end.
+    fn late(&mut self, late: Late) -> Result<Frame<Bytes>, BodyError> {
+        self.late = true;
+        if late == Late::Idle {
+            self.exchange.broken();
+        }
+        self.patience.trailers(late).map(Frame::trailers).ok_or_else(|| late.text().into())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => {
-                let idle = self.idle.poll(cx);
-                if std::mem::take(&mut self.idle.woken_early) {
+                let late = self.patience.poll(cx);
+                if self.patience.woken_early() {
                     self.exchange.age();
                 }
-                ready!(idle);
-                self.exchange.broken();
-                Poll::Ready(Some(Err("timeout_idle: the answer stopped coming".into())))
+                let late = ready!(late);
+                Poll::Ready(Some(self.late(late)))
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                self.idle.moved();
+                if let Some(late) = self.patience.moved().filter(|_| !frame.is_trailers()) {
+                    return Poll::Ready(Some(self.late(late)));
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_trailers(trailers);
                     self.exchange.trailers(trailers);
@@ -285,6 +306,15 @@ impl Replay {
         !source.outgrown && !source.broken
     }
 
+    /// Tells `end` when the caller's last byte has come.
+    pub fn tell(&self, end: BodyEnd) {
+        let mut source = self.0.borrow_mut();
+        match source.ended_at {
+            Some(at) => end.came(at),
+            None => source.waits_for_end = Some(end),
+        }
+    }
+
     /// When the caller's last byte came; `None` while it still sends.
     pub fn ended_at(&self) -> Option<Instant> {
         self.0.borrow().ended_at
@@ -356,6 +386,7 @@ struct Source<B> {
     broken: bool,
     silent: bool,
     ended_at: Option<Instant>,
+    waits_for_end: Option<BodyEnd>,
     reader: u32,
     waker: Option<Waker>,
     idle: IdleTimer,
@@ -375,12 +406,13 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
             kept: Vec::new(),
             bytes: 0,
             limit,
-            outgrown: limit == 0,
+            outgrown: false,
             left: u64::MAX,
             too_large: false,
             broken: false,
             silent: false,
             ended_at: None,
+            waits_for_end: None,
             reader: 0,
             waker: None,
             idle: IdleTimer::new(idle),
@@ -439,7 +471,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
                 self.keep(&frame);
                 *position += 1;
                 if self.body.is_end_stream() {
-                    self.ended_at = Some(Instant::now());
+                    self.ended();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -448,9 +480,17 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
                 Poll::Ready(Some(Err(e.into())))
             }
             Poll::Ready(None) => {
-                self.ended_at = Some(Instant::now());
+                self.ended();
                 Poll::Ready(None)
             }
+        }
+    }
+
+    fn ended(&mut self) {
+        let now = Instant::now();
+        self.ended_at = Some(now);
+        if let Some(end) = self.waits_for_end.take() {
+            end.came(now);
         }
     }
 
@@ -477,48 +517,6 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
 }
 
 const MAX_FRAMES: usize = 1024;
-
-/// Fires when nothing moved for a while. Costs nothing until somebody has to wait, and a timer is set anew only when
-/// the old one has run out, not at each frame.
-#[derive(Debug)]
-pub(super) struct IdleTimer {
-    limit: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-    moved: bool,
-    /// When somebody wants to be told besides, and whether that is now: one timer does for both.
-    early: Option<Instant>,
-    woken_early: bool,
-}
-
-impl IdleTimer {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, moved: false, early: None, woken_early: false }
-    }
-
-    pub(super) fn moved(&mut self) {
-        self.moved = true;
-    }
-
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let early = self.early;
-        let sleep = self.sleep.get_or_insert_with(|| {
-            let end = Instant::now() + limit;
-            Box::pin(tokio::time::sleep_until(early.map_or(end, |early| early.min(end))))
-        });
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            let now = Instant::now();
-            if self.early.take_if(|early| *early <= now).is_some() {
-                self.woken_early = true;
-            } else if !std::mem::take(&mut self.moved) {
-                return Poll::Ready(());
-            }
-            let end = now + limit;
-            sleep.as_mut().reset(self.early.map_or(end, |early| early.min(end)));
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -588,7 +586,7 @@ mod tests {
                 prop_assert_eq!(read(&mut source, 2, usize::MAX), Some(whole.clone()));
             }
             prop_assert!(source.bytes <= limit || source.kept.is_empty());
-            prop_assert!(whole.len() > limit || !source.outgrown || limit == 0);
+            prop_assert!(whole.len() > limit || !source.outgrown);
         }
     }
 }

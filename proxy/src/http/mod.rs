@@ -13,6 +13,7 @@ mod h2_frames;
 mod h2_guard;
 pub(crate) mod h2_upstream;
 pub mod headers;
+pub mod patience;
 pub mod reply;
 pub mod serve;
 pub mod strict;

@@ -96,7 +96,13 @@ pub async fn choose(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -
     Err(Error::refused(Reason::NoEndpoint, why))
 }
 
-fn choose_now(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -> Result<Option<Chosen>, Error> {
+/// Chooses, without waiting for anything.
+pub fn choose_now(
+    worker: &Worker,
+    aim: Aim<'_>,
+    chance: u64,
+    tried: &[u64],
+) -> Result<Option<Chosen>, Error> {
     if let Some(instance) = aim.instance {
         return choose_instance(worker, aim, instance);
     }

@@ -1,13 +1,17 @@
 //! How long a request may take: one deadline, everything else is derived from it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use outrigger_mesh::{Reason, Timeouts};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use crate::error::Error;
 use crate::http::body::Replay;
 use crate::http::headers;
+use crate::http::patience::{Late, Patience};
+use crate::request::handle::{Arrival, Sake};
 
 /// The limits of one request.
 #[derive(Clone, Copy, Debug)]
@@ -16,29 +20,54 @@ pub struct Deadline {
     /// From the end of the request's body to the head of the answer.
     request: Option<Duration>,
     per_try: Option<Duration>,
+    /// From the head of the answer to its end.
+    stream: Option<Duration>,
     /// When the caller itself gives up.
     caller: Option<Instant>,
+    /// What it means when `request` is over.
+    over: Reason,
+    /// Whether `caller` is over the whole of the answer.
+    grpc: bool,
+}
+
+/// A request's body, as far as it concerns the time: while the caller still sends it, the request's own limit has not
+/// begun to run.
+pub trait Sent {
+    /// When its last byte came; `None` before.
+    fn ended_at(&self) -> Option<Instant>;
+}
+
+impl Sent for Replay {
+    fn ended_at(&self) -> Option<Instant> {
+        Self::ended_at(self)
+    }
 }
 
 impl Deadline {
-    /// The limits of a request that begins now. gRPC has no default: a unary and a streaming call look alike.
-    pub fn new(timeouts: &Timeouts, grpc: bool, caller: Option<Duration>) -> Self {
-        let started = Instant::now();
+    /// The limits of a request of the application. gRPC has no default: a unary and a streaming call look alike.
+    pub fn new(timeouts: &Timeouts, grpc: bool, sake: &Sake) -> Self {
         let request = timeouts.request.or((!grpc).then_some(Timeouts::REQUEST));
-        // A deadline centuries away is none.
-        let caller = caller.and_then(|left| started.checked_add(left));
-        Self { started, request, per_try: timeouts.per_try, caller }
+        let (per_try, stream) = (timeouts.per_try, timeouts.stream);
+        let (started, caller, over) = (sake.since, sake.end, Reason::TimeoutRequest);
+        Self { started, request, per_try, stream, caller, over, grpc }
+    }
+
+    /// The limits of a request that came from a sidecar, which keeps to them itself. Here they only see to it that the
+    /// application is let go, too.
+    pub fn of_arrival(arrival: &Arrival, grpc: bool) -> Self {
+        let (request, caller) = (arrival.limit, arrival.end);
+        let (per_try, stream, over) = (None, None, Reason::Deadline);
+        Self { started: arrival.at, request, per_try, stream, caller, over, grpc }
     }
 
     /// When the attempt that began at `attempt` is to be looked at again, and what it means if time is up then. While
     /// the caller still sends its body, the request's own limit has not begun to run.
-    pub fn next(&self, attempt: Instant, body: Option<&Replay>) -> Option<(Instant, Reason)> {
+    pub fn next(&self, attempt: Instant, body: Option<&impl Sent>) -> Option<(Instant, Reason)> {
         let ended = match body {
             None => self.started,
             Some(body) => body.ended_at().unwrap_or_else(Instant::now),
         };
-        let request =
-            self.request.and_then(|limit| Some((ended.checked_add(limit)?, Reason::TimeoutRequest)));
+        let request = self.request.and_then(|limit| Some((ended.checked_add(limit)?, self.over)));
         let since = ended.max(attempt);
         let per_try = self.per_try.and_then(|limit| Some((since.checked_add(limit)?, Reason::TimeoutTry)));
         let caller = self.caller.map(|at| (at, Reason::Deadline));
@@ -46,33 +75,71 @@ impl Deadline {
     }
 
     /// When the request as a whole is over, whatever its attempts may take.
-    pub fn whole(&self, body: Option<&Replay>) -> Option<(Instant, Reason)> {
-        Self { per_try: None, ..*self }.next(Instant::now(), body)
+    pub fn whole(&self, body: Option<&impl Sent>) -> Option<(Instant, Reason)> {
+        self.of_all_attempts().next(Instant::now(), body)
     }
 
-    /// Whether the time is really up, and not only the moment to look again.
-    pub fn is_over(&self, attempt: Instant, body: Option<&Replay>) -> bool {
-        self.next(attempt, body).is_some_and(|(at, _)| at <= Instant::now())
+    /// What is awaited within an attempt that began at `attempt`, if it is there in time. `grace` is left beyond.
+    pub async fn within<T>(
+        &self,
+        attempt: Instant,
+        body: Option<&impl Sent>,
+        grace: Duration,
+        awaited: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut awaited = pin!(awaited);
+        loop {
+            let Some((at, _)) = self.next(attempt, body) else { return awaited.await };
+            if let Ok(outcome) = timeout_at(at + grace, awaited.as_mut()).await {
+                return outcome;
+            }
+            // It may only have been the moment to look again: the body has ended since, or has not.
+            if let Some((at, reason)) = self.next(attempt, body)
+                && at + grace <= Instant::now()
+            {
+                return Err(Error::upstream(reason, "no answer in time"));
+            }
+        }
     }
 
-    /// Whether an attempt that began after `wait` could still be of use.
-    pub fn leaves_room(&self, wait: Duration, body: Option<&Replay>) -> bool {
+    /// The same limits without that of a single attempt.
+    #[must_use]
+    pub fn of_all_attempts(&self) -> Self {
+        Self { per_try: None, ..*self }
+    }
+
+    /// Whether an attempt that began after `wait` could still be of use; else which limit is too near.
+    pub fn leaves_room(&self, wait: Duration, body: Option<&impl Sent>) -> Result<(), Reason> {
         let then = Instant::now() + wait;
-        let whole = Self { per_try: None, ..*self };
-        whole.next(then, body).is_none_or(|(at, _)| at > then + LEAST)
+        match self.of_all_attempts().next(then, body) {
+            Some((at, reason)) if at <= then + LEAST => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long the answer may take whose head is there now.
+    pub fn patience(&self, idle: Duration) -> Patience {
+        let stream = self.stream.and_then(|limit| Some((Instant::now().checked_add(limit)?, Late::Stream)));
+        let caller = self.caller.filter(|_| self.grpc).map(|at| (at, Late::Deadline));
+        let until = [stream, caller].into_iter().flatten().min_by_key(|(at, _)| *at);
+        Patience::new(idle, until, self.grpc)
     }
 
     /// What is left for whoever is asked next; `None` when nothing limits it.
-    pub fn left(&self) -> Option<Duration> {
-        let request = self.request.map(|limit| limit.saturating_sub(self.started.elapsed()));
+    pub fn left(&self, body: Option<&impl Sent>) -> Option<Duration> {
+        let since = body.map_or(Some(self.started), Sent::ended_at);
+        let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
+        let request = self.request.map(|limit| limit.saturating_sub(spent));
         let caller = self.caller.map(|at| at.saturating_duration_since(Instant::now()));
         [request, caller].into_iter().flatten().min()
     }
 
     /// Tells the next hop what is left. `whole` stands for the route's limit while next to nothing of it was spent.
-    pub fn tell_mesh(&self, headers: &mut HeaderMap, whole: &HeaderValue) {
-        let fresh = self.caller.is_none() && self.started.elapsed() < Duration::from_millis(1);
-        let value = match (self.request, self.left()) {
+    pub fn tell_mesh(&self, headers: &mut HeaderMap, whole: &HeaderValue, body: Option<&impl Sent>) {
+        let left = self.left(body);
+        let nearly = |limit: Duration| left.is_some_and(|left| left + Duration::from_millis(1) > limit);
+        let fresh = self.caller.is_none() && self.request.is_some_and(nearly);
+        let value = match (self.request, left) {
             (_, None) => return,
             (Some(_), Some(_)) if fresh => whole.clone(),
             (_, Some(left)) => HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -81,8 +148,8 @@ impl Deadline {
     }
 
     /// Rewrites `grpc-timeout` to what is left, where there is a limit.
-    pub fn tell_grpc(&self, headers: &mut HeaderMap) {
-        if let Some(left) = self.left()
+    pub fn tell_grpc(&self, headers: &mut HeaderMap, body: Option<&impl Sent>) {
+        if let Some(left) = self.left(body)
             && let Ok(value) = HeaderValue::try_from(grpc_timeout(left))
         {
             headers.insert(headers::GRPC_TIMEOUT, value);
@@ -148,23 +215,100 @@ mod tests {
         }
     }
 
+    const NONE: Option<&Replay> = None;
+
+    fn sake(left: Option<Duration>) -> Sake {
+        let mut sake = Sake::nobodys();
+        sake.end = left.map(|left| sake.since + left);
+        sake
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_earliest_limit_counts_and_says_which_it_was() {
         let timeouts = Timeouts { per_try: Some(Duration::from_secs(2)), ..Timeouts::default() };
-        let deadline = Deadline::new(&timeouts, false, Some(Duration::from_secs(3)));
+        let deadline = Deadline::new(&timeouts, false, &sake(Some(Duration::from_secs(3))));
         let attempt = Instant::now();
-        assert_eq!(deadline.next(attempt, None).unwrap().1, Reason::TimeoutTry);
+        assert_eq!(deadline.next(attempt, NONE).unwrap().1, Reason::TimeoutTry);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(deadline.is_over(attempt, None));
-        assert_eq!(deadline.next(Instant::now(), None).unwrap().1, Reason::Deadline);
-        assert!(!deadline.leaves_room(Duration::from_millis(996), None));
-        assert_eq!(deadline.left(), Some(Duration::from_secs(1)));
+        assert_eq!(deadline.next(Instant::now(), NONE).unwrap().1, Reason::Deadline);
+        assert_eq!(deadline.leaves_room(Duration::from_millis(994), NONE), Ok(()));
+        assert_eq!(deadline.leaves_room(Duration::from_millis(995), NONE), Err(Reason::Deadline));
+        assert_eq!(deadline.left(NONE), Some(Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn grpc_has_no_limit_unless_somebody_set_one() {
-        assert!(Deadline::new(&Timeouts::default(), true, None).next(Instant::now(), None).is_none());
-        assert!(Deadline::new(&Timeouts::default(), false, None).next(Instant::now(), None).is_some());
+        let next = |grpc| Deadline::new(&Timeouts::default(), grpc, &sake(None)).next(Instant::now(), NONE);
+        assert!(next(true).is_none());
+        assert!(next(false).is_some());
+    }
+
+    /// A body that ends at a moment that is fixed beforehand.
+    struct Ends(Instant);
+
+    impl Sent for Ends {
+        fn ended_at(&self) -> Option<Instant> {
+            (self.0 <= Instant::now()).then_some(self.0)
+        }
+    }
+
+    fn paused<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(test)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_awaited_beyond_the_deadline(
+            (request, per_try, caller) in (
+                proptest::option::of(1_u64..3_000),
+                proptest::option::of(1_u64..3_000),
+                proptest::option::of(1_u64..5_000),
+            ),
+            body in proptest::option::of(0_u64..6_000),
+            before in 0_u64..1_000,
+            answer in 0_u64..9_000,
+        ) {
+            let ms = Duration::from_millis;
+            paused(async {
+                let began = Instant::now();
+                let timeouts =
+                    Timeouts { request: request.map(ms), per_try: per_try.map(ms), ..Timeouts::default() };
+                let deadline = Deadline::new(&timeouts, true, &sake(caller.map(ms)));
+                let body = body.map(|after| Ends(began + ms(after)));
+                tokio::time::sleep(ms(before)).await;
+                let attempt = Instant::now();
+                let awaited = async {
+                    tokio::time::sleep(ms(answer)).await;
+                    Ok(())
+                };
+                let outcome = deadline.within(attempt, body.as_ref(), Duration::ZERO, awaited).await;
+                // The limits again, as they stand in the documentation.
+                let sent = body.as_ref().map_or(began, |b| b.0);
+                let limits = [
+                    request.map(|limit| sent + ms(limit)),
+                    per_try.map(|limit| sent.max(attempt) + ms(limit)),
+                    caller.map(|limit| began + ms(limit)),
+                ];
+                let end = limits.into_iter().flatten().min();
+                let took = Instant::now();
+                match (outcome, end) {
+                    (Ok(()), _) => prop_assert_eq!(took, attempt + ms(answer)),
+                    (Err(_), Some(end)) => {
+                        prop_assert!(took >= end && end <= attempt + ms(answer), "cut before its time");
+                    }
+                    (Err(_), None) => prop_assert!(false, "cut without a limit"),
+                }
+                if let Some(end) = end {
+                    prop_assert!(took <= end.max(attempt) + LEAST, "{:?} too late", took - end);
+                }
+                Ok(())
+            })?;
+        }
     }
 
     proptest! {

@@ -22,8 +22,9 @@ use crate::http::headers;
 use crate::http::upgrade::{Wanted, Wish};
 use crate::live::LiveService;
 use crate::request::affinity::{Affinity, Source};
-use crate::request::deadline::{self, Deadline};
+use crate::request::deadline::Deadline;
 use crate::request::fallback::{self, Entered};
+use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
@@ -43,6 +44,8 @@ pub struct Arrived {
     pub from: Option<IpAddr>,
     /// Whether it came over TLS, at a gateway.
     pub tls: bool,
+    /// For whose sake it is made.
+    pub sake: Sake,
 }
 
 /// Where it goes.
@@ -69,7 +72,7 @@ pub async fn send(
         Entered::Goes(routed, watch) => (routed, watch),
         Entered::Answered(answer) => return Ok(*answer),
     };
-    let Arrived { mut parts, incoming, target, wish, from, tls } = arrived;
+    let Arrived { mut parts, incoming, target, wish, from, tls, sake } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
         None => None,
@@ -79,8 +82,7 @@ pub async fn send(
     let source = Source { address: from, live: Some(&worker.shared.live), tls };
     let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
-    let caller = if nature.grpc { deadline::of_grpc_caller(&parts.headers) } else { None };
-    let deadline = Deadline::new(&plan.timeouts, nature.grpc, caller);
+    let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);
     let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
     let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose()?;
@@ -103,6 +105,7 @@ pub async fn send(
         affinity,
         nature,
         http2,
+        sake,
         deadline,
         head,
         body,

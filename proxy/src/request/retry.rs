@@ -1,13 +1,14 @@
 //! Whether an outcome is worth another attempt. No waiting and no counting here: what, when and how often are three
 //! questions (here, [`backoff`], and `budget`).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use outrigger_mesh::Reason;
+use outrigger_mesh::{Reason, RetryPolicy};
 
 use crate::error::Error;
 use crate::http::headers;
+use crate::request::counted::Cause;
 
 /// What to do about an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Verdict {
     Keep,
     /// Another attempt may do better. The server may have said when.
     Again {
+        /// What makes it worth another.
+        cause: Cause,
         /// The least time to wait.
         after: Option<Duration>,
     },
@@ -53,21 +56,23 @@ pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) ->
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         )
     };
-    let again = unprocessed || (transient && nature.idempotent);
-    if !again {
+    if unprocessed {
+        // A sidecar that took nothing speaks for its own instance; another may have room now.
+        return Verdict::Again { cause: Cause::Refused, after: None };
+    }
+    if !transient || !nature.idempotent || (from_mesh && was_retried(all)) {
         return Verdict::Keep;
     }
-    // A sidecar that took nothing speaks for its own instance; another may have room now.
-    match wished_pause(all).filter(|_| !unprocessed) {
+    match wished_pause(all) {
         Some(pause) if pause > LONGEST_WISH => Verdict::Keep,
-        after => Verdict::Again { after },
+        after => Verdict::Again { cause: Cause::Answer, after },
     }
 }
 
 /// Judges the refusal by a rate limit where every instance has been asked: it holds until it says that it does not.
 pub fn judge_last<B>(answer: &Response<B>) -> Verdict {
     match wished_pause(answer.headers()) {
-        Some(pause) if pause <= LONGEST_WISH => Verdict::Again { after: Some(pause) },
+        Some(pause) if pause <= LONGEST_WISH => Verdict::Again { cause: Cause::Refused, after: Some(pause) },
         _ => Verdict::Keep,
     }
 }
@@ -79,11 +84,22 @@ pub fn is_rate_limited<B>(answer: &Response<B>) -> bool {
     all.contains_key(headers::UNPROCESSED) && all.get(headers::REASON).is_some_and(|r| r == limited)
 }
 
+/// Whether an answer of a mesh peer was tried for more than once further down: one layer retries.
+pub fn was_retried(answer: &HeaderMap) -> bool {
+    answer.contains_key(headers::ATTEMPT)
+}
+
 /// Judges a failure.
 pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
     let maybe_processed = matches!(error.reason, Reason::UpstreamReset | Reason::TimeoutTry);
+    let cause = match error.reason {
+        Reason::ConnectFailed | Reason::TlsFailed => Cause::Connect,
+        Reason::TimeoutTry => Cause::Timeout,
+        Reason::UpstreamReset => Cause::Reset,
+        _ => Cause::Refused,
+    };
     if error.unprocessed || (maybe_processed && nature.idempotent) {
-        Verdict::Again { after: None }
+        Verdict::Again { cause, after: None }
     } else {
         Verdict::Keep
     }
@@ -91,8 +107,9 @@ pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
 
 /// How long to wait before retry number `retry` (from 1): full jitter, so that those who failed together do not come
 /// back together.
-pub fn backoff(retry: u32, chance: f64) -> Duration {
-    let ceiling = (FIRST * 2_u32.saturating_pow(retry.saturating_sub(1).min(8))).min(LONGEST);
+pub fn backoff(policy: &RetryPolicy, retry: u32, chance: f64) -> Duration {
+    let doubled = 2_u32.saturating_pow(retry.saturating_sub(1).min(16));
+    let ceiling = policy.backoff.saturating_mul(doubled).min(policy.max_backoff);
     ceiling.mul_f64(chance.clamp(0.0, 1.0))
 }
 
@@ -102,18 +119,26 @@ fn wished_pause(all: &HeaderMap) -> Option<Duration> {
         // A pushback that is no number, or negative, says: do not retry at all.
         return Some(number(pushback).map_or(Duration::MAX, Duration::from_millis));
     }
-    all.get(header::RETRY_AFTER).and_then(number).map(Duration::from_secs)
+    let wish = all.get(header::RETRY_AFTER)?;
+    let until = |date: &str| {
+        let date = httpdate::parse_http_date(date.trim()).ok()?;
+        // One that has passed says: now.
+        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    };
+    number(wish).map(Duration::from_secs).or_else(|| until(wish.to_str().ok()?))
 }
 
-const FIRST: Duration = Duration::from_millis(25);
-const LONGEST: Duration = Duration::from_millis(250);
 const LONGEST_WISH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const AGAIN: Verdict = Verdict::Again { after: None };
+    const AGAIN: Verdict = again(Cause::Answer);
+
+    const fn again(cause: Cause) -> Verdict {
+        Verdict::Again { cause, after: None }
+    }
 
     fn nature(method: &str) -> Nature {
         Nature::of(&method.parse().unwrap(), &HeaderMap::new(), false)
@@ -133,7 +158,7 @@ mod tests {
         let post = nature("POST");
         let reset = Error::upstream(Reason::UpstreamReset, "");
         assert_eq!(judge_error(&reset, post), Verdict::Keep);
-        assert_eq!(judge_error(&reset, nature("GET")), AGAIN);
+        assert_eq!(judge_error(&reset, nature("GET")), again(Cause::Reset));
         for status in [500, 502, 503, 504] {
             assert_eq!(judge_answer(&answer(status, &[]), post, true), Verdict::Keep);
         }
@@ -142,9 +167,10 @@ mod tests {
     #[test]
     fn what_was_certainly_not_processed_is_repeated_for_every_method() {
         let post = nature("POST");
-        assert_eq!(judge_error(&Error::not_sent(Reason::ConnectFailed, ""), post), AGAIN);
+        let connect = Error::not_sent(Reason::ConnectFailed, "");
+        assert_eq!(judge_error(&connect, post), again(Cause::Connect));
         let marked = answer(503, &[("x-outrigger-unprocessed", "1")]);
-        assert_eq!(judge_answer(&marked, post, true), AGAIN);
+        assert_eq!(judge_answer(&marked, post, true), again(Cause::Refused));
         assert_eq!(judge_answer(&marked, post, false), Verdict::Keep, "an application can not claim it");
     }
 
@@ -167,14 +193,36 @@ mod tests {
         let wait = |seconds: &'static str| {
             judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), false)
         };
-        assert_eq!(wait("1"), Verdict::Again { after: Some(Duration::from_secs(1)) });
+        let after =
+            |seconds| Verdict::Again { cause: Cause::Answer, after: Some(Duration::from_secs(seconds)) };
+        assert_eq!(wait("1"), after(1));
         assert_eq!(wait("2"), Verdict::Keep);
+        let date = |at: SystemTime| {
+            judge_answer(&answer(503, &[("retry-after", &httpdate::fmt_http_date(at))]), nature("GET"), false)
+        };
+        assert_eq!(date(SystemTime::now() + Duration::from_secs(60)), Verdict::Keep);
+        assert_eq!(date(SystemTime::now() - Duration::from_secs(60)), after(0));
+        assert_eq!(wait("soon"), AGAIN, "what can not be read was not said");
+        let pushback = |ms| {
+            let answer = answer(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", ms)]);
+            judge_answer(&answer, Nature { idempotent: true, grpc: true }, false)
+        };
+        let cause = Cause::Answer;
+        assert_eq!(pushback("900"), Verdict::Again { cause, after: Some(Duration::from_millis(900)) });
+        assert_eq!((pushback("-1"), pushback("1001")), (Verdict::Keep, Verdict::Keep));
+    }
+
+    #[test]
+    fn what_was_retried_further_down_is_not_retried_again() {
+        let marked = answer(503, &[("x-outrigger-attempt", "3")]);
+        assert_eq!(judge_answer(&marked, nature("GET"), true), Verdict::Keep);
+        assert_eq!(judge_answer(&marked, nature("GET"), false), AGAIN, "an application can not claim it");
     }
 
     #[test]
     fn a_sidecar_that_took_nothing_does_not_make_another_instance_wait() {
         let full = answer(503, &[("x-outrigger-unprocessed", "1"), ("retry-after", "5")]);
-        assert_eq!(judge_answer(&full, nature("POST"), true), AGAIN);
+        assert_eq!(judge_answer(&full, nature("POST"), true), again(Cause::Refused));
     }
 
     #[test]
@@ -188,9 +236,13 @@ mod tests {
 
     #[test]
     fn the_pause_grows_and_is_bounded() {
-        assert_eq!(backoff(1, 1.0), Duration::from_millis(25));
-        assert_eq!(backoff(2, 1.0), Duration::from_millis(50));
-        assert_eq!(backoff(30, 1.0), Duration::from_millis(250));
-        assert_eq!(backoff(3, 0.0), Duration::ZERO);
+        let policy = RetryPolicy::default();
+        assert_eq!(backoff(&policy, 1, 1.0), Duration::from_millis(25));
+        assert_eq!(backoff(&policy, 2, 1.0), Duration::from_millis(50));
+        assert_eq!(backoff(&policy, 30, 1.0), Duration::from_millis(250));
+        assert_eq!(backoff(&policy, 3, 0.0), Duration::ZERO);
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
+        let slow = RetryPolicy { backoff: first, max_backoff: longest, ..policy };
+        assert_eq!((backoff(&slow, 1, 1.0), backoff(&slow, 9, 1.0)), (first, longest));
     }
 }

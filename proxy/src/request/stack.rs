@@ -3,7 +3,6 @@
 //! deposit -> (choose -> send within the deadline -> judge -> budget -> pause)* -> answer
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use http::{Response, header};
 use hyper::body::Incoming;
 use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::attempt::endpoint_breaker::{self, of_answer, of_error};
 use crate::attempt::exchange::{Exchange, grpc_failure};
@@ -19,16 +18,18 @@ use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
+use crate::http::patience::Patience;
 use crate::http::upgrade::Asked;
 use crate::http::{expect, headers, reply};
-use crate::live::{LiveService, Millis};
+use crate::live::{Live, LiveService, Millis};
 use crate::request::affinity::Affinity;
 use crate::request::bulkhead::Permit;
-use crate::request::choose::{Aim, Chosen, choose};
+use crate::request::choose::{Aim, Chosen, choose, choose_now};
+use crate::request::counted::Denied;
 use crate::request::deadline::Deadline;
+use crate::request::handle::Sake;
 use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
-use crate::telemetry::metrics::Counters;
 use crate::worker::Worker;
 
 /// A request that knows where it goes.
@@ -49,6 +50,8 @@ pub struct Call {
     pub nature: Nature,
     /// Whether it came over HTTP/2.
     pub http2: bool,
+    /// For whose sake it is made.
+    pub sake: Sake,
     /// Its limits.
     pub deadline: Deadline,
     /// Its head, cleaned.
@@ -62,11 +65,12 @@ pub struct Call {
 /// Runs the request: as many attempts as it takes and the rules allow.
 pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBody>, Error> {
     let began = Instant::now();
-    let counters = &worker.shared.live.counters;
+    let live = &worker.shared.live;
     call.service.budget.deposit(Millis::at(began.into_std()));
     let chance = fastrand::u64(..);
     let mut tried: Vec<u64> = Vec::new();
     let mut attempt = 1;
+    let mut retried_for = None;
     loop {
         let aim = Aim {
             service: &call.service,
@@ -76,9 +80,9 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             instance: call.instance,
             affinity: &call.affinity,
         };
-        let (chosen, room) = match choose_with_room(worker, aim, chance, &tried).await {
+        let (chosen, room) = match choose_with_room(worker, &call, aim, chance, &tried).await {
             Ok(chosen) => chosen,
-            Err(error) => return Err(gave_up(&call, began, error)),
+            Err(error) => return Err(gave_up(live, &call, began, error)),
         };
         let mut outcome = try_once(worker, &call, &chosen, attempt).await;
         match &mut outcome {
@@ -96,9 +100,19 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             }
             _ => verdict,
         };
+        if let Some(cause) = retried_for {
+            live.counted.retried(cause, outcome.is_ok() && verdict == Verdict::Keep);
+        }
         let pause = match verdict {
-            Verdict::Again { after } => next_pause(&call, attempt, after, counters),
-            Verdict::Keep => Err(Spent::Nothing),
+            Verdict::Again { cause, after } => {
+                retried_for = Some(cause);
+                let pause = next_pause(&call, attempt, after);
+                pause.map_err(|why| {
+                    live.counted.denied(why);
+                    Some(why)
+                })
+            }
+            Verdict::Keep => Err(None),
         };
         let endpoint = chosen.place.endpoint.id;
         match (outcome, pause) {
@@ -106,19 +120,30 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
                 tried.push(endpoint);
                 // Before the pause: its place in the endpoint's load and its connection go with it.
                 drop(failed);
-                counters.retries.fetch_add(1, Relaxed);
+                live.counters.retries.fetch_add(1, Relaxed);
                 attempt += 1;
                 sleep(pause).await;
             }
-            (Ok(answer), Err(spent)) => return Ok(finish(&mut call, &chosen, began, answer, spent)),
-            (Err(mut error), Err(_)) => {
-                tried.push(endpoint);
-                if chosen.panic {
-                    error.detail =
-                        format!("{} (too few endpoints are well, all are chosen from)", error.detail).into();
+            (outcome, Err(denied)) => {
+                let over_budget = denied == Some(Denied::Budget);
+                if over_budget {
+                    live.counters.retries_over_budget.fetch_add(1, Relaxed);
                 }
-                error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
-                return Err(gave_up(&call, began, error));
+                pass_up(live, &call, attempt, over_budget, outcome.as_ref().ok());
+                return match outcome {
+                    Ok(answer) => Ok(finish(&mut call, &chosen, began, answer, over_budget)),
+                    Err(mut error) => {
+                        tried.push(endpoint);
+                        if chosen.panic {
+                            error.detail =
+                                format!("{} (too few endpoints are well, all are chosen from)", error.detail)
+                                    .into();
+                        }
+                        error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
+                        error.over_budget = over_budget;
+                        Err(gave_up(live, &call, began, error))
+                    }
+                };
             }
         }
     }
@@ -128,12 +153,13 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
 /// anew, until it is clear that there is none.
 async fn choose_with_room(
     worker: &Worker,
+    call: &Call,
     aim: Aim<'_>,
     chance: u64,
     tried: &[u64],
 ) -> Result<(Chosen, Permit), Error> {
     for last in [false, false, false, true] {
-        let chosen = choose(worker, aim, chance, tried).await?;
+        let chosen = choose_in_time(worker, call, aim, chance, tried).await?;
         if let Some(room) = places::at_endpoint(&chosen.place.endpoint) {
             return Ok((chosen, room));
         }
@@ -144,34 +170,51 @@ async fn choose_with_room(
     Err(places::endpoints_full(aim.service))
 }
 
-/// Why there is no further attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spent {
-    Nothing,
-    Budget,
+/// An endpoint, unless there is no time left to ask it.
+async fn choose_in_time(
+    worker: &Worker,
+    call: &Call,
+    aim: Aim<'_>,
+    chance: u64,
+    tried: &[u64],
+) -> Result<Chosen, Error> {
+    let (whole, body) = (call.deadline.of_all_attempts(), call.body.as_ref());
+    let late = |reason| Error::refused(reason, "too little time is left to ask anybody");
+    whole.leaves_room(Duration::ZERO, body).map_err(late)?;
+    let chosen = match choose_now(worker, aim, chance, tried)? {
+        Some(chosen) => return Ok(chosen),
+        None => choose(worker, aim, chance, tried),
+    };
+    let chosen = whole.within(Instant::now(), body, Duration::ZERO, chosen).await?;
+    whole.leaves_room(Duration::ZERO, body).map_err(late)?;
+    Ok(chosen)
 }
 
 /// The pause before another attempt, if there may be one.
-fn next_pause(
-    call: &Call,
-    attempt: u32,
-    wish: Option<Duration>,
-    counters: &Counters,
-) -> Result<Duration, Spent> {
+fn next_pause(call: &Call, attempt: u32, wish: Option<Duration>) -> Result<Duration, Denied> {
     let policy = &call.plan.retry;
-    let repeatable = call.body.as_ref().is_none_or(Replay::can_repeat);
-    if attempt > policy.retries || !repeatable {
-        return Err(Spent::Nothing);
+    if attempt > policy.retries {
+        return Err(Denied::Attempts);
     }
-    let pause = wish.unwrap_or_else(|| retry::backoff(attempt, fastrand::f64()));
-    if !call.deadline.leaves_room(pause, call.body.as_ref()) {
-        return Err(Spent::Nothing);
+    if call.sake.attempt > 1 {
+        // Whoever tries that request again would multiply each of our retries.
+        return Err(Denied::Layer);
     }
-    if !call.service.budget.withdraw(policy, Millis::now()) {
-        counters.retries_over_budget.fetch_add(1, Relaxed);
-        return Err(Spent::Budget);
+    if !call.body.as_ref().is_none_or(Replay::can_repeat) {
+        return Err(Denied::Body);
     }
-    Ok(pause)
+    let pause = wish.unwrap_or_else(|| retry::backoff(policy, attempt, fastrand::f64()));
+    call.deadline.leaves_room(pause, call.body.as_ref()).map_err(|_| Denied::Time)?;
+    let granted = call.service.budget.withdraw(policy, Millis::now());
+    granted.then_some(pause).ok_or(Denied::Budget)
+}
+
+/// Tells the request for whose sake the call was made that trying is over: whoever sent it is not to begin anew.
+fn pass_up(live: &Live, call: &Call, attempts: u32, over_budget: bool, answer: Option<&Answer>) {
+    let further_down = answer.is_some_and(|(answer, _)| retry::was_retried(answer.headers()));
+    if attempts > 1 || over_budget || further_down {
+        call.sake.tried_again(&live.handles, attempts.max(2));
+    }
 }
 
 /// What to speak to an endpoint. Between sidecars, unless the service says: HTTP/2 for what came as HTTP/2; for the rest
@@ -203,30 +246,20 @@ fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
 async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -> Result<Answer, Error> {
     let mut head = call.head.clone();
     if chosen.place.secured.is_mesh() {
-        call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header);
+        call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header, call.body.as_ref());
+        let attempt = call.sake.attempt.max(attempt);
         if attempt > 1 {
             head.headers.insert(headers::ATTEMPT, attempt.into());
         }
     }
     if call.nature.grpc {
-        call.deadline.tell_grpc(&mut head.headers);
+        call.deadline.tell_grpc(&mut head.headers, call.body.as_ref());
     }
     let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
     let began = Instant::now();
     let mut pass = chosen.pass.take();
-    let mut outcome = {
-        let mut sending = pin!(send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body));
-        loop {
-            let Some((at, reason)) = call.deadline.next(began, call.body.as_ref()) else {
-                break sending.as_mut().await;
-            };
-            match timeout_at(at, sending.as_mut()).await {
-                Ok(outcome) => break outcome,
-                Err(_) if call.deadline.is_over(began, call.body.as_ref()) => break Err(late(reason)),
-                Err(_) => {}
-            }
-        }
-    };
+    let sending = send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body);
+    let mut outcome = call.deadline.within(began, call.body.as_ref(), Duration::ZERO, sending).await;
     match &mut outcome {
         Ok((answer, exchange)) => {
             let callers =
@@ -253,17 +286,13 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
     outcome
 }
 
-fn late(reason: Reason) -> Error {
-    Error::upstream(reason, "no answer in time")
-}
-
 /// The answer as the application gets it.
 fn finish(
     call: &mut Call,
     chosen: &Chosen,
     began: Instant,
     (answer, mut exchange): Answer,
-    spent: Spent,
+    over_budget: bool,
 ) -> Response<ResponseBody> {
     count(call, chosen, began, &answer, &mut exchange);
     let (mut head, incoming) = answer.into_parts();
@@ -276,13 +305,13 @@ fn finish(
     if !head.status.is_server_error() {
         call.affinity.tell(&call.snapshot, &chosen.view, chosen.stayed, &mut head.headers);
     }
-    if spent == Spent::Budget {
+    if over_budget {
         reply::mark_budget_spent(&mut head.headers);
     }
     let expects = call.body.is_some() && !call.http2 && call.head.headers.contains_key(header::EXPECT);
     expect::end_unless_sent(expects, call.body.as_ref(), &mut head.headers);
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
-    let body = |exchange| upstream_body(incoming, exchange, idle);
+    let body = |exchange| upstream_body(incoming, exchange, call.deadline.patience(idle));
     match call.asked.take() {
         None => Response::from_parts(head, body(exchange)),
         Some(asked) => asked.answer(head, exchange, idle, false, body),
@@ -290,12 +319,12 @@ fn finish(
 }
 
 /// The body of an answer; one that is empty ends its exchange here.
-pub fn upstream_body(incoming: Incoming, mut exchange: Exchange, idle: Duration) -> ResponseBody {
+pub fn upstream_body(incoming: Incoming, mut exchange: Exchange, patience: Patience) -> ResponseBody {
     if http_body::Body::is_end_stream(&incoming) {
         exchange.finish();
         return ResponseBody::Empty;
     }
-    ResponseBody::Upstream(UpstreamBody::new(incoming, exchange, idle))
+    ResponseBody::Upstream(UpstreamBody::new(incoming, exchange, patience))
 }
 
 fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incoming>, exchange: &mut Exchange) {
@@ -309,7 +338,8 @@ fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incomin
     }
 }
 
-fn gave_up(call: &Call, began: Instant, error: Error) -> Error {
+fn gave_up(live: &Live, call: &Call, began: Instant, error: Error) -> Error {
+    live.counted.ended(error.reason);
     let ours = error.reason.status().is_server_error();
     call.service.traffic.record(!ours, began.elapsed());
     error

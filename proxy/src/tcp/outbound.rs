@@ -167,7 +167,7 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
             return Err(error);
         }
         counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        sleep(retry::backoff(attempt, fastrand::f64())).await;
+        sleep(retry::backoff(&plan.retry, attempt, fastrand::f64())).await;
         attempt += 1;
     }
 }

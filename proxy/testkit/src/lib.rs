@@ -6,6 +6,7 @@
 //! Deliberately elsewhere: the proxy and the real control plane. This crate imports neither, so both can test with it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails the test")]
 
+mod calls_on;
 mod client;
 mod dns_client;
 mod dns_server;
@@ -18,6 +19,7 @@ pub mod resources;
 mod task;
 pub mod upgrade;
 
+pub use calls_on::{CallsOn, Onward, Trace, trace_of};
 pub use client::{Client, Reply, RequestBody, request};
 pub use dns_client::{DnsAnswer, DnsClient, dns_question};
 pub use dns_server::{DnsServer, Mood, Transport as DnsTransport};

@@ -1,5 +1,7 @@
 //! What the registry knows, for those who look.
 
+use std::fmt::Write as _;
+
 use outrigger_mesh::{Hostname, ServiceName, Version};
 use serde_json::{Value, json};
 
@@ -47,12 +49,28 @@ impl Registry {
                 let lookup = entry.located.as_ref().map(|located| located.lookup.dump());
                 let ports = self.live.ports.of_service(name);
                 let bulkhead = places::dump(&entry.live.bulkheads.service);
+                let retries = entry.live.retries_left(now);
                 json!({
-                    "service": name.to_string(), "bulkhead": bulkhead, "endpoints": of(entry), "lookup": lookup,
-                    "ports": ports, "breakers": entry.live.breakers.dump(now),
+                    "service": name.to_string(), "bulkhead": bulkhead, "retryBudgetLeft": retries,
+                    "endpoints": of(entry), "lookup": lookup, "ports": ports, "breakers": entry.live.breakers.dump(now),
                 })
             })
             .collect()
+    }
+
+    /// How many retries each service has left, for Prometheus.
+    pub fn write_budgets(&self, out: &mut String) {
+        let (state, now) = (self.state(), Millis::now());
+        out.push_str(
+            "# HELP outrigger_retry_budget_left Retries that the budget of a service would grant now.\n\
+             # TYPE outrigger_retry_budget_left gauge\n",
+        );
+        let mut all: Vec<_> =
+            state.services.iter().filter_map(|(name, e)| Some((name, e.live.retries_left(now)?))).collect();
+        all.sort();
+        for (name, left) in all {
+            let _ = writeln!(out, "outrigger_retry_budget_left{{service=\"{name}\"}} {left}");
+        }
     }
 }
 
