@@ -40,6 +40,14 @@ pub use token::{JoinToken, JoinTokenHash, RootHash};
 pub use trust::{TrustBundle, TrustStore};
 pub use verify::{Role, peer_from_chain};
 
+/// Random bytes for a secret of the mesh.
+pub fn random_secret() -> Result<[u8; 32], CertError> {
+    let mut bytes = [0; 32];
+    let none = |_| CertError::Request("the system gives no random numbers".into());
+    aws_lc_rs::rand::fill(&mut bytes).map_err(none)?;
+    Ok(bytes)
+}
+
 /// Pays what the first use of the cryptography library costs a process (it seeds itself, some 20 ms of CPU), so that
 /// no request does.
 pub fn warm_up() -> Result<(), CertError> {

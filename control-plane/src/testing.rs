@@ -5,11 +5,12 @@ use outrigger_mesh::{EndpointUid, ServiceName, TrustDomain};
 use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check};
 use crate::compile::Touched;
+use crate::secret::MeshSecret;
 use crate::spec::{Key, Object, Problem, read};
 use crate::world::{Entry, World};
 
 pub(crate) fn world() -> World {
-    World::new(TrustDomain::new("mesh.local").unwrap())
+    World::new(TrustDomain::new("mesh.local").unwrap(), MeshSecret::random().unwrap())
 }
 
 /// The one object of a text.
@@ -53,6 +54,30 @@ pub(crate) fn gateway_route(name: &str, gateway: &str, rest: &str) -> Object {
     ))
 }
 
+/// A policy of a service, with the rest of its specification in flow style.
+pub(crate) fn policy(name: &str, service: &str, rest: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{targetRef: {{kind: MeshService, name: {service}}}, {rest}}}}}"
+    ))
+}
+
+/// A policy of a route, with the rest of its specification in flow style.
+pub(crate) fn route_policy(name: &str, route: &str, rest: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{targetRef: {{kind: HTTPRoute, name: {route}}}, {rest}}}}}"
+    ))
+}
+
+/// An override with the rest of its specification in flow style.
+pub(crate) fn breaker_override(name: &str, service: &str, rest: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: BreakerOverride, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{service: {service}, why: because, {rest}}}}}"
+    ))
+}
+
 pub(crate) fn instance(name: &str, spec: &str) -> Object {
     object(&format!(
         "{{apiVersion: outrigger.dev/v1alpha1, kind: Instance, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
@@ -89,6 +114,8 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
         Checked::Instance(checked) => world.put_instance(Entry { object, created, changed, checked }),
+        Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
+        Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
     }
     Ok(warnings)
 }
@@ -109,6 +136,12 @@ pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
         }
         crate::spec::Kind::HttpRoute => {
             touched.routes.insert(key.clone());
+        }
+        crate::spec::Kind::TrafficPolicy => {
+            touched.policies.insert(key.clone());
+        }
+        crate::spec::Kind::BreakerOverride => {
+            touched.overrides.insert(key.clone());
         }
         crate::spec::Kind::Instance => {
             let uid = EndpointUid::new(key.name.as_str()).unwrap();

@@ -9,14 +9,19 @@ use std::sync::Arc;
 use outrigger_mesh::{EndpointUid, Hostname, Label, MeshSettings, ServiceName, SpiffeId, TrustDomain};
 
 use crate::addresses::VirtualAddress;
-use crate::check::{CheckedDefaults, CheckedGateway, CheckedInstance, CheckedRoute, CheckedService};
+use crate::check::{
+    CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy, CheckedRoute,
+    CheckedService, PolicyTarget,
+};
+use crate::secret::MeshSecret;
 use crate::shards::Shards;
-use crate::spec::{Key, Kind, Object, ObjectName};
+use crate::spec::{Key, Kind, Object, ObjectName, PolicySettings};
 
 /// All checked resources and facts.
 #[derive(Clone, Debug)]
 pub struct World {
     trust_domain: TrustDomain,
+    secret: MeshSecret,
     /// The revision of the configuration.
     pub(crate) revision: u64,
     /// The generation of the instances.
@@ -35,6 +40,11 @@ pub struct World {
     routes_to: Shards<ServiceName, BTreeSet<Key>>,
     routes_at: Shards<ServiceName, BTreeSet<Key>>,
     served_by: Shards<SpiffeId, BTreeSet<ServiceName>>,
+    policies: Shards<Key, Arc<Entry<CheckedPolicy>>>,
+    policies_of: Shards<ServiceName, BTreeSet<Key>>,
+    policies_of_route: Shards<Key, BTreeSet<Key>>,
+    overrides: Shards<Key, Arc<Entry<CheckedOverride>>>,
+    overrides_of: Shards<ServiceName, BTreeSet<Key>>,
 }
 
 /// The instances of one service by name.
@@ -62,6 +72,8 @@ pub enum AnyEntry {
     Gateway(Arc<Entry<CheckedGateway>>),
     Route(Arc<Entry<CheckedRoute>>),
     Instance(Arc<Entry<CheckedInstance>>),
+    Policy(Arc<Entry<CheckedPolicy>>),
+    Override(Arc<Entry<CheckedOverride>>),
 }
 
 impl AnyEntry {
@@ -73,6 +85,8 @@ impl AnyEntry {
             Self::Gateway(e) => &e.object,
             Self::Route(e) => &e.object,
             Self::Instance(e) => &e.object,
+            Self::Policy(e) => &e.object,
+            Self::Override(e) => &e.object,
         }
     }
 
@@ -84,6 +98,8 @@ impl AnyEntry {
             Self::Gateway(e) => e.changed,
             Self::Route(e) => e.changed,
             Self::Instance(e) => e.changed,
+            Self::Policy(e) => e.changed,
+            Self::Override(e) => e.changed,
         }
     }
 
@@ -95,6 +111,8 @@ impl AnyEntry {
             Self::Gateway(e) => e.created,
             Self::Route(e) => e.created,
             Self::Instance(e) => e.created,
+            Self::Policy(e) => e.created,
+            Self::Override(e) => e.created,
         }
     }
 
@@ -102,25 +120,32 @@ impl AnyEntry {
     pub fn registered_by(&self) -> Option<&SpiffeId> {
         match self {
             Self::Instance(e) => e.checked.registered_by.as_ref(),
-            Self::Service(_) | Self::Defaults(_) | Self::Gateway(_) | Self::Route(_) => None,
+            _ => None,
         }
+    }
+
+    /// Of an override: whether its time is over.
+    pub fn has_expired(&self) -> Option<bool> {
+        let Self::Override(e) = self else { return None };
+        Some(e.checked.has_expired(std::time::SystemTime::now()))
     }
 
     /// The virtual address it was given, if it is a service.
     pub fn address(&self) -> Option<VirtualAddress> {
         match self {
             Self::Service(e) => e.checked.address(),
-            Self::Defaults(_) | Self::Gateway(_) | Self::Route(_) | Self::Instance(_) => None,
+            _ => None,
         }
     }
 }
 
 impl World {
-    /// A world with nothing in it.
-    pub fn new(trust_domain: TrustDomain) -> Self {
+    /// A world with nothing in it but its secret.
+    pub fn new(trust_domain: TrustDomain, secret: MeshSecret) -> Self {
         Self {
             settings: Arc::new(MeshSettings::new(trust_domain.clone())),
             trust_domain,
+            secret,
             revision: 0,
             generation: 0,
             services: Shards::default(),
@@ -135,6 +160,11 @@ impl World {
             routes_to: Shards::default(),
             routes_at: Shards::default(),
             served_by: Shards::default(),
+            policies: Shards::default(),
+            policies_of: Shards::default(),
+            policies_of_route: Shards::default(),
+            overrides: Shards::default(),
+            overrides_of: Shards::default(),
         }
     }
 
@@ -161,12 +191,59 @@ impl World {
             Kind::Gateway => self.gateways.len(),
             Kind::HttpRoute => self.routes.len(),
             Kind::Instance => self.instance_names.len(),
+            Kind::TrafficPolicy => self.policies.len(),
+            Kind::BreakerOverride => self.overrides.len(),
         }
     }
 
     /// What holds for the mesh as a whole.
     pub fn settings(&self) -> &Arc<MeshSettings> {
         &self.settings
+    }
+
+    /// What was written of the mesh as a whole.
+    pub(crate) fn defaults(&self) -> Option<&Arc<Entry<CheckedDefaults>>> {
+        self.defaults.as_ref()
+    }
+
+    /// What holds for the traffic of every service that says nothing else.
+    pub(crate) fn default_policy(&self) -> Option<&PolicySettings> {
+        self.defaults.as_ref()?.checked.policy.as_ref()
+    }
+
+    /// What keys are derived from.
+    pub(crate) fn secret(&self) -> &MeshSecret {
+        &self.secret
+    }
+
+    /// One policy.
+    pub fn policy(&self, key: &Key) -> Option<&Arc<Entry<CheckedPolicy>>> {
+        self.policies.get(key)
+    }
+
+    /// The policies of a service, those for some of its callers too, in the order of their names.
+    pub fn policies_of(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Entry<CheckedPolicy>>> {
+        self.policies_of.get(service).into_iter().flatten().filter_map(|key| self.policies.get(key))
+    }
+
+    /// The policies of a route and of its rules, in the order of their names.
+    pub fn policies_of_route(&self, route: &Key) -> impl Iterator<Item = &Arc<Entry<CheckedPolicy>>> {
+        self.policies_of_route.get(route).into_iter().flatten().filter_map(|key| self.policies.get(key))
+    }
+
+    /// One override of a breaker.
+    pub fn breaker_override(&self, key: &Key) -> Option<&Arc<Entry<CheckedOverride>>> {
+        self.overrides.get(key)
+    }
+
+    /// What operators have said of the breakers of a service, in the order of their names.
+    pub fn overrides_of(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Entry<CheckedOverride>>> {
+        self.overrides_of.get(service).into_iter().flatten().filter_map(|key| self.overrides.get(key))
+    }
+
+    /// All of it, in no order.
+    pub(crate) fn all_overrides(&self) -> impl Iterator<Item = &Arc<Entry<CheckedOverride>>> {
+        self.overrides.iter().map(|(_, entry)| entry)
     }
 
     /// Who has a virtual address.
@@ -279,6 +356,8 @@ impl World {
                 self.gateways.get(&name).cloned().map(AnyEntry::Gateway)
             }
             Kind::HttpRoute => self.routes.get(key).cloned().map(AnyEntry::Route),
+            Kind::TrafficPolicy => self.policies.get(key).cloned().map(AnyEntry::Policy),
+            Kind::BreakerOverride => self.overrides.get(key).cloned().map(AnyEntry::Override),
             Kind::Instance => {
                 let uid = EndpointUid::new(key.name.as_str()).ok()?;
                 let service = self.service_of_instance(&key.namespace, &uid)?;
@@ -296,6 +375,8 @@ impl World {
             Kind::MeshDefaults => self.defaults.iter().map(|e| AnyEntry::Defaults(e.clone())).collect(),
             Kind::Gateway => self.gateways().map(|e| AnyEntry::Gateway(e.clone())).collect(),
             Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
+            Kind::TrafficPolicy => self.policies.iter().map(|(_, e)| AnyEntry::Policy(e.clone())).collect(),
+            Kind::BreakerOverride => self.all_overrides().map(|e| AnyEntry::Override(e.clone())).collect(),
             Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
         all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));
@@ -379,6 +460,49 @@ impl World {
         for service in entry.checked.backends() {
             self.routes_to.update(service, |of| of.remove(key), BTreeSet::is_empty);
         }
+    }
+
+    /// Puts a policy in place of the one of its name.
+    pub(crate) fn put_policy(&mut self, entry: Entry<CheckedPolicy>) {
+        let key = entry.object.key();
+        self.remove_policy(&key);
+        match &entry.checked.target {
+            PolicyTarget::Service(service) => {
+                self.policies_of.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
+            }
+            PolicyTarget::Route(route, _) => {
+                self.policies_of_route.update(route, |of| of.insert(key.clone()), BTreeSet::is_empty);
+            }
+        }
+        self.policies.insert(key, Arc::new(entry));
+    }
+
+    /// Takes a policy away.
+    pub(crate) fn remove_policy(&mut self, key: &Key) {
+        let Some(entry) = self.policies.remove(key) else { return };
+        match &entry.checked.target {
+            PolicyTarget::Service(service) => {
+                self.policies_of.update(service, |of| of.remove(key), BTreeSet::is_empty);
+            }
+            PolicyTarget::Route(route, _) => {
+                self.policies_of_route.update(route, |of| of.remove(key), BTreeSet::is_empty);
+            }
+        }
+    }
+
+    /// Puts an override of a breaker in place of the one of its name.
+    pub(crate) fn put_override(&mut self, entry: Entry<CheckedOverride>) {
+        let key = entry.object.key();
+        self.remove_override(&key);
+        let service = &entry.checked.service;
+        self.overrides_of.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
+        self.overrides.insert(key, Arc::new(entry));
+    }
+
+    /// Takes an override of a breaker away.
+    pub(crate) fn remove_override(&mut self, key: &Key) {
+        let Some(entry) = self.overrides.remove(key) else { return };
+        self.overrides_of.update(&entry.checked.service, |of| of.remove(key), BTreeSet::is_empty);
     }
 
     /// Puts an instance in place of the one of its name, whichever service that belonged to.

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::out::Format;
-use crate::{apply, certs, compile, delete, demo, failure, get, guard, proxy, run};
+use crate::{apply, breaker, certs, compile, delete, demo, failure, get, guard, proxy, run};
 
 /// The command line of the Outrigger service mesh.
 #[derive(Debug, Parser)]
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Look at the sidecars.
     #[command(subcommand)]
     Proxy(proxy::Proxy),
+    /// Say what the breaker of a service does, for a while and with a reason.
+    #[command(subcommand)]
+    Breaker(breaker::Breaker),
     /// Certificates and what leads to them.
     #[command(subcommand)]
     Certs(certs::Certs),

@@ -86,9 +86,24 @@ impl Admin {
         name: &str,
         stored: &Stored,
     ) -> Result<(), NotWritten> {
+        self.delete_because(plural, namespace, name, stored, None).await
+    }
+
+    /// The same, with a reason for the audit log.
+    pub(crate) async fn delete_because(
+        &self,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        stored: &Stored,
+        why: Option<&str>,
+    ) -> Result<(), NotWritten> {
         let mut headers = HeaderMap::new();
         let tag = stored.etag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok());
         headers.insert(IF_MATCH, tag.unwrap_or(HeaderValue::from_static("*")));
+        if let Some(why) = why.and_then(|why| HeaderValue::from_str(why).ok()) {
+            headers.insert("x-outrigger-why", why);
+        }
         let path = format!("/v1/{plural}/{namespace}/{name}");
         let asked = Ask { method: Method::DELETE, headers, ..Ask::get(&path) };
         written(self.send(asked).await).map(|_| ())

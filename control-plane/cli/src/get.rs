@@ -13,7 +13,7 @@ use crate::out::{self, Format};
 /// Show resources of a kind, or one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// services, instances or httproutes.
+    /// services, instances, httproutes, trafficpolicies, breakeroverrides, egressservices, gateways or meshdefaults.
     kind: Kind,
     /// The name of one.
     name: Option<String>,
@@ -69,7 +69,7 @@ pub(crate) fn not_there(kind: Kind, namespace: &str, name: &str) -> Failure {
         .hint(format!("`outrigger get {} -A` lists what there is; -n names another namespace", kind.plural()))
 }
 
-fn table(kind: Kind, items: &[Value]) -> String {
+pub(crate) fn table(kind: Kind, items: &[Value]) -> String {
     let header: Vec<&str> = ["namespace", "name"].iter().chain(kind.columns()).copied().collect();
     let rows = items.iter().map(|object| {
         let (namespace, name) = named(object);

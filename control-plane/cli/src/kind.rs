@@ -24,6 +24,8 @@ impl Kind {
             spec::Kind::Instance => "instance",
             spec::Kind::Gateway => "gateway",
             spec::Kind::HttpRoute => "httproute",
+            spec::Kind::TrafficPolicy => "trafficpolicy",
+            spec::Kind::BreakerOverride => "breakeroverride",
         }
     }
 
@@ -36,6 +38,8 @@ impl Kind {
             spec::Kind::Instance => &["service", "version", "address", "zone"],
             spec::Kind::Gateway => &["listeners"],
             spec::Kind::HttpRoute => &["parents", "backends"],
+            spec::Kind::TrafficPolicy => &["target", "callers", "says"],
+            spec::Kind::BreakerOverride => &["service", "route", "version", "mode", "until", "why"],
         }
     }
 
@@ -65,6 +69,15 @@ impl Kind {
             ],
             spec::Kind::Gateway => vec![listeners(spec)],
             spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
+            spec::Kind::TrafficPolicy => vec![target(spec), words(&spec["callers"]), says(spec)],
+            spec::Kind::BreakerOverride => vec![
+                word(&spec["service"]),
+                word(&spec["route"]),
+                word(&spec["version"]),
+                word(&spec["mode"]),
+                until(object),
+                word(&spec["why"]),
+            ],
         }
     }
 }
@@ -88,8 +101,13 @@ impl FromStr for Kind {
             "egressservice" | "egressservices" | "egress" => Ok(Self(spec::Kind::EgressService)),
             "gateway" | "gateways" => Ok(Self(spec::Kind::Gateway)),
             "meshdefaults" | "defaults" => Ok(Self(spec::Kind::MeshDefaults)),
+            "trafficpolicy" | "trafficpolicies" | "policy" | "policies" => {
+                Ok(Self(spec::Kind::TrafficPolicy))
+            }
+            "breakeroverride" | "breakeroverrides" => Ok(Self(spec::Kind::BreakerOverride)),
             _ => Err(
-                "the kinds are services, egressservices, gateways, httproutes, instances and meshdefaults"
+                "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, breakeroverrides, \
+                 instances and meshdefaults"
                     .into(),
             ),
         }
@@ -136,6 +154,26 @@ fn listeners(spec: &Value) -> String {
     let all = spec["listeners"].as_array().map(Vec::as_slice).unwrap_or_default();
     let told = |l: &Value| format!("{}:{}/{}", word(&l["name"]), word(&l["port"]), word(&l["protocol"]));
     all.iter().map(told).collect::<Vec<_>>().join(",")
+}
+
+/// What a policy holds for, as `kind/name` with the rule of a route.
+fn target(spec: &Value) -> String {
+    let target = &spec["targetRef"];
+    let rule = target["sectionName"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+    format!("{}/{}{rule}", word(&target["kind"]), word(&target["name"]))
+}
+
+/// The groups of settings that a policy has.
+fn says(spec: &Value) -> String {
+    let all = spec.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let said: Vec<&str> = all.filter(|name| !matches!(*name, "targetRef" | "callers")).collect();
+    if said.is_empty() { "-".into() } else { said.join(",") }
+}
+
+/// Until when an override holds, and whether that is over.
+fn until(object: &Value) -> String {
+    let at = object["spec"]["expiresAt"].as_str().unwrap_or("taken back");
+    if object["status"]["expired"] == true { format!("{at} (expired)") } else { at.to_owned() }
 }
 
 fn parents(spec: &Value) -> String {

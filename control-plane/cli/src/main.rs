@@ -7,6 +7,7 @@
 mod apply;
 mod args;
 mod binaries;
+mod breaker;
 mod certs;
 mod client;
 mod compile;
@@ -57,6 +58,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Get(get) => get.run(&admin()?).await,
         Command::Delete(delete) => delete.run(&admin()?).await,
         Command::Proxy(proxy) => proxy.run(&admin()?).await,
+        Command::Breaker(breaker) => breaker.run(&admin()?).await,
         Command::Certs(certs) => certs.run(&admin()?).await,
         Command::Compile(compile) => compile.run(),
         Command::Run(run) => run.run(&admin()?).await,

@@ -23,6 +23,7 @@ pub(super) fn to_json(entry: &AnyEntry) -> Json {
         metadata.insert("resourceVersion".into(), entry.changed().to_string().into());
     }
     let status = match (entry.registered_by(), entry.address()) {
+        _ if entry.has_expired().is_some() => Some(json!({ "expired": entry.has_expired() })),
         (Some(by), _) => Some(json!({ "registeredBy": by.to_string() })),
         (None, Some(address)) => Some(json!({ "addresses": address.both() })),
         (None, None) => None,

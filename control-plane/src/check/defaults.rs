@@ -3,7 +3,8 @@
 use outrigger_mesh::{Hostname, IpRange, MeshSettings, OutboundMode};
 
 use super::Found;
-use crate::spec::{self, Code, MeshDefaults, Object, Problem};
+use super::settings::{self, Scope};
+use crate::spec::{self, Code, MeshDefaults, Object, PolicySettings, Problem};
 use crate::world::World;
 
 /// Settings of the mesh that hold.
@@ -11,6 +12,8 @@ use crate::world::World;
 pub struct CheckedDefaults {
     /// As every sidecar will see them.
     pub settings: MeshSettings,
+    /// What holds for the traffic of every service that says nothing else.
+    pub policy: Option<PolicySettings>,
 }
 
 /// The one name that such an object may have, and its namespace.
@@ -30,8 +33,8 @@ pub(super) fn check(
         found.add(problem.hint(format!("write name: {name} and namespace: {namespace}")));
         return None;
     }
-    let mut settings = MeshSettings::new(world.trust_domain().clone());
-    settings.outbound_mode = match spec.outbound_mode {
+    let mut mesh = MeshSettings::new(world.trust_domain().clone());
+    mesh.outbound_mode = match spec.outbound_mode {
         None | Some(spec::OutboundMode::AllowAny) => OutboundMode::AllowAny,
         Some(spec::OutboundMode::RegistryOnly) => OutboundMode::RegistryOnly,
     };
@@ -39,7 +42,7 @@ pub(super) fn check(
         let pointer = format!("/spec/addressRanges/{i}");
         match text.parse::<IpRange>() {
             Err(e) => found.add(Problem::error(pointer, Code::BadValue, e.to_string())),
-            Ok(range) if settings.ranges.contains(&range) => {
+            Ok(range) if mesh.ranges.contains(&range) => {
                 found.add(Problem::error(pointer, Code::Duplicate, format!("{range} is there already")));
             }
             Ok(range) if range.prefix() == 0 => {
@@ -47,21 +50,21 @@ pub(super) fn check(
                     format!("{range} is every address there is, so nothing outside could be reached");
                 found.add(Problem::error(pointer, Code::Contradiction, message));
             }
-            Ok(range) => settings.ranges.push(range),
+            Ok(range) => mesh.ranges.push(range),
         }
     }
     for (i, text) in spec.suffixes.iter().enumerate() {
         let pointer = format!("/spec/suffixes/{i}");
         match Hostname::new(text) {
             Err(e) => found.add(Problem::error(pointer, Code::BadValue, e.to_string())),
-            Ok(suffix) if settings.suffixes.contains(&suffix) => {
+            Ok(suffix) if mesh.suffixes.contains(&suffix) => {
                 found.add(Problem::error(pointer, Code::Duplicate, format!("{suffix} is there already")));
             }
-            Ok(suffix) => settings.suffixes.push(suffix),
+            Ok(suffix) => mesh.suffixes.push(suffix),
         }
     }
     for entry in world.services().filter(|e| e.checked.service().location.is_outside()) {
-        for host in entry.checked.service().hostnames.iter().filter(|h| settings.owns(h)) {
+        for host in entry.checked.service().hostnames.iter().filter(|h| mesh.owns(h)) {
             let message = format!(
                 "the egress service {} has the host {host}, which would be the mesh's",
                 entry.checked.name()
@@ -69,5 +72,8 @@ pub(super) fn check(
             found.add(Problem::error("/spec/suffixes", Code::Conflict, message));
         }
     }
-    (!found.is_fatal()).then_some(CheckedDefaults { settings })
+    if let Some(policy) = &spec.traffic_policy {
+        settings::check("/spec/trafficPolicy", policy, Scope::Mesh, world, found);
+    }
+    (!found.is_fatal()).then(|| CheckedDefaults { settings: mesh, policy: spec.traffic_policy.clone() })
 }

@@ -3,7 +3,7 @@
 use outrigger_certs::certificates_from_pem;
 use outrigger_mesh::{
     Between, DnsTarget, Hostname, HttpRules, Label, Location, MtlsMode, Origination, OutsideRoots, Protocol,
-    Service, ServiceName,
+    Service, ServiceName, TrafficPolicy,
 };
 
 use super::{CheckedService, Found, location, service};
@@ -24,7 +24,7 @@ pub(super) fn check(
     service::no_other_kind(object, &name, world, found);
     let hostnames = hosts(&name, spec, world, found);
     let ports = service::ports(&spec.ports, found);
-    let policy = service::policy(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
+    let inline = service::inline(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
     let targets = if spec.targets.is_empty() {
         hostnames.iter().map(|name| DnsTarget::Host { name: name.clone(), port: None }).collect()
     } else {
@@ -49,12 +49,12 @@ pub(super) fn check(
         between: Between::Auto,
         http: HttpRules::default(),
         routes: vec![],
-        policy,
+        policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
     };
     match base.checked() {
-        Ok(base) => Some(CheckedService { base, address: None }),
+        Ok(base) => Some(CheckedService { base, inline, address: None }),
         Err(e) => {
             found.add(Problem::error("/spec", Code::Contradiction, e.to_string()));
             None

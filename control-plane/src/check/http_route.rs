@@ -407,7 +407,12 @@ fn group(pointer: &str, kind: &str, group: Option<&str>, found: &mut Found) {
     }
 }
 
-fn conditions(pointer: &str, written: &spec::Match, found: &mut Found) -> Option<RouteMatch> {
+/// A match that has passed its check.
+pub(crate) fn read_match(written: &spec::Match) -> Option<RouteMatch> {
+    conditions("", written, &mut Found::default())
+}
+
+pub(super) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found) -> Option<RouteMatch> {
     let path = written.path.as_ref().map(|p| match p.kind {
         spec::PathMatchType::Exact => PathMatch::Exact(p.value.as_str().into()),
         spec::PathMatchType::PathPrefix => PathMatch::Prefix(p.value.as_str().into()),

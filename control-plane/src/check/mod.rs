@@ -3,6 +3,7 @@
 //! A check sees one object and the world it shall become part of, and tells all problems at once. What passes can be
 //! compiled without another look. What is allowed but probably not meant comes back as warnings.
 
+mod breaker_override;
 mod defaults;
 mod egress;
 mod gateway;
@@ -11,13 +12,17 @@ mod location;
 mod instance;
 mod route_warnings;
 mod service;
+mod settings;
+mod traffic_policy;
 
+pub use breaker_override::CheckedOverride;
 pub use defaults::CheckedDefaults;
 pub use gateway::CheckedGateway;
-pub(crate) use http_route::taken_by;
 pub use http_route::{CheckedRoute, GatewayParent};
+pub(crate) use http_route::{read_match, taken_by};
 pub use instance::{CheckedInstance, instance_of};
 pub use service::CheckedService;
+pub use traffic_policy::{CheckedPolicy, PolicyTarget};
 
 use crate::spec::{Object, Problem, Severity, Spec};
 use crate::world::World;
@@ -32,6 +37,8 @@ pub enum Checked {
     Gateway(CheckedGateway),
     Route(CheckedRoute),
     Instance(CheckedInstance),
+    Policy(CheckedPolicy),
+    Override(CheckedOverride),
 }
 
 /// Checks one object against `world`, in which it may already be in an older form. On success there may be warnings.
@@ -57,6 +64,12 @@ fn check_into(
         Spec::Gateway(spec) => gateway::check(object, spec, &mut found).map(Checked::Gateway),
         Spec::HttpRoute(spec) => http_route::check(object, spec, world, &mut found).map(Checked::Route),
         Spec::Instance(spec) => instance::check(object, spec, world, &mut found).map(Checked::Instance),
+        Spec::TrafficPolicy(spec) => {
+            traffic_policy::check(object, spec, world, &mut found).map(Checked::Policy)
+        }
+        Spec::BreakerOverride(spec) => {
+            breaker_override::check(object, spec, world, &mut found).map(Checked::Override)
+        }
     };
     match checked {
         Some(checked) if !found.is_fatal() => Ok((checked, found.problems)),

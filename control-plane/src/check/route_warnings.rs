@@ -63,7 +63,7 @@ fn ports(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, fo
 
 fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, found: &mut Found) {
     let request_of = |parent: &ServiceName| -> Option<Duration> {
-        let base = &world.service(parent)?.checked.service().policy.timeouts;
+        let base = &crate::policy::service(world, parent).timeouts;
         let both = rule.timeouts.or(base);
         let request = both.request.unwrap_or(Timeouts::REQUEST);
         both.per_try.filter(|per_try| *per_try >= request).map(|_| request)

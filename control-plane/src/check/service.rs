@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use outrigger_mesh::{
     Between, Hostname, HttpRules, InvalidPolicy, Label, Location, MeshSettings, MtlsMode, Port, PortNumber,
-    Protocol, RetryPolicy, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
+    Protocol, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
 };
 
 use super::{Found, location};
 use crate::addresses::VirtualAddress;
-use crate::spec::{self, Code, Discovery, MeshService, Object, Problem};
+use crate::spec::{self, Code, Discovery, MeshService, Object, PolicySettings, Problem};
 use crate::world::World;
 
 /// A service that holds.
@@ -18,6 +18,8 @@ use crate::world::World;
 pub struct CheckedService {
     /// As its callers will see it, but for its routes, which are objects of their own.
     pub(crate) base: Service,
+    /// What stands in it of timeouts and retries.
+    pub(super) inline: PolicySettings,
     /// Its virtual address: the one it asked for, until it is given one.
     pub(crate) address: Option<VirtualAddress>,
 }
@@ -28,7 +30,12 @@ impl CheckedService {
         &self.base.name
     }
 
-    /// As its callers will see it, without routes.
+    /// What stands in it of timeouts and retries: one layer of its policy.
+    pub(crate) fn inline(&self) -> &PolicySettings {
+        &self.inline
+    }
+
+    /// As its callers will see it, without routes and policy.
     pub fn service(&self) -> &Service {
         &self.base
     }
@@ -67,7 +74,7 @@ pub(super) fn check(
     let hostnames = hostnames(&name, spec, world, found);
     let ports = ports(&spec.ports, found);
     let identities = identities(&name, spec, world, found);
-    let policy = policy(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
+    let inline = inline(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
     let location = whereabouts(spec, world, found);
     let http = http(spec, &ports, found);
     let address = address(&name, spec, world, found);
@@ -85,12 +92,12 @@ pub(super) fn check(
         location,
         http,
         routes: vec![],
-        policy,
+        policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
     };
     match base.checked() {
-        Ok(base) => Some(CheckedService { base, address }),
+        Ok(base) => Some(CheckedService { base, inline, address }),
         Err(e) => {
             found.add(Problem::error("/spec", Code::Contradiction, e.to_string()));
             None
@@ -274,40 +281,24 @@ fn identities(name: &ServiceName, spec: &MeshService, world: &World, found: &mut
     all
 }
 
-pub(super) fn policy(
+/// What stands in the service itself of what its policy may say.
+pub(super) fn inline(
     timeouts: Option<&spec::ServiceTimeouts>,
     retry: Option<&spec::Retry>,
     found: &mut Found,
-) -> TrafficPolicy {
-    let defaults = RetryPolicy::default();
-    let timeouts = timeouts.cloned().unwrap_or_default();
-    let retry = retry.cloned().unwrap_or_default();
-    let policy = TrafficPolicy {
-        timeouts: Timeouts {
-            request: timeouts.request.map(spec::Duration::get),
-            per_try: timeouts.per_try.map(spec::Duration::get),
-            idle: timeouts.idle.map(spec::Duration::get),
-            connect: timeouts.connect.map(spec::Duration::get),
-            stream: None,
-        },
-        retry: RetryPolicy {
-            retries: retry.retries.unwrap_or(defaults.retries),
-            idempotent: retry.idempotent.unwrap_or(defaults.idempotent),
-            budget_percent: retry.budget_percent.unwrap_or(defaults.budget_percent),
-            budget_floor: retry.budget_floor.unwrap_or(defaults.budget_floor),
-            replay_bytes: retry.replay_bytes.unwrap_or(defaults.replay_bytes),
-            ..RetryPolicy::default()
-        },
-        ..TrafficPolicy::default()
+) -> PolicySettings {
+    let settings =
+        PolicySettings { timeouts: timeouts.cloned(), retry: retry.cloned(), ..PolicySettings::default() };
+    let get = |d: fn(&spec::ServiceTimeouts) -> Option<spec::Duration>| {
+        timeouts.and_then(d).map(spec::Duration::get)
     };
-    if let Err(e) = policy.check() {
+    let both = Timeouts { request: get(|t| t.request), per_try: get(|t| t.per_try), ..Timeouts::default() };
+    if let Err(e) = (TrafficPolicy { timeouts: both.clone(), ..TrafficPolicy::default() }).check() {
         found.add(Problem::error(pointer_of(&e), Code::Contradiction, e.to_string()));
-    } else if policy.timeouts.request.is_none()
-        && policy.timeouts.per_try.is_some_and(|per_try| per_try >= Timeouts::REQUEST)
-    {
+    } else if both.request.is_none() && both.per_try.is_some_and(|per_try| per_try >= Timeouts::REQUEST) {
         found.add(beyond_default("/spec/timeouts/perTry", "perTry", Timeouts::REQUEST));
     }
-    policy
+    settings
 }
 
 /// An attempt that is given as long as the whole request by default.

@@ -1,5 +1,8 @@
 use crate::spec::{Code, Problem, Severity};
-use crate::testing::{defaults, egress, gateway, gateway_route, instance, name, put, route, service, world};
+use crate::testing::{
+    breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, route,
+    route_policy, service, world,
+};
 use crate::world::World;
 
 fn told(problems: &[Problem]) -> Vec<(&str, Code)> {
@@ -262,4 +265,96 @@ fn a_route_attaches_itself_to_a_listener_that_takes_it() {
     assert_eq!(put(&mut world, port(81)).unwrap(), [], "the second of its ports");
     let problems = put(&mut world, port(99)).unwrap_err();
     assert_eq!(told(&problems), [("/spec/rules/0/backendRefs/0/port", Code::Reference)]);
+}
+
+#[test]
+fn what_makes_no_sense_where_it_stands_is_refused_with_a_hint() {
+    let mut world = shop();
+    put(&mut world, route("r", "cart", "backendRefs: [{name: cart}]")).unwrap();
+    let limits = "rateLimits: [{name: a, requests: 1, per: 1s}], bulkhead: {caller: {maxInFlight: 1}}";
+    let problems = put(&mut world, policy("p", "cart", &format!("callers: [web], {limits}"))).unwrap_err();
+    let expected =
+        [("/spec/bulkhead/caller", Code::Contradiction), ("/spec/rateLimits", Code::Contradiction)];
+    assert_eq!(told(&problems), expected, "{problems:#?}");
+    let rest =
+        "balance: {}, connections: {perEndpoint: 1}, retry: {budgetFloor: 1}, bulkhead: {maxStreams: 1}";
+    let problems = put(&mut world, route_policy("p", "r", rest)).unwrap_err();
+    let pointers: Vec<_> = problems.iter().map(|p| p.pointer.as_str()).collect();
+    let expected =
+        ["/spec/balance", "/spec/connections", "/spec/bulkhead/maxStreams", "/spec/retry/budgetFloor"];
+    assert_eq!(pointers, expected);
+    assert!(problems.iter().all(|p| p.hint.as_deref().is_some_and(|h| h.contains("policy of the service"))));
+}
+
+#[test]
+fn settings_that_say_nothing_or_two_things_are_refused_all_at_once() {
+    let rest = "balance: {algorithm: random, hash: {header: x-a, cookie: b}, sticky: {}}, \
+                serviceBreaker: {fallback: {body: sorry, headers: {content-length: '3', 'a b': c}}}, \
+                healthCheck: {http: {path: /}, tcp: {}, port: 7}, \
+                rateLimits: [{name: a, requests: 1, per: 1s, by: header}, {name: a, requests: 1, per: 48h, header: x}]";
+    let problems = put(&mut shop(), policy("p", "cart", rest)).unwrap_err();
+    let pointers: Vec<_> = problems.iter().map(|p| p.pointer.as_str()).collect();
+    let expected = [
+        "/spec/balance/hash",
+        "/spec/balance/hash",
+        "/spec/balance/sticky",
+        "/spec/serviceBreaker/fallback",
+        "/spec/serviceBreaker/fallback",
+        "/spec/serviceBreaker/fallback/headers/a b",
+        "/spec/serviceBreaker/fallback/headers/content-length",
+        "/spec/healthCheck",
+        "/spec/healthCheck/port",
+        "/spec/rateLimits/0",
+        "/spec/rateLimits/1/name",
+        "/spec/rateLimits/1/header",
+        "/spec/rateLimits/1/per",
+    ];
+    assert_eq!(pointers, expected, "{problems:#?}");
+}
+
+#[test]
+fn a_second_policy_for_the_same_is_refused_and_names_the_first() {
+    let mut world = shop();
+    put(&mut world, policy("one", "cart", "slowStart: true")).unwrap();
+    let problems = put(&mut world, policy("two", "cart", "slowStart: false")).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/targetRef", Code::Conflict)]);
+    assert!(problems[0].hint.as_deref().unwrap().contains("shop/one"), "{problems:?}");
+    put(&mut world, policy("web", "cart", "callers: [web, web2], slowStart: false")).unwrap();
+    let problems = put(&mut world, policy("two", "cart", "callers: [x, web2], slowStart: true")).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/callers/1", Code::Conflict)]);
+    put(&mut world, policy("one", "cart", "slowStart: false")).unwrap();
+}
+
+#[test]
+fn a_policy_for_what_is_not_there_is_told_what_was_meant() {
+    let mut world = shop();
+    let problems = put(&mut world, policy("p", "carts", "slowStart: true")).unwrap_err();
+    assert_eq!(problems[0].hint.as_deref(), Some("did you mean \"cart\"?"));
+    put(&mut world, route("prices", "cart", "name: all, backendRefs: [{name: cart}]")).unwrap();
+    let problems = put(&mut world, route_policy("p", "price", "retry: {retries: 1}")).unwrap_err();
+    assert_eq!(problems[0].hint.as_deref(), Some("did you mean \"prices\"?"));
+    let rule = "targetRef: {kind: HTTPRoute, name: prices, sectionName: al}";
+    let text = format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{rule}}}}}"
+    );
+    let problems = put(&mut world, crate::testing::object(&text)).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/targetRef/sectionName", Code::Reference)]);
+}
+
+#[test]
+fn an_override_names_a_breaker_that_is_there_and_a_time_to_come() {
+    let mut world = shop();
+    put(&mut world, route("r", "cart", "backendRefs: [{name: cart}]")).unwrap();
+    put(&mut world, breaker_override("a", "cart", "mode: forceOpen")).unwrap();
+    for (rest, pointer) in [
+        ("mode: auto", "/spec/service"),
+        ("mode: auto, route: x", "/spec/route"),
+        ("mode: auto, route: r, version: v1", "/spec/version"),
+        ("mode: auto, version: v1, expiresAt: '2020-01-01T00:00:00Z'", "/spec/expiresAt"),
+        ("mode: auto, version: v1, for: 1m, expiresAt: '2220-01-01T00:00:00Z'", "/spec/for"),
+    ] {
+        let problems = put(&mut world, breaker_override("b", "cart", rest)).unwrap_err();
+        assert_eq!(problems[0].pointer, pointer, "{rest}: {problems:?}");
+    }
+    put(&mut world, breaker_override("b", "cart", "mode: observe, route: r")).unwrap();
 }

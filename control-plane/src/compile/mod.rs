@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointUid, Gateway, GatewayRoute, Inbound, InboundService, Resource,
-    ResourceName, Service, ServiceName, SpiffeId,
+    BreakerOverride, Endpoint, EndpointPort, EndpointUid, Gateway, GatewayRoute, Inbound, InboundService,
+    Resource, ResourceName, Service, ServiceName, SpiffeId,
 };
 
-use crate::check::{CheckedInstance, CheckedService, taken_by};
+use crate::check::{CheckedInstance, CheckedOverride, CheckedService, PolicyTarget, taken_by};
+use crate::policy;
 use crate::spec::Key;
 use crate::world::World;
 
@@ -48,6 +49,10 @@ pub struct Touched {
     pub services: BTreeSet<ServiceName>,
     /// The routes.
     pub routes: BTreeSet<Key>,
+    /// The policies.
+    pub policies: BTreeSet<Key>,
+    /// The overrides of breakers.
+    pub overrides: BTreeSet<Key>,
     /// The instances, under each service they belong or belonged to.
     pub instances: BTreeSet<(ServiceName, EndpointUid)>,
 }
@@ -99,18 +104,28 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
     let mut names = BTreeSet::new();
     if touched.defaults {
         names.insert(ResourceName::Mesh(new.trust_domain().clone()));
+        if old.default_policy() != new.default_policy() {
+            for world in [old, new] {
+                world.services().for_each(|s| names_of_policy(world, s.checked.name(), &mut names));
+                names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
+            }
+        }
     }
     names.extend(touched.gateways.iter().cloned().map(ResourceName::Gateway));
     for service in &touched.services {
         names_of_service(old, service, &mut names);
         names_of_service(new, service, &mut names);
     }
-    for route in &touched.routes {
-        for entry in [old.route(route), new.route(route)].into_iter().flatten() {
-            names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
-            let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
-            names.extend(gateways.map(ResourceName::Gateway));
+    for world in [old, new] {
+        touched.routes.iter().for_each(|route| names_of_route(world, route, &mut names));
+        for entry in touched.policies.iter().filter_map(|key| world.policy(key)) {
+            match &entry.checked.target {
+                PolicyTarget::Service(service) => names_of_policy(world, service, &mut names),
+                PolicyTarget::Route(route, _) => names_of_route(world, route, &mut names),
+            }
         }
+        let overrides = touched.overrides.iter().filter_map(|key| world.breaker_override(key));
+        names.extend(overrides.map(|e| ResourceName::Service(e.checked.service.clone())));
     }
     let endpoints = touched.instances.iter().cloned();
     names.extend(endpoints.map(|(service, uid)| ResourceName::Endpoint(service, uid)));
@@ -130,11 +145,44 @@ fn names_of_service(world: &World, name: &ServiceName, names: &mut BTreeSet<Reso
     );
 }
 
+/// The resources that the policy of a service can reach: itself, and what protects the workloads that serve it.
+fn names_of_policy(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
+    names.insert(ResourceName::Service(name.clone()));
+    let identities = world.service(name).into_iter().flat_map(|e| &e.checked.service().identities);
+    names.extend(
+        identities.map(|id| ResourceName::Inbound(id.namespace().clone(), id.service_account().clone())),
+    );
+}
+
+/// The resources that the rules of a route are part of.
+fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>) {
+    let Some(entry) = world.route(route) else { return };
+    names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
+    let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
+    names.extend(gateways.map(ResourceName::Gateway));
+}
+
 fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
     let base = world.service(name)?.checked.service();
-    let routes = world.routes_from(name).into_iter().flat_map(|r| r.checked.rules.iter().cloned()).collect();
+    let routes = world.routes_from(name).into_iter();
     // Its parts have been proven one by one; their names keep them apart.
-    Some(Service { routes, ..base.clone() })
+    Some(Service {
+        routes: routes.flat_map(|r| policy::rules(world, &r.object.key(), Some(name))).collect(),
+        policy: policy::service(world, name),
+        for_callers: policy::callers(world, name),
+        overrides: world.overrides_of(name).flat_map(|e| compile_override(world, &e.checked)).collect(),
+        ..base.clone()
+    })
+}
+
+/// An override of a route's breaker is one for each of its rules.
+fn compile_override(world: &World, checked: &CheckedOverride) -> Vec<BreakerOverride> {
+    if checked.expired {
+        return vec![];
+    }
+    let Some(route) = &checked.route else { return vec![checked.says.clone()] };
+    let rules = world.route(route).into_iter().flat_map(|r| &r.checked.rules);
+    rules.map(|rule| BreakerOverride { route: Some(rule.name.clone()), ..checked.says.clone() }).collect()
 }
 
 /// A gateway with the rules of its routes, at each listener that takes them.
@@ -143,11 +191,12 @@ fn compile_gateway(world: &World, name: &ServiceName) -> Option<Gateway> {
     let mut compiled = gateway.base.clone();
     for entry in world.routes_at(name) {
         let (route, namespace) = (&entry.checked, &entry.object.metadata.namespace);
+        let rules = policy::rules(world, &entry.object.key(), None);
         for (listener, from) in compiled.listeners.iter_mut().zip(&gateway.from) {
             let of_this = route.gateways.iter().filter(|parent| parent.gateway == *name);
             let mut taken = of_this.filter_map(|p| taken_by(route, p, namespace, listener, *from, name));
             let Some(hostnames) = taken.next() else { continue };
-            let rules = route.rules.iter().cloned();
+            let rules = rules.iter().cloned();
             listener.routes.extend(rules.map(|route| GatewayRoute { hostnames: hostnames.clone(), route }));
         }
     }
@@ -184,7 +233,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 ports: service.ports.iter().map(|p| (p.number, p.protocol)).collect(),
                 http: service.http.clone(),
                 between: service.between,
-                protection: outrigger_mesh::Protection::default(),
+                protection: policy::protection(world, &service.name),
             }
         })
         .collect();

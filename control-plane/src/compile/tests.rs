@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::{Kind, Object, ObjectName};
 use crate::testing::{
-    defaults, egress, gateway, gateway_route, instance, name, put, route, service, touch, world,
+    breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, route,
+    route_policy, service, touch, world,
 };
 
 fn service_of(world: &World, text: &str) -> Service {
@@ -125,8 +126,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         "hosts: [db.example.com], ports: [{port: 80}], targets: [{address: 192.0.2.1}]",
     ]);
     let egresses = (names(), egress_spec).prop_map(|(n, spec)| Step::Put(Box::new(egress(n, spec))));
-    let mode =
-        proptest::sample::select(vec!["", "outboundMode: registryOnly", "addressRanges: [10.0.0.0/8]"]);
+    let mode = proptest::sample::select(vec![
+        "",
+        "outboundMode: registryOnly",
+        "trafficPolicy: {timeouts: {request: 9s}}",
+    ]);
     let meshes = mode.prop_map(|spec| Step::Put(Box::new(defaults(spec))));
     let listeners = proptest::sample::select(vec![
         "{name: web, port: 80, protocol: HTTP}",
@@ -139,7 +143,25 @@ fn any_step() -> impl Strategy<Value = Step> {
         Step::Put(Box::new(gateway_route(n, at, &rest)))
     });
     let some = prop_oneof![3 => services, 3 => routes, 3 => instances, 2 => egresses];
-    prop_oneof![11 => some, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
+    let settings = proptest::sample::select(vec![
+        "timeouts: {request: 7s}",
+        "retry: {retries: 1}, callers: [a]",
+        "balance: {sticky: {cookie: {name: place}}}",
+        "rateLimits: [{name: all, requests: 10, per: 1s}], bulkhead: {caller: {maxInFlight: 3}}",
+    ]);
+    let policies =
+        (names(), names(), settings).prop_map(|(n, of, rest)| Step::Put(Box::new(policy(n, of, rest))));
+    let of_routes = (
+        names(),
+        names(),
+        proptest::sample::select(vec!["retry: {idempotent: true}", "serviceBreaker: {mode: auto}"]),
+    )
+        .prop_map(|(n, of, rest)| Step::Put(Box::new(route_policy(n, of, rest))));
+    let overrides =
+        (names(), names(), proptest::sample::select(vec!["mode: forceOpen", "mode: auto, version: v1"]))
+            .prop_map(|(n, of, rest)| Step::Put(Box::new(breaker_override(n, of, rest))));
+    let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides];
+    prop_oneof![11 => some, 4 => rules, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
 }
 
 fn take(world: &mut World, step: Step, touched: &mut Touched) {
@@ -162,6 +184,8 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
                     }
                 }
                 Kind::HttpRoute => world.remove_route(&key),
+                Kind::TrafficPolicy => world.remove_policy(&key),
+                Kind::BreakerOverride => world.remove_override(&key),
                 Kind::Instance => {
                     world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
                 }

@@ -49,7 +49,7 @@ impl Registrations {
         let instances = state.world().objects(Kind::Instance, None);
         let registered = instances.iter().filter_map(|entry| match entry {
             AnyEntry::Instance(e) => e.checked.registered_by.as_ref().map(|_| &e.checked.endpoint),
-            AnyEntry::Service(_) | AnyEntry::Defaults(_) | AnyEntry::Gateway(_) | AnyEntry::Route(_) => None,
+            _ => None,
         });
         let deadlines = registered.map(|e| ((e.service.clone(), e.uid.clone()), until)).collect();
         Self { state, removal, lease, deadlines: Mutex::new(deadlines) }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::{self, PolicySettings};
 use super::rules;
 use super::schema::{Field, Shape};
 
@@ -19,6 +20,9 @@ pub struct MeshDefaults {
     /// The endings of the mesh's names, beside `mesh` and `svc.cluster.local`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub suffixes: Vec<String>,
+    /// What holds for the traffic of every service that says nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<PolicySettings>,
 }
 
 /// What becomes of calls to places outside the mesh.
@@ -34,4 +38,5 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("outboundMode", &Shape::Word(&["allowAny", "registryOnly"])),
     Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
     Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
+    Field::new("trafficPolicy", &policy::SHAPE),
 ]);

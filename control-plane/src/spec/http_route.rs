@@ -191,7 +191,7 @@ const RULE: Shape = Shape::Object(&[
     Field::new("sessionPersistence", &Shape::Later("session persistence is not supported yet")),
 ]);
 
-const MATCH: Shape = Shape::Object(&[
+pub(super) const MATCH: Shape = Shape::Object(&[
     Field::new("path", &PATH),
     Field::new("headers", &Shape::List(&HEADER, 16)),
     Field::new("queryParams", &Shape::List(&QUERY, 16)),

@@ -4,31 +4,38 @@
 //! that every mistake is told at once, each with its line. Whether references resolve and values agree is not judged
 //! here but in `check`, which knows the world.
 
+mod breaker_override;
 mod defaults;
 mod duration;
 mod egress;
 mod gateway;
+mod header;
 mod hint;
 mod http_route;
 mod instance;
 mod metadata;
 mod object;
+pub mod policy;
 mod problem;
 mod rules;
 mod schema;
 mod service;
 mod size;
+mod moment;
+mod traffic_policy;
 mod tree;
 mod written;
 
 use std::sync::Arc;
 
+pub use breaker_override::BreakerOverride;
 pub use defaults::{MeshDefaults, OutboundMode};
 pub use duration::Duration;
 pub use egress::{EgressService, EgressTls, EgressTlsMode};
 pub use gateway::{
     AllowedRoutes, CertificateRef, From, Gateway, Listener, ListenerProtocol, ListenerTls, RouteNamespaces,
 };
+pub use header::HeaderName;
 pub(crate) use hint::nearest;
 pub use http_route::{
     BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
@@ -36,12 +43,15 @@ pub use http_route::{
 };
 pub use instance::{Instance, InstancePort, InstanceState, Transport};
 pub use metadata::{Metadata, ObjectName};
+pub use moment::Time;
 pub use object::{Key, Kind, Object, Spec};
+pub use policy::PolicySettings;
 pub use problem::{Code, Problem, Severity};
 pub use service::{
     Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
 };
 pub use size::Size;
+pub use traffic_policy::{TargetKind, TargetRef, TrafficPolicy};
 pub use tree::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Place};
 
 use tree::{Located, Node};

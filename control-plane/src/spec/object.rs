@@ -14,8 +14,8 @@ use super::rules;
 use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
-    EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService, defaults, egress, gateway,
-    http_route, instance, service,
+    BreakerOverride, EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService, TrafficPolicy,
+    breaker_override, defaults, egress, gateway, http_route, instance, service, traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -33,10 +33,12 @@ pub struct Object {
 pub enum Spec {
     MeshService(MeshService),
     EgressService(EgressService),
-    MeshDefaults(MeshDefaults),
+    MeshDefaults(Box<MeshDefaults>),
     Gateway(Gateway),
     Instance(Instance),
     HttpRoute(HttpRoute),
+    TrafficPolicy(Box<TrafficPolicy>),
+    BreakerOverride(BreakerOverride),
 }
 
 impl Object {
@@ -49,6 +51,8 @@ impl Object {
             Spec::Gateway(_) => Kind::Gateway,
             Spec::Instance(_) => Kind::Instance,
             Spec::HttpRoute(_) => Kind::HttpRoute,
+            Spec::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Spec::BreakerOverride(_) => Kind::BreakerOverride,
         }
     }
 
@@ -106,6 +110,8 @@ impl Spec {
             Self::Gateway(s) => of(s),
             Self::Instance(s) => of(s),
             Self::HttpRoute(s) => of(s),
+            Self::TrafficPolicy(s) => of(s),
+            Self::BreakerOverride(s) => of(s),
         }
     }
 
@@ -120,6 +126,8 @@ impl Spec {
             Kind::Gateway => of(json).map(Self::Gateway),
             Kind::Instance => of(json).map(Self::Instance),
             Kind::HttpRoute => of(json).map(Self::HttpRoute),
+            Kind::TrafficPolicy => of(json).map(Self::TrafficPolicy),
+            Kind::BreakerOverride => of(json).map(Self::BreakerOverride),
         }
     }
 }
@@ -133,17 +141,21 @@ pub enum Kind {
     EgressService,
     Gateway,
     HttpRoute,
+    TrafficPolicy,
+    BreakerOverride,
     Instance,
 }
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::MeshDefaults,
         Self::MeshService,
         Self::EgressService,
         Self::Gateway,
         Self::HttpRoute,
+        Self::TrafficPolicy,
+        Self::BreakerOverride,
         Self::Instance,
     ];
 
@@ -161,16 +173,16 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::Instance => "Instance",
             Self::HttpRoute => "HTTPRoute",
+            Self::TrafficPolicy => "TrafficPolicy",
+            Self::BreakerOverride => "BreakerOverride",
         }
     }
 
     /// The group and version under which it is written.
     pub fn api_version(self) -> &'static str {
         match self {
-            Self::MeshDefaults | Self::MeshService | Self::EgressService | Self::Instance => {
-                "outrigger.dev/v1alpha1"
-            }
             Self::Gateway | Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            _ => "outrigger.dev/v1alpha1",
         }
     }
 
@@ -183,6 +195,8 @@ impl Kind {
             Self::Gateway => "gateways",
             Self::Instance => "instances",
             Self::HttpRoute => "httproutes",
+            Self::TrafficPolicy => "trafficpolicies",
+            Self::BreakerOverride => "breakeroverrides",
         }
     }
 
@@ -204,12 +218,14 @@ impl Kind {
             Self::Gateway => &gateway::SHAPE,
             Self::Instance => &instance::SHAPE,
             Self::HttpRoute => &http_route::SHAPE,
+            Self::TrafficPolicy => &traffic_policy::SHAPE,
+            Self::BreakerOverride => &breaker_override::SHAPE,
         }
     }
 
     /// A service's and an instance's name is part of other names and so a single label.
     fn name_is_label(self) -> bool {
-        self != Self::HttpRoute
+        !matches!(self, Self::HttpRoute | Self::TrafficPolicy | Self::BreakerOverride)
     }
 }
 

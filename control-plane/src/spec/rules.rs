@@ -62,6 +62,11 @@ pub(super) fn duration(text: &str) -> Result<(), String> {
     }
 }
 
+/// A Gateway API duration, zero too.
+pub(super) fn any_duration(text: &str) -> Result<(), String> {
+    Duration::parse(text).map(drop)
+}
+
 /// What a host name of a listener or a route may be.
 pub(super) const HOST_PATTERN: Shape =
     Shape::Like(host_pattern, "write a whole name, like www.example.com, or *. and one, like *.example.com");

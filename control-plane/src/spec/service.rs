@@ -159,6 +159,9 @@ pub struct ServiceTimeouts {
     /// Making a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<Duration>,
+    /// An answer after its head, whatever passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Duration>,
 }
 
 /// What is tried again; what is left out has the default.
@@ -180,6 +183,12 @@ pub struct Retry {
     /// How much of a body is kept to be sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_bytes: Option<u32>,
+    /// The longest pause before the first retry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Duration>,
+    /// The longest pause of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<Duration>,
 }
 
 /// Where to read on about a service.
@@ -235,6 +244,7 @@ pub(super) const TIMEOUTS: Shape = Shape::Object(&[
     Field::new("perTry", &Shape::Text(rules::duration)),
     Field::new("idle", &Shape::Text(rules::duration)),
     Field::new("connect", &Shape::Text(rules::duration)),
+    Field::new("stream", &Shape::Text(rules::duration)),
 ]);
 
 pub(super) const RETRY: Shape = Shape::Object(&[
@@ -243,6 +253,8 @@ pub(super) const RETRY: Shape = Shape::Object(&[
     Field::new("budgetPercent", &Shape::Integer(0, 100)),
     Field::new("budgetFloor", &Shape::Integer(0, 1_000_000)),
     Field::new("replayBytes", &Shape::Integer(0, 16 << 20)),
+    Field::new("backoff", &Shape::Text(rules::any_duration)),
+    Field::new("maxBackoff", &Shape::Text(rules::any_duration)),
 ]);
 
 const LINK: Shape = Shape::Object(&[

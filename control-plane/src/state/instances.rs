@@ -154,6 +154,6 @@ pub(super) fn remove(
     let action = if author.identity.is_some() { "withdraw" } else { "expire" };
     let key =
         Key { kind: Kind::Instance, namespace: service.namespace().clone(), name: ObjectName::from(uid) };
-    stage.remove_instance(&key, action, author);
+    stage.remove(&key, action, author);
     Ok(())
 }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
+use crate::secret::MeshSecret;
 use crate::spec::{Kind, Object};
 use crate::store::{Record, Space, Store, StoreError};
 use crate::world::{Entry, World};
@@ -15,9 +16,10 @@ use crate::world::{Entry, World};
 /// Everything that is kept and holds. What no longer does, because another version wrote it, is left out with an error
 /// in the log, and stays in the store.
 pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<World, StoreError> {
+    let secret = MeshSecret::of(store).await?;
     let config = store.list(Space::Config, "").await?;
     let instances = store.list(Space::Instances, "").await?;
-    let mut world = World::new(trust_domain);
+    let mut world = World::new(trust_domain, secret);
     world.revision = config.position;
     world.generation = instances.position;
     // Kinds come in the order in which one may refer to another.
@@ -56,6 +58,8 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
         }
         Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
+        Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
+        Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
             checked.registered_by = registered_by(&record.value)?;
             world.put_instance(Entry { object, created, changed, checked });
@@ -81,7 +85,10 @@ pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
             touched.services.insert(service.checked.name().clone());
         }
         touched.gateways.extend(world.gateways().map(|g| g.checked.name().clone()));
-        touched.routes.extend(world.objects(Kind::HttpRoute, None).iter().map(|e| e.object().key()));
+        let keys = |kind| world.objects(kind, None).into_iter().map(|e| e.object().key());
+        touched.routes.extend(keys(Kind::HttpRoute));
+        touched.policies.extend(keys(Kind::TrafficPolicy));
+        touched.overrides.extend(keys(Kind::BreakerOverride));
         for instance in world.all_instances() {
             let endpoint = &instance.checked.endpoint;
             touched.instances.insert((endpoint.service.clone(), endpoint.uid.clone()));

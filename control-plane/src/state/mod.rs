@@ -4,8 +4,10 @@
 //! to the store together with its audit lines, and only then the new world is put in place and what differs is
 //! published. Readers take the world as it is and never wait. A caller that goes away does not stop its change half way.
 
+mod agreement;
 mod instances;
 mod load;
+mod overrides;
 mod paper;
 mod stage;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::stage::Stage;
 use super::{ApplyError, Write};
 use crate::audit::Author;
 use crate::compile::everything;
+use crate::secret::MeshSecret;
 use crate::spec::{Code, Document, Problem};
 use crate::store::Expect;
 use crate::world::World;
@@ -15,7 +16,9 @@ pub fn compile_all(
     documents: Vec<Document>,
     trust_domain: &TrustDomain,
 ) -> Result<Vec<Resource>, Vec<Problem>> {
-    let nothing = World::new(trust_domain.clone());
+    // What a plan signs with is its own: whoever has the plan has it.
+    let secret = MeshSecret::random().map_err(|e| vec![Problem::error("", Code::Other, e.to_string())])?;
+    let nothing = World::new(trust_domain.clone(), secret);
     let put = |document| Write::Put { document, expect: Expect::Anything };
     let writes: Vec<Write> = documents.into_iter().map(put).collect();
     match Stage::of(&nothing, &writes, &Author::new("compile", "nobody")) {

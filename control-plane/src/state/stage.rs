@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
 
-use super::{ApplyError, ObjectChange, Write};
+use super::{ApplyError, ObjectChange, Write, agreement};
 use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
 use crate::check::{Checked, CheckedInstance, CheckedService, check};
 use crate::compile::Touched;
-use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec};
+use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec, Time};
 use crate::store::{self, Expect, Space};
 use crate::world::{AnyEntry, Entry, World};
 
@@ -66,7 +66,9 @@ impl Stage {
         // What is replaced goes first, so that a name may pass from one service to another in one change.
         for write in writes {
             let key = write.key();
-            if matches!(write, Write::Delete { .. }) || key.kind.is_service() {
+            let moves =
+                key.kind.is_service() || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride);
+            if matches!(write, Write::Delete { .. }) || moves {
                 stage.take_away(&key);
             }
         }
@@ -81,6 +83,9 @@ impl Stage {
             }
         }
         stage.dependants(old, writes, &mut problems);
+        if problems.is_empty() {
+            problems = agreement::contradictions(old, &stage.world, &stage.touched, writes);
+        }
         if !problems.is_empty() {
             return Err(ApplyError::Refused(problems));
         }
@@ -104,8 +109,8 @@ impl Stage {
         self.tell(&key, Some(value), before.map(|e| e.changed()), action, author);
     }
 
-    /// Takes one instance away.
-    pub(super) fn remove_instance(&mut self, key: &Key, action: &str, author: &Author) {
+    /// Takes one object away that nothing refers to: an instance, an override.
+    pub(super) fn remove(&mut self, key: &Key, action: &str, author: &Author) {
         let before = self.world.object(key);
         self.take_away(key);
         self.tell(key, None, before.map(|e| e.changed()), action, author);
@@ -115,6 +120,10 @@ impl Stage {
         let object = Object {
             metadata: Metadata { resource_version: None, ..document.object.metadata.clone() },
             spec: document.object.spec.clone(),
+        };
+        let object = match with_expiry(object) {
+            Ok(object) => object,
+            Err(problem) => return problems.push(document.located(problem)),
         };
         let key = object.key();
         let before = old.object(&key);
@@ -162,6 +171,10 @@ impl Stage {
                 self.world.put_gateway(Entry { object, created, changed, checked });
             }
             Checked::Route(checked) => self.world.put_route(Entry { object, created, changed, checked }),
+            Checked::Policy(checked) => self.world.put_policy(Entry { object, created, changed, checked }),
+            Checked::Override(checked) => {
+                self.world.put_override(Entry { object, created, changed, checked });
+            }
             Checked::Instance(mut checked) => {
                 checked.registered_by = before.and_then(|e| e.registered_by().cloned());
                 self.world.put_instance(Entry { object, created, changed, checked });
@@ -191,7 +204,7 @@ impl Stage {
         let mut ports = match &object.spec {
             Spec::MeshService(written) => written.ports.clone(),
             Spec::EgressService(written) => written.ports.clone(),
-            Spec::MeshDefaults(_) | Spec::Gateway(_) | Spec::HttpRoute(_) | Spec::Instance(_) => return,
+            _ => return,
         };
         let mut seen = BTreeSet::new();
         ports.retain(|p| seen.insert(p.port));
@@ -202,11 +215,16 @@ impl Stage {
         }
     }
 
-    /// Checks again the routes that name a service of this change and are not part of it themselves.
+    /// Checks again what names a service or a route of this change and is not part of it itself.
     fn dependants(&mut self, old: &World, writes: &[Write], problems: &mut Vec<Problem>) {
         let own: BTreeSet<Key> = writes.iter().map(Write::key).collect();
         let mut told: BTreeMap<Key, &Write> = BTreeMap::new();
         for write in writes.iter().filter(|write| changes(old, write)) {
+            for key in policies_on(old, &write.key()) {
+                if !own.contains(&key) {
+                    told.entry(key).or_insert(write);
+                }
+            }
             let Some(name) = parent_name(&write.key()) else { continue };
             let routes = match write.key().kind {
                 Kind::Gateway => old.routes_at(&name),
@@ -220,16 +238,25 @@ impl Stage {
             }
         }
         for (key, write) in told {
-            let Some(route) = self.world.route(&key).cloned() else { continue };
-            let Err(found) = check(&route.object, &self.world) else { continue };
+            let Some(entry) = self.world.object(&key) else { continue };
+            let found = match check(entry.object(), &self.world) {
+                // The rule that a policy is for can stand elsewhere in its route now.
+                Ok((Checked::Policy(checked), _)) => {
+                    let (created, changed) = (entry.created(), entry.changed());
+                    let object = entry.object().clone();
+                    self.world.put_policy(Entry { object, created, changed, checked });
+                    self.touch(&key);
+                    continue;
+                }
+                Ok(_) => continue,
+                Err(found) => found,
+            };
             for wrong in found.into_iter().filter(|p| p.severity == Severity::Error) {
                 let message = format!("{key} would no longer hold: {}", wrong.message);
                 let problem = Problem::error("", Code::Reference, message);
                 problems.push(match write {
                     Write::Put { document, .. } => document.located(problem),
-                    Write::Delete { .. } => {
-                        problem.hint("delete or change the route first, or together with it")
-                    }
+                    Write::Delete { .. } => problem.hint("delete or change that first, or together with it"),
                 });
             }
         }
@@ -254,18 +281,26 @@ impl Stage {
             "deleted" => "delete",
             _ => return,
         };
+        // Who overrides a breaker says why in the override itself.
+        let said = after.as_ref().and_then(|e| match &e.object().spec {
+            Spec::BreakerOverride(says) => Some(says.why.clone()),
+            _ => None,
+        });
+        let author = Author { why: said.or_else(|| author.why.clone()), ..author.clone() };
         let value = after.map(|e| stored(e.object(), e.registered_by(), e.address()));
-        self.tell(&key, value, versions.0, audited, author);
+        self.tell(&key, value, versions.0, audited, &author);
     }
 
-    /// Instances go with their service.
+    /// Instances go with their service, and so does what was said of its breakers.
     fn orphans(&mut self, writes: &[Write], author: &Author) {
         for write in writes {
             let Write::Delete { key, .. } = write else { continue };
             let Some(name) = service_name(key).filter(|n| self.world.service(n).is_none()) else { continue };
-            let keys: Vec<Key> = self.world.instances(&name).map(|i| i.object.key()).collect();
+            let instances = self.world.instances(&name).map(|i| i.object.key());
+            let overrides = self.world.overrides_of(&name).map(|o| o.object.key());
+            let keys: Vec<Key> = instances.chain(overrides).collect();
             for key in keys {
-                self.remove_instance(&key, "delete", author);
+                self.remove(&key, "delete", author);
                 self.changes.push(ObjectChange { key, action: "deleted" });
             }
         }
@@ -303,6 +338,8 @@ impl Stage {
                 }
             }
             Kind::HttpRoute => self.world.remove_route(key),
+            Kind::TrafficPolicy => self.world.remove_policy(key),
+            Kind::BreakerOverride => self.world.remove_override(key),
             Kind::Instance => {
                 if let Ok(uid) = EndpointUid::new(key.name.as_str()) {
                     self.world.remove_instance(&key.namespace, &uid);
@@ -319,6 +356,12 @@ impl Stage {
             Kind::Gateway => self.touched.gateways.extend(parent_name(key)),
             Kind::HttpRoute => {
                 self.touched.routes.insert(key.clone());
+            }
+            Kind::TrafficPolicy => {
+                self.touched.policies.insert(key.clone());
+            }
+            Kind::BreakerOverride => {
+                self.touched.overrides.insert(key.clone());
             }
             Kind::Instance => {
                 let Ok(uid) = EndpointUid::new(key.name.as_str()) else { return };
@@ -346,10 +389,8 @@ fn stored(object: &Object, registered_by: Option<&SpiffeId>, address: Option<Vir
 
 fn space_of(kind: Kind) -> Space {
     match kind {
-        Kind::MeshDefaults | Kind::MeshService | Kind::EgressService | Kind::Gateway | Kind::HttpRoute => {
-            Space::Config
-        }
         Kind::Instance => Space::Instances,
+        _ => Space::Config,
     }
 }
 
@@ -361,6 +402,29 @@ fn changes(old: &World, write: &Write) -> bool {
         }
         Write::Delete { .. } => true,
     }
+}
+
+/// The policies that hold for the object of `key`, if policies can.
+fn policies_on(world: &World, key: &Key) -> Vec<Key> {
+    match (service_name(key), key.kind) {
+        (Some(service), _) => world.policies_of(&service).map(|p| p.object.key()).collect(),
+        (None, Kind::HttpRoute) => world.policies_of_route(key).map(|p| p.object.key()).collect(),
+        _ => vec![],
+    }
+}
+
+/// An override that lasts so long, as one that ends at a moment.
+fn with_expiry(mut object: Object) -> Result<Object, Problem> {
+    if let Spec::BreakerOverride(says) = &mut object.spec
+        && let (Some(lasting), None) = (says.lasting, says.expires_at)
+    {
+        let Some(end) = Time::after_now(lasting.get()) else {
+            return Err(Problem::error("/spec/for", Code::BadValue, "it would end too far away"));
+        };
+        says.expires_at = Some(end);
+        says.lasting = None;
+    }
+    Ok(object)
 }
 
 fn service_name(key: &Key) -> Option<ServiceName> {

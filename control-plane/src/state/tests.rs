@@ -10,7 +10,10 @@ use super::*;
 use crate::addresses::VirtualAddress;
 use crate::spec::{Code, read};
 use crate::store::{EmbeddedStore, Space};
-use crate::testing::{defaults, egress, gateway, gateway_route, instance, name, route, service};
+use crate::testing::{
+    breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, route, route_policy,
+    service,
+};
 
 /// What was published, as a subscriber to everything would have it.
 #[derive(Default)]
@@ -469,4 +472,128 @@ async fn a_gateway_that_routes_need_stays_until_they_go() {
     let refused = plane.refused(vec![delete(&edge())]).await;
     assert_eq!(refused[0].1, Code::Reference, "{refused:?}");
     plane.apply(vec![delete(&edge()), delete(&out())]).await.unwrap();
+}
+
+#[tokio::test]
+async fn layers_that_contradict_each_other_are_refused_where_the_change_makes_them() {
+    let plane = fresh().await;
+    let first = vec![
+        put(service("cart", "timeouts: {request: 2s}")),
+        put(service("web", "timeouts: {request: 1s}")),
+        put(route("r", "cart", "backendRefs: [{name: cart}]")),
+        put(policy("p", "cart", "timeouts: {perTry: 500ms}")),
+    ];
+    plane.apply(first).await.unwrap();
+    let refused = async |write| match plane.apply(vec![write]).await {
+        Err(ApplyError::Refused(problems)) => problems,
+        other => panic!("{other:?}"),
+    };
+    let problems = refused(put(policy("p", "cart", "timeouts: {perTry: 3s}"))).await;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].pointer, "/spec/timeouts/perTry");
+    assert!(problems[0].hint.as_deref().unwrap().contains("services/shop/cart says /spec/timeouts/request"));
+    // The wider one is written: it is told where it no longer fits the narrower.
+    let problems = refused(put(service("cart", "timeouts: {request: 400ms}"))).await;
+    assert_eq!(problems[0].pointer, "/spec/timeouts/request");
+    assert!(
+        problems[0].hint.as_deref().unwrap().contains("trafficpolicies/shop/p says /spec/timeouts/perTry")
+    );
+    // All that the mesh's own would break, each mistake once, with how many services it is about.
+    let mesh = "trafficPolicy: {timeouts: {perTry: 5s}, connections: {perEndpoint: 9, perService: 3}}";
+    let problems = refused(put(defaults(mesh))).await;
+    let mut pointers: Vec<_> = problems.iter().map(|p| p.pointer.as_str()).collect();
+    pointers.sort_unstable();
+    let expected = ["/spec/trafficPolicy/connections/perEndpoint", "/spec/trafficPolicy/timeouts/perTry"];
+    assert_eq!(pointers, expected, "{problems:?}");
+    assert!(problems.iter().any(|p| p.message.contains("and 1 more")), "{problems:?}");
+    let problems = refused(put(route_policy("r", "r", "timeouts: {request: 300ms}"))).await;
+    assert_eq!(problems[0].pointer, "/spec/timeouts/request", "{problems:?}");
+    let both = vec![
+        put(service("cart", "timeouts: {request: 400ms}")),
+        put(policy("p", "cart", "timeouts: {perTry: 300ms}")),
+    ];
+    plane.apply(both).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_a_policy_is_for_stays_until_it_goes_and_its_overrides_go_with_it() {
+    let plane = fresh().await;
+    let cart = service("cart", "");
+    let (gone, p) = (cart.clone(), policy("p", "cart", "slowStart: true"));
+    let first = vec![put(cart), put(p.clone()), put(breaker_override("b", "cart", "mode: auto"))];
+    plane.apply(first).await.unwrap();
+    assert!(matches!(plane.apply(vec![delete(&gone)]).await, Err(ApplyError::Refused(_))));
+    plane.apply(vec![delete(&gone), delete(&p)]).await.unwrap();
+    assert_eq!(plane.state.world().count(crate::spec::Kind::BreakerOverride), 0);
+}
+
+#[tokio::test]
+async fn an_override_ends_by_itself_says_why_and_stays_to_be_read() {
+    let plane = fresh().await;
+    let said = breaker_override("b", "cart", "mode: forceOpen, for: 1s");
+    let key = said.key();
+    plane.apply(vec![put(service("cart", "")), put(said)]).await.unwrap();
+    let overrides = || match plane.seen.live.lock().unwrap().get(&ResourceName::Service(name("shop/cart"))) {
+        Some(Resource::Service(cart)) => cart.overrides.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(overrides(), 1);
+    let stored = plane.state.world().object(&key).unwrap().object().to_json();
+    assert!(stored["spec"]["expiresAt"].is_string() && stored["spec"].get("for").is_none(), "{stored}");
+    for _ in 0..100 {
+        if overrides() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(overrides(), 0, "it is no longer compiled");
+    assert_eq!(plane.state.world().object(&key).unwrap().has_expired(), Some(true));
+    for _ in 0..100 {
+        let lines = plane.state.store().audit(None, 10).await.unwrap();
+        let told = |action: &str| {
+            let of_it = |l: &&crate::store::AuditLine| {
+                l.entry.action == action && l.entry.object.contains("BreakerOverride")
+            };
+            lines.iter().find(of_it).and_then(|l| l.entry.why.clone())
+        };
+        if told("expire").is_some() {
+            assert_eq!(told("create").as_deref(), Some("because"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the end is not in the audit log");
+}
+
+#[tokio::test]
+async fn what_signs_places_outlives_a_restart_and_is_nowhere_to_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let sticky = "balance: {sticky: {cookie: {name: place}}}";
+    let key_of = |plane: &Plane| match plane
+        .seen
+        .live
+        .lock()
+        .unwrap()
+        .get(&ResourceName::Service(name("shop/cart")))
+    {
+        Some(Resource::Service(cart)) => *cart.policy.balance.sticky.as_ref().unwrap().key.secret(),
+        other => panic!("{other:?}"),
+    };
+    let before = {
+        let plane = open(folder.path()).await;
+        plane.apply(vec![put(service("cart", "")), put(policy("p", "cart", sticky))]).await.unwrap();
+        let key = key_of(&plane);
+        let hex = key.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        let told = format!(
+            "{:?} {:?} {:?}",
+            plane.state.store().revisions(None, 100).await.unwrap(),
+            plane.state.store().audit(None, 100).await.unwrap(),
+            plane.state.world(),
+        );
+        assert!(!told.contains(&hex) && !told.contains(&format!("{key:?}")), "{told}");
+        plane.state.store().close().await;
+        key
+    };
+    let plane = open(folder.path()).await;
+    assert_eq!(key_of(&plane), before);
 }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::instances::{Refusal, RefusalKind};
 use crate::audit::{AuditEntry, Author};
+use crate::secret::is_secret;
 use crate::store::{CommitError, Expect, Space, Store, StoreError, StoreErrorKind, Transaction, Write};
 
 /// What the store keeps of a token.
@@ -118,7 +119,8 @@ pub(super) async fn consume(
 async fn sweep(store: &dyn Store) -> Result<(Vec<String>, usize), StoreError> {
     let now = OffsetDateTime::now_utc();
     let (mut forgotten, mut live) = (vec![], 0);
-    for (id, record) in store.list(Space::Tokens, "").await?.records {
+    let all = store.list(Space::Tokens, "").await?.records;
+    for (id, record) in all.into_iter().filter(|(key, _)| !is_secret(key)) {
         let kept = from_json(&record.value)?;
         let ended = kept.used.map_or(kept.expires, |used| used.min(kept.expires));
         if ended + REMEMBERED < now {

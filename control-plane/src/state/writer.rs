@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::instances::{self, Refusal};
 use super::stage::Stage;
-use super::{Applied, ApplyError, Publish, Write, load};
+use super::{Applied, ApplyError, Publish, Write, load, overrides};
 use crate::audit::Author;
 use crate::compile;
 use crate::spec::Key;
@@ -54,7 +54,18 @@ impl Writer {
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(BATCH);
-        while queue.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            let world = self.world.load_full();
+            let taken = tokio::select! {
+                taken = queue.recv_many(&mut batch, BATCH) => taken,
+                () = overrides::until_next(&world) => {
+                    self.expire().await;
+                    continue;
+                }
+            };
+            if taken == 0 {
+                return;
+            }
             let mut instances = vec![];
             for command in batch.drain(..) {
                 // The order of the queue is kept: what was asked first is in force first.
@@ -89,6 +100,23 @@ impl Writer {
             }
         };
         Ok(Applied { revision: now.revision(), generation: now.generation(), changes, warnings })
+    }
+
+    /// Ends the overrides whose time is over: they stay to be read, and no longer hold.
+    async fn expire(&mut self) {
+        if self.catch_up().await.is_err() {
+            // The store does not answer; their time is still over when it does.
+            tokio::time::sleep(overrides::TRY_AGAIN).await;
+            return;
+        }
+        let old = self.world.load_full();
+        let mut new = (*old).clone();
+        let (touched, audit) = overrides::expire(&mut new);
+        self.put_in_place(&old, new, &touched);
+        let author = Author::system("its time is over");
+        if let Err(e) = self.store.commit(Transaction { author, writes: vec![], audit }).await {
+            tracing::warn!(error = %e, "the end of an override is not in the audit log");
+        }
     }
 
     /// Many instances come and go together when anything larger happens; together they cost one commit.

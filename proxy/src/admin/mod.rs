@@ -5,6 +5,7 @@
 //! the sidecar can serve. All of it runs on the control runtime: a heavy scrape leaves requests alone.
 
 mod pages;
+pub(crate) mod policies;
 mod readiness;
 mod serve;
 

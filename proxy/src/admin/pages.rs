@@ -56,6 +56,7 @@ impl AdminState {
             "/ready" => Self::ready,
             "/config_dump" => |s| json(&s.config_dump()),
             "/clusters" => |s| json(&s.registry.clusters()),
+            "/policies" => |s| json(&s.policies()),
             "/certs" => |s| json(&s.certs()),
             "/stats/prometheus" => Self::prometheus,
             path if CHANGE.contains(&path) => {
@@ -126,6 +127,11 @@ impl AdminState {
             dump.insert("phase".into(), self.drain.phase().as_str().into());
         }
         dump
+    }
+
+    /// The policies of the services that are called from here, and what protects those that are served here.
+    fn policies(&self) -> Value {
+        self.registry.policies(self.identity.get().map(|identity| identity.id()))
     }
 
     /// The public side of the identity: never a key.
@@ -243,5 +249,5 @@ fn seconds_left(at: SystemTime) -> i64 {
     }
 }
 
-const READ: [&str; 5] = ["/ready", "/config_dump", "/clusters", "/certs", "/stats/prometheus"];
+const READ: [&str; 6] = ["/ready", "/config_dump", "/clusters", "/policies", "/certs", "/stats/prometheus"];
 const CHANGE: [&str; 3] = ["/drain", "/quitquitquit", "/logging"];

@@ -39,9 +39,10 @@ impl Default for EndpointBreaker {
 
 impl EndpointBreaker {
     pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
-        self.trip.as_ref().map_or(Ok(()), Trip::check)?;
-        self.recovery.check()?;
-        percent("endpointBreaker.maxOpenPercent", self.max_open_percent, 1)
+        let parts = self.trip.as_ref().map_or(Ok(()), Trip::check);
+        let parts = parts.and_then(|()| self.recovery.check());
+        let parts = parts.and_then(|()| percent("maxOpenPercent", self.max_open_percent, 1));
+        parts.map_err(|e| e.below("endpointBreaker"))
     }
 }
 
@@ -71,9 +72,9 @@ impl Default for ServiceBreaker {
 
 impl ServiceBreaker {
     pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
-        self.trip.check()?;
-        self.recovery.check()?;
-        self.fallback.as_ref().map_or(Ok(()), Fallback::check)
+        let parts = self.trip.check().and_then(|()| self.recovery.check());
+        let parts = parts.and_then(|()| self.fallback.as_ref().map_or(Ok(()), Fallback::check));
+        parts.map_err(|e| e.below("serviceBreaker"))
     }
 }
 

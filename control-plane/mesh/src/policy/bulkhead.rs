@@ -26,13 +26,16 @@ impl Bulkhead {
     /// No bulkhead holds or queues more.
     pub const MOST: u32 = 1_000_000;
 
-    pub(super) fn check(&self, field: &'static str) -> Result<(), InvalidPolicy> {
-        counted(field, self.max_in_flight)?;
-        positive("queueTimeout", self.queue_timeout)?;
-        if self.max_in_flight > Self::MOST || self.max_queue > Self::MOST {
-            return Err(InvalidPolicy::new(field, format!("and maxQueue are at most {}", Self::MOST)));
-        }
-        Ok(())
+    pub(super) fn check(&self, part: &'static str) -> Result<(), InvalidPolicy> {
+        let most = |field, value| {
+            let what = || format!("is at most {}, not {value}", Self::MOST);
+            if value > Self::MOST { Err(InvalidPolicy::new(field, what())) } else { Ok(()) }
+        };
+        counted("maxInFlight", self.max_in_flight)
+            .and_then(|()| positive("queueTimeout", self.queue_timeout))
+            .and_then(|()| most("maxInFlight", self.max_in_flight))
+            .and_then(|()| most("maxQueue", self.max_queue))
+            .map_err(|e| e.below(part))
     }
 }
 
@@ -56,7 +59,7 @@ impl Default for Bulkheads {
 
 impl Bulkheads {
     pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
-        self.service.check("bulkhead.maxInFlight")?;
+        self.service.check("bulkhead")?;
         counted("bulkhead.endpoint.maxInFlight", self.endpoint)?;
         counted("bulkhead.maxStreams", self.max_streams)
     }
@@ -100,11 +103,12 @@ impl Protection {
 
     /// Refuses values that contradict each other.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
-        self.caller.as_ref().map_or(Ok(()), |b| b.check("bulkhead.caller.maxInFlight"))?;
+        self.caller.as_ref().map_or(Ok(()), |b| b.check("bulkhead.caller"))?;
         if self.rate_limits.len() > Self::MAX_RATE_LIMITS {
             let what = format!("there are more than {}", Self::MAX_RATE_LIMITS);
             return Err(InvalidPolicy::new("rateLimits", what));
         }
-        self.rate_limits.iter().try_for_each(RateLimit::check)
+        let mut limits = self.rate_limits.iter().enumerate();
+        limits.try_for_each(|(i, limit)| limit.check().map_err(|e| e.below(format_args!("rateLimits.{i}"))))
     }
 }

@@ -11,6 +11,7 @@ mod rate;
 mod retry;
 mod timeouts;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -51,14 +52,22 @@ pub struct TrafficPolicy {
 impl TrafficPolicy {
     /// Refuses values that contradict each other.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
-        self.timeouts.check()?;
-        self.retry.check()?;
-        self.endpoint_breaker.check()?;
-        self.service_breaker.check()?;
-        self.bulkheads.check()?;
-        self.connections.check()?;
-        self.balance.check()?;
-        self.health.as_ref().map_or(Ok(()), HealthCheck::check)
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that contradicts itself, at most one fault of each part.
+    pub fn faults(&self) -> Vec<InvalidPolicy> {
+        let parts = [
+            self.timeouts.check(),
+            self.retry.check(),
+            self.endpoint_breaker.check(),
+            self.service_breaker.check(),
+            self.bulkheads.check(),
+            self.connections.check(),
+            self.balance.check(),
+            self.health.as_ref().map_or(Ok(()), HealthCheck::check),
+        ];
+        parts.into_iter().filter_map(Result::err).collect()
     }
 }
 
@@ -83,8 +92,14 @@ pub struct RoutePolicy {
 impl RoutePolicy {
     /// Refuses values that contradict each other.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
-        self.breaker.as_ref().map_or(Ok(()), ServiceBreaker::check)?;
-        self.bulkhead.as_ref().map_or(Ok(()), |b| b.check("maxInFlight"))
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that contradicts itself, at most one fault of each part.
+    pub fn faults(&self) -> Vec<InvalidPolicy> {
+        let breaker = self.breaker.as_ref().map_or(Ok(()), ServiceBreaker::check);
+        let bulkhead = self.bulkhead.as_ref().map_or(Ok(()), |b| b.check("bulkhead"));
+        [breaker, bulkhead].into_iter().filter_map(Result::err).collect()
     }
 }
 
@@ -92,14 +107,19 @@ impl RoutePolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidPolicy {
     /// The setting, by the name it has in a written policy: `timeouts.perTry`.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What is wrong with it, and what would be right.
     pub what: String,
 }
 
 impl InvalidPolicy {
     pub(crate) fn new(field: &'static str, what: impl Into<String>) -> Self {
-        Self { field, what: what.into() }
+        Self { field: field.into(), what: what.into() }
+    }
+
+    /// The same fault, of a setting that stands below `part`.
+    fn below(self, part: impl fmt::Display) -> Self {
+        Self { field: format!("{part}.{}", self.field).into(), ..self }
     }
 }
 
@@ -151,5 +171,26 @@ mod tests {
         assert_eq!(timeouts(0, 1).check().unwrap_err().field, "timeouts.request");
         assert!(RetryPolicy { retries: 11, ..RetryPolicy::default() }.check().is_err());
         assert!(RetryPolicy { budget_percent: 101, ..RetryPolicy::default() }.check().is_err());
+    }
+
+    #[test]
+    fn a_fault_names_the_setting_as_it_is_written() {
+        let none = Trip { consecutive: Some(0), ..Trip::default() };
+        let policy = TrafficPolicy {
+            endpoint_breaker: EndpointBreaker { trip: Some(none.clone()), ..EndpointBreaker::default() },
+            service_breaker: ServiceBreaker { trip: none, ..ServiceBreaker::default() },
+            bulkheads: Bulkheads {
+                service: Bulkhead { max_queue: u32::MAX, ..Bulkhead::default() },
+                ..Bulkheads::default()
+            },
+            ..TrafficPolicy::default()
+        };
+        let fields: Vec<_> = policy.faults().into_iter().map(|e| e.field).collect();
+        let expected = [
+            "endpointBreaker.consecutiveFailures",
+            "serviceBreaker.consecutiveFailures",
+            "bulkhead.maxQueue",
+        ];
+        assert_eq!(fields, expected, "all parts at once");
     }
 }

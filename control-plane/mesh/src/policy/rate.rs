@@ -38,16 +38,16 @@ pub enum RateKey {
 
 impl RateLimit {
     pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
-        counted("rateLimits.requests", self.requests)?;
-        counted("rateLimits.burst", self.burst)?;
-        positive("rateLimits.per", self.per)?;
+        counted("requests", self.requests)?;
+        counted("burst", self.burst)?;
+        positive("per", self.per)?;
         let named = (1..=63).contains(&self.name.len())
             && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !named {
-            return Err(InvalidPolicy::new("rateLimits.name", "is 1 to 63 of a-z, 0-9 and '-'"));
+            return Err(InvalidPolicy::new("name", "is 1 to 63 of a-z, 0-9 and '-'"));
         }
         if self.per > Duration::from_hours(24) {
-            return Err(InvalidPolicy::new("rateLimits.per", "is at most a day"));
+            return Err(InvalidPolicy::new("per", "is at most a day"));
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use outrigger_mesh::{Hostname, ServiceName, Version};
+use outrigger_mesh::{Hostname, ServiceName, SpiffeId, Version};
 use serde_json::{Value, json};
 
 use super::{HostEntry, Registry, ServiceEntry};
+use crate::admin::policies;
 use crate::attempt::endpoint_breaker;
 use crate::config::snapshot::EndpointView;
 use crate::live::Millis;
@@ -71,6 +72,20 @@ impl Registry {
         for (name, left) in all {
             let _ = writeln!(out, "outrigger_retry_budget_left{{service=\"{name}\"}} {left}");
         }
+    }
+
+    /// The policies in force, for `/policies`: of what `own` calls, and of what it serves.
+    pub fn policies(&self, own: Option<&SpiffeId>) -> Value {
+        let state = self.state();
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let known = services.into_iter().filter_map(|(_, entry)| {
+            let snapshot = entry.live.snapshot.load();
+            snapshot.as_ref().map(|snapshot| policies::of_service(&snapshot.service, own))
+        });
+        let inbound = self.inbound.load();
+        let served = inbound.as_deref().map(policies::of_inbound).unwrap_or_default();
+        known.chain(served).collect()
     }
 }
 

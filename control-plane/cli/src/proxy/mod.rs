@@ -1,4 +1,6 @@
-//! `outrigger proxy`: the sidecars, as the control plane sees them.
+//! `outrigger proxy`: the sidecars, as the control plane sees them, and as one of them sees itself (`sidecar`).
+
+mod sidecar;
 
 use std::process::ExitCode;
 
@@ -14,6 +16,10 @@ use crate::out::{self, Format};
 pub(crate) enum Proxy {
     /// Show every connected sidecar: who it is, what it has acknowledged, what it rejected and why.
     Status(Status),
+    /// Show every endpoint a sidecar knows: its state, its breaker, its load and its latency.
+    Endpoints(sidecar::Endpoints),
+    /// Show the policy of a service as it is in force at a sidecar.
+    Policy(sidecar::Policy),
 }
 
 /// Show every connected sidecar: who it is, what it has acknowledged, what it rejected and why.
@@ -25,7 +31,11 @@ pub(crate) struct Status {
 
 impl Proxy {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
-        let Self::Status(status) = self;
+        let status = match self {
+            Self::Status(status) => status,
+            Self::Endpoints(endpoints) => return endpoints.run().await.map(|()| ExitCode::SUCCESS),
+            Self::Policy(policy) => return policy.run().await.map(|()| ExitCode::SUCCESS),
+        };
         let list = admin.list("proxies", None).await?;
         match status.printed.format {
             Format::Table => out::say(table(&list)),

@@ -1,0 +1,47 @@
+//! `BreakerOverride`: what an operator says of a service breaker, for a while and with a reason.
+
+use serde::{Deserialize, Serialize};
+
+use super::duration::Duration;
+use super::moment::Time;
+use super::policy::{BREAKER_MODE, BreakerMode};
+use super::rules;
+use super::schema::{Field, Shape};
+
+/// What a person writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BreakerOverride {
+    /// The service of the same namespace whose breaker it is.
+    pub service: String,
+    /// The breaker of this route. None: not that of a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The breaker of this version. None: that of the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What it does.
+    pub mode: BreakerMode,
+    /// Until when. None: until it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// For how long; becomes `expiresAt` when it is written.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<Duration>,
+    /// Why.
+    pub why: String,
+}
+
+pub(super) const SHAPE: Shape = Shape::Object(&[
+    Field::required("service", &Shape::Text(rules::label)),
+    Field::new("route", &Shape::Text(rules::object_name)),
+    Field::new("version", &Shape::Text(rules::version)),
+    Field::required("mode", &BREAKER_MODE),
+    Field::new("expiresAt", &Shape::Text(moment)),
+    Field::new("for", &Shape::Text(rules::duration)),
+    Field::required("why", &Shape::Text(rules::words)),
+]);
+
+fn moment(text: &str) -> Result<(), String> {
+    Time::parse(text).map(drop)
+}
