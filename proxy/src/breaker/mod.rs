@@ -13,7 +13,7 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Breaker {
     /// How often it opened.
     opened: AtomicU32,
     tally: Tally,
+    /// Whether the last that was heard is that no connection could be made.
+    unreachable: AtomicBool,
     inner: Mutex<Inner>,
     group: Arc<Group>,
 }
@@ -154,6 +156,7 @@ impl Breaker {
             rejected: AtomicU64::new(0),
             opened: AtomicU32::new(0),
             tally: Tally::default(),
+            unreachable: AtomicBool::new(false),
             inner: Mutex::new(inner),
             group,
         };
@@ -234,6 +237,11 @@ impl Breaker {
     pub fn note(&self, pass: &mut Pass, outcome: Outcome, now: Millis, chance: u64) {
         let word = self.word.load(Relaxed);
         let stale = pass.generation != generation_of(word);
+        let unreachable = matches!(outcome, Outcome::Failure { connect: true, .. });
+        // Reading first keeps the line shared between workers while all is well.
+        if outcome != Outcome::Neutral && self.unreachable.load(Relaxed) != unreachable {
+            self.unreachable.store(unreachable, Relaxed);
+        }
         match outcome {
             Outcome::Neutral => pass.probe = None,
             _ if stale => pass.probe = None,
@@ -292,6 +300,11 @@ impl Breaker {
     /// What it has counted within its window.
     pub fn totals(&self, now: Millis) -> Totals {
         self.tally.totals(self.group.width_ms(), now)
+    }
+
+    /// Whether the last that was heard is that no connection could be made.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
     }
 
     /// Failures in a row.

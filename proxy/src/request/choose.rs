@@ -69,6 +69,18 @@ impl Chosen {
         all.dedup();
         all.len() >= self.of
     }
+
+    /// Whether there is no endpoint left to which a connection could be made, by what is known: each was tried, or the last
+    /// that was heard of it is that there is none.
+    pub fn is_nowhere_else(&self, service: &LiveService, tried: &[u64]) -> bool {
+        if self.alone(tried) {
+            return true;
+        }
+        let endpoints = service.endpoints.load();
+        let of_service = self.view.endpoint.service == service.name;
+        let mut ready = endpoints.subset(None).members.iter();
+        of_service && ready.all(|view| tried.contains(&view.live.id) || view.live.breaker.is_unreachable())
+    }
 }
 
 /// Chooses a backend by weight, then one of its endpoints. Endpoints that are still to be told are waited for a little.

@@ -139,7 +139,8 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
                                 format!("{} (too few endpoints are well, all are chosen from)", error.detail)
                                     .into();
                         }
-                        error.everywhere = error.reason == Reason::ConnectFailed && chosen.alone(&tried);
+                        error.everywhere = error.reason == Reason::ConnectFailed
+                            && chosen.is_nowhere_else(&call.service, &tried);
                         error.over_budget = over_budget;
                         Err(gave_up(live, &call, began, error))
                     }

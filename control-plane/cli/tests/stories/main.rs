@@ -7,6 +7,7 @@ mod bad_start;
 mod edge;
 mod identity;
 mod lifecycle;
+mod resilience;
 mod rolling;
 mod routing;
 mod support;
