@@ -20,8 +20,6 @@ pub struct Error {
     pub unprocessed: bool,
     /// Whether every endpoint failed the same way, so that the service as a whole is away.
     pub everywhere: bool,
-    /// Whether it was not tried again since the service's retry budget is spent.
-    pub over_budget: bool,
     /// For people. Goes to mesh peers and the own application only.
     pub detail: Cow<'static, str>,
     /// What else the answer says, where there is more to say.
@@ -58,7 +56,6 @@ impl Error {
             who: Who::Downstream,
             unprocessed: false,
             everywhere: false,
-            over_budget: false,
             detail: detail.into(),
             told: None,
         }
@@ -66,15 +63,7 @@ impl Error {
 
     /// This proxy refuses. Nothing was sent.
     pub fn refused(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reason,
-            who: Who::Us,
-            unprocessed: true,
-            everywhere: false,
-            over_budget: false,
-            detail: detail.into(),
-            told: None,
-        }
+        Self { reason, who: Who::Us, unprocessed: true, everywhere: false, detail: detail.into(), told: None }
     }
 
     /// The upstream failed before it could have seen the request.
@@ -84,7 +73,6 @@ impl Error {
             who: Who::Upstream,
             unprocessed: true,
             everywhere: false,
-            over_budget: false,
             detail: detail.into(),
             told: None,
         }
@@ -97,7 +85,6 @@ impl Error {
             who: Who::Upstream,
             unprocessed: false,
             everywhere: false,
-            over_budget: false,
             detail: detail.into(),
             told: None,
         }

@@ -131,8 +131,7 @@ async fn when_every_endpoint_refuses_it_is_a_503_and_the_budget_bounds_the_tries
     let mut client = Client::h1(sidecar.outbound).await;
     for _ in 0..30 {
         let reply = client.get("cart", "/").await.unwrap();
-        let reason = reply.header("x-outrigger-reason").unwrap();
-        assert!(["connect_failed", "retry_budget"].contains(&reason), "{reason}");
+        assert_eq!(reply.header("x-outrigger-reason"), Some("connect_failed"));
         assert_eq!(reply.status.as_u16(), 503);
     }
     let counters = &sidecar.live.counters;

@@ -48,9 +48,6 @@ pub fn refusal(error: &Error, hop: Hop, asker: Asker, service: Option<&str>) -> 
     let headers = response.headers_mut();
     headers.insert(headers::REASON, HeaderValue::from_static(error.reason.as_str()));
     headers.insert(headers::HOP, HeaderValue::from_static(hop.as_str()));
-    if error.over_budget {
-        mark_budget_spent(headers);
-    }
     if error.unprocessed && hop == Hop::Server {
         headers.insert(headers::UNPROCESSED, HeaderValue::from_static("1"));
     }

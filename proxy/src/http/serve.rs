@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -57,12 +58,12 @@ where
             Spoken::Http1 => Asked::http1(&watched, &following),
             Spoken::Http2 => Asked::http2(&watched, &opened),
         };
-        let (answer, watched) = (answer(request), Rc::clone(&watched));
-        async move {
-            let mut answer = answer.await;
+        let watched = Rc::clone(&watched);
+        // No async block: it would hold the future twice, as what it was given and as what it waits for.
+        answer(request).map(move |mut answer| {
             say_goodbye(&watched, &mut answer);
             Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
-        }
+        })
     });
     match spoken {
         Spoken::Http1 => {

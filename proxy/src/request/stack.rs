@@ -141,7 +141,10 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
                         }
                         error.everywhere = error.reason == Reason::ConnectFailed
                             && chosen.is_nowhere_else(&call.service, &tried);
-                        error.over_budget = over_budget;
+                        if over_budget {
+                            // Its own reason says more than that the budget is spent.
+                            error.detail = format!("{} (the retry budget is spent)", error.detail).into();
+                        }
                         Err(gave_up(live, &call, began, error))
                     }
                 };
