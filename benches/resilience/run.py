@@ -36,19 +36,24 @@ def main():
         print(table.markdown(json.loads(Path(a.table).read_text())))
         return
     found = {"about": about(), "results": []}
-    for rep in range(a.reps):                  # repetitions outside: what the machine does else meets both alike
+    for rep in range(a.reps):
         for name in a.scenario or scenarios.SCENARIOS:
-            for proxy in a.proxy or PROXIES:
-                if proxy == OutriggerAuto.name and name not in AUTO_ONLY:
-                    continue
-                with tempfile.TemporaryDirectory(prefix="resilience-") as folder:
-                    got = asyncio.run(scenarios.run(name, PROXIES[proxy], Path(folder)))
-                row = {"scenario": name, "proxy": proxy, "rep": rep, "load": round(os.getloadavg()[0], 1), **got}
-                found["results"].append(row)
-                print(json.dumps(row), flush=True)
+            some = [p for p in a.proxy or PROXIES if p != OutriggerAuto.name or name in AUTO_ONLY]
+            with tempfile.TemporaryDirectory(prefix="resilience-") as folder:
+                for proxy, got in zip(some, asyncio.run(together(name, some, Path(folder)))):
+                    row = {"scenario": name, "proxy": proxy, "rep": rep, "load": round(os.getloadavg()[0], 1), **got}
+                    found["results"].append(row)
+                    print(json.dumps(row), flush=True)
     if not a.scenario and not a.proxy:
         Path(a.out).write_text(json.dumps(found, indent=1) + "\n")
     print(table.markdown(found))
+
+
+async def together(name, some, folder):
+    """A scenario with some proxies at the same time, each with origins and a client of its own: what else the machine
+    does meets all alike."""
+    runs = [scenarios.run(name, PROXIES[p], folder / str(n)) for n, p in enumerate(some)]
+    return await asyncio.gather(*runs)
 
 
 def about():

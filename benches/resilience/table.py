@@ -21,7 +21,7 @@ ROWS = {
                         ("failed requests", "failed", ""), ("attempts there in 4 s of failing", "attempts_while_failing", "")],
     "POSTs under cut connections": [("processed twice", "twice", ""), ("succeeded", "succeeded", ""),
                                     ("failed, and not processed", "failed_unprocessed", ""),
-                                    ("failed without ever being sent", "failed_never_sent", "")],
+                                    ("failed, and never seen by an origin", "failed_never_sent", "")],
 }
 FAILS = [("failed requests", "failed", ""), ("of them after the first second", "failed_later", ""),
          ("attempts a request", "attempts", ""), ("p99", "p99_ms", " ms")]
