@@ -215,3 +215,43 @@ proptest! {
         }
     }
 }
+
+/// What docs/resilience.md shows as written is read as it stands there: whole objects, and parts of a policy.
+#[test]
+fn every_example_of_the_page_on_resilience_can_be_written() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/resilience.md")).unwrap();
+    let (mut examples, mut block, mut fenced) = (Vec::new(), String::new(), false);
+    for line in page.lines().chain([""]) {
+        let indented = line.strip_prefix("    ").filter(|_| !fenced);
+        match (fenced, line.starts_with("```")) {
+            (false, true) => fenced = true,
+            (true, false) => block.extend([line, "\n"]),
+            (false, false) if indented.is_some() => block.extend([indented.unwrap(), "\n"]),
+            _ => {
+                fenced = fenced && !line.starts_with("```");
+                examples.push(std::mem::take(&mut block));
+            }
+        }
+    }
+    let settings =
+        ["timeouts:", "retry:", "balance:", "connections:", "rateLimits:", "healthCheck:", "bulkhead:"];
+    let mut read_so_far = 0;
+    for example in examples {
+        let text = if example.starts_with("apiVersion:") {
+            example
+        } else if settings.iter().any(|s| example.starts_with(s)) {
+            let spec: String = example.lines().map(|l| format!("  {l}\n")).collect();
+            let head = "apiVersion: outrigger.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: x, namespace: shop}\n\
+                spec:\n  targetRef: {group: outrigger.dev, kind: MeshService, name: x}\n";
+            format!("{head}{spec}")
+        } else {
+            continue;
+        };
+        if let Err(problems) = read(&text, "resilience.md") {
+            panic!("{problems:#?}\n{text}");
+        }
+        read_so_far += 1;
+    }
+    assert!(read_so_far >= 12, "only {read_so_far} examples were found");
+}
