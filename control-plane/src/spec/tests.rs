@@ -241,7 +241,7 @@ fn every_example_of_the_page_on_resilience_can_be_written() {
         let text = if example.starts_with("apiVersion:") {
             example
         } else if settings.iter().any(|s| example.starts_with(s)) {
-            let spec: String = example.lines().map(|l| format!("  {l}\n")).collect();
+            let spec = format!("  {}\n", example.trim_end().replace('\n', "\n  "));
             let head = "apiVersion: outrigger.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: x, namespace: shop}\n\
                 spec:\n  targetRef: {group: outrigger.dev, kind: MeshService, name: x}\n";
             format!("{head}{spec}")
