@@ -96,7 +96,7 @@ async fn attempts(trace: Trace) -> (u64, u64) {
     let arrived = hops.stock_app.requests();
     println!("{requests} requests at {rate:.0}/s, {arrived} attempts at the last");
     // The promise is for more than a hundred a second. A machine that is too busy for that has to keep it for what it can.
-    assert!(rate > 20.0, "only {rate} requests a second");
+    assert!(rate > 100.0, "only {rate} requests a second");
     (requests, arrived)
 }
 

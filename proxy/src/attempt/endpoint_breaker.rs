@@ -2,8 +2,9 @@
 //!
 //! A failure is a connection or handshake that failed, a reset, an attempt that took too long, a 5xx other than 501, and
 //! of gRPC's codes UNAVAILABLE, INTERNAL, DATA_LOSS and DEADLINE_EXCEEDED. Nothing is said by what the mesh refused on its
-//! own, by a caller that went away, by a deadline that the caller itself set too short, and by any 4xx. That our own headers are
-//! taken off what an application answers is what makes the word of a mesh peer believable.
+//! own, by a caller that went away, by a deadline that the caller itself set too short, and by a 429; any other 4xx is an
+//! answer like any. That our own headers are taken off what an application answers is what makes the word of a mesh peer
+//! believable.
 
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub fn of_answer<B>(
         }
     }
     let status = answer.status();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        // Quick because nothing was done: as a success it would draw more than its share.
+        return Some(Outcome::Neutral);
+    }
     let by_status = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
     let failed = match (by_status, grpc) {
         (true, _) => true,
@@ -146,7 +151,7 @@ mod tests {
             (501, SUCCESS),
             (503, Some(FAILURE)),
             (404, SUCCESS),
-            (429, SUCCESS),
+            (429, Some(Outcome::Neutral)),
             (200, SUCCESS),
         ] {
             assert_eq!(judged(&answer(status, &[]), false, false), expected, "{status}");
