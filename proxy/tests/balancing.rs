@@ -345,3 +345,21 @@ async fn traffic_leaves_an_endpoint_that_has_become_slow() {
     let all: u64 = origins[0].requests();
     assert!(all < 80, "{all} requests reached the slow one");
 }
+
+#[tokio::test]
+async fn an_endpoint_that_answers_429_gets_less_and_not_more_for_being_quick() {
+    let (mesh, origins) = (Mesh::new(), origins(["a", "b", "c"]).await);
+    let sidecar = mesh.client();
+    sidecar.knows(open_service("shop/cart"), three(&origins));
+    origins[0].behave(Behaviour { fail: Some((StatusCode::TOO_MANY_REQUESTS, 100)), ..Behaviour::default() });
+    for well in &origins[1..] {
+        well.behave(Behaviour { delay: Duration::from_millis(3), ..Behaviour::default() });
+    }
+    let (mut client, mut limited) = (Client::h1(sidecar.outbound).await, 0);
+    for _ in 0..200 {
+        let reply = client.get("cart", "/").await.unwrap();
+        limited += u32::from(reply.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(limited >= 1, "it was never asked");
+    assert!(limited <= 66, "{limited} of 200 answers came from the one that has no room");
+}

@@ -34,14 +34,16 @@ pub fn of_answer<B>(
     let reason = all.get(headers::REASON).filter(|_| from_mesh);
     if let Some(reason) = reason {
         let is = |r: &Reason| reason == r.as_str();
+        if BUSY.iter().any(is) {
+            return Some(Outcome::Busy);
+        }
         if NEUTRAL.iter().any(is) || (is(&Reason::Deadline) && callers_deadline()) {
             return Some(Outcome::Neutral);
         }
     }
     let status = answer.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
-        // Quick because nothing was done: as a success it would draw more than its share.
-        return Some(Outcome::Neutral);
+        return Some(Outcome::Busy);
     }
     let by_status = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
     let failed = match (by_status, grpc) {
@@ -72,7 +74,8 @@ pub fn note(endpoint: &EndpointLive, pass: &mut Pass, outcome: Outcome) {
     let now = Millis::now();
     match outcome {
         Outcome::Success(latency) => endpoint.load.succeeded(latency, now),
-        Outcome::Failure { .. } => endpoint.load.failed(now, fastrand::u64(..)),
+        // What refuses is quick because it does nothing: taken for fast, or for unknown, it would draw more than its share.
+        Outcome::Failure { .. } | Outcome::Busy => endpoint.load.failed(now, fastrand::u64(..)),
         Outcome::Neutral => {}
     }
     let chance = if matches!(outcome, Outcome::Failure { .. }) { fastrand::u64(..) } else { u64::MAX };
@@ -107,14 +110,10 @@ fn retry_after(all: &HeaderMap) -> Option<Duration> {
 }
 
 /// What a sidecar refuses on its own: that says nothing of the application behind it.
-const NEUTRAL: [Reason; 15] = [
-    Reason::BulkheadFull,
-    Reason::RateLimited,
+const NEUTRAL: [Reason; 11] = [
     Reason::RetryBudget,
     Reason::AuthzDenied,
     Reason::PeerUnauthenticated,
-    Reason::Overloaded,
-    Reason::Draining,
     Reason::NoRoute,
     Reason::UnknownService,
     Reason::BadRequest,
@@ -124,6 +123,9 @@ const NEUTRAL: [Reason; 15] = [
     Reason::LoopDetected,
     Reason::UpgradeDenied,
 ];
+
+/// Also that, and others may have room.
+const BUSY: [Reason; 4] = [Reason::BulkheadFull, Reason::RateLimited, Reason::Overloaded, Reason::Draining];
 
 #[cfg(test)]
 mod tests {
@@ -151,7 +153,7 @@ mod tests {
             (501, SUCCESS),
             (503, Some(FAILURE)),
             (404, SUCCESS),
-            (429, Some(Outcome::Neutral)),
+            (429, Some(Outcome::Busy)),
             (200, SUCCESS),
         ] {
             assert_eq!(judged(&answer(status, &[]), false, false), expected, "{status}");
@@ -171,10 +173,16 @@ mod tests {
 
     #[test]
     fn what_the_mesh_refused_says_nothing_and_an_application_can_not_forge_it() {
-        for reason in ["bulkhead_full", "authz_denied", "overloaded", "draining", "deadline", "retry_budget"]
-        {
+        for (reason, expected) in [
+            ("bulkhead_full", Outcome::Busy),
+            ("overloaded", Outcome::Busy),
+            ("draining", Outcome::Busy),
+            ("authz_denied", Outcome::Neutral),
+            ("deadline", Outcome::Neutral),
+            ("retry_budget", Outcome::Neutral),
+        ] {
             let refused = answer(503, &[("x-outrigger-reason", reason)]);
-            assert_eq!(judged(&refused, false, true), Some(Outcome::Neutral), "{reason}");
+            assert_eq!(judged(&refused, false, true), Some(expected), "{reason}");
             assert_eq!(judged(&refused, false, false), Some(FAILURE), "{reason}");
         }
         let down = answer(502, &[("x-outrigger-reason", "connect_failed")]);

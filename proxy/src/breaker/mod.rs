@@ -103,6 +103,8 @@ pub enum Outcome {
     },
     /// It says nothing of who was asked.
     Neutral,
+    /// It was turned away for want of room: as [`Outcome::Neutral`] to a breaker, and others are asked first.
+    Busy,
 }
 
 /// A request that passed, and in which generation. Dropped, it gives its probe back.
@@ -239,11 +241,13 @@ impl Breaker {
         let stale = pass.generation != generation_of(word);
         let unreachable = matches!(outcome, Outcome::Failure { connect: true, .. });
         // Reading first keeps the line shared between workers while all is well.
-        if outcome != Outcome::Neutral && self.unreachable.load(Relaxed) != unreachable {
+        if !matches!(outcome, Outcome::Neutral | Outcome::Busy)
+            && self.unreachable.load(Relaxed) != unreachable
+        {
             self.unreachable.store(unreachable, Relaxed);
         }
         match outcome {
-            Outcome::Neutral => pass.probe = None,
+            Outcome::Neutral | Outcome::Busy => pass.probe = None,
             _ if stale => pass.probe = None,
             Outcome::Success(latency) => match pass.probe.take() {
                 Some(permit) => self.probe_succeeded(permit, now),
