@@ -47,6 +47,7 @@ pub fn service(routes: usize) -> Service {
         name,
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Keep,
     }
 }
 

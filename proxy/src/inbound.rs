@@ -238,7 +238,7 @@ async fn forward(
     let deadline = Deadline::of_arrival(&arrival, grpc);
     let mut places = {
         let (path, query) = (target.path(), target.query());
-        let head = RequestHead { method: &parts.method, path, query, headers: &parts.headers };
+        let head = RequestHead { method: &parts.method, path, query, headers: &parts.headers, claims: None };
         let inbound = worker.shared.registry.inbound();
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
         caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?

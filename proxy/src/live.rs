@@ -28,6 +28,7 @@ use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
+use crate::token::known::Known;
 
 /// The state of the process that is not configuration.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub struct Live {
     pub handles: Arc<Handles>,
     /// What is counted of time and retries.
     pub counted: Counted,
+    /// Who issues tokens of users, and what is revoked.
+    pub tokens: Known,
 }
 
 impl Default for Live {
@@ -99,6 +102,7 @@ impl Live {
             zone,
             handles,
             counted,
+            tokens: Known::default(),
         }
     }
 

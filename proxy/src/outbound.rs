@@ -133,6 +133,7 @@ async fn forward(
             path: target.path(),
             query: target.query(),
             headers: &parts.headers,
+            claims: None,
         };
         let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)

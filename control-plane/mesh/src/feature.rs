@@ -46,11 +46,17 @@ pub enum Feature {
     CallerPolicies,
     /// What an operator has said of a breaker.
     BreakerOverrides,
+    /// What a service wants of its callers' tokens.
+    TokenRules,
+    /// Conditions on and keys from claims of verified tokens.
+    Claims,
+    /// What becomes of tokens on calls, other than that they go as the application sends them.
+    TokenTravel,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -69,6 +75,9 @@ impl Feature {
         Self::RateLimits,
         Self::CallerPolicies,
         Self::BreakerOverrides,
+        Self::TokenRules,
+        Self::Claims,
+        Self::TokenTravel,
     ];
 
     /// The wire form.
@@ -92,6 +101,9 @@ impl Feature {
             Self::RateLimits => "rate-limits",
             Self::CallerPolicies => "caller-policies",
             Self::BreakerOverrides => "breaker-overrides",
+            Self::TokenRules => "token-rules",
+            Self::Claims => "claims",
+            Self::TokenTravel => "token-travel",
         }
     }
 

@@ -5,6 +5,7 @@ use crate::identity::SpiffeId;
 use crate::name::{PortNumber, ServiceName};
 use crate::policy::Protection;
 use crate::service::{Between, Protocol};
+use crate::token::TokenRules;
 
 /// The rules of a workload's inbound side. Private: it is sent only to the workload it protects.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub struct InboundService {
     pub between: Between,
     /// What protects the instance.
     pub protection: Protection,
+    /// What it wants of its callers' tokens. None: nobody looks at tokens.
+    pub tokens: Option<TokenRules>,
 }
 
 /// Whether a caller must prove its identity.

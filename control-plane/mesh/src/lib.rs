@@ -26,6 +26,7 @@ mod route_index;
 mod service;
 mod settings;
 mod split;
+mod token;
 mod trust;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
@@ -51,4 +52,9 @@ pub use route_index::RouteIndex;
 pub use service::{Between, InvalidService, Port, Protocol, Service};
 pub use settings::{IpRange, MeshSettings, OutboundMode};
 pub use split::Split;
+pub use token::{
+    AcceptedIssuer, ClaimHeader, ClaimMatch, ClaimPath, ClaimTest, ClaimValue, Claims, DeniedToken, Denylist,
+    InvalidDenylist, InvalidIssuer, Issuer, IssuerKeys, IssuerName, KeyMaterial, ToApplication,
+    TokenAlgorithm, TokenKey, TokenNeed, TokenRule, TokenRules, TokenTravel,
+};
 pub use trust::Trust;

@@ -36,11 +36,16 @@ pub enum Reason {
     Misdirected,
     RateLimited,
     BreakerOpen,
+    AuthnMissing,
+    JwtInvalid,
+    JwtExpired,
+    JwtKeysUnavailable,
+    TokenExchangeUnavailable,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -69,6 +74,11 @@ impl Reason {
         Self::Misdirected,
         Self::RateLimited,
         Self::BreakerOpen,
+        Self::AuthnMissing,
+        Self::JwtInvalid,
+        Self::JwtExpired,
+        Self::JwtKeysUnavailable,
+        Self::TokenExchangeUnavailable,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -102,6 +112,11 @@ impl Reason {
             Self::Misdirected => "misdirected",
             Self::RateLimited => "rate_limited",
             Self::BreakerOpen => "breaker_open",
+            Self::AuthnMissing => "authn_missing",
+            Self::JwtInvalid => "jwt_invalid",
+            Self::JwtExpired => "jwt_expired",
+            Self::JwtKeysUnavailable => "jwt_keys_unavailable",
+            Self::TokenExchangeUnavailable => "token_exchange_unavailable",
         }
     }
 
@@ -116,7 +131,10 @@ impl Reason {
             | Self::DiscoveryUnavailable
             | Self::BulkheadFull
             | Self::RetryBudget
+            | Self::JwtKeysUnavailable
+            | Self::TokenExchangeUnavailable
             | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AuthnMissing | Self::JwtInvalid | Self::JwtExpired => StatusCode::UNAUTHORIZED,
             Self::ConnectFailed | Self::TlsFailed | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -148,7 +166,10 @@ impl Reason {
             | Self::TlsFailed
             | Self::UpstreamReset
             | Self::LoopDetected
+            | Self::JwtKeysUnavailable
+            | Self::TokenExchangeUnavailable
             | Self::Misdirected => 14,
+            Self::AuthnMissing | Self::JwtInvalid | Self::JwtExpired => 16,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,
             Self::BulkheadFull | Self::Overloaded | Self::RateLimited => 8,
             Self::PeerUnauthenticated | Self::AuthzDenied | Self::EgressDenied | Self::UpgradeDenied => 7,

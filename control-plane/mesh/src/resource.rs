@@ -11,12 +11,13 @@ use crate::inbound::{Inbound, MtlsMode};
 use crate::location::Location;
 use crate::name::{InvalidName, Label, ServiceName};
 use crate::policy::{
-    Balance, Bulkheads, ConnectionLimits, EndpointBreaker, Protection, RetryPolicy, RoutePolicy,
-    ServiceBreaker, Timeouts, TrafficPolicy,
+    Algorithm, Balance, Bulkheads, ConnectionLimits, EndpointBreaker, HashKey, Protection, RateKey,
+    RateLimit, RetryPolicy, RoutePolicy, ServiceBreaker, Timeouts, TrafficPolicy,
 };
-use crate::route::Route;
+use crate::route::{Route, RouteMatch};
 use crate::service::{Between, Protocol, Service};
 use crate::settings::MeshSettings;
+use crate::token::{Denylist, Issuer, IssuerName, TokenTravel};
 use crate::trust::Trust;
 
 /// What can be pushed.
@@ -35,6 +36,10 @@ pub enum Resource {
     Mesh(MeshSettings),
     /// What a proxy at the edge serves.
     Gateway(Gateway),
+    /// Who issues tokens.
+    Issuer(Issuer),
+    /// What is no longer believed.
+    Denylist(Denylist),
 }
 
 impl Resource {
@@ -49,6 +54,8 @@ impl Resource {
             Self::Trust(t) => ResourceName::Trust(t.trust_domain.clone()),
             Self::Mesh(m) => ResourceName::Mesh(m.trust_domain.clone()),
             Self::Gateway(g) => ResourceName::Gateway(g.name.clone()),
+            Self::Issuer(i) => ResourceName::Issuer(i.name.clone()),
+            Self::Denylist(d) => ResourceName::Denylist(d.name.clone()),
         }
     }
 
@@ -63,7 +70,7 @@ impl Resource {
                     route_features(&attached.route, &mut features);
                 }
             }
-            Self::Endpoint(_) | Self::Trust(_) | Self::Mesh(_) => {}
+            Self::Endpoint(_) | Self::Trust(_) | Self::Mesh(_) | Self::Issuer(_) | Self::Denylist(_) => {}
         }
         features
     }
@@ -85,6 +92,7 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
     need(features, Feature::Opaque, service.ports.iter().any(|p| p.protocol.is_opaque()));
     need(features, Feature::Dns, service.location != Location::Mesh);
     need(features, Feature::HttpRules, service.http != HttpRules::default());
+    need(features, Feature::TokenTravel, service.tokens != TokenTravel::Keep);
 }
 
 fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
@@ -97,11 +105,13 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
         policy.bulkheads != Bulkheads::default() || policy.connections != ConnectionLimits::default();
     need(features, Feature::Bulkheads, bulkheads);
     need(features, Feature::Balance, policy.balance != Balance::default());
+    need(features, Feature::Claims, matches!(policy.balance.algorithm, Algorithm::Maglev(HashKey::Claim(_))));
     need(features, Feature::HealthChecks, policy.health.is_some());
 }
 
 fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::RouteMatch, !route.matches.is_empty());
+    need(features, Feature::Claims, looks_at_claims(&route.matches));
     need(features, Feature::Split, route.backends.len() > 1);
     need(features, Feature::BackendPort, route.backends.iter().any(|b| b.port.is_some()));
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
@@ -120,7 +130,14 @@ fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
         let Protection { caller, rate_limits } = &service.protection;
         need(features, Feature::Bulkheads, caller.is_some());
         need(features, Feature::RateLimits, !rate_limits.is_empty());
+        let by_claim = |l: &RateLimit| matches!(l.key, RateKey::Claim(_)) || looks_at_claims(&l.matches);
+        need(features, Feature::Claims, rate_limits.iter().any(by_claim));
+        need(features, Feature::TokenRules, service.tokens.is_some());
     }
+}
+
+fn looks_at_claims(matches: &[RouteMatch]) -> bool {
+    matches.iter().any(|m| !m.claims.is_empty())
 }
 
 fn need(features: &mut FeatureSet, feature: Feature, needed: bool) {
@@ -135,6 +152,8 @@ fn need(features: &mut FeatureSet, feature: Feature, needed: bool) {
 pub enum ResourceKind {
     Trust,
     Mesh,
+    Issuer,
+    Denylist,
     Inbound,
     Gateway,
     Service,
@@ -143,14 +162,29 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// Every kind, in the order in which a sidecar needs them.
-    pub const ALL: [Self; 6] =
-        [Self::Trust, Self::Mesh, Self::Inbound, Self::Gateway, Self::Service, Self::Endpoint];
+    pub const ALL: [Self; 8] = [
+        Self::Trust,
+        Self::Mesh,
+        Self::Issuer,
+        Self::Denylist,
+        Self::Inbound,
+        Self::Gateway,
+        Self::Service,
+        Self::Endpoint,
+    ];
+
+    /// Whether one may subscribe to every resource of the kind.
+    pub fn is_general(self) -> bool {
+        matches!(self, Self::Trust | Self::Mesh | Self::Issuer | Self::Denylist)
+    }
 
     /// The kind's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trust => "Trust",
             Self::Mesh => "Mesh",
+            Self::Issuer => "Issuer",
+            Self::Denylist => "Denylist",
             Self::Inbound => "Inbound",
             Self::Gateway => "Gateway",
             Self::Service => "Service",
@@ -172,6 +206,10 @@ pub enum ResourceName {
     Trust(TrustDomain),
     /// `<trust domain>`
     Mesh(TrustDomain),
+    /// `<namespace>/<policy>/<issuer>`
+    Issuer(IssuerName),
+    /// `<namespace>/<denylist>`
+    Denylist(ServiceName),
     /// `<namespace>/<gateway>`
     Gateway(ServiceName),
     /// `<namespace>/<service account>`
@@ -188,6 +226,8 @@ impl ResourceName {
         match self {
             Self::Trust(_) => ResourceKind::Trust,
             Self::Mesh(_) => ResourceKind::Mesh,
+            Self::Issuer(_) => ResourceKind::Issuer,
+            Self::Denylist(_) => ResourceKind::Denylist,
             Self::Gateway(_) => ResourceKind::Gateway,
             Self::Inbound(..) => ResourceKind::Inbound,
             Self::Service(_) => ResourceKind::Service,
@@ -201,6 +241,8 @@ impl ResourceName {
         match kind {
             ResourceKind::Trust => text.parse().map(Self::Trust),
             ResourceKind::Mesh => text.parse().map(Self::Mesh),
+            ResourceKind::Issuer => text.parse().map(Self::Issuer),
+            ResourceKind::Denylist => text.parse().map(Self::Denylist),
             ResourceKind::Gateway => text.parse().map(Self::Gateway),
             ResourceKind::Service => text.parse().map(Self::Service),
             ResourceKind::Inbound => {
@@ -222,6 +264,8 @@ impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Trust(domain) | Self::Mesh(domain) => domain.fmt(f),
+            Self::Issuer(issuer) => issuer.fmt(f),
+            Self::Denylist(list) => list.fmt(f),
             Self::Gateway(gateway) => gateway.fmt(f),
             Self::Inbound(namespace, account) => write!(f, "{namespace}/{account}"),
             Self::Service(service) => service.fmt(f),
@@ -233,7 +277,8 @@ impl fmt::Display for ResourceName {
 /// What a sidecar can subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Selector {
-    /// Every resource of a kind that its reader may see. Only [`ResourceKind::Trust`] and [`ResourceKind::Mesh`].
+    /// Every resource of a kind that its reader may see. Only those for which
+    /// [`ResourceKind::is_general`] holds.
     All(ResourceKind),
     /// One resource by its name.
     Named(ResourceName),
@@ -257,7 +302,7 @@ impl Selector {
     /// Reads the wire form back.
     pub fn parse(kind: ResourceKind, text: &str) -> Result<Self, InvalidName> {
         match kind {
-            ResourceKind::Trust | ResourceKind::Mesh if text == "*" => Ok(Self::All(kind)),
+            kind if kind.is_general() && text == "*" => Ok(Self::All(kind)),
             ResourceKind::Endpoint if text.ends_with("/*") => {
                 text[..text.len() - 2].parse().map(Self::EndpointsOf)
             }
@@ -289,6 +334,8 @@ mod tests {
             (ResourceKind::Trust, "mesh.local"),
             (ResourceKind::Mesh, "mesh.local"),
             (ResourceKind::Gateway, "shop/edge"),
+            (ResourceKind::Issuer, "shop/users/login"),
+            (ResourceKind::Denylist, "shop/gone"),
             (ResourceKind::Inbound, "shop/cart"),
             (ResourceKind::Service, "shop/cart"),
             (ResourceKind::Endpoint, "shop/cart/i-1"),
@@ -300,6 +347,8 @@ mod tests {
         for (kind, text) in [
             (ResourceKind::Trust, "*"),
             (ResourceKind::Mesh, "*"),
+            (ResourceKind::Issuer, "*"),
+            (ResourceKind::Denylist, "*"),
             (ResourceKind::Service, "cart.shop"),
             (ResourceKind::Endpoint, "shop/cart/*"),
         ] {

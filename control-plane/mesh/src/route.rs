@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 use crate::name::{InvalidName, PortNumber, ServiceName, Version};
 use crate::policy::{RetryPolicy, RoutePolicy, Timeouts};
+use crate::token::{ClaimMatch, Claims};
 
 /// The name of one rule of a route object: `namespace/route/index`. It labels metrics and keys live state.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,6 +121,8 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
     /// On query parameters, all of which must hold.
     pub query: Vec<QueryMatch>,
+    /// On claims of the verified token, all of which must hold. Without one they never do.
+    pub claims: Vec<ClaimMatch>,
 }
 
 impl RouteMatch {
@@ -133,9 +136,11 @@ impl RouteMatch {
         self.method.as_ref().is_none_or(|m| m == request.method)
             && self.headers.iter().all(|h| h.holds(request.headers))
             && self.query.iter().all(|q| q.holds(request.query))
+            && self.claims.iter().all(|c| c.holds(request.claims))
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.claims.iter().try_for_each(ClaimMatch::check)?;
         let Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) = &self.path else { return Ok(()) };
         if !path.starts_with('/') {
             return Err(format!("the path {path:?} does not begin with '/'"));
@@ -213,6 +218,8 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// What its token says, if it has one that was verified.
+    pub claims: Option<&'a Claims>,
 }
 
 #[cfg(test)]

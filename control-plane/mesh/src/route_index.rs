@@ -12,7 +12,7 @@ use crate::route::{PathMatch, RequestHead, Route, RouteMatch};
 /// matches that share a path are tried one after the other.
 ///
 /// Precedence (Gateway API v1, HTTPRouteRule.matches): exact path, then the longest prefix, then a method, then the
-/// most headers, then the most query parameters, then the older route, then the earlier rule.
+/// most headers, then the most query parameters, then (our own) the most claims, then the older route, then the earlier rule.
 #[derive(Debug, Default)]
 pub struct RouteIndex {
     routes: Vec<Arc<Route>>,
@@ -43,7 +43,7 @@ impl RouteIndex {
             // A stable sort: among equals the older route and the earlier rule stay in front.
             candidates.sort_by_key(|c| {
                 let m = &c.conditions;
-                Reverse((m.method.is_some(), m.headers.len(), m.query.len()))
+                Reverse((m.method.is_some(), m.headers.len(), m.query.len(), m.claims.len()))
             });
         }
         index
@@ -125,7 +125,7 @@ mod tests {
 
     fn find<'a>(index: &'a RouteIndex, path: &str) -> Option<&'a str> {
         let headers = HeaderMap::new();
-        let head = RequestHead { method: &Method::GET, path, query: None, headers: &headers };
+        let head = RequestHead { method: &Method::GET, path, query: None, headers: &headers, claims: None };
         index.find(&head).map(|r| r.name.as_str())
     }
 
@@ -161,7 +161,7 @@ mod tests {
         ]);
         let mut headers = HeaderMap::new();
         let get = |headers: &HeaderMap, method: &Method| {
-            let head = RequestHead { method, path: "/a/b", query: None, headers };
+            let head = RequestHead { method, path: "/a/b", query: None, headers, claims: None };
             index.find(&head).unwrap().name.as_str().to_owned()
         };
         assert_eq!(get(&headers, &Method::GET), "old");
@@ -205,6 +205,7 @@ mod tests {
             method,
             headers,
             query,
+            claims: vec![],
         })
     }
 
@@ -220,7 +221,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("x-h", header.parse().unwrap());
             let method = if post { Method::POST } else { Method::GET };
-            let head = RequestHead { method: &method, path: &path, query: Some(&query), headers: &headers };
+            let head = RequestHead { method: &method, path: &path, query: Some(&query), headers: &headers, claims: None };
 
             let everything = [RouteMatch::default()];
             let expected = routes

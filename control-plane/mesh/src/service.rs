@@ -11,6 +11,7 @@ use crate::location::Location;
 use crate::name::{Hostname, PortNumber, ServiceName};
 use crate::policy::{BreakerOverride, CallerPolicy, TrafficPolicy};
 use crate::route::Route;
+use crate::token::TokenTravel;
 
 /// A service, whole: its routes and policies travel with it, so that a change to a split is one atomic resource.
 ///
@@ -44,6 +45,8 @@ pub struct Service {
     pub for_callers: Vec<CallerPolicy>,
     /// What operators have said of its breakers.
     pub overrides: Vec<BreakerOverride>,
+    /// What becomes of tokens on the calls to it.
+    pub tokens: TokenTravel,
 }
 
 impl Service {
@@ -72,6 +75,10 @@ impl Service {
         }
         if let Err(what) = self.http.check() {
             return fault(what);
+        }
+        let outside = matches!(self.location, Location::Dns { outside: true, .. });
+        if outside && self.tokens == TokenTravel::Attach {
+            return fault("no token is attached to a call that leaves the mesh".into());
         }
         let mut routes = HashSet::new();
         for route in &self.routes {

@@ -52,6 +52,7 @@ pub(super) fn check(
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Strip,
     };
     match base.checked() {
         Ok(base) => Some(CheckedService { base, inline, address: None }),

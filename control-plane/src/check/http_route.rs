@@ -441,7 +441,7 @@ pub(super) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found
         query.map(|q| QueryMatch { name: q.name.as_str().into(), value: q.value.as_str().into() }).collect();
     no_name_twice(&format!("{pointer}/headers"), headers.iter().map(|h| h.name.as_str()), found);
     no_name_twice(&format!("{pointer}/queryParams"), query.iter().map(|q| &*q.name), found);
-    Some(RouteMatch { path, method, headers, query })
+    Some(RouteMatch { path, method, headers, query, claims: vec![] })
 }
 
 /// The Gateway API ignores the second condition on one name; here it is a mistake.

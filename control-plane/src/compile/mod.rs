@@ -87,7 +87,7 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
             (domain == world.trust_domain()).then(|| Resource::Mesh((**world.settings()).clone()))
         }
         ResourceName::Gateway(gateway) => compile_gateway(world, gateway).map(Resource::Gateway),
-        ResourceName::Trust(_) => None,
+        ResourceName::Issuer(_) | ResourceName::Denylist(_) | ResourceName::Trust(_) => None,
     }
 }
 
@@ -234,6 +234,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 http: service.http.clone(),
                 between: service.between,
                 protection: policy::protection(world, &service.name),
+                tokens: None,
             }
         })
         .collect();

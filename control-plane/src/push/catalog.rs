@@ -120,7 +120,10 @@ impl Shelf {
                     self.endpoints.get(service).and_then(|all| all.get(uid)).cloned().unwrap_or_default();
                 self.place(service, &old, &new, difference);
             }
-            ResourceName::Trust(_) | ResourceName::Mesh(_) => {
+            ResourceName::Trust(_)
+            | ResourceName::Mesh(_)
+            | ResourceName::Issuer(_)
+            | ResourceName::Denylist(_) => {
                 self.general.insert(name.clone());
             }
             ResourceName::Service(service) => self.name_service(&name, service, hostnames, difference),
@@ -144,7 +147,10 @@ impl Shelf {
                     self.place(service, &old, &[], difference);
                 }
             }
-            ResourceName::Trust(_) | ResourceName::Mesh(_) => {
+            ResourceName::Trust(_)
+            | ResourceName::Mesh(_)
+            | ResourceName::Issuer(_)
+            | ResourceName::Denylist(_) => {
                 self.general.remove(name);
             }
             ResourceName::Service(service) => self.name_service(name, service, Vec::new(), difference),

@@ -84,7 +84,10 @@ impl Hub {
             each(&Selector::Named(name.clone()), &mark);
             match name {
                 ResourceName::Endpoint(service, _) => each(&Selector::EndpointsOf(service.clone()), &mark),
-                ResourceName::Trust(_) | ResourceName::Mesh(_) => each(&Selector::All(name.kind()), &mark),
+                ResourceName::Trust(_)
+                | ResourceName::Mesh(_)
+                | ResourceName::Issuer(_)
+                | ResourceName::Denylist(_) => each(&Selector::All(name.kind()), &mark),
                 ResourceName::Service(_) | ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
             }
         }

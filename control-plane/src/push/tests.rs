@@ -178,6 +178,7 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Keep,
     }))
 }
 

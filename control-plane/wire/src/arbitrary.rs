@@ -1,6 +1,7 @@
 //! Generators of sound resources for the property tests.
 
 mod policy;
+mod token;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
         trust().prop_map(Resource::Trust),
         settings().prop_map(Resource::Mesh),
         gateway().prop_map(Resource::Gateway).boxed(),
+        token::issuer().prop_map(Resource::Issuer).boxed(),
+        token::denylist().prop_map(Resource::Denylist),
     ]
 }
 
@@ -88,12 +91,12 @@ fn service() -> impl Strategy<Value = Service> {
         mtls(),
         between(),
         btree_map("[!-~]{1,9}", route().boxed(), 0..4),
-        (policy::policy(), policy::for_callers(), policy::overrides()),
+        (policy::policy(), policy::for_callers(), policy::overrides(), token::travel()),
         (of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), location(), http_rules()),
     )
         .prop_map(
             |(name, hosts, ports, identities, mtls, between, routes, policies, (v4, v6, location, http))| {
-                let (policy, for_callers, overrides) = policies;
+                let (policy, for_callers, overrides, tokens) = policies;
                 let named =
                     |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
                 Service {
@@ -110,6 +113,7 @@ fn service() -> impl Strategy<Value = Service> {
                     policy,
                     for_callers,
                     overrides,
+                    tokens,
                 }
                 .checked()
                 .unwrap()
@@ -230,8 +234,9 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
     });
     let query = ("\\PC{0,9}", "\\PC{0,9}")
         .prop_map(|(name, value)| QueryMatch { name: name.into(), value: value.into() });
-    (of(path), of(method), vec(header, 0..3), vec(query, 0..3))
-        .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
+    (of(path), of(method), vec(header, 0..3), vec(query, 0..3), vec(token::claim_match(), 0..2)).prop_map(
+        |(path, method, headers, query, claims)| RouteMatch { path, method, headers, query, claims },
+    )
 }
 
 fn backend() -> impl Strategy<Value = Backend> {
@@ -267,19 +272,26 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn inbound() -> impl Strategy<Value = Inbound> {
-    let rules =
-        (mtls(), vec((port_number(), protocol()), 1..3), http_rules(), between(), policy::protection());
+    let rules = (
+        mtls(),
+        vec((port_number(), protocol()), 1..3),
+        http_rules(),
+        between(),
+        policy::protection(),
+        of(token::rules()),
+    );
     (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports, http, between, protection))| InboundService {
+            .map(|(name, (mtls, ports, http, between, protection, tokens))| InboundService {
                 name,
                 mtls,
                 ports,
                 http,
                 between,
                 protection,
+                tokens,
             })
             .collect(),
     })

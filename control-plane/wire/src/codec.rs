@@ -15,6 +15,7 @@ mod policy;
 mod report;
 mod service;
 mod settings;
+mod token;
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -41,6 +42,8 @@ pub fn encode(resource: &Resource) -> Bytes {
         Resource::Trust(trust) => trust_to_pb(trust, features).encode_to_vec(),
         Resource::Mesh(mesh) => settings::to_pb(mesh, features).encode_to_vec(),
         Resource::Gateway(gateway) => gateway::to_pb(gateway, features).encode_to_vec(),
+        Resource::Issuer(issuer) => token::issuer_to_pb(issuer, features).encode_to_vec(),
+        Resource::Denylist(list) => token::denylist_to_pb(list, features).encode_to_vec(),
     };
     bytes.into()
 }
@@ -72,6 +75,8 @@ fn read(kind: ResourceKind, payload: &[u8], known: &FeatureSet) -> Result<Resour
         ResourceKind::Trust => Resource::Trust(trust_from_pb(parse(payload)?)?),
         ResourceKind::Mesh => Resource::Mesh(settings::from_pb(&parse(payload)?)?),
         ResourceKind::Gateway => Resource::Gateway(gateway::from_pb(parse(payload)?)?),
+        ResourceKind::Issuer => Resource::Issuer(token::issuer_from_pb(parse(payload)?)?),
+        ResourceKind::Denylist => Resource::Denylist(token::denylist_from_pb(parse(payload)?)?),
     };
     // A writer that forgets to name a feature would lead older readers astray; the newer ones tell on it.
     let silent = resource.required_features().iter().find(|f| !needed.iter().any(|n| n == f.as_str()));

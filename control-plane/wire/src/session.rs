@@ -96,6 +96,8 @@ pub(crate) fn type_url(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Trust => "type.outrigger.dev/outrigger.v1.Trust",
         ResourceKind::Mesh => "type.outrigger.dev/outrigger.v1.Mesh",
+        ResourceKind::Issuer => "type.outrigger.dev/outrigger.v1.Issuer",
+        ResourceKind::Denylist => "type.outrigger.dev/outrigger.v1.Denylist",
         ResourceKind::Gateway => "type.outrigger.dev/outrigger.v1.Gateway",
         ResourceKind::Inbound => "type.outrigger.dev/outrigger.v1.Inbound",
         ResourceKind::Service => "type.outrigger.dev/outrigger.v1.Service",

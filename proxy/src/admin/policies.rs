@@ -78,6 +78,7 @@ fn protected(protection: &Protection) -> Value {
             RateKey::Service => "service".to_owned(),
             RateKey::Caller => "caller".to_owned(),
             RateKey::Header(name) => format!("header {name}"),
+            RateKey::Claim(claim) => format!("claim {claim}"),
         };
         json!({
             "name": &*limit.name, "by": by, "requests": limit.requests, "per": time(limit.per), "burst": limit.burst,
@@ -186,6 +187,7 @@ fn hashed(key: &HashKey) -> Value {
         HashKey::Header(name) => json!({"header": name.as_str()}),
         HashKey::Cookie(name) => json!({"cookie": &**name}),
         HashKey::Query(name) => json!({"query": &**name}),
+        HashKey::Claim(claim) => json!({"claim": claim.to_string()}),
         HashKey::SourceIdentity => json!({"source": "identity"}),
         HashKey::SourceAddress => json!({"source": "address"}),
     }

@@ -50,6 +50,8 @@ impl Link {
         let mut session = ClientSession::new(hello.features.clone());
         session.subscribe(Selector::All(ResourceKind::Trust));
         session.subscribe(Selector::All(ResourceKind::Mesh));
+        session.subscribe(Selector::All(ResourceKind::Issuer));
+        session.subscribe(Selector::All(ResourceKind::Denylist));
         let id = &hello.identity;
         let own = ResourceName::Inbound(id.namespace().clone(), id.service_account().clone());
         session.subscribe(Selector::Named(own));

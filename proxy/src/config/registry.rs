@@ -193,6 +193,22 @@ impl Registry {
                 self.gateway.store(None);
                 Ok(())
             }
+            Change::Set(Resource::Issuer(issuer)) => {
+                self.live.tokens.set_issuer(issuer);
+                Ok(())
+            }
+            Change::Set(Resource::Denylist(list)) => {
+                self.live.tokens.set_denylist(list);
+                Ok(())
+            }
+            Change::Remove(ResourceName::Issuer(name)) => {
+                self.live.tokens.remove_issuer(&name);
+                Ok(())
+            }
+            Change::Remove(ResourceName::Denylist(name)) => {
+                self.live.tokens.remove_denylist(&name);
+                Ok(())
+            }
             // Like the roots, the settings of the mesh are replaced, never merely taken away.
             Change::Set(Resource::Trust(_))
             | Change::Remove(ResourceName::Trust(_) | ResourceName::Mesh(_)) => Ok(()),

@@ -181,6 +181,7 @@ async fn forward(
         path: target.path(),
         query: target.query(),
         headers: &parts.headers,
+        claims: None,
     };
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);

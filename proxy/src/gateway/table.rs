@@ -222,7 +222,7 @@ mod tests {
     fn found(table: &PortTable, host: &str, path: &str) -> Option<String> {
         let host = Hostname::new(host).unwrap();
         let headers = HeaderMap::new();
-        let head = RequestHead { method: &Method::GET, path, query: None, headers: &headers };
+        let head = RequestHead { method: &Method::GET, path, query: None, headers: &headers, claims: None };
         let route = table.route(table.listener(&host)?, &host, &head)?;
         route.plan.name.as_ref().map(ToString::to_string)
     }

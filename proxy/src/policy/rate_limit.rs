@@ -64,6 +64,10 @@ impl Limit {
             RateKey::Header(name) => {
                 Some(Key::of(asking.head.headers.get(name).map_or(&[], HeaderValue::as_bytes)))
             }
+            RateKey::Claim(claim) => {
+                let value = asking.head.claims.and_then(|claims| claims.key(claim));
+                Some(Key::of(value.as_deref().unwrap_or_default().as_bytes()))
+            }
         }
     }
 
@@ -85,6 +89,7 @@ impl Limit {
             RateKey::Service => String::new(),
             RateKey::Caller => " of each caller".into(),
             RateKey::Header(header) => format!(" for each value of {header}"),
+            RateKey::Claim(claim) => format!(" for each {claim}"),
         };
         let why = format!("rate limit {name}: {requests} requests in {per:?}{each}");
         let mut error = Error::refused(Reason::RateLimited, why);
@@ -303,7 +308,7 @@ mod tests {
     }
 
     fn ask(limits: &[Limit], headers: &HeaderMap, caller: &str, at: Duration) -> Result<(), Error> {
-        let head = RequestHead { method: &Method::GET, path: "/", query: None, headers };
+        let head = RequestHead { method: &Method::GET, path: "/", query: None, headers, claims: None };
         let now = Nanos(u64::try_from(at.as_nanos()).unwrap());
         check(limits, &Asking { head, caller: Key::of(caller.as_bytes()), now })
     }

@@ -10,8 +10,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Algorithm, EndpointUid, HashKey, ServiceName, SpiffeId, Sticky, StickyBy, StickyTo, TrafficPolicy,
-    Version,
+    Algorithm, Claims, EndpointUid, HashKey, ServiceName, SpiffeId, Sticky, StickyBy, StickyTo,
+    TrafficPolicy, Version,
 };
 
 use crate::attempt::balance;
@@ -49,6 +49,8 @@ pub struct Source<'a> {
     pub live: Option<&'a Live>,
     /// Whether it came over TLS, at a gateway.
     pub tls: bool,
+    /// What its token says, if it has one that was verified.
+    pub claims: Option<&'a Claims>,
 }
 
 impl Affinity {
@@ -146,6 +148,10 @@ fn hashed(by: &HashKey, headers: &HeaderMap, target: &PathAndQuery, source: Sour
             let pairs = target.query()?.split('&');
             let mut values = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
             values.find(|(n, _)| *n == &**name).map(|(_, value)| balance::hash(value.as_bytes()))
+        }
+        HashKey::Claim(claim) => {
+            let value = source.claims.and_then(|claims| claims.key(claim))?;
+            Some(balance::hash(value.as_bytes()))
         }
         HashKey::SourceIdentity => source.live.and_then(Live::identity).map(|id| of_identity(&id)),
         HashKey::SourceAddress => source.address.map(of_address),

@@ -79,7 +79,7 @@ pub async fn send(
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
-    let source = Source { address: from, live: Some(&worker.shared.live), tls };
+    let source = Source { address: from, live: Some(&worker.shared.live), tls, claims: None };
     let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);

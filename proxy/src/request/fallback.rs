@@ -99,7 +99,7 @@ fn elsewhere(
         return None;
     }
     let (method, headers) = (&parts.method, &parts.headers);
-    let head = RequestHead { method, path: target.path(), query: target.query(), headers };
+    let head = RequestHead { method, path: target.path(), query: target.query(), headers, claims: None };
     let plan = Arc::clone(snapshot.route(&head)?);
     Some(Routed { service, snapshot, plan, port, instance: None })
 }

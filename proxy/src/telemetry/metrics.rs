@@ -14,6 +14,7 @@ use outrigger_mesh::{
 };
 
 use crate::http::edges::Cut;
+use crate::telemetry::by_reason::ByReason;
 
 /// Traffic by whom it was between.
 #[derive(Debug, Default)]
@@ -131,7 +132,7 @@ impl Traffic {
 /// Everything that is counted beside traffic.
 #[derive(Debug, Default)]
 pub struct Counters {
-    refusals: [[AtomicU64; 2]; Reason::ALL.len()],
+    refusals: ByReason<[AtomicU64; 2]>,
     /// Attempts after the first.
     pub retries: AtomicU64,
     /// Retries that the budget did not allow.

@@ -12,6 +12,7 @@ use outrigger_mesh::{Reason, ServiceName, Side};
 use serde_json::{Value, json};
 
 use crate::tcp::relay::{End, Flow, Outcome, Party};
+use crate::telemetry::by_reason::ByReason;
 
 /// How it is known what a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub struct PortStats {
     opened: AtomicU64,
     open: AtomicU64,
     ended: [AtomicU64; Ended::ALL.len()],
-    refused: [AtomicU64; Reason::ALL.len()],
+    refused: ByReason<AtomicU64>,
 }
 
 impl PortStats {

@@ -40,6 +40,7 @@ pub fn service(name: &str) -> Service {
         name,
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Keep,
     }
 }
 
@@ -68,6 +69,7 @@ pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
         http: s.http.clone(),
         between: s.between,
         protection: outrigger_mesh::Protection::default(),
+        tokens: None,
     };
     Inbound { identity: id.clone(), services: services.iter().map(rules).collect() }
 }

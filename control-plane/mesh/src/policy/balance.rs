@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{InvalidPolicy, percent};
+use crate::token::ClaimPath;
 
 /// How an endpoint is chosen. Weights are honoured by every algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub enum HashKey {
     Cookie(Arc<str>),
     /// The first value of a query parameter.
     Query(Arc<str>),
+    /// A claim of the verified token, where it is a single value.
+    Claim(ClaimPath),
     /// Who the calling workload is: at a gateway and at a sidecar the own identity.
     SourceIdentity,
     /// The address the request came from.

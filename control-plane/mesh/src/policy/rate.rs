@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::{InvalidPolicy, counted, positive};
 use crate::route::RouteMatch;
+use crate::token::ClaimPath;
 
 /// How often something may be asked of one instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub enum RateKey {
     Caller,
     /// Each value of a header, such as an API key. Requests without it share one.
     Header(HeaderName),
+    /// Each value of a claim of the verified token. Requests without it share one.
+    Claim(ClaimPath),
 }
 
 impl RateLimit {

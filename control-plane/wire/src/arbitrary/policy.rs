@@ -73,8 +73,12 @@ pub(super) fn of_route() -> BoxedStrategy<RoutePolicy> {
 }
 
 pub(super) fn protection() -> BoxedStrategy<Protection> {
-    let key =
-        prop_oneof![Just(RateKey::Service), Just(RateKey::Caller), header_name().prop_map(RateKey::Header),];
+    let key = prop_oneof![
+        Just(RateKey::Service),
+        Just(RateKey::Caller),
+        header_name().prop_map(RateKey::Header),
+        super::token::claim().prop_map(RateKey::Claim),
+    ];
     let limit = ("[a-z0-9-]{1,9}", vec(route_match(), 0..2), key, 1_u32..99, 1_u64..99, 1_u32..99).prop_map(
         |(name, matches, key, requests, seconds, burst)| RateLimit {
             name: name.into(),
@@ -209,6 +213,7 @@ fn balance() -> BoxedStrategy<Balance> {
         header_name().prop_map(HashKey::Header),
         word().prop_map(HashKey::Cookie),
         word().prop_map(HashKey::Query),
+        super::token::claim().prop_map(HashKey::Claim),
         Just(HashKey::SourceIdentity),
         Just(HashKey::SourceAddress),
     ];

@@ -2,8 +2,8 @@
 
 use outrigger_mesh::{Inbound, InboundService};
 
-use super::bulkhead;
 use super::field::{self, Fault};
+use super::{bulkhead, token};
 use crate::pb;
 
 pub(super) fn to_pb(inbound: &Inbound, required_features: Vec<String>) -> pb::Inbound {
@@ -39,6 +39,7 @@ fn service_to_pb(service: &InboundService) -> pb::InboundService {
         between: field::between_to_pb(service.between),
         caller_bulkhead: service.protection.caller.map(bulkhead::to_pb),
         rate_limits: bulkhead::rates_to_pb(&service.protection),
+        tokens: service.tokens.as_ref().map(token::rules_to_pb),
     }
 }
 
@@ -54,5 +55,6 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
         http: field::http_from_pb(service.http),
         between: field::between_from_pb(service.between)?,
         protection: bulkhead::protection_from_pb(service.caller_bulkhead, service.rate_limits)?,
+        tokens: service.tokens.map(token::rules_from_pb).transpose()?,
     })
 }

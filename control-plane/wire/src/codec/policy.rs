@@ -150,6 +150,7 @@ fn hash_to_pb(key: &HashKey) -> pb::HashKey {
         HashKey::Header(name) => Key::Header(name.to_string()),
         HashKey::Cookie(name) => Key::Cookie(name.to_string()),
         HashKey::Query(name) => Key::Query(name.to_string()),
+        HashKey::Claim(claim) => Key::Claim(claim.to_string()),
         HashKey::SourceIdentity => Key::SourceIdentity(pb::Nothing {}),
         HashKey::SourceAddress => Key::SourceAddress(pb::Nothing {}),
     };
@@ -162,6 +163,7 @@ fn hash_from_pb(key: Option<pb::HashKey>) -> Result<HashKey, Fault> {
         Key::Header(name) => HashKey::Header(header_name(&name)?),
         Key::Cookie(name) => HashKey::Cookie(name.into()),
         Key::Query(name) => HashKey::Query(name.into()),
+        Key::Claim(claim) => HashKey::Claim(field::name(&claim)?),
         Key::SourceIdentity(pb::Nothing {}) => HashKey::SourceIdentity,
         Key::SourceAddress(pb::Nothing {}) => HashKey::SourceAddress,
     })

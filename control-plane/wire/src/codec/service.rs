@@ -6,7 +6,7 @@ use outrigger_mesh::{
 };
 
 use super::field::{self, Fault};
-use super::{breaker, bulkhead, location, policy};
+use super::{breaker, bulkhead, location, policy, token};
 use crate::pb;
 
 pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Service {
@@ -25,6 +25,7 @@ pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Se
         http: field::http_to_pb(&service.http),
         for_callers: service.for_callers.iter().map(policy::caller_to_pb).collect(),
         overrides: service.overrides.iter().map(breaker::override_to_pb).collect(),
+        tokens: token::travel_to_pb(service.tokens),
     }
 }
 
@@ -44,6 +45,7 @@ pub(super) fn from_pb(service: pb::Service) -> Result<Service, Fault> {
         http: field::http_from_pb(service.http),
         for_callers: service.for_callers.into_iter().map(policy::caller_from_pb).collect::<Result<_, _>>()?,
         overrides: service.overrides.iter().map(breaker::override_from_pb).collect::<Result<_, _>>()?,
+        tokens: token::travel_from_pb(service.tokens)?,
     }
     .checked()
     .map_err(|e| Fault::new(e.to_string()))
@@ -109,6 +111,7 @@ pub(super) fn match_to_pb(rule: &RouteMatch) -> pb::RouteMatch {
         method: rule.method.as_ref().map(ToString::to_string),
         headers: rule.headers.iter().map(|h| pair(h.name.as_str(), &h.value)).collect(),
         query: rule.query.iter().map(|q| pair(&q.name, &q.value)).collect(),
+        claims: rule.claims.iter().map(token::match_to_pb).collect(),
     }
 }
 
@@ -129,6 +132,7 @@ pub(super) fn match_from_pb(rule: pb::RouteMatch) -> Result<RouteMatch, Fault> {
             .into_iter()
             .map(|q| QueryMatch { name: q.name.into(), value: q.value.into() })
             .collect(),
+        claims: rule.claims.into_iter().map(token::match_from_pb).collect::<Result<_, _>>()?,
     })
 }
 

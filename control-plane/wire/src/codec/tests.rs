@@ -57,6 +57,7 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
             policy: outrigger_mesh::TrafficPolicy::default(),
             for_callers: Vec::new(),
             overrides: Vec::new(),
+            tokens: outrigger_mesh::TokenTravel::Keep,
         };
         service.policy.retry.retries = retries;
         encode(&Resource::Service(service))
@@ -100,6 +101,7 @@ fn a_feature_that_is_used_must_be_named() {
             between: outrigger_mesh::Between::Auto,
             ports: vec![(PortNumber::HTTP, outrigger_mesh::Protocol::Http)],
             protection: outrigger_mesh::Protection::default(),
+            tokens: None,
         }],
     });
     let mut message = pb::Inbound::decode(encode(&resource)).unwrap();

@@ -78,9 +78,10 @@ impl Interest {
                 self.selectors.contains(&Selector::EndpointsOf(service.clone()))
             }
             ResourceName::Service(service) => self.named_by_host.contains_key(service),
-            ResourceName::Trust(_) | ResourceName::Mesh(_) => {
-                self.selectors.contains(&Selector::All(name.kind()))
-            }
+            ResourceName::Trust(_)
+            | ResourceName::Mesh(_)
+            | ResourceName::Issuer(_)
+            | ResourceName::Denylist(_) => self.selectors.contains(&Selector::All(name.kind())),
             ResourceName::Inbound(..) | ResourceName::Gateway(_) => false,
         };
         by_group || self.selectors.contains(&Selector::Named(name.clone()))

@@ -97,6 +97,7 @@ fn service(i: u8, port: u16) -> Resource {
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Keep,
     })
 }
 

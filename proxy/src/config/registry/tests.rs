@@ -35,6 +35,7 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         name,
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tokens: outrigger_mesh::TokenTravel::Keep,
     }
 }
 
