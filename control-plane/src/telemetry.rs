@@ -150,7 +150,10 @@ mod tests {
             version: Version::new("v1").ok(),
             caller: Some("spiffe://mesh.local/ns/shop/sa/forged".parse().unwrap()),
         };
-        Report { traffic: vec![(key, TrafficStats { requests, success: requests, latency })] }
+        Report {
+            traffic: vec![(key, TrafficStats { requests, success: requests, latency })],
+            wanted_keys: vec![],
+        }
     }
 
     #[tokio::test(start_paused = true)]

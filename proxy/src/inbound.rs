@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Extensions, HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -38,6 +40,7 @@ use crate::request::handle::{Arrival, Held};
 use crate::request::stack::upstream_body;
 use crate::tcp;
 use crate::telemetry::metrics::Traffic;
+use crate::token::{Verified, carry, gate};
 use crate::worker::{Application, Worker};
 
 /// Serves a connection from the mesh: who is there is settled before a byte of it is read as HTTP.
@@ -235,15 +238,22 @@ async fn forward(
         parts.headers.insert(headers::CLIENT_CERT, proven.clone());
     }
     let grpc = headers::is_grpc(&parts.headers);
+    let token = admit_token(worker, application, &mut parts, &target)?;
     let deadline = Deadline::of_arrival(&arrival, grpc);
     let mut places = {
         let (path, query) = (target.path(), target.query());
-        let head = RequestHead { method: &parts.method, path, query, headers: &parts.headers, claims: None };
+        let head = RequestHead {
+            method: &parts.method,
+            path,
+            query,
+            headers: &parts.headers,
+            claims: carry::of(token.as_ref()),
+        };
         let inbound = worker.shared.registry.inbound();
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
         caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?
     };
-    let handle = worker.shared.live.handles.introduce(&mut parts.headers, &arrival);
+    let handle = worker.shared.live.handles.introduce(&mut parts.headers, &arrival, token);
     let speak = match rules(worker, application).1.protocol {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
         Protocol::Detect if grpc => Speak::Http2,
@@ -339,6 +349,21 @@ fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Port) {
     let wanted = |port: &&(PortNumber, Protocol)| named.is_none_or(|p| p == port.0);
     let found = service.ports.iter().find(wanted);
     (service.mtls, found.map_or(unknown, |p| Port { number: p.0, protocol: p.1 }))
+}
+
+/// The verified token of a request, where its service wants one. The application has got then what it is to get of it.
+fn admit_token(
+    worker: &Worker,
+    application: &Application,
+    parts: &mut Parts,
+    target: &PathAndQuery,
+) -> Result<Option<Arc<Verified>>, Error> {
+    let inbound = worker.shared.registry.inbound();
+    let service = inbound.as_ref().and_then(|i| i.service(&application.service));
+    let Some(rules) = service.and_then(|s| s.tokens.as_ref()) else { return Ok(None) };
+    let token = gate::admit(&worker.shared.live.tokens, rules, parts, target)?;
+    gate::hand_over(rules, token.as_deref(), &mut parts.headers);
+    Ok(token)
 }
 
 /// The longest body that the service takes. Looked up only for requests that have one.

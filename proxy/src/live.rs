@@ -132,7 +132,7 @@ impl Live {
 
     /// What passed since the last call, for the report to the control plane. The caller keeps it until delivered.
     pub fn traffic_delta(&self) -> Report {
-        self.traffic.delta()
+        Report { wanted_keys: self.tokens.take_wanted(), ..self.traffic.delta() }
     }
 
     /// The metrics as text for Prometheus.

@@ -25,6 +25,7 @@ use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
 use crate::tcp::{self, outbound::Called};
+use crate::token::carry;
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
@@ -127,19 +128,24 @@ async fn forward(
         let why = format!("port {} of {} is opaque ({})", port.number, service.name, port.protocol);
         return Err(of_service(Error::refused(Reason::NoRoute, why)));
     }
+    let token = snapshot.asks_for_claims.then(|| {
+        let known = &worker.shared.live.tokens;
+        carry::claims(known, sake.token.as_ref(), &parts.headers)
+    });
+    let token = token.flatten();
     let plan = {
         let head = RequestHead {
             method: &parts.method,
             path: target.path(),
             query: target.query(),
             headers: &parts.headers,
-            claims: None,
+            claims: carry::of(token.as_ref()),
         };
         let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false, sake };
+    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false, sake, token };
     let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)

@@ -288,7 +288,7 @@ async fn deliver(live: &Live, control: &Control, pending: &mut Option<outrigger_
         Some(report) => report,
         None => live.traffic_delta(),
     };
-    if report.traffic.is_empty() {
+    if report.traffic.is_empty() && report.wanted_keys.is_empty() {
         return;
     }
     match control.client().report(report.clone()).await {

@@ -3,12 +3,15 @@
 use crate::histogram::Histogram;
 use crate::identity::SpiffeId;
 use crate::name::{ServiceName, Version};
+use crate::token::IssuerName;
 
 /// What passed since the last report of the same sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The traffic, by whom it was between. At most [`Report::MAX_ENTRIES`].
     pub traffic: Vec<(TrafficKey, TrafficStats)>,
+    /// Issuers of which a token named a key that is not known. At most [`Report::MAX_ENTRIES`].
+    pub wanted_keys: Vec<IssuerName>,
 }
 
 impl Report {

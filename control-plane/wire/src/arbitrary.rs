@@ -44,7 +44,8 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         let stats = TrafficStats { requests: success + more, success, latency };
         (TrafficKey { side, service, version, caller }, stats)
     });
-    vec(entry, 0..4).prop_map(|traffic| Report { traffic })
+    (vec(entry, 0..4), vec(token::issuer_name(), 0..3))
+        .prop_map(|(traffic, wanted_keys)| Report { traffic, wanted_keys })
 }
 
 fn label() -> impl Strategy<Value = Label> {

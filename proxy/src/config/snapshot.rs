@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead, RetryPolicy,
-    Route, RouteIndex, RouteName, Service, ServiceName, Split, Timeouts, TrafficPolicy, Transport, Version,
+    Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, HashKey, Location, PortNumber,
+    RequestHead, RetryPolicy, Route, RouteIndex, RouteName, Service, ServiceName, Split, Timeouts,
+    TrafficPolicy, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
@@ -34,6 +35,8 @@ pub struct ServiceSnapshot {
     pub seal: Option<Seal>,
     /// How many connections may be open.
     pub connections: ConnectionLimits,
+    /// Whether a route or the choice of an endpoint looks at claims of tokens.
+    pub asks_for_claims: bool,
 }
 
 impl ServiceSnapshot {
@@ -55,6 +58,7 @@ impl ServiceSnapshot {
             outside: None,
             seal,
             connections: ConnectionLimits::default(),
+            asks_for_claims: asks_for_claims(&service),
             service,
         }
     }
@@ -88,6 +92,11 @@ impl ServiceSnapshot {
         }
         self.index.position(head).map(|at| &self.plans[at])
     }
+}
+
+fn asks_for_claims(service: &Service) -> bool {
+    let by_claim = matches!(service.policy.balance.algorithm, Algorithm::Maglev(HashKey::Claim(_)));
+    by_claim || service.routes.iter().flat_map(|r| &r.matches).any(|m| !m.claims.is_empty())
 }
 
 /// Where the requests of one route go and what holds for them.

@@ -29,6 +29,7 @@ use crate::listen::detect::{self, First};
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
+use crate::token::carry;
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
@@ -176,19 +177,24 @@ async fn forward(
     let table =
         table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
     let listener = listener(table, client, &host)?;
+    let known = &worker.shared.live.tokens;
+    let mut token = table.asks_for_claims.then(|| carry::claims(known, None, &parts.headers)).flatten();
     let head = RequestHead {
         method: &parts.method,
         path: target.path(),
         query: target.query(),
         headers: &parts.headers,
-        claims: None,
+        claims: carry::of(token.as_ref()),
     };
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);
 
     let routed = sake.wait(routed(worker, &route)).await?;
+    if token.is_none() && routed.snapshot.asks_for_claims {
+        token = carry::claims(known, None, &parts.headers);
+    }
     let (from, tls) = (Some(client.from.peer), client.from.tls);
-    dispatch::send(worker, Arrived { parts, incoming, target, wish, from, tls, sake }, routed).await
+    dispatch::send(worker, Arrived { parts, incoming, target, wish, from, tls, sake, token }, routed).await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

@@ -43,7 +43,9 @@ impl Table {
             let wrong = faults[before..].to_vec();
             let mut listeners: Vec<_> = here.iter().map(|l| ListenerTable::new(l, &mut resolve)).collect();
             listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(HostPattern::specificity)));
-            ports.insert(number, Arc::new(PortTable { tls, wrong, listeners }));
+            let mut matches = here.iter().flat_map(|l| &l.routes).flat_map(|r| &r.route.matches);
+            let asks_for_claims = matches.any(|m| !m.claims.is_empty());
+            ports.insert(number, Arc::new(PortTable { tls, wrong, listeners, asks_for_claims }));
         }
         (Self { ports, open: BTreeMap::new() }, faults)
     }
@@ -73,6 +75,8 @@ pub struct PortTable {
     /// What is wrong with certificates of its listeners.
     pub wrong: Vec<String>,
     listeners: Vec<ListenerTable>,
+    /// Whether a route here looks at claims of tokens.
+    pub asks_for_claims: bool,
 }
 
 impl PortTable {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use outrigger_mesh::{Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts};
+use outrigger_mesh::{
+    Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts, TokenTravel,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::balance::{self, Asked, Known, Nobody};
@@ -49,6 +51,8 @@ pub struct Chosen {
     pub port: Port,
     /// What its sidecar is to be spoken to.
     pub between: Between,
+    /// What becomes of tokens on the way there.
+    pub travel: TokenTravel,
     /// Whether so few endpoints are well that it was chosen from all.
     pub panic: bool,
     /// Whether it is where the caller was before.
@@ -253,9 +257,10 @@ fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> R
     };
     let place = place(worker, snapshot, found.view, port, connect_limit(aim))?;
     let (view, between) = (Arc::clone(found.view), snapshot.service.between);
+    let travel = snapshot.service.tokens;
     let (pass, watched) = (Cell::default(), Cell::default());
     let (panic, of) = (found.panic, found.of);
-    Ok(Chosen { place, view, port, between, panic, stayed: false, pass, watched, of })
+    Ok(Chosen { place, view, port, between, travel, panic, stayed: false, pass, watched, of })
 }
 
 fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
@@ -313,9 +318,10 @@ fn choose_instance(worker: &Worker, aim: Aim<'_>, at: SocketAddr) -> Result<Opti
     };
     let place = place(worker, aim.snapshot, view, aim.port, connect_limit(aim))?;
     let (between, pass) = (aim.snapshot.service.between, Cell::new(view.live.breaker.pass()));
+    let travel = aim.snapshot.service.tokens;
     let (view, watched) = (Arc::clone(view), Cell::default());
     let (port, panic, stayed) = (aim.port, false, false);
-    Ok(Some(Chosen { place, view, port, between, panic, stayed, pass, watched, of: 1 }))
+    Ok(Some(Chosen { place, view, port, between, travel, panic, stayed, pass, watched, of: 1 }))
 }
 
 fn connect_limit(aim: Aim<'_>) -> Duration {

@@ -28,6 +28,7 @@ use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
+use crate::token::{Verified, carry};
 use crate::worker::Worker;
 
 /// A request as it came, without what only the mesh may say.
@@ -46,6 +47,8 @@ pub struct Arrived {
     pub tls: bool,
     /// For whose sake it is made.
     pub sake: Sake,
+    /// The verified token by which it is routed, where anybody asks for one.
+    pub token: Option<Arc<Verified>>,
 }
 
 /// Where it goes.
@@ -68,18 +71,19 @@ pub async fn send(
     arrived: Arrived,
     routed: Routed,
 ) -> Result<Response<ResponseBody>, Error> {
-    let (routed, watch) = match fallback::enter(routed, &arrived.parts, &arrived.target)? {
+    let (routed, watch) = match fallback::enter(routed, &arrived)? {
         Entered::Goes(routed, watch) => (routed, watch),
         Entered::Answered(answer) => return Ok(*answer),
     };
-    let Arrived { mut parts, incoming, target, wish, from, tls, sake } = arrived;
+    let Arrived { mut parts, incoming, target, wish, from, tls, sake, token } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
-    let source = Source { address: from, live: Some(&worker.shared.live), tls, claims: None };
+    let source =
+        Source { address: from, live: Some(&worker.shared.live), tls, claims: carry::of(token.as_ref()) };
     let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
     let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);

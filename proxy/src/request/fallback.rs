@@ -2,8 +2,6 @@
 //! is refused.
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use outrigger_mesh::{Fallback, Hop, Reason, RequestHead};
 use std::sync::Arc;
@@ -14,8 +12,9 @@ use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::headers;
 use crate::live::{LiveService, Millis};
-use crate::request::dispatch::Routed;
+use crate::request::dispatch::{Arrived, Routed};
 use crate::request::service_breaker::{Passes, Shut};
+use crate::token::carry;
 
 /// What becomes of a request.
 pub enum Entered {
@@ -33,19 +32,21 @@ pub struct Watch {
 }
 
 /// Brings a request before the breakers.
-pub fn enter(routed: Routed, parts: &Parts, target: &PathAndQuery) -> Result<Entered, Error> {
+pub fn enter(routed: Routed, arrived: &Arrived) -> Result<Entered, Error> {
     let shut = match watch(&routed) {
         Ok(watch) => return Ok(Entered::Goes(routed, watch)),
         Err(shut) => shut,
     };
     match shut.fallback() {
         // A gRPC client could not read it.
-        Some((Fallback::Response { status, headers, body }, _)) if !headers::is_grpc(&parts.headers) => {
+        Some((Fallback::Response { status, headers, body }, _))
+            if !headers::is_grpc(&arrived.parts.headers) =>
+        {
             shut.took_fallback();
             Ok(Entered::Answered(Box::new(fixed(status, &headers, &body))))
         }
         Some((Fallback::Service(_), Some(other))) => {
-            let Some(instead) = elsewhere(other, &routed, parts, target) else { return Err(shut.refuse()) };
+            let Some(instead) = elsewhere(other, &routed, arrived) else { return Err(shut.refuse()) };
             // Its own breaker holds. Its own fallback is not followed: two could lead to each other.
             let watch = watch(&instead).map_err(Shut::refuse)?;
             shut.took_fallback();
@@ -86,20 +87,16 @@ fn watch(routed: &Routed) -> Result<Watch, Shut> {
 }
 
 /// The request at the service that stands in; `None` where it can not be served there.
-fn elsewhere(
-    service: Arc<LiveService>,
-    routed: &Routed,
-    parts: &Parts,
-    target: &PathAndQuery,
-) -> Option<Routed> {
+fn elsewhere(service: Arc<LiveService>, routed: &Routed, arrived: &Arrived) -> Option<Routed> {
     let snapshot = service.snapshot.load_full()?;
     let named = snapshot.service.port(Some(routed.port.number));
     let port = *named.or_else(|| snapshot.service.port(None))?;
     if port.protocol.is_opaque() {
         return None;
     }
-    let (method, headers) = (&parts.method, &parts.headers);
-    let head = RequestHead { method, path: target.path(), query: target.query(), headers, claims: None };
+    let Arrived { parts, target, token, .. } = arrived;
+    let (method, headers, claims) = (&parts.method, &parts.headers, carry::of(token.as_ref()));
+    let head = RequestHead { method, path: target.path(), query: target.query(), headers, claims };
     let plan = Arc::clone(snapshot.route(&head)?);
     Some(Routed { service, snapshot, plan, port, instance: None })
 }

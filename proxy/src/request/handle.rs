@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::Error;
 use crate::http::headers;
 use crate::request::{deadline, trace_context};
+use crate::token::Verified;
 
 /// The requests that the application is serving, by their handles. One for the process: a call may come back through
 /// another worker.
@@ -31,7 +32,7 @@ pub struct Handles {
 }
 
 /// What is known of a request that the application serves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// When its caller gives up, whatever happens before.
     end: Option<Instant>,
@@ -42,6 +43,8 @@ struct Entry {
     attempt: u32,
     /// As how many attempts a call for its sake was made, where that was more than one.
     made: u32,
+    /// Its verified token, which is gone from here with the request.
+    token: Option<Arc<Verified>>,
 }
 
 impl Default for Handles {
@@ -55,8 +58,13 @@ impl Default for Handles {
 impl Handles {
     /// Gives a request that arrived a handle and writes it into `headers`. What came in there is removed in any case. `None`
     /// where there are too many requests already: then nothing is known of it later.
-    pub fn introduce(self: &Arc<Self>, headers: &mut HeaderMap, arrival: &Arrival) -> Option<Held> {
-        let made = random::handle().filter(|handle| self.insert(*handle, arrival));
+    pub fn introduce(
+        self: &Arc<Self>,
+        headers: &mut HeaderMap,
+        arrival: &Arrival,
+        token: Option<Arc<Verified>>,
+    ) -> Option<Held> {
+        let made = random::handle().filter(|handle| self.insert(*handle, arrival, token));
         let Some(handle) = made else {
             trace_context::take(headers);
             self.full.fetch_add(1, Relaxed);
@@ -88,7 +96,7 @@ impl Handles {
         }
     }
 
-    fn insert(&self, handle: u128, arrival: &Arrival) -> bool {
+    fn insert(&self, handle: u128, arrival: &Arrival, token: Option<Arc<Verified>>) -> bool {
         let mut shard = self.shard(handle).lock();
         let room = shard.len() < MOST_IN_SHARD;
         if room {
@@ -99,6 +107,7 @@ impl Handles {
                 answered: false,
                 attempt: arrival.attempt,
                 made: 1,
+                token,
             };
             shard.insert(handle, entry);
         }
@@ -106,14 +115,14 @@ impl Handles {
     }
 
     fn find(&self, handle: u128) -> Option<Entry> {
-        self.shard(handle).lock().get(&handle).copied()
+        self.shard(handle).lock().get(&handle).cloned()
     }
 
     fn change(&self, handle: u128, change: impl FnOnce(&mut Entry)) -> Option<Entry> {
         let mut shard = self.shard(handle).lock();
         let entry = shard.get_mut(&handle)?;
         change(entry);
-        Some(*entry)
+        Some(entry.clone())
     }
 
     fn shard(&self, handle: u128) -> &Shard {
@@ -205,7 +214,7 @@ impl BodyEnd {
 }
 
 /// For whose sake the application makes a call: the request it is serving, or nobody that is known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sake {
     /// When the call came.
     pub since: Instant,
@@ -213,6 +222,8 @@ pub struct Sake {
     pub end: Option<Instant>,
     /// Which attempt the request that is served was.
     pub attempt: u32,
+    /// The verified token of that request.
+    pub token: Option<Arc<Verified>>,
     /// That request.
     handle: Option<u128>,
 }
@@ -222,8 +233,13 @@ impl Sake {
     pub fn of(handles: &Handles, headers: &mut HeaderMap) -> Self {
         let since = Instant::now();
         let grpc = if headers::is_grpc(headers) { deadline::of_grpc_caller(headers) } else { None };
-        let mut sake =
-            Self { since, end: grpc.and_then(|left| since.checked_add(left)), attempt: 1, handle: None };
+        let mut sake = Self {
+            since,
+            end: grpc.and_then(|left| since.checked_add(left)),
+            attempt: 1,
+            token: None,
+            handle: None,
+        };
         let Some(handle) = trace_context::take(headers) else { return sake };
         let Some(entry) = handles.find(handle) else {
             handles.unknown.fetch_add(1, Relaxed);
@@ -232,13 +248,13 @@ impl Sake {
         handles.found.fetch_add(1, Relaxed);
         let head = entry.head.filter(|_| !entry.answered);
         sake.end = [sake.end, entry.end, head].into_iter().flatten().min();
-        (sake.attempt, sake.handle) = (entry.attempt, Some(handle));
+        (sake.attempt, sake.handle, sake.token) = (entry.attempt, Some(handle), entry.token);
         sake
     }
 
     /// A call that is made for nobody's sake.
     pub fn nobodys() -> Self {
-        Self { since: Instant::now(), end: None, attempt: 1, handle: None }
+        Self { since: Instant::now(), end: None, attempt: 1, token: None, handle: None }
     }
 
     /// Tells the request that is served that a call for its sake was tried as often as that.
@@ -351,7 +367,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_continues_the_deadline_and_the_attempt_until_the_request_has_ended() {
         let (handles, mut headers) = (Arc::new(Handles::default()), HeaderMap::new());
-        let held = handles.introduce(&mut headers, &arrival(Some(3), false)).unwrap();
+        let held = handles.introduce(&mut headers, &arrival(Some(3), false), None).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         let found = call(&handles, &headers);
         assert_eq!((found.end, found.attempt), (Some(Instant::now() + Duration::from_secs(2)), 2));
@@ -367,7 +383,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_limit_runs_from_the_end_of_the_body() {
         let (handles, mut headers) = (Arc::new(Handles::default()), HeaderMap::new());
-        let held = handles.introduce(&mut headers, &arrival(Some(3), true)).unwrap();
+        let held = handles.introduce(&mut headers, &arrival(Some(3), true), None).unwrap();
         let end = held.at_body_end(Duration::from_secs(3));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(call(&handles, &headers).end, None);
@@ -378,11 +394,11 @@ mod tests {
     #[tokio::test]
     async fn what_was_guessed_or_came_from_outside_gives_nothing() {
         let (handles, mut victim) = (Arc::new(Handles::default()), HeaderMap::new());
-        let _victim = handles.introduce(&mut victim, &arrival(Some(3), false)).unwrap();
+        let _victim = handles.introduce(&mut victim, &arrival(Some(3), false), None).unwrap();
         // Another caller sends the victim's whole trace context: it gets a handle of its own.
         let mut other = victim.clone();
         let own = Arrival { attempt: 1, limit: None, ..arrival(None, false) };
-        let _other = handles.introduce(&mut other, &own).unwrap();
+        let _other = handles.introduce(&mut other, &own, None).unwrap();
         assert_eq!(other["traceparent"], victim["traceparent"]);
         assert_ne!(other["tracestate"], victim["tracestate"]);
         let found = call(&handles, &other);
@@ -403,13 +419,13 @@ mod tests {
                 http::HeaderName::from_static("tracestate"),
                 http::HeaderValue::from_static("or=1"),
             )]);
-            match handles.introduce(&mut headers, &arrival(None, false)) {
+            match handles.introduce(&mut headers, &arrival(None, false), None) {
                 Some(handle) => held.push(handle),
                 None => assert!(headers.is_empty()),
             }
         }
         assert_eq!(held.len(), SHARDS * MOST_IN_SHARD);
         held.clear();
-        assert!(handles.introduce(&mut HeaderMap::new(), &arrival(None, false)).is_some());
+        assert!(handles.introduce(&mut HeaderMap::new(), &arrival(None, false), None).is_some());
     }
 }

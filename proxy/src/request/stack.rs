@@ -30,6 +30,7 @@ use crate::request::deadline::Deadline;
 use crate::request::handle::Sake;
 use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
+use crate::token::carry;
 use crate::worker::Worker;
 
 /// A request that knows where it goes.
@@ -249,6 +250,8 @@ fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
 /// One attempt, within what is left of the time.
 async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -> Result<Answer, Error> {
     let mut head = call.head.clone();
+    let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
+    carry::outgoing(known, chosen.travel, mesh, call.sake.token.as_ref(), &mut head.headers);
     if chosen.place.secured.is_mesh() {
         call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header, call.body.as_ref());
         let attempt = call.sake.attempt.max(attempt);

@@ -63,7 +63,7 @@ impl TrafficTable {
                 *before = now;
             }
         }
-        Report { traffic }
+        Report { traffic, wanted_keys: vec![] }
     }
 }
 

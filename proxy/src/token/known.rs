@@ -1,6 +1,6 @@
 //! Who issues tokens, with what keys, and what is revoked: as it was pushed, arranged for requests.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,8 @@ pub struct Known {
     now: ArcSwap<Arranged>,
     pushed: Mutex<Pushed>,
     changed: watch::Sender<u64>,
+    /// Issuers of which a token named a key that is not known: the control plane is told with the next report.
+    wanted: Mutex<BTreeSet<IssuerName>>,
 }
 
 /// What was pushed.
@@ -63,7 +65,8 @@ struct Denied {
 
 impl Default for Known {
     fn default() -> Self {
-        Self { now: ArcSwap::default(), pushed: Mutex::default(), changed: watch::Sender::new(0) }
+        let (pushed, wanted) = (Mutex::default(), Mutex::default());
+        Self { now: ArcSwap::default(), pushed, changed: watch::Sender::new(0), wanted }
     }
 }
 
@@ -102,6 +105,21 @@ impl Known {
     /// Takes a list of what is revoked away.
     pub fn remove_denylist(&self, name: &ServiceName) {
         self.change(|pushed| drop(pushed.lists.remove(name)));
+    }
+
+    /// Notes that newer keys of an issuer are wanted.
+    pub fn want_keys(&self, name: &IssuerName) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are as many as this sidecar was told of.
+        if !wanted.contains(name) {
+            wanted.insert(name.clone());
+        }
+    }
+
+    /// The issuers whose newer keys are wanted since the last time.
+    pub fn take_wanted(&self) -> Vec<IssuerName> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *wanted).into_iter().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Pushed)) {

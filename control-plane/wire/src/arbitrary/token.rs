@@ -83,7 +83,7 @@ pub(super) fn rules() -> impl Strategy<Value = TokenRules> {
     )
 }
 
-fn issuer_name() -> impl Strategy<Value = IssuerName> {
+pub(super) fn issuer_name() -> impl Strategy<Value = IssuerName> {
     (label(), label(), label()).prop_map(|(namespace, policy, name)| IssuerName::new(namespace, policy, name))
 }
 

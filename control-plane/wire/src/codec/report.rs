@@ -8,18 +8,22 @@ use crate::pb;
 pub(crate) fn report_to_pb(report: &Report) -> pb::ReportRequest {
     pb::ReportRequest {
         traffic: report.traffic.iter().map(|(key, stats)| traffic_to_pb(key, stats)).collect(),
+        wanted_keys: report.wanted_keys.iter().map(ToString::to_string).collect(),
     }
 }
 
 pub(crate) fn report_from_pb(report: &pb::ReportRequest) -> Result<Report, Fault> {
-    if report.traffic.len() > Report::MAX_ENTRIES {
+    if report.traffic.len().max(report.wanted_keys.len()) > Report::MAX_ENTRIES {
         return Err(Fault::new(format!(
             "a report has {} entries, more than {}",
             report.traffic.len(),
             Report::MAX_ENTRIES
         )));
     }
-    Ok(Report { traffic: report.traffic.iter().map(traffic_from_pb).collect::<Result<_, _>>()? })
+    Ok(Report {
+        traffic: report.traffic.iter().map(traffic_from_pb).collect::<Result<_, _>>()?,
+        wanted_keys: report.wanted_keys.iter().map(|name| field::name(name)).collect::<Result<_, _>>()?,
+    })
 }
 
 fn traffic_to_pb(key: &TrafficKey, stats: &TrafficStats) -> pb::Traffic {
