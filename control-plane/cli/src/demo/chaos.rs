@@ -9,7 +9,7 @@ use super::claims::{Claim, Step};
 use super::load::{Load, Phase, sum};
 use super::plant::Plant;
 use super::story::{self, RECONNECT_WITHIN, Setting, Stage};
-use super::strain;
+use super::strain::{self, Picture};
 use crate::binaries::Binaries;
 use crate::failure::Failure;
 
@@ -50,7 +50,8 @@ pub(super) async fn play(
     story::apply(plant, &files.canary(50)).await?;
     board.watch_sidecars(strain::everyone(plant));
     let counted_to = load.phase();
-    let mut play = Play { plant, load, board, chaos, users: setting.users, counted_to };
+    let before = strain::look(&strain::everyone(plant)).await;
+    let mut play = Play { plant, load, board, chaos, users: setting.users, counted_to, before };
     play.leave_alone("all is well").await;
     play.step("before".into(), Vec::new(), false).await;
 
@@ -69,6 +70,8 @@ struct Play<'a> {
     users: usize,
     /// The phase with which the next step begins: no request falls between two steps.
     counted_to: Phase,
+    /// What the sidecars knew before the first blow.
+    before: Picture,
 }
 
 impl Play<'_> {
@@ -116,21 +119,25 @@ impl Play<'_> {
         self.board.now("waiting until every breaker has closed");
         let watched = strain::everyone(self.plant);
         let began = Instant::now();
-        let open = loop {
-            let open = strain::look(&watched).await.open();
-            if open.is_empty() || began.elapsed() > WELL_WITHIN {
-                break open;
+        let picture = loop {
+            let picture = strain::look(&watched).await;
+            if picture.open().is_empty() || began.elapsed() > WELL_WITHIN {
+                break picture;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
+        let open = picture.open();
         let seen = match open.as_slice() {
             [] => format!("after {:.1} s", began.elapsed().as_secs_f64()),
             open => format!("open: {}", open.join(", ")),
         };
         let closed = Claim::new("no breaker stays open", open.is_empty(), seen);
+        let opened = picture.opened_since(&self.before);
+        let tripped = Claim::new("breakers opened under it", opened > 0, format!("{opened} times"));
         let gone = self.plant.gone();
         let seen = if gone.is_empty() { "all run".into() } else { gone.join(", ") };
-        let claims = vec![closed, Claim::new("nothing ended that was not killed", gone.is_empty(), seen)];
+        let claims =
+            vec![tripped, closed, Claim::new("nothing ended that was not killed", gone.is_empty(), seen)];
         self.step("recovering".into(), claims, true).await;
 
         self.leave_alone("all is well again").await;

@@ -29,6 +29,8 @@ pub(super) struct Picture {
     services: BTreeMap<String, Service>,
     retries: u64,
     over_budget: u64,
+    /// How often breakers of endpoints have opened, by who asked.
+    opened: BTreeMap<SocketAddr, u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +72,8 @@ pub(super) async fn look(watched: &[Watched]) -> Picture {
     let names: BTreeMap<&str, &str> =
         watched.iter().filter_map(|w| Some((w.uid.as_deref()?, w.name.as_str()))).collect();
     let mut picture = Picture::default();
-    for (clusters, metrics) in answers.await {
+    for (watched, (clusters, metrics)) in watched.iter().zip(answers.await) {
+        picture.opened.insert(watched.admin, total_where(&metrics, OPENED, "to=\"open\""));
         picture.add(&serde_json::from_str(&clusters).unwrap_or_default(), &metrics, &names);
     }
     picture
@@ -85,7 +88,7 @@ impl Picture {
             let endpoints = list(&told["endpoints"]);
             let Some(name) = told["service"].as_str().filter(|_| !endpoints.is_empty()) else { continue };
             let service = self.services.entry(name.to_owned()).or_default();
-            if let Some(left) = told["budget"]["left"].as_u64() {
+            if let Some(left) = told["retryBudgetLeft"].as_u64() {
                 service.budget_left = Some(service.budget_left.map_or(left, |known| known.min(left)));
             }
             service.in_flight += number(&told["bulkhead"]["inFlight"]);
@@ -111,6 +114,13 @@ impl Picture {
         })
         .map(|(name, e)| format!("{name} ({})", e.told()))
         .collect()
+    }
+
+    /// How many breakers have opened since `before`, at the sidecars that are still there.
+    pub(super) fn opened_since(&self, before: &Self) -> u64 {
+        let since =
+            |(at, now): (&SocketAddr, &u64)| now.saturating_sub(before.opened.get(at).copied().unwrap_or(0));
+        self.opened.iter().map(since).sum()
     }
 
     /// All of it, as a table.
@@ -177,6 +187,7 @@ impl Endpoint {
 
 const COLUMNS: [&str; 7] =
     ["service", "instance", "breaker", "in flight", "latency", "bulkhead", "retries left"];
+const OPENED: &str = "outrigger_endpoint_breaker_transitions_total";
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A page of a sidecar; empty where there is none.
@@ -195,9 +206,14 @@ fn number(value: &Value) -> u64 {
 
 /// The sum over all labels of a metric.
 fn total(metrics: &str, name: &str) -> u64 {
+    total_where(metrics, name, "")
+}
+
+/// The same of those that have a label.
+fn total_where(metrics: &str, name: &str, label: &str) -> u64 {
     let samples = metrics.lines().filter_map(|line| line.strip_prefix(name));
     samples
-        .filter(|rest| rest.starts_with([' ', '{']))
+        .filter(|rest| rest.starts_with([' ', '{']) && rest.contains(label))
         .filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<u64>().ok())
         .sum()
 }
@@ -210,7 +226,7 @@ mod tests {
 
     fn told(breaker: &str, left: u64) -> Value {
         json!([{
-            "service": "shop/cart", "budget": {"left": left}, "bulkhead": {"inFlight": 2, "limit": 1024, "rejected": 1},
+            "service": "shop/cart", "retryBudgetLeft": left, "bulkhead": {"inFlight": 2, "limit": 1024, "rejected": 1},
             "endpoints": [{"uid": "u1", "breaker": {"state": breaker}, "inFlight": 1, "latencyMicros": 1500}],
         }, {"service": "shop/web", "endpoints": []}])
     }
@@ -235,11 +251,18 @@ mod tests {
              breakers not closed: cart-1 (open 1, closed 2)"
         );
         assert_eq!(picture.open(), ["cart-1 (open 1, closed 2)"]);
+        let opened = |counts: &[(u16, u64)]| {
+            let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+            Picture { opened: counts.iter().map(|(p, n)| (at(*p), *n)).collect(), ..Picture::default() }
+        };
+        // One opened twice more, one is gone, one is new.
+        assert_eq!(opened(&[(1, 5), (3, 1)]).opened_since(&opened(&[(1, 3), (2, 9)])), 3);
     }
 
     #[test]
     fn labels_are_summed_and_longer_names_are_others() {
         let text = "retries{a=\"1\"} 2\nretries{a=\"2\"} 3\nretries_over 7\n";
         assert_eq!(total(text, "retries"), 5);
+        assert_eq!(total_where(text, "retries", "a=\"2\""), 3);
     }
 }
