@@ -39,10 +39,12 @@ impl Compile {
             Ok(resources) => resources,
             Err(found) => return problems::tell(&found, Format::Table).map(ExitCode::from),
         };
-        let told = counted(&resources);
+        let (told, secret) = (counted(&resources), resources.iter().any(holds_secret));
         let bundle = Bundle { owner: None, revision: 0, resources };
-        write(&self.out, &bundle.to_bytes())?;
-        out::say(format!("{}: {told}", self.out.display()));
+        write(&self.out, &bundle.to_bytes(), secret)?;
+        let only =
+            if secret { "; it holds keys of sticky sessions, so only its owner may read it" } else { "" };
+        out::say(format!("{}: {told}{only}", self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -54,14 +56,44 @@ fn counted(resources: &[Resource]) -> String {
     format!("{services} services, {endpoints} endpoints")
 }
 
+/// Whether whoever can read it could sign places of sticky sessions.
+fn holds_secret(resource: &Resource) -> bool {
+    let Resource::Service(service) = resource else { return false };
+    let policies = service.for_callers.iter().map(|c| &c.policy).chain([&service.policy]);
+    policies.into_iter().any(|policy| policy.balance.sticky.is_some())
+}
+
 /// Writes all of it or leaves what was there: a sidecar may read the plan at any moment.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+fn write(path: &Path, bytes: &[u8], secret: bool) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let what = format!("can not write {}", path.display());
-    let mode = std::fs::Permissions::from_mode(0o644);
+    let mode = std::fs::Permissions::from_mode(if secret { 0o600 } else { 0o644 });
     let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder).doing(&what)?;
     file.write_all(bytes).doing(&what)?;
     file.as_file().sync_all().doing(&what)?;
     file.persist(path).map_err(|e| e.error).doing(&what)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_with_keys_in_it_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = "apiVersion: outrigger.dev/v1alpha1\nkind: MeshService\nmetadata: {name: cart, namespace: shop}\n\
+                       spec: {ports: [{port: 80}]}\n";
+        let sticky = "---\napiVersion: outrigger.dev/v1alpha1\nkind: TrafficPolicy\n\
+                      metadata: {name: cart, namespace: shop}\n\
+                      spec: {targetRef: {kind: MeshService, name: cart}, balance: {sticky: {cookie: {name: place}}}}\n";
+        for (text, mode) in [(sources.to_owned(), 0o644), (format!("{sources}{sticky}"), 0o600)] {
+            let (source, out) = (folder.path().join("mesh.yaml"), folder.path().join("plan"));
+            std::fs::write(&source, text).unwrap();
+            let files = vec![source.display().to_string()];
+            let compile = Compile { files, out: out.clone(), trust_domain: "mesh.local".parse().unwrap() };
+            compile.run().unwrap();
+            assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, mode);
+        }
+    }
 }
