@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{ApplyError, ObjectChange, Write, agreement};
 use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
-use crate::check::{Checked, CheckedInstance, CheckedService, check};
+use crate::check::{Checked, CheckedInstance, CheckedService, check, check_stored};
 use crate::compile::Touched;
 use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec, Time};
 use crate::store::{self, Expect, Space};
@@ -135,18 +135,21 @@ impl Stage {
             problems.push(document.located(problem.hint("change it at its sidecar")));
             return;
         }
-        let checked = match check(&object, &self.world) {
-            Ok((checked, warnings)) => {
-                self.warnings.extend(warnings.into_iter().map(|w| document.located(w)));
-                checked
-            }
-            Err(found) => {
-                let errors = found.into_iter().filter(|p| p.severity == Severity::Error);
-                problems.extend(errors.map(|p| document.located(p)));
-                self.stand_in(&object);
-                return;
-            }
-        };
+        // An override that is over says nothing any more; to write it once more changes nothing.
+        let over = same && before.as_ref().and_then(AnyEntry::has_expired) == Some(true);
+        let checked =
+            match if over { check_stored(&object, &self.world) } else { check(&object, &self.world) } {
+                Ok((checked, warnings)) => {
+                    self.warnings.extend(warnings.into_iter().map(|w| document.located(w)));
+                    checked
+                }
+                Err(found) => {
+                    let errors = found.into_iter().filter(|p| p.severity == Severity::Error);
+                    problems.extend(errors.map(|p| document.located(p)));
+                    self.stand_in(&object);
+                    return;
+                }
+            };
         let next = if key.kind == Kind::Instance { self.generation } else { self.revision };
         let (created, changed) = match &before {
             Some(e) if same => (e.created(), e.changed()),
@@ -230,6 +233,13 @@ impl Stage {
                 Kind::Gateway => old.routes_at(&name),
                 _ => old.routes_from(&name),
             };
+            if matches!(write, Write::Delete { .. }) && write.key().kind.is_service() {
+                for key in policies_that_fall_back_to(old, &name) {
+                    if !own.contains(&key) {
+                        told.entry(key).or_insert(write);
+                    }
+                }
+            }
             let to = old.routes_to(&name).filter(|_| write.key().kind.is_service()).cloned();
             for key in routes.into_iter().map(|r| r.object.key()).chain(to) {
                 if !own.contains(&key) {
@@ -411,6 +421,20 @@ fn policies_on(world: &World, key: &Key) -> Vec<Key> {
         (None, Kind::HttpRoute) => world.policies_of_route(key).map(|p| p.object.key()).collect(),
         _ => vec![],
     }
+}
+
+/// The policies that name a service to stand in for another. They are looked for only when a service goes.
+fn policies_that_fall_back_to(world: &World, name: &ServiceName) -> Vec<Key> {
+    let names = |entry: &AnyEntry| match &entry.object().spec {
+        Spec::TrafficPolicy(policy) => {
+            let breaker = policy.settings.service_breaker.as_ref();
+            let fallback = breaker.and_then(|b| b.fallback.as_ref()).and_then(|f| f.service.as_deref());
+            fallback == Some(name.name().as_str())
+        }
+        _ => false,
+    };
+    let all = world.objects(Kind::TrafficPolicy, Some(name.namespace()));
+    all.iter().filter(|entry| names(entry)).map(|entry| entry.object().key()).collect()
 }
 
 /// An override that lasts so long, as one that ends at a moment.

@@ -11,8 +11,7 @@ use crate::addresses::VirtualAddress;
 use crate::spec::{Code, read};
 use crate::store::{EmbeddedStore, Space};
 use crate::testing::{
-    breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, route, route_policy,
-    service,
+    defaults, egress, gateway, gateway_route, instance, name, policy, route, route_policy, service,
 };
 
 /// What was published, as a subscriber to everything would have it.
@@ -516,56 +515,6 @@ async fn layers_that_contradict_each_other_are_refused_where_the_change_makes_th
 }
 
 #[tokio::test]
-async fn a_service_that_a_policy_is_for_stays_until_it_goes_and_its_overrides_go_with_it() {
-    let plane = fresh().await;
-    let cart = service("cart", "");
-    let (gone, p) = (cart.clone(), policy("p", "cart", "slowStart: true"));
-    let first = vec![put(cart), put(p.clone()), put(breaker_override("b", "cart", "mode: auto"))];
-    plane.apply(first).await.unwrap();
-    assert!(matches!(plane.apply(vec![delete(&gone)]).await, Err(ApplyError::Refused(_))));
-    plane.apply(vec![delete(&gone), delete(&p)]).await.unwrap();
-    assert_eq!(plane.state.world().count(crate::spec::Kind::BreakerOverride), 0);
-}
-
-#[tokio::test]
-async fn an_override_ends_by_itself_says_why_and_stays_to_be_read() {
-    let plane = fresh().await;
-    let said = breaker_override("b", "cart", "mode: forceOpen, for: 1s");
-    let key = said.key();
-    plane.apply(vec![put(service("cart", "")), put(said)]).await.unwrap();
-    let overrides = || match plane.seen.live.lock().unwrap().get(&ResourceName::Service(name("shop/cart"))) {
-        Some(Resource::Service(cart)) => cart.overrides.len(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(overrides(), 1);
-    let stored = plane.state.world().object(&key).unwrap().object().to_json();
-    assert!(stored["spec"]["expiresAt"].is_string() && stored["spec"].get("for").is_none(), "{stored}");
-    for _ in 0..100 {
-        if overrides() == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(overrides(), 0, "it is no longer compiled");
-    assert_eq!(plane.state.world().object(&key).unwrap().has_expired(), Some(true));
-    for _ in 0..100 {
-        let lines = plane.state.store().audit(None, 10).await.unwrap();
-        let told = |action: &str| {
-            let of_it = |l: &&crate::store::AuditLine| {
-                l.entry.action == action && l.entry.object.contains("BreakerOverride")
-            };
-            lines.iter().find(of_it).and_then(|l| l.entry.why.clone())
-        };
-        if told("expire").is_some() {
-            assert_eq!(told("create").as_deref(), Some("because"));
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the end is not in the audit log");
-}
-
-#[tokio::test]
 async fn what_signs_places_outlives_a_restart_and_is_nowhere_to_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let sticky = "balance: {sticky: {cookie: {name: place}}}";
@@ -597,3 +546,5 @@ async fn what_signs_places_outlives_a_restart_and_is_nowhere_to_be_read() {
     let plane = open(folder.path()).await;
     assert_eq!(key_of(&plane), before);
 }
+
+mod references;

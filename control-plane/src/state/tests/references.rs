@@ -1,0 +1,89 @@
+//! What names something else: policies, fallbacks and overrides, when that goes or their own time is over.
+
+use super::*;
+use crate::testing::breaker_override;
+
+#[tokio::test]
+async fn a_service_that_a_policy_is_for_stays_until_it_goes_and_its_overrides_go_with_it() {
+    let plane = fresh().await;
+    let cart = service("cart", "");
+    let (gone, p) = (cart.clone(), policy("p", "cart", "slowStart: true"));
+    let first = vec![put(cart), put(p.clone()), put(breaker_override("b", "cart", "mode: auto"))];
+    plane.apply(first).await.unwrap();
+    assert!(matches!(plane.apply(vec![delete(&gone)]).await, Err(ApplyError::Refused(_))));
+    plane.apply(vec![delete(&gone), delete(&p)]).await.unwrap();
+    assert_eq!(plane.state.world().count(crate::spec::Kind::BreakerOverride), 0);
+}
+
+#[tokio::test]
+async fn an_override_ends_by_itself_says_why_and_stays_to_be_read() {
+    let plane = fresh().await;
+    let said = breaker_override("b", "cart", "mode: forceOpen, for: 1s");
+    let key = said.key();
+    plane.apply(vec![put(service("cart", "")), put(said)]).await.unwrap();
+    let overrides = || match plane.seen.live.lock().unwrap().get(&ResourceName::Service(name("shop/cart"))) {
+        Some(Resource::Service(cart)) => cart.overrides.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(overrides(), 1);
+    let stored = plane.state.world().object(&key).unwrap().object().to_json();
+    assert!(stored["spec"]["expiresAt"].is_string() && stored["spec"].get("for").is_none(), "{stored}");
+    for _ in 0..100 {
+        if overrides() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(overrides(), 0, "it is no longer compiled");
+    assert_eq!(plane.state.world().object(&key).unwrap().has_expired(), Some(true));
+    for _ in 0..100 {
+        let lines = plane.state.store().audit(None, 10).await.unwrap();
+        let told = |action: &str| {
+            let of_it = |l: &&crate::store::AuditLine| {
+                l.entry.action == action && l.entry.object.contains("BreakerOverride")
+            };
+            lines.iter().find(of_it).and_then(|l| l.entry.why.clone())
+        };
+        if told("expire").is_some() {
+            assert_eq!(told("create").as_deref(), Some("because"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the end is not in the audit log");
+}
+
+#[tokio::test]
+async fn a_service_that_stands_in_for_another_stays_until_nobody_names_it() {
+    let plane = fresh().await;
+    let (cart, spare) = (service("cart", ""), service("spare", ""));
+    let with = |fallback: &str| policy("p", "cart", &format!("serviceBreaker: {{fallback: {{{fallback}}}}}"));
+    plane.apply(vec![put(cart), put(spare.clone()), put(with("service: spare"))]).await.unwrap();
+    let Err(ApplyError::Refused(problems)) = plane.apply(vec![delete(&spare)]).await else {
+        panic!("it is gone, and the policy still names it")
+    };
+    let text = &problems[0].message;
+    assert!(text.contains("TrafficPolicy") && text.contains("there is no service shop/spare"), "{text}");
+    // Together with the policy, or with another one, it may go.
+    plane.apply(vec![delete(&spare), put(with("status: 200"))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_override_that_is_over_can_be_written_once_more_and_says_nothing_new() {
+    let plane = fresh().await;
+    let said = breaker_override("b", "cart", "mode: forceOpen, for: 1s");
+    let key = said.key();
+    plane.apply(vec![put(service("cart", "")), put(said)]).await.unwrap();
+    let stored = plane.state.world().object(&key).unwrap().object().clone();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    for _ in 0..2 {
+        let applied = plane.apply(vec![put(stored.clone())]).await.unwrap();
+        assert_eq!(applied.changes[0].action, "unchanged");
+        assert_eq!(plane.state.world().object(&key).unwrap().has_expired(), Some(true));
+    }
+    // Another one that is over before it begins is a mistake.
+    let mut other = stored.to_json();
+    other["metadata"]["name"] = "c".into();
+    let other = read(&other.to_string(), "c").unwrap().remove(0).object;
+    assert!(matches!(plane.apply(vec![put(other)]).await, Err(ApplyError::Refused(_))));
+}
