@@ -6,7 +6,10 @@ mod support;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
-use outrigger_mesh::{BreakerMode, BreakerOverride, Fallback, Resource, Service};
+use outrigger_mesh::{
+    Backend, BreakerMode, BreakerOverride, Endpoint, Fallback, Resource, Route, RoutePolicy, Service,
+    Timeouts, Version,
+};
 use outrigger_testkit::{Behaviour, Client, Origin, eventually};
 use support::{Mesh, Sidecar, open_service, plain};
 
@@ -49,17 +52,22 @@ async fn one_of_three_that_fails_instantly_costs_one_in_a_hundred_and_nothing_af
         let all = [("bad", &bad), ("one", &one), ("two", &two)];
         sidecar.knows(open_service("shop/cart"), all.map(|(uid, o)| plain("shop/cart", uid, o.addr())));
         let mut client = Client::h1(sidecar.outbound).await;
-        let (mut failed, mut after_trip, mut tripped) = (0, 0, false);
+        let (mut failed, mut after_trip, mut of_probes, mut tripped) = (0, 0, 0, false);
+        // A second and more, so that there are probes.
         for _ in 0..1_000 {
             let asked = bad.requests();
             let went_wrong = client.get("cart", "/").await.unwrap().status != StatusCode::OK;
             failed += u32::from(went_wrong);
             // What reaches it once its breaker is open are probes.
             after_trip += u32::from(went_wrong && tripped && bad.requests() == asked);
+            of_probes += u32::from(went_wrong && tripped && bad.requests() > asked);
             tripped |= state(&sidecar, "bad") == "open";
         }
         assert!(tripped && failed <= 10, "{status}: {failed} of 1000 failed");
         assert_eq!(after_trip, 0, "{status}");
+        // What may be tried again is tried elsewhere, also where it was a probe; a 500 may not.
+        let may_be_seen = u32::from(status == StatusCode::INTERNAL_SERVER_ERROR) * 5;
+        assert!(of_probes <= may_be_seen, "{status}: {of_probes} answers to probes reached the client");
         assert!(bad.requests() < 20, "{} requests reached it", bad.requests());
     }
 }
@@ -213,6 +221,54 @@ async fn while_it_is_open_something_else_is_answered_where_that_is_configured() 
     let reply = client.get("cart", "/").await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("x-outrigger-reason")), (503, Some("breaker_open")));
     assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_fallback_holds_where_every_version_that_a_route_leads_to_is_shut() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    let sidecar = mesh.client();
+    let version = |v: &str| -> Version { v.parse().unwrap() };
+    let endpoint = |v: &str| Endpoint { version: Some(version(v)), ..plain("shop/cart", v, origin.addr()) };
+    let backend = |v, weight| Backend {
+        service: "shop/cart".parse().unwrap(),
+        version: Some(version(v)),
+        port: None,
+        weight,
+    };
+    let route = Route {
+        name: "shop/split/0".parse().unwrap(),
+        matches: vec![],
+        backends: vec![backend("v1", 1), backend("v2", 1), backend("v3", 0)],
+        timeouts: Timeouts::default(),
+        retry: None,
+        policy: RoutePolicy::default(),
+    };
+    let shut = |versions: &[&str]| {
+        let over = |v: &&str| BreakerOverride {
+            route: None,
+            version: Some(version(v)),
+            mode: BreakerMode::ForceOpen,
+            until: None,
+        };
+        let mut service = with_mode(BreakerMode::Auto);
+        service.routes = vec![route.clone()];
+        service.overrides = versions.iter().map(over).collect();
+        service.policy.service_breaker.fallback =
+            Some(Fallback::Response { status: 203, headers: vec![], body: "spare".into() });
+        service
+    };
+    sidecar.knows(shut(&["v1"]), ["v1", "v2"].map(endpoint));
+    let mut client = Client::h1(sidecar.outbound).await;
+    for _ in 0..20 {
+        assert_eq!(client.get("cart", "/").await.unwrap().status, StatusCode::OK, "v2 takes its share");
+    }
+    sidecar.set(Resource::Service(shut(&["v1", "v2"])));
+    let reply = client.get("cart", "/").await.unwrap();
+    assert_eq!((reply.status.as_u16(), &reply.body[..]), (203, &b"spare"[..]));
+    assert_eq!((reply.header("x-outrigger-reason"), origin.requests()), (Some("breaker_open"), 20));
+    let shown = &sidecar.registry.clusters()[0]["breakers"]["versions"];
+    let fallbacks = ["v1", "v2"].map(|v| shown[v]["fallbacks"].as_u64().unwrap());
+    assert_eq!(fallbacks.iter().sum::<u64>(), 1, "{shown}");
 }
 
 #[tokio::test]

@@ -9,14 +9,15 @@ use std::time::Duration;
 use clap::Parser;
 use http::StatusCode;
 use outrigger_mesh::{
-    Backend, Gateway, GatewayRoute, HttpRules, Label, Listener, ListenerKind, PathMatch, Port, PortNumber,
-    Protocol, Route, RouteMatch, RouteName, Service, Timeouts,
+    Backend, BreakerMode, Bulkhead, Fallback, Gateway, GatewayRoute, HttpRules, Label, Listener,
+    ListenerKind, PathMatch, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service,
+    ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo, Timeouts,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_testkit::real::{self, Ran};
 use outrigger_testkit::upgrade::{Switcher, connect_h2};
-use outrigger_testkit::{Client, Origin, PlanServer, eventually, resources};
+use outrigger_testkit::{Behaviour, Client, Origin, PlanServer, eventually, resources};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -313,4 +314,95 @@ async fn a_backend_is_reached_at_the_port_that_its_route_names() {
     };
     assert_eq!(targets(&first, before), ["/", "/one"]);
     assert_eq!(targets(&second, others), ["/two"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_of_a_gateway_have_their_own_bulkheads_and_breakers_and_keep_them() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    let origin = Origin::named("cart").await;
+    let _cart =
+        proxy(&server, &folder, "cart", &format!("--service cart --port {}", origin.addr().port())).await;
+    let pushed = |mode, fallback: Option<&str>| {
+        let mut plain = listener("plain", 80, None, &[]);
+        let mut narrow = route("/narrow", "shop/cart", &[]);
+        narrow.route.policy.bulkhead =
+            Some(Bulkhead { max_in_flight: 1, max_queue: 0, ..Bulkhead::default() });
+        let mut guarded = route("/guarded", "shop/cart", &[]);
+        let answer = |body: &str| Fallback::Response { status: 203, headers: vec![], body: body.into() };
+        let fallback = fallback.map(answer);
+        guarded.route.policy.breaker = Some(ServiceBreaker { mode, fallback, ..ServiceBreaker::default() });
+        plain.routes.extend([route("/", "shop/cart", &[]), narrow, guarded]);
+        server.set(gateway(vec![plain]));
+    };
+    pushed(BreakerMode::Auto, None);
+    let edge =
+        proxy(&server, &folder, "edge", "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 80=0").await;
+    let at = opened(&edge, 80).await;
+    let get = |path: &'static str| async move { Client::h1(at).await.get("a.example", path).await.unwrap() };
+    eventually("the gateway serves", || async { get("/").await.status == StatusCode::OK }).await;
+
+    origin.behave(Behaviour { delay: Duration::from_millis(700), ..Behaviour::default() });
+    let inside = tokio::spawn(async move { Client::h1(at).await.get("a.example", "/narrow").await.unwrap() });
+    eventually("one is inside", || async { origin.in_flight() == 1 }).await;
+    let full = get("/narrow").await;
+    assert_eq!((full.status.as_u16(), full.header("x-outrigger-reason")), (503, Some("bulkhead_full")));
+    assert_eq!(full.header("x-outrigger-bulkhead"), None, "a stranger is not told which");
+    assert_eq!(get("/").await.status, StatusCode::OK, "the other route has room");
+    assert_eq!(inside.await.unwrap().status, StatusCode::OK);
+
+    // Its breaker trips; another push of the same Gateway does not make it forget.
+    origin.behave(Behaviour { fail: Some((StatusCode::INTERNAL_SERVER_ERROR, 100)), ..Behaviour::default() });
+    let mut tripped = 0;
+    while get("/guarded").await.header("x-outrigger-reason") != Some("breaker_open") {
+        tripped += 1;
+        assert!(tripped < 20, "it never opens");
+    }
+    pushed(BreakerMode::Auto, Some("spare"));
+    eventually("the fallback is there, and the breaker open", || async {
+        get("/guarded").await.body == "spare"
+    })
+    .await;
+    assert_eq!(get("/").await.status, StatusCode::INTERNAL_SERVER_ERROR, "the other route is not shut");
+    let metrics =
+        Client::h1(edge.bound.admin).await.get("localhost", "/stats/prometheus").await.unwrap().text();
+    for line in [
+        "outrigger_bulkhead_rejected_total{level=\"route\",name=\"shop/cart/narrow\"} 1",
+        "outrigger_service_breaker_opened_total{service=\"shop/cart\",route=\"shop/cart/guarded\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cookie_of_a_sticky_session_is_secure_where_the_caller_came_by_tls_and_only_there() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    if !certificate(folder.path(), "shop", "DNS:a.shop.example") {
+        return;
+    }
+    let by = StickyBy::Cookie { name: "place".into(), ttl: None };
+    let sticky = Sticky { by, to: StickyTo::Endpoint, key: SigningKey::new([7; 32]) };
+    let mut cart = resources::service("shop/cart");
+    cart.policy.balance.sticky = Some(sticky);
+    server.set(resources::inbound(&cart.identities[0], &[&cart]));
+    server.set(cart);
+    let origin = Origin::named("cart").await;
+    let _cart =
+        proxy(&server, &folder, "cart", &format!("--service cart --port {}", origin.addr().port())).await;
+    let mut listeners = vec![listener("tls", 443, None, &["shop"]), listener("plain", 80, None, &[])];
+    listeners.iter_mut().for_each(|l| l.routes.push(route("/", "shop/cart", &[])));
+    server.set(gateway(listeners));
+    let flags = "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 443=0,80=0 --gateway-certificates";
+    let edge = proxy(&server, &folder, "edge", &format!("{flags} {}", folder.path().display())).await;
+    let (tls, plain) = (opened(&edge, 443).await, opened(&edge, 80).await);
+    eventually("the gateway serves", || async {
+        Client::h1(plain).await.get("a.shop.example", "/").await.is_ok_and(|r| r.status == StatusCode::OK)
+    })
+    .await;
+    let ran = curl(tls, &folder.path().join("shop.crt"), "a.shop.example", &["-i"]).await;
+    let set = ran.stdout.lines().find(|l| l.to_ascii_lowercase().starts_with("set-cookie: place="));
+    assert!(set.is_some_and(|l| l.trim_end().ends_with("; Secure")), "{ran:?}");
+    let reply = Client::h1(plain).await.get("a.shop.example", "/").await.unwrap();
+    let set = reply.header("set-cookie").unwrap();
+    assert!(set.starts_with("place=") && !set.contains("Secure"), "{set}");
 }

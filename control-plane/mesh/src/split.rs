@@ -26,6 +26,12 @@ impl Split {
         self.upper.last().copied().unwrap_or(0)
     }
 
+    /// Whether a backend has a share at all.
+    pub fn takes(&self, backend: usize) -> bool {
+        let before = backend.checked_sub(1).map_or(0, |before| self.upper.get(before).copied().unwrap_or(0));
+        self.upper.get(backend).is_some_and(|upper| *upper > before)
+    }
+
     /// The backend for the random number `chance`; `None` when all weights are 0.
     pub fn pick(&self, chance: u64) -> Option<usize> {
         self.pick_where(chance, |_| true)

@@ -19,6 +19,7 @@ use crate::config::registry::Resolved;
 use crate::live::{EndpointLive, LiveService, Millis};
 use crate::request::bulkhead::Bulkhead;
 use crate::request::places::ServiceBulkheads;
+use crate::request::service_breaker::Switch;
 
 /// A service, arranged for requests.
 #[derive(Debug)]
@@ -116,6 +117,8 @@ pub struct RoutePlan {
     pub deadline_header: HeaderValue,
     /// Its own bulkhead, in front of the service's.
     pub bulkhead: Option<Arc<Bulkhead>>,
+    /// At a gateway its own breaker, in front of the service's.
+    pub breaker: Option<Arc<Switch>>,
 }
 
 impl RoutePlan {
@@ -174,7 +177,7 @@ impl RoutePlan {
     ) -> Self {
         let request = timeouts.request.unwrap_or(Timeouts::REQUEST);
         let deadline_header = HeaderValue::from(u64::try_from(request.as_millis()).unwrap_or(u64::MAX));
-        Self { name, targets, split, timeouts, retry, deadline_header, bulkhead: None }
+        Self { name, targets, split, timeouts, retry, deadline_header, bulkhead: None, breaker: None }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_certs::PublicCertificates;
-use outrigger_mesh::{Gateway, Label, PortNumber};
+use outrigger_mesh::{Fallback, Gateway, Label, PortNumber};
 use tokio::sync::mpsc;
 
 use crate::config::registry::{Found, Registry};
@@ -109,6 +109,9 @@ impl Follower {
             found.unwrap_or_else(|| unknown(&self.live, name))
         };
         let (table, faults) = Table::new(&gateway, certificate, resolve);
+        for (name, bulkhead) in table.bulkheads() {
+            self.live.bulkheads.show("route", name.to_string(), bulkhead);
+        }
         self.close_all_but(&table).await;
         self.open_all(&table).await;
         self.edge.table.store(Arc::new(table.opened(self.open.clone())));
@@ -118,9 +121,13 @@ impl Follower {
 
     /// The services that the routes name. Asking for them makes them known, if they are.
     fn services(&self, gateway: &Gateway) -> Vec<Arc<LiveService>> {
-        let routes = gateway.listeners.iter().flat_map(|l| &l.routes);
-        let mut names: Vec<_> =
-            routes.flat_map(|r| &r.route.backends).map(|backend| backend.service.clone()).collect();
+        let routes = || gateway.listeners.iter().flat_map(|l| &l.routes);
+        let backends = routes().flat_map(|r| &r.route.backends).map(|backend| &backend.service);
+        let stand_ins = routes().filter_map(|r| match &r.route.policy.breaker.as_ref()?.fallback {
+            Some(Fallback::Service(name)) => Some(name),
+            _ => None,
+        });
+        let mut names: Vec<_> = backends.chain(stand_ins).cloned().collect();
         names.sort();
         names.dedup();
         let known = |name| match self.registry.find_service(name) {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use outrigger_certs::{PublicAcceptor, PublicCertificate};
 use outrigger_mesh::{
     Gateway, HostPattern, Hostname, Label, Listener, ListenerKind, PortNumber, RequestHead, Route,
-    RouteIndex, ServiceName,
+    RouteIndex, RouteName, ServiceName,
 };
 
 use crate::config::snapshot::RoutePlan;
 use crate::live::LiveService;
+use crate::request::bulkhead::Bulkhead;
 
 /// What is served.
 #[derive(Debug, Default)]
@@ -59,6 +60,13 @@ impl Table {
     /// What is served at a port.
     pub fn port(&self, number: PortNumber) -> Option<&Arc<PortTable>> {
         self.ports.get(&number)
+    }
+
+    /// The bulkheads of routes, by their names.
+    pub fn bulkheads(&self) -> impl Iterator<Item = (&RouteName, &Arc<Bulkhead>)> {
+        let listeners = self.ports.values().flat_map(|port| &port.listeners);
+        let routes = listeners.flat_map(|l| &l.hosts).flat_map(|host| &host.routes);
+        routes.filter_map(|route| Some((route.plan.name.as_ref()?, route.plan.bulkhead.as_ref()?)))
     }
 
     /// The ports that something is served at.
@@ -147,8 +155,13 @@ impl EdgeRoute {
     fn new(route: &Route, resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
         let service = route.backends.first().map(|backend| resolve(&backend.service));
         let policy = service.as_ref().and_then(|s| s.snapshot.load_full()).map(|s| s.service.policy.clone());
-        let plan = Arc::new(RoutePlan::at_edge(route, &policy.unwrap_or_default(), resolve));
-        Self { service, plan }
+        let mut plan = RoutePlan::at_edge(route, &policy.unwrap_or_default(), &mut *resolve);
+        if let Some(service) = &service {
+            // They outlive this table: the next one finds them there.
+            plan.bulkhead = service.bulkheads.at_edge(route);
+            plan.breaker = service.breakers.at_edge(route, &mut *resolve);
+        }
+        Self { service, plan: Arc::new(plan) }
     }
 }
 

@@ -82,8 +82,27 @@ impl Watch {
 
 fn watch(routed: &Routed) -> Result<Watch, Shut> {
     let service = Arc::clone(&routed.service);
-    let passes = service.breakers.enter(&service.name, routed.plan.name.as_ref())?;
+    if let Some(shut) = versions_shut(routed) {
+        return Err(shut);
+    }
+    let plan = &routed.plan;
+    let passes = service.breakers.enter(&service.name, plan.name.as_ref(), plan.breaker.as_ref())?;
     Ok(Watch { service, passes, began: Millis::now() })
+}
+
+/// The breaker that keeps a request out where those over all the versions it could go to do.
+fn versions_shut(routed: &Routed) -> Option<Shut> {
+    let mut last = None;
+    for (at, target) in routed.plan.targets.iter().enumerate() {
+        let version = target.version.as_ref()?;
+        if routed.plan.split.takes(at) {
+            let service = target.service.as_ref().unwrap_or(&routed.service);
+            service.breakers.is_shut(version).then_some(())?;
+            last = Some((service, version));
+        }
+    }
+    let (service, version) = last?;
+    service.breakers.shut_version(&service.name, version)
 }
 
 /// The request at the service that stands in; `None` where it can not be served there.

@@ -189,6 +189,8 @@ pub struct ServiceBulkheads {
     /// Over the whole service.
     pub service: Arc<Bulkhead>,
     routes: Mutex<BTreeMap<RouteName, Arc<Bulkhead>>>,
+    /// Those of routes at a gateway, which their plans keep.
+    at_edge: Mutex<BTreeMap<RouteName, Weak<Bulkhead>>>,
     /// What an endpoint takes.
     endpoint: AtomicU32,
 }
@@ -199,6 +201,7 @@ impl Default for ServiceBulkheads {
         Self {
             service: Bulkhead::new(limits.service, limits.max_streams),
             routes: Mutex::default(),
+            at_edge: Mutex::default(),
             endpoint: AtomicU32::new(limits.endpoint),
         }
     }
@@ -225,6 +228,18 @@ impl ServiceBulkheads {
     /// The bulkhead of a route, where it has one.
     pub fn of_route(&self, route: &Route) -> Option<Arc<Bulkhead>> {
         route.policy.bulkhead.and_then(|_| self.routes().get(&route.name).map(Arc::clone))
+    }
+
+    /// The bulkhead of a route at a gateway, where it has one. Who is inside stays so for as long as somebody holds it.
+    pub fn at_edge(&self, route: &Route) -> Option<Arc<Bulkhead>> {
+        let settings = route.policy.bulkhead?;
+        let mut all = self.at_edge.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, bulkhead| bulkhead.strong_count() > 0);
+        let kept = all.get(&route.name).and_then(Weak::upgrade);
+        let bulkhead = kept.unwrap_or_else(|| Bulkhead::new(settings, u32::MAX));
+        bulkhead.configure(settings, u32::MAX);
+        all.insert(route.name.clone(), Arc::downgrade(&bulkhead));
+        Some(bulkhead)
     }
 
     /// Tells an endpoint what it may take.

@@ -5,13 +5,14 @@
 //! are. There are as many as the service has routes with a breaker and versions that routes or overrides name.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use outrigger_mesh::{
-    BreakerMode, BreakerOverride, Fallback, Reason, RouteName, Service, ServiceBreaker, ServiceName, Version,
+    BreakerMode, BreakerOverride, Fallback, Reason, Route, RouteName, Service, ServiceBreaker, ServiceName,
+    Version,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ pub struct ServiceBreakers {
     /// Whether there are others; most services have none.
     has_others: AtomicBool,
     others: ArcSwap<Others>,
+    /// Those of routes at a gateway, which their plans keep.
+    at_edge: Mutex<HashMap<RouteName, Weak<Switch>>>,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +126,8 @@ impl Shut {
 impl Default for ServiceBreakers {
     fn default() -> Self {
         let whole = Arc::new(Switch::new(&ServiceBreaker::default()));
-        Self { whole, has_others: AtomicBool::new(false), others: ArcSwap::default() }
+        let (has_others, others, at_edge) = Default::default();
+        Self { whole, has_others, others, at_edge }
     }
 }
 
@@ -167,14 +171,37 @@ impl ServiceBreakers {
         self.others.store(Arc::new(others));
     }
 
-    /// Lets a request through, or not: first its route's breaker, then the service's.
-    pub fn enter(&self, name: &ServiceName, route: Option<&RouteName>) -> Result<Passes, Shut> {
+    /// The breaker of a route at a gateway, if it has one of its own. What was learnt stays for as long as somebody holds
+    /// it.
+    pub fn at_edge(
+        &self,
+        route: &Route,
+        mut resolve: impl FnMut(&ServiceName) -> Arc<LiveService>,
+    ) -> Option<Arc<Switch>> {
+        let policy = route.policy.breaker.as_ref()?;
+        let mut all = self.at_edge.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, switch| switch.strong_count() > 0);
+        let kept = all.get(&route.name).and_then(Weak::upgrade);
+        let switch = kept.unwrap_or_else(|| Arc::new(Switch::new(policy)));
+        switch.configure(policy, None, &mut resolve);
+        all.insert(route.name.clone(), Arc::downgrade(&switch));
+        Some(switch)
+    }
+
+    /// Lets a request through, or not: first its route's breaker, then the service's. `at_edge`: that of a gateway's route.
+    pub fn enter(
+        &self,
+        name: &ServiceName,
+        route: Option<&RouteName>,
+        at_edge: Option<&Arc<Switch>>,
+    ) -> Result<Passes, Shut> {
         let now = Millis::now();
-        let of_route = route.filter(|_| self.has_others.load(Relaxed)).and_then(|route| {
+        let at_edge = route.zip(at_edge).map(|(route, switch)| (route, Arc::clone(switch)));
+        let of_service = route.filter(|_| self.has_others.load(Relaxed)).and_then(|route| {
             let others = self.others.load();
             Some((route, Arc::clone(others.routes.get(route)?)))
         });
-        let route = match of_route {
+        let route = match at_edge.or(of_service) {
             None => None,
             Some((route, switch)) => match switch.admit(now) {
                 Ok(pass) => Some(Watched { switch, pass }),
@@ -211,6 +238,21 @@ impl ServiceBreakers {
         self.of_version(version).is_some_and(|switch| switch.is_shut(Millis::now()))
     }
 
+    /// The breaker over a version, if it lets nothing through now.
+    pub fn shut_version(&self, name: &ServiceName, version: &Version) -> Option<Shut> {
+        let now = Millis::now();
+        let switch = self.of_version(version).filter(|switch| switch.is_shut(now))?;
+        switch.breaker.count_rejected();
+        let wait = switch.wait(now);
+        Some(Shut { switch, wait, what: format!("version {version} of {name}") })
+    }
+
+    /// Those of routes at a gateway.
+    fn edges(&self) -> Vec<(RouteName, Arc<Switch>)> {
+        let all = self.at_edge.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(|(name, switch)| Some((name.clone(), switch.upgrade()?))).collect()
+    }
+
     /// Lets an attempt through to a version, where there is a breaker over it.
     pub fn enter_version(&self, name: &ServiceName, version: &Version) -> Result<Option<Watched>, Shut> {
         let Some(switch) = self.of_version(version) else { return Ok(None) };
@@ -232,6 +274,9 @@ impl ServiceBreakers {
         let others = self.others.load();
         let routes: serde_json::Map<_, _> =
             others.routes.iter().map(|(name, s)| (name.to_string(), s.dump(now))).collect();
+        let edges = self.edges();
+        let edges = edges.iter().map(|(name, s)| (name.to_string(), s.dump(now)));
+        let routes: serde_json::Map<_, _> = routes.into_iter().chain(edges).collect();
         let versions: serde_json::Map<_, _> =
             others.versions.iter().map(|(name, s)| (name.to_string(), s.dump(now))).collect();
         json!({"service": self.whole.dump(now), "routes": routes, "versions": versions})
@@ -241,7 +286,8 @@ impl ServiceBreakers {
     pub fn for_each(&self, mut tell: impl FnMut(&str, &Switch)) {
         tell("", &self.whole);
         let others = self.others.load();
-        for (name, switch) in &others.routes {
+        let edges = self.edges();
+        for (name, switch) in others.routes.iter().chain(edges.iter().map(|(name, s)| (name, s))) {
             tell(&format!(",route=\"{}\"", name.as_str().replace(['"', '\\'], "_")), switch);
         }
         for (name, switch) in &others.versions {
@@ -324,6 +370,14 @@ impl Switch {
             BreakerMode::Observe | BreakerMode::ForceClosed => false,
             BreakerMode::Auto => self.breaker.share(now) == crate::breaker::Share::Shut,
             BreakerMode::ForceOpen => true,
+        }
+    }
+
+    /// How long whoever is kept out now is to wait.
+    fn wait(&self, now: Millis) -> Duration {
+        match self.mode() {
+            BreakerMode::ForceOpen => self.forced_wait(),
+            _ => self.breaker.wait(now),
         }
     }
 
