@@ -14,8 +14,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
-    Between, Hop, HttpRules, MtlsMode, Port, PortNumber, Protocol, Reason, RequestHead, RetryPolicy, Side,
-    Timeouts, TrafficKey,
+    Between, Hop, HttpRules, Inbound, Longest, MtlsMode, Port, PortNumber, Protocol, Reason, RequestHead,
+    RetryPolicy, Side, Timeouts, TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -227,6 +227,8 @@ async fn forward(
     canonical::check_within(&parts, caller.limits())?;
     canonical::authority(&parts)?;
 
+    let inbound = worker.shared.registry.inbound();
+    let longest = longest(inbound.as_deref(), application);
     let arrival = Arrival::of(&parts.headers, caller.proven.is_some(), !incoming.is_end_stream());
     let upgrade = match wish {
         None => None,
@@ -239,7 +241,8 @@ async fn forward(
     }
     let grpc = headers::is_grpc(&parts.headers);
     let token = admit_token(worker, application, &mut parts, &target)?;
-    let deadline = Deadline::of_arrival(&arrival, grpc);
+    let arrival = arrival.at_most(&longest, grpc);
+    let deadline = Deadline::of_arrival(&arrival, longest.stream, grpc);
     let mut places = {
         let (path, query) = (target.path(), target.query());
         let head = RequestHead {
@@ -249,7 +252,6 @@ async fn forward(
             headers: &parts.headers,
             claims: carry::of(token.as_ref()),
         };
-        let inbound = worker.shared.registry.inbound();
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
         caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?
     };
@@ -260,7 +262,7 @@ async fn forward(
         Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
-    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, Timeouts::IDLE));
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, longest.idle));
     let body = body.map(|b| b.within(max_body(worker, application))).transpose()?;
     if let (Some(body), Some(handle), Some(limit)) = (&body, &handle, arrival.limit) {
         body.tell(handle.at_body_end(limit));
@@ -293,7 +295,7 @@ async fn forward(
         answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
     let tried_again = handle.as_ref().and_then(Held::answered);
     exchange.hold_handle(handle);
-    let patience = deadline.patience(Timeouts::IDLE);
+    let patience = deadline.patience(longest.idle);
     let mut answer = places.go_with(finish(caller, grpc, began, (answer, exchange), asked, patience))?;
     if let Some(attempts) = tried_again.filter(|_| caller.proven.is_some()) {
         answer.headers_mut().insert(headers::ATTEMPT, attempts.into());
@@ -321,10 +323,11 @@ fn finish(
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::remove_ours(&mut head.headers);
+    let limits = patience.tunnel();
     let body = |exchange| upstream_body(incoming, exchange, patience);
     match asked {
         None => Response::from_parts(head, body(exchange)),
-        Some(asked) => asked.answer(head, exchange, Timeouts::IDLE, caller.proven.is_some(), body),
+        Some(asked) => asked.answer(head, exchange, limits, caller.proven.is_some(), body),
     }
 }
 
@@ -366,6 +369,15 @@ fn admit_token(
     Ok(token)
 }
 
+/// How long requests may take here at most. The sidecars of the callers keep to their own limits, which are none longer:
+/// what is left beyond lets them be the first to end what took too long, and to say why.
+fn longest(inbound: Option<&Inbound>, application: &Application) -> Longest {
+    let service = inbound.and_then(|i| i.service(&application.service));
+    let longest = service.map_or_else(Longest::default, |s| s.longest);
+    let behind = |limit: Duration| limit.min(FOR_EVER) + BEHIND;
+    Longest { idle: behind(longest.idle), stream: longest.stream.map(behind), ..longest }
+}
+
 /// The longest body that the service takes. Looked up only for requests that have one.
 fn max_body(worker: &Worker, application: &Application) -> Option<u64> {
     let inbound = worker.shared.registry.inbound();
@@ -394,3 +406,6 @@ fn warn_sometimes(from: &str, why: &str) {
 
 const WARNINGS: u32 = 10;
 const GRACE: Duration = Duration::from_millis(5);
+const BEHIND: Duration = Duration::from_secs(1);
+/// As good as no limit, and no number that clocks can not count to.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);

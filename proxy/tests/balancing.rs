@@ -12,7 +12,7 @@ use outrigger_mesh::{
     Algorithm, Backend, Balance, Endpoint, HashKey, HealthCheck, Probe, Resource, Route, RouteName,
     RoutePolicy, Service, SigningKey, Sticky, StickyBy, StickyTo, Timeouts, Version, Weight,
 };
-use outrigger_testkit::{Behaviour, Client, Origin, Reply, eventually, request};
+use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request};
 use support::{Mesh, Sidecar, open_service, plain};
 
 async fn origins(names: [&str; 3]) -> Vec<Origin> {
@@ -326,6 +326,39 @@ async fn health_is_asked_by_the_protocol_of_grpc_and_by_connecting() {
     until_unwell(&sidecar, 0).await;
     origin.refuse().await;
     until_unwell(&sidecar, 1).await;
+}
+
+#[tokio::test]
+async fn what_an_application_says_of_itself_over_grpc_comes_through_its_sidecar() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    // HealthCheckResponse { status }, as one message of gRPC.
+    let says = |status: u8| Behaviour {
+        headers: vec![("content-type".parse().unwrap(), "application/grpc".parse().unwrap())],
+        body: BodyOf::Exactly(vec![0, 0, 0, 0, 2, 8, status].into()),
+        trailers: http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]),
+        ..Behaviour::default()
+    };
+    let (serving, not_serving) = (says(1), says(2));
+    let server = mesh.server("shop/cart", origin.addr());
+    let client = mesh.client();
+    let mut service = checked(outrigger_testkit::resources::service("shop/cart"));
+    service.policy.health.as_mut().unwrap().probe = Probe::Grpc { service: "cart.Cart".into() };
+    origin.behave(serving.clone());
+    client.knows(service, [server.endpoint("shop/cart", "i-1")]);
+    Client::h1(client.outbound).await.get("cart", "/").await.unwrap();
+    let passed = "outrigger_health_checks_total{service=\"shop/cart\",outcome=\"passed\"} ";
+    let checks = || {
+        let text = client.live.prometheus();
+        text.lines().find_map(|l| l.strip_prefix(passed)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    eventually("it is asked and says that it serves", || async { checks() > 2 }).await;
+    until_unwell(&client, 0).await;
+    origin.behave(not_serving);
+    until_unwell(&client, 1).await;
+    let before = checks();
+    origin.behave(serving);
+    until_unwell(&client, 0).await;
+    assert!(checks() > before);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_mesh::{
-    Bulkhead, Protection, RateKey, RateLimit, Resource, Route, RouteName, RoutePolicy, Service, Timeouts,
+    Bulkhead, ConnectionLimits, Protection, RateKey, RateLimit, Resource, Route, RouteName, RoutePolicy,
+    Service, Timeouts,
 };
 use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request, resources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -341,6 +342,35 @@ async fn a_noisy_caller_at_ten_times_the_load_does_not_slow_another_down() {
     println!("p99 alone {alone:?}, beside the noise {unprotected:?}, with the bulkhead {protected:?}");
     assert!(unprotected > alone * 2, "the noise is none: {unprotected:?} to {alone:?}");
     assert!(protected <= alone.mul_f64(1.5), "{protected:?} to {alone:?}");
+}
+
+#[tokio::test]
+async fn at_the_limit_of_connections_requests_wait_and_too_many_of_them_are_refused() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    origin.behave(slow(120_000));
+    let sidecar = mesh.client_with(&[], 1);
+    let mut service = open_service("shop/cart");
+    service.policy.connections = ConnectionLimits { per_endpoint: Some(1), per_service: None };
+    service.policy.bulkheads.service = bulkhead(4_000, 0, 100);
+    service.policy.bulkheads.endpoint = 4_000;
+    service.policy.timeouts = Timeouts { request: Some(Duration::from_secs(60)), ..Timeouts::default() };
+    service.policy.retry.retries = 0;
+    sidecar.knows(service, [plain("shop/cart", "i-1", origin.addr())]);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let connection = Client::h2(sidecar.outbound).await;
+        for _ in 0..90 {
+            let mut client = connection.beside();
+            asked.spawn(async move { client.get("cart", "/").await.unwrap() });
+        }
+    }
+    // One is answered by nobody, 1,024 wait for its connection.
+    for _ in 0..12 * 90 - 1_025 {
+        let reply = asked.join_next().await.unwrap().unwrap();
+        assert_eq!(reason(&reply), (503, Some("bulkhead_full")), "{}", reply.text());
+        assert!(reply.text().contains("wait for a connection"), "{}", reply.text());
+    }
+    assert_eq!(origin.requests(), 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode};
-use outrigger_mesh::{CallerPolicy, RetryPolicy, Service, Timeouts, TrafficPolicy};
+use outrigger_mesh::{CallerPolicy, Longest, Resource, RetryPolicy, Service, Timeouts, TrafficPolicy};
 use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, RawClient, RequestBody, request, resources};
 use support::{Mesh, Sidecar, open_service, plain};
 
@@ -244,4 +244,44 @@ async fn what_only_sidecars_tell_each_other_stays_among_them() {
     assert_eq!(seen.header("traceparent"), context["traceparent"].to_str().ok());
     let state = seen.header("tracestate").unwrap();
     assert!(state.ends_with(",a=2") && state.len() == 35 + 4, "{state}");
+}
+
+#[tokio::test]
+async fn no_caller_has_more_time_than_the_service_gives_anybody() {
+    let (mesh, origin) = (Mesh::new(), Origin::start().await);
+    let server = mesh.server("shop/cart", origin.addr());
+    let own = resources::service("shop/cart");
+    let mut inbound = resources::inbound(&own.identities[0], &[&own]);
+    inbound.services[0].longest =
+        Longest { request: 200 * MS, grpc: Some(300 * MS), idle: 100 * MS, stream: Some(100 * MS) };
+    server.set(Resource::Inbound(inbound));
+    let sidecar = mesh.client();
+    let generous = Timeouts { request: Some(20_000 * MS), ..Timeouts::default() };
+    let retry = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    let policy = TrafficPolicy { timeouts: generous, retry, ..own.policy.clone() };
+    sidecar.knows(Service { policy, ..own }, [server.endpoint("shop/cart", "i-1")]);
+    let mut client = Client::h2(sidecar.outbound).await;
+
+    origin.behave(hangs());
+    let began = Instant::now();
+    let reply = client.get("cart", "/").await.unwrap();
+    assert_eq!(
+        (reply.status, reply.header("x-outrigger-reason")),
+        (StatusCode::GATEWAY_TIMEOUT, Some("timeout_request"))
+    );
+    assert_eq!(reply.header("x-outrigger-hop"), Some("server"));
+    let reply = client.send(grpc(Some("20S"))).await.unwrap();
+    assert_eq!(reply.header("grpc-status"), Some("4"));
+    assert!((500 * MS..5_000 * MS).contains(&began.elapsed()), "{:?}", began.elapsed());
+
+    // Of bodies the sidecar of the service lets its callers be the first to say that they took too long.
+    for body in [
+        BodyOf::Chunks { count: 2, size: 10, pause: 20_000 * MS },
+        BodyOf::Chunks { count: 1_000, size: 10, pause: 20 * MS },
+    ] {
+        origin.behave(Behaviour { body, ..Behaviour::default() });
+        let began = Instant::now();
+        assert!(client.get("cart", "/").await.is_err());
+        assert!((1_000 * MS..6_000 * MS).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
 }

@@ -10,10 +10,11 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
-use outrigger_mesh::{RetryPolicy, Timeouts};
+use outrigger_mesh::{Resource, RetryPolicy, Timeouts};
 use outrigger_testkit::{Behaviour, CallsOn, Client, Onward, Origin, Trace, request, resources, trace_of};
 use support::{Mesh, Sidecar};
 
@@ -116,6 +117,36 @@ async fn where_they_do_not_each_layer_keeps_to_its_budget() {
 }
 
 #[tokio::test]
+async fn a_call_for_the_sake_of_a_second_attempt_is_made_once() {
+    for (trace, expected) in [(Trace::PassedOn, 1), (Trace::Dropped, 3)] {
+        let hops = hops(Timeouts::default()).await;
+        hops.cart_app.calls(hops.onward(trace));
+        hops.stock_app
+            .behave(Behaviour { fail: Some((StatusCode::SERVICE_UNAVAILABLE, 100)), ..Behaviour::default() });
+        // Another endpoint of cart, where nobody listens: who begins there comes to the other with a second attempt.
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        hops.web.set(Resource::Endpoint(resources::endpoint("shop/cart", "cart-0", nobody)));
+        let mut client = Client::h1(hops.web.outbound).await;
+        let second = async {
+            loop {
+                let (retries, arrived) =
+                    (hops.web.live.counters.retries.load(Relaxed), hops.stock_app.requests());
+                let cart = hops.cart_app.requests();
+                client.get("cart", "/").await.unwrap();
+                let retried = hops.web.live.counters.retries.load(Relaxed) - retries;
+                if retried > 0 && hops.cart_app.requests() == cart + 1 {
+                    return hops.stock_app.requests() - arrived;
+                }
+                // Until the floors of the budgets are whole again.
+                tokio::time::sleep(Duration::from_millis(1_100)).await;
+            }
+        };
+        let made = tokio::time::timeout(Duration::from_secs(40), second).await.expect("a second attempt");
+        assert_eq!(made, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_deadline_shrinks_from_hop_to_hop_through_the_application() {
     let hops = hops(Timeouts { request: Some(Duration::from_secs(2)), ..Timeouts::default() }).await;
     let think = Duration::from_millis(300);
@@ -181,7 +212,7 @@ async fn an_attackers_guess_a_stolen_context_and_an_old_handle_give_nobodys_dead
         grpc.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         let mut open = resources::service("shop/cart");
         open.policy.timeouts = Timeouts::default();
-        hops.web.set(outrigger_mesh::Resource::Service(open));
+        hops.web.set(Resource::Service(open));
         Client::h2(hops.web.outbound).await.send(grpc).await.unwrap();
         let seen = hops.stock_app.seen().pop().unwrap();
         assert!(seen.target.ends_with("/attacker"));

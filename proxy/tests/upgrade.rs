@@ -230,6 +230,34 @@ async fn a_tunnel_outlives_the_request_timeout_and_ends_when_it_idles() {
 }
 
 #[tokio::test]
+async fn a_tunnel_ends_when_its_service_lets_no_answer_go_on_for_longer() {
+    let (mesh, app) = (Mesh::new(), Switcher::start().await);
+    for between in [Between::Http1, Between::Http2] {
+        let mut policy = TrafficPolicy::default();
+        policy.timeouts.stream = Some(Duration::from_millis(600));
+        let service = Service { policy, ..service(between, Protocol::Http, &["websocket"]) };
+        let (client, server) = pair(&mesh, &service, &app);
+        let began = std::time::Instant::now();
+        let (mut stream, _) = open(&client, &websocket("/")).await;
+        let mut back = [0; 1];
+        let passes = async {
+            loop {
+                stream.write_all(b"x").await?;
+                match stream.read(&mut back).await? {
+                    0 => return std::io::Result::Ok(()),
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let _ended_or_reset = soon("it ends though bytes pass", passes).await;
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let quiet = || async { server.live.counters.inbound_connections.load(Relaxed) <= 1 };
+        eventually("the other side has ended, too", quiet).await;
+    }
+}
+
+#[tokio::test]
 async fn draining_waits_for_tunnels_and_the_deadline_cuts_them() {
     let (mesh, app) = (Mesh::new(), Switcher::start().await);
     for between in [Between::Http1, Between::Http2] {

@@ -3,7 +3,7 @@
 use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::name::{PortNumber, ServiceName};
-use crate::policy::Protection;
+use crate::policy::{Longest, Protection};
 use crate::service::{Between, Protocol};
 use crate::token::TokenRules;
 
@@ -40,6 +40,8 @@ pub struct InboundService {
     pub protection: Protection,
     /// What it wants of its callers' tokens. None: nobody looks at tokens.
     pub tokens: Option<TokenRules>,
+    /// How long its callers may take at most.
+    pub longest: Longest,
 }
 
 /// Whether a caller must prove its identity.

@@ -40,7 +40,7 @@ pub use location::{DnsTarget, Location, Origination, OutsideRoots, SrvName};
 pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
 pub use policy::{
     Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
-    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Probe,
+    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Longest, Probe,
     Protection, RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, ServiceBreaker, SigningKey,
     SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };

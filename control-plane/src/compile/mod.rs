@@ -139,15 +139,19 @@ fn names_of_service(world: &World, name: &ServiceName, names: &mut BTreeSet<Reso
     for instance in world.instances(name) {
         names.insert(ResourceName::Endpoint(name.clone(), instance.checked.endpoint.uid.clone()));
     }
-    let identities = world.service(name).into_iter().flat_map(|e| &e.checked.service().identities);
-    names.extend(
-        identities.map(|id| ResourceName::Inbound(id.namespace().clone(), id.service_account().clone())),
-    );
+    names_of_policy(world, name, names);
 }
 
-/// The resources that the policy of a service can reach: itself, and what protects the workloads that serve it.
+/// The resources that the policy of a service can reach: itself, and what protects the workloads that serve it, and those
+/// to which its timeouts go on.
 fn names_of_policy(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
     names.insert(ResourceName::Service(name.clone()));
+    names_of_inbound(world, name, names);
+    policy::depend_on(world, name).iter().for_each(|other| names_of_inbound(world, other, names));
+}
+
+/// What protects the workloads that serve a service.
+fn names_of_inbound(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
     let identities = world.service(name).into_iter().flat_map(|e| &e.checked.service().identities);
     names.extend(
         identities.map(|id| ResourceName::Inbound(id.namespace().clone(), id.service_account().clone())),
@@ -160,6 +164,8 @@ fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>
     names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
     let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
     names.extend(gateways.map(ResourceName::Gateway));
+    let backends = entry.checked.rules.iter().flat_map(|rule| &rule.backends);
+    backends.for_each(|backend| names_of_inbound(world, &backend.service, names));
 }
 
 fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
@@ -235,6 +241,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 between: service.between,
                 protection: policy::protection(world, &service.name),
                 tokens: None,
+                longest: policy::longest(world, &service.name),
             }
         })
         .collect();

@@ -59,6 +59,35 @@ fn timeouts_of_a_rule_are_those_of_its_route() {
 }
 
 #[test]
+fn an_instance_is_told_the_longest_that_anybody_may_take() {
+    let mut world = world();
+    put(&mut world, service("cart", "timeouts: {request: 2s, stream: 9s}")).unwrap();
+    put(&mut world, service("web", "timeouts: {request: 3s}")).unwrap();
+    let longest = |world: &World| {
+        let label = Label::new("shop").unwrap();
+        let account = Label::new("cart").unwrap();
+        match resource(world, &ResourceName::Inbound(label, account)) {
+            Some(Resource::Inbound(inbound)) => {
+                let longest = inbound.services[0].longest;
+                let seconds = |d: std::time::Duration| d.as_secs();
+                (longest.request.as_secs(), longest.grpc.map(seconds), longest.stream.map(seconds))
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(longest(&world), (2, Some(2), Some(9)));
+    put(&mut world, policy("reports", "cart", "callers: [reports], timeouts: {request: 60s}")).unwrap();
+    assert_eq!(longest(&world), (60, Some(60), Some(9)));
+    put(&mut world, route("own", "cart", "timeouts: {request: 90s}, backendRefs: [{name: cart}]")).unwrap();
+    assert_eq!(longest(&world), (90, Some(90), Some(9)));
+    // Who calls another service may end here, with that one's limits.
+    put(&mut world, route("other", "web", "backendRefs: [{name: web}, {name: cart}]")).unwrap();
+    assert_eq!(longest(&world), (90, Some(90), None));
+    put(&mut world, policy("web", "web", "timeouts: {request: 2m}")).unwrap();
+    assert_eq!(longest(&world), (120, Some(120), None));
+}
+
+#[test]
 fn a_workload_is_protected_for_every_service_it_may_serve() {
     let mut world = world();
     put(&mut world, service("cart", "identities: [shared], mtls: permissive")).unwrap();

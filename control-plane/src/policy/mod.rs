@@ -6,12 +6,14 @@
 //! the last result becomes values with defaults (`whole`). Whether it agrees with itself is judged in `agree`.
 
 mod agree;
+mod longest;
 mod merge;
 mod whole;
 
 use outrigger_mesh::{CallerPolicy, Protection, Route, ServiceName, SigningKey, TrafficPolicy};
 
 pub(crate) use agree::{Fault, faults_at_gateways, faults_of};
+pub(crate) use longest::{depend_on, longest};
 
 use crate::check::CheckedPolicy;
 use crate::spec::{Key, PolicySettings};

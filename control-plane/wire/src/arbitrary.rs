@@ -278,14 +278,14 @@ fn inbound() -> impl Strategy<Value = Inbound> {
         vec((port_number(), protocol()), 1..3),
         http_rules(),
         between(),
-        policy::protection(),
+        (policy::protection(), policy::longest()),
         of(token::rules()),
     );
     (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports, http, between, protection, tokens))| InboundService {
+            .map(|(name, (mtls, ports, http, between, (protection, longest), tokens))| InboundService {
                 name,
                 mtls,
                 ports,
@@ -293,6 +293,7 @@ fn inbound() -> impl Strategy<Value = Inbound> {
                 between,
                 protection,
                 tokens,
+                longest,
             })
             .collect(),
     })

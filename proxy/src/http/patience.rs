@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, Sleep};
 
+use crate::tcp::relay;
+
 /// The limits of an answer's body. Costs nothing until somebody has to wait, and a timer is set anew only when the old one
 /// has run out, not at each frame.
 #[derive(Debug)]
@@ -68,6 +70,11 @@ impl Patience {
         self.idle
     }
 
+    /// The same limits for what becomes a tunnel.
+    pub fn tunnel(&self) -> relay::Limits {
+        relay::Limits { idle: self.idle, until: self.until.map(|(at, _)| at) }
+    }
+
     /// Wakes at `early` besides, without ending anything.
     pub fn wake_at(&mut self, early: Option<Instant>) {
         self.early = early;
@@ -118,7 +125,8 @@ impl Patience {
     }
 }
 
-fn met(late: Late) -> Late {
+/// Counts that a limit was met.
+pub(super) fn met(late: Late) -> Late {
     ENDED[late as usize].fetch_add(1, Relaxed);
     late
 }

@@ -14,7 +14,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -33,6 +32,7 @@ use crate::attempt::send::Speak;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::fuse::{Fuse, Fused};
+use crate::http::patience::{self, Late};
 use crate::http::{headers, websocket};
 use crate::request::places::Places;
 use crate::tcp::outbound::Upstream;
@@ -207,7 +207,7 @@ impl Asked {
         self,
         mut head: http::response::Parts,
         mut exchange: Exchange,
-        idle: Duration,
+        limits: Limits,
         mesh: bool,
         otherwise: impl FnOnce(Exchange) -> ResponseBody,
     ) -> Response<ResponseBody> {
@@ -236,7 +236,7 @@ impl Asked {
                 head.headers.insert(websocket::ACCEPT, websocket::accept(key));
             }
         }
-        let tunnel = Tunnel { on: self.on, behind: Behind::Switched { stream, exchange, idle } };
+        let tunnel = Tunnel { on: self.on, behind: Behind::Switched { stream, exchange, limits } };
         Response::from_parts(head, ResponseBody::Tunnel(Box::new(tunnel)))
     }
 }
@@ -271,7 +271,7 @@ pub struct Tunnel {
 #[allow(clippy::large_enum_variant, reason = "it lies in a box as a whole")]
 enum Behind {
     /// An upstream that has switched. It counts as a request in flight until both directions have ended.
-    Switched { stream: Handed, exchange: Exchange, idle: Duration },
+    Switched { stream: Handed, exchange: Exchange, limits: Limits },
     /// An opaque connection.
     Opaque(Upstream, Arc<PortStats>),
 }
@@ -317,11 +317,16 @@ impl Behind {
     /// Whether both sides have ended as they should.
     async fn pass(self, caller: &mut impl Duplex, ahead: Bytes) -> bool {
         match self {
-            Self::Switched { mut stream, mut exchange, idle } => {
+            Self::Switched { mut stream, mut exchange, limits } => {
                 let ahead = Ahead { from_a: ahead, from_b: stream.ahead };
                 let flow = Flow::default();
-                let outcome = relay::relay(caller, &mut stream.io, ahead, Limits { idle }, &flow).await;
+                let outcome = relay::relay(caller, &mut stream.io, ahead, limits, &flow).await;
                 tracing::debug!(?outcome, "an upgraded connection ended");
+                match outcome.end {
+                    End::Late => _ = patience::met(Late::Stream),
+                    End::Idle => _ = patience::met(Late::Idle),
+                    End::Finished | End::Aborted(..) => {}
+                }
                 exchange.finish();
                 matches!(outcome.end, End::Finished)
             }

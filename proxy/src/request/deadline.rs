@@ -52,11 +52,11 @@ impl Deadline {
         Self { started, request, per_try, stream, caller, over, grpc }
     }
 
-    /// The limits of a request that came from a sidecar, which keeps to them itself. Here they only see to it that the
-    /// application is let go, too.
-    pub fn of_arrival(arrival: &Arrival, grpc: bool) -> Self {
+    /// The limits of a request that came from a sidecar, which keeps to them itself. Here they see to it that the
+    /// application is let go, too, and that nobody gets more than the service gives.
+    pub fn of_arrival(arrival: &Arrival, stream: Option<Duration>, grpc: bool) -> Self {
         let (request, caller) = (arrival.limit, arrival.end);
-        let (per_try, stream, over) = (None, None, Reason::Deadline);
+        let (per_try, over) = (None, arrival.over);
         Self { started: arrival.at, request, per_try, stream, caller, over, grpc }
     }
 

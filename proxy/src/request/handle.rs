@@ -6,14 +6,14 @@
 //! How it is written in a message is in [`trace_context`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use outrigger_mesh::Reason;
+use outrigger_mesh::{Longest, Reason};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
@@ -144,6 +144,8 @@ pub struct Arrival {
     pub body: bool,
     /// Which attempt of its caller it is, from 1.
     pub attempt: u32,
+    /// What it means when `limit` is over: it may be the service's own.
+    pub over: Reason,
 }
 
 impl Arrival {
@@ -153,7 +155,20 @@ impl Arrival {
         let grpc = if headers::is_grpc(headers) { deadline::of_grpc_caller(headers) } else { None };
         let limit = if proven { deadline::of_mesh_peer(headers) } else { None };
         let attempt = if proven { attempt_of(headers) } else { 1 };
-        Self { at, end: grpc.and_then(|left| at.checked_add(left)), limit, body, attempt }
+        let over = Reason::Deadline;
+        Self { at, end: grpc.and_then(|left| at.checked_add(left)), limit, body, attempt, over }
+    }
+
+    /// The same, held to what the service lets anybody have: no caller gets more by saying so, or by saying nothing.
+    #[must_use]
+    pub fn at_most(self, longest: &Longest, grpc: bool) -> Self {
+        let most = if grpc { longest.grpc } else { Some(longest.request) };
+        match (self.limit, most) {
+            (limit, Some(most)) if limit.is_none_or(|limit| limit > most) => {
+                Self { limit: Some(most), over: Reason::TimeoutRequest, ..self }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -172,7 +187,6 @@ pub fn attempt_of(headers: &HeaderMap) -> u32 {
 }
 
 /// A handle while its request lasts. Dropped, it means nothing any more.
-#[derive(Debug)]
 pub struct Held {
     table: Arc<Handles>,
     handle: u128,
@@ -198,8 +212,13 @@ impl Drop for Held {
     }
 }
 
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held(..)")
+    }
+}
+
 /// Waits for the end of a request's body.
-#[derive(Debug)]
 pub struct BodyEnd {
     table: Arc<Handles>,
     handle: u128,
@@ -213,8 +232,14 @@ impl BodyEnd {
     }
 }
 
+impl fmt::Debug for BodyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyEnd").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 /// For whose sake the application makes a call: the request it is serving, or nobody that is known.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sake {
     /// When the call came.
     pub since: Instant,
@@ -275,10 +300,24 @@ impl Sake {
     }
 }
 
+impl fmt::Debug for Sake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = f.debug_struct("Sake");
+        told.field("since", &self.since).field("end", &self.end).field("attempt", &self.attempt);
+        told.field("known", &self.handle.is_some()).finish()
+    }
+}
+
 /// Its own line of the cache: a busy neighbour costs it nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[repr(align(64))]
 struct Shard(Mutex<HashMap<u128, Entry, BuildHasherDefault<AsItIs>>>);
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("handles", &self.lock().len()).finish_non_exhaustive()
+    }
+}
 
 impl Shard {
     /// Held for one look-up, never across an await.
@@ -356,7 +395,7 @@ mod tests {
 
     fn arrival(limit: Option<u64>, body: bool) -> Arrival {
         let limit = limit.map(Duration::from_secs);
-        Arrival { at: Instant::now(), end: None, limit, body, attempt: 2 }
+        Arrival { at: Instant::now(), end: None, limit, body, attempt: 2, over: Reason::Deadline }
     }
 
     /// What the application's call finds that returns the trace context of `headers`.
@@ -408,6 +447,17 @@ mod tests {
             trace_context::put(&mut headers, guess);
             assert!(call(&handles, &headers).handle.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_handle_is_printed_nowhere() {
+        let (handles, mut headers) = (Arc::new(Handles::default()), HeaderMap::new());
+        let held = handles.introduce(&mut headers, &arrival(Some(3), false)).unwrap();
+        let end = held.at_body_end(Duration::from_secs(3));
+        let sake = call(&handles, &headers);
+        let handle = sake.handle.unwrap();
+        let all = format!("{held:?} {end:?} {sake:?} {handles:?}");
+        assert!(!all.contains(&handle.to_string()) && !all.contains(&format!("{handle:x}")), "{all}");
     }
 
     #[tokio::test]

@@ -318,10 +318,12 @@ fn finish(
     let expects = call.body.is_some() && !call.http2 && call.head.headers.contains_key(header::EXPECT);
     expect::end_unless_sent(expects, call.body.as_ref(), &mut head.headers);
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
-    let body = |exchange| upstream_body(incoming, exchange, call.deadline.patience(idle));
+    let patience = call.deadline.patience(idle);
+    let limits = patience.tunnel();
+    let body = |exchange| upstream_body(incoming, exchange, patience);
     match call.asked.take() {
         None => Response::from_parts(head, body(exchange)),
-        Some(asked) => asked.answer(head, exchange, idle, false, body),
+        Some(asked) => asked.answer(head, exchange, limits, false, body),
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn from_mesh<IO>(
         match connected {
             Ok(connected) if told => {
                 // The caller's sidecar knows how long the service allows silence; there is no second opinion.
-                let limits = Limits { idle: Duration::MAX };
+                let limits = Limits::idle(Duration::MAX);
                 carry(worker, &mut caller, connected, (application, port), limits).await;
             }
             Ok(_) => {}
@@ -71,7 +71,7 @@ pub async fn from_anybody(
     let carried = async {
         match Box::pin(to_application(worker, application, None)).await {
             Ok(connected) => {
-                let limits = Limits { idle: IDLE };
+                let limits = Limits::idle(IDLE);
                 if carry(worker, &mut caller, connected, (application, port), limits).await {
                     end_on_close(&caller);
                 }

@@ -75,6 +75,8 @@ pub struct Upstream {
     stream: OpaqueStream,
     /// How long it may be silent.
     idle: Duration,
+    /// How long it may go on in all.
+    stream_limit: Option<Duration>,
     _held: Held,
 }
 
@@ -90,7 +92,7 @@ impl Upstream {
     /// A connection to a place outside the mesh.
     pub(super) fn outside(stream: TcpStream, call: OwnCall, idle: Duration) -> Self {
         cut_on_close(&stream);
-        Self { stream: OpaqueStream::Plain(stream), idle, _held: Held::OwnCall(call) }
+        Self { stream: OpaqueStream::Plain(stream), idle, stream_limit: None, _held: Held::OwnCall(call) }
     }
 
     /// Passes bytes between it and `caller`, of which `ahead` was already read, to the end. Says whether both have ended
@@ -100,7 +102,9 @@ impl Upstream {
         A: AsyncRead + AsyncWrite + Unpin,
     {
         let opened = stats.opened();
-        let (limits, ahead) = (Limits { idle: self.idle }, Ahead { from_a: ahead, from_b: Bytes::new() });
+        let until = self.stream_limit.and_then(|limit| Instant::now().checked_add(limit));
+        let (limits, ahead) =
+            (Limits { idle: self.idle, until }, Ahead { from_a: ahead, from_b: Bytes::new() });
         let outcome = relay(caller, &mut self.stream, ahead, limits, &stats.flow).await;
         opened.end(Ended::of(&outcome));
         let finished = matches!(outcome.end, End::Finished);
@@ -118,7 +122,7 @@ impl Upstream {
 pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let began = Instant::now();
     let service = &called.service;
-    let passes = service.breakers.enter(&service.name, None).map_err(Shut::refuse)?;
+    let passes = service.breakers.enter(&service.name, None, None).map_err(Shut::refuse)?;
     let dialled = attempts(worker, called).await;
     match &dialled {
         Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed())),
@@ -151,7 +155,8 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
                 endpoint_breaker::note(&chosen.place.endpoint, &mut pass, outcome);
                 chosen.view.live.traffic.record(true, began.elapsed());
                 let idle = plan.timeouts.idle.unwrap_or(IDLE);
-                return Ok(Upstream { stream, idle, _held: Held::Load(load, open) });
+                let stream_limit = plan.timeouts.stream;
+                return Ok(Upstream { stream, idle, stream_limit, _held: Held::Load(load, open) });
             }
             Err(error) => error,
         };

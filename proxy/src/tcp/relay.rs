@@ -26,6 +26,15 @@ use tokio::time::{Instant, sleep_until};
 pub struct Limits {
     /// How long neither side may send anything.
     pub idle: Duration,
+    /// When it ends whatever passes.
+    pub until: Option<Instant>,
+}
+
+impl Limits {
+    /// Silence alone ends it.
+    pub fn idle(idle: Duration) -> Self {
+        Self { idle, until: None }
+    }
 }
 
 /// Bytes that were read from a side before the relay began. They go in front.
@@ -66,6 +75,8 @@ pub enum End {
     Aborted(Party, io::Error),
     /// Nobody sent anything for too long.
     Idle,
+    /// It went on for as long as it may.
+    Late,
 }
 
 /// One of the two sides.
@@ -88,7 +99,8 @@ where
     let mut back = Direction::new(ahead.from_b);
     let idle = limits.idle.min(LONGEST_IDLE);
     let mut moved_at = Instant::now();
-    let mut patience = pin!(sleep_until(moved_at + idle));
+    let next = |moved_at: Instant| limits.until.map_or(moved_at + idle, |until| until.min(moved_at + idle));
+    let mut patience = pin!(sleep_until(next(moved_at)));
     let end = std::future::poll_fn(|cx| {
         let before = (there.moved, back.moved);
         let polled = there.poll(cx, Pin::new(&mut *a), Pin::new(&mut *b), &flow.a_to_b);
@@ -107,10 +119,14 @@ where
         }
         // The timer is moved when it rings, not with every byte.
         while patience.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= moved_at + idle {
+            let now = Instant::now();
+            if limits.until.is_some_and(|until| now >= until) {
+                return Poll::Ready(End::Late);
+            }
+            if now >= moved_at + idle {
                 return Poll::Ready(End::Idle);
             }
-            patience.as_mut().reset(moved_at + idle);
+            patience.as_mut().reset(next(moved_at));
         }
         Poll::Pending
     })
@@ -324,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Limits = Limits { idle: Duration::from_mins(5) };
+    const LONG: Limits = Limits { idle: Duration::from_mins(5), until: None };
 
     /// A relay between two ends that the test holds.
     fn between(
@@ -389,7 +405,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_byte_in_either_direction_keeps_both_alive() {
         let idle = Duration::from_secs(10);
-        let (mut left, mut right, relaying) = between(16, Ahead::default(), Limits { idle });
+        let (mut left, mut right, relaying) = between(16, Ahead::default(), Limits::idle(idle));
         let began = Instant::now();
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -399,6 +415,21 @@ mod tests {
         let outcome = relaying.await.unwrap();
         assert!(matches!(outcome.end, End::Idle), "{outcome:?}");
         assert_eq!(began.elapsed().as_secs(), 37);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_only_go_on_for_so_long_ends_then_though_bytes_pass() {
+        let began = Instant::now();
+        let limits = Limits { until: Some(began + Duration::from_secs(20)), ..LONG };
+        let (mut left, mut right, relaying) = between(16, Ahead::default(), limits);
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            right.write_all(b"x").await.unwrap();
+            read(&mut left, 1).await;
+        }
+        let outcome = relaying.await.unwrap();
+        assert!(matches!(outcome.end, End::Late), "{outcome:?}");
+        assert_eq!(began.elapsed().as_secs(), 20);
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,6 +73,7 @@ impl Ended {
             End::Aborted(Party::A, _) => Self::ByCaller,
             End::Aborted(Party::B, _) => Self::ByCalled,
             End::Idle => Self::Idle,
+            End::Late => Self::Cut,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::task::Owned;
 /// A client with one connection, which it keeps.
 pub struct Client {
     sender: Sender,
-    _connection: Owned,
+    connection: Arc<Owned>,
 }
 
 /// An answer, read to its end.
@@ -47,7 +48,7 @@ impl Client {
         let connection = Owned::spawn(async {
             let _ended = connection.with_upgrades().await;
         });
-        Self { sender: Sender::H1(sender), _connection: connection }
+        Self { sender: Sender::H1(sender), connection: Arc::new(connection) }
     }
 
     /// A client that speaks HTTP/2 with prior knowledge to `addr`.
@@ -60,7 +61,14 @@ impl Client {
         let connection = Owned::spawn(async {
             let _ended = connection.await;
         });
-        Self { sender: Sender::H2(sender), _connection: connection }
+        Self { sender: Sender::H2(sender), connection: Arc::new(connection) }
+    }
+
+    /// Another that uses the same connection, which only HTTP/2 can share.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let Sender::H2(sender) = &self.sender else { panic!("HTTP/1.1 has one request at a time") };
+        Self { sender: Sender::H2(sender.clone()), connection: Arc::clone(&self.connection) }
     }
 
     /// GET `path` of `host`.

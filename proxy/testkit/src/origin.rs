@@ -55,6 +55,8 @@ pub enum BodyOf {
     Seen,
     /// The request's own body, frame by frame as it comes, and its trailers.
     Request,
+    /// These bytes.
+    Exactly(Bytes),
     /// So many bytes of `x`.
     Bytes(usize),
     /// `count` chunks of `size` bytes with a pause after each.
@@ -271,6 +273,7 @@ async fn answer(
     let body = match behaviour.body {
         BodyOf::Request => returned.unwrap_or_else(empty),
         BodyOf::Seen => full(told.into()),
+        BodyOf::Exactly(bytes) => full(bytes),
         BodyOf::Bytes(size) => full(vec![b'x'; size].into()),
         BodyOf::Chunks { count, size, pause } => chunks(count, size, pause),
     };

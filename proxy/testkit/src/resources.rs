@@ -70,6 +70,7 @@ pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
         between: s.between,
         protection: outrigger_mesh::Protection::default(),
         tokens: None,
+        longest: outrigger_mesh::Longest::of(&s.policy.timeouts),
     };
     Inbound { identity: id.clone(), services: services.iter().map(rules).collect() }
 }

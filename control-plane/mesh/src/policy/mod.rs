@@ -24,7 +24,7 @@ pub use bulkhead::{Bulkhead, Bulkheads, ConnectionLimits, Protection};
 pub use health::{HealthCheck, Probe};
 pub use rate::{RateKey, RateLimit};
 pub use retry::RetryPolicy;
-pub use timeouts::Timeouts;
+pub use timeouts::{Longest, Timeouts};
 
 use crate::identity::SpiffeId;
 

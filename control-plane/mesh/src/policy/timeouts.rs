@@ -63,3 +63,70 @@ impl Timeouts {
         }
     }
 }
+
+/// The longest that requests to a service may take, whoever makes them and along whatever route. The sidecar of the
+/// service holds its callers to that: what a caller's own policy allows can only be less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Longest {
+    /// From the end of the request's body to the head of the response.
+    pub request: Duration,
+    /// The same of gRPC; `None`: there is no limit.
+    pub grpc: Option<Duration>,
+    /// How long a body may be silent.
+    pub idle: Duration,
+    /// How long an answer may take after its head; `None`: there is no limit.
+    pub stream: Option<Duration>,
+}
+
+impl Default for Longest {
+    fn default() -> Self {
+        Self::of(&Timeouts::default())
+    }
+}
+
+impl Longest {
+    /// What `timeouts` allow.
+    pub fn of(timeouts: &Timeouts) -> Self {
+        Self {
+            request: timeouts.request.unwrap_or(Timeouts::REQUEST),
+            grpc: timeouts.request,
+            idle: timeouts.idle.unwrap_or(Timeouts::IDLE),
+            stream: timeouts.stream,
+        }
+    }
+
+    /// What is allowed by this or by `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let longer = |a: Option<Duration>, b: Option<Duration>| a.zip(b).map(|(a, b)| a.max(b));
+        Self {
+            request: self.request.max(other.request),
+            grpc: longer(self.grpc, other.grpc),
+            idle: self.idle.max(other.idle),
+            stream: longer(self.stream, other.stream),
+        }
+    }
+
+    /// Refuses what nothing could ever meet.
+    pub fn check(&self) -> Result<(), InvalidPolicy> {
+        let some = [Some(self.request), self.grpc, Some(self.idle), self.stream];
+        some.into_iter().flatten().try_for_each(|limit| positive("longest", limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_take_longest_says_how_long_it_may_take() {
+        let seconds = Duration::from_secs;
+        let short = Timeouts { request: Some(seconds(2)), stream: Some(seconds(9)), ..Timeouts::default() };
+        let long = Timeouts { request: Some(seconds(60)), idle: Some(seconds(900)), ..Timeouts::default() };
+        let both = Longest::of(&short).or(Longest::of(&long));
+        assert_eq!((both.request, both.grpc), (seconds(60), Some(seconds(60))));
+        assert_eq!((both.idle, both.stream), (seconds(900), None));
+        let unsaid = Longest::of(&short).or(Longest::default());
+        assert_eq!((unsaid.request, unsaid.grpc), (Timeouts::REQUEST, None));
+    }
+}

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{
     Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
-    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, Locality, Probe, Protection, RateKey,
-    RateLimit, Recovery, RetryPolicy, RouteName, RoutePolicy, ServiceBreaker, SigningKey, SlowCalls, Sticky,
-    StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, Locality, Longest, Probe, Protection,
+    RateKey, RateLimit, Recovery, RetryPolicy, RouteName, RoutePolicy, ServiceBreaker, SigningKey, SlowCalls,
+    Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -100,6 +100,13 @@ pub(super) fn timeouts() -> impl Strategy<Value = Timeouts> {
             let fits = request.is_none_or(|request| per_try.is_none_or(|per_try| per_try < request));
             Timeouts { request, per_try: per_try.filter(|_| fits), idle, connect, stream }
         },
+    )
+}
+
+pub(super) fn longest() -> impl Strategy<Value = Longest> {
+    usually(
+        (duration(), of(duration()), duration(), of(duration()))
+            .prop_map(|(request, grpc, idle, stream)| Longest { request, grpc, idle, stream }),
     )
 }
 

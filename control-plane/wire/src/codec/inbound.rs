@@ -1,8 +1,8 @@
 //! `Inbound`.
 
-use outrigger_mesh::{Inbound, InboundService};
+use outrigger_mesh::{Inbound, InboundService, Longest};
 
-use super::field::{self, Fault};
+use super::field::{self, Fault, duration, duration_from_pb, duration_to_pb};
 use super::{bulkhead, token};
 use crate::pb;
 
@@ -40,6 +40,7 @@ fn service_to_pb(service: &InboundService) -> pb::InboundService {
         caller_bulkhead: service.protection.caller.map(bulkhead::to_pb),
         rate_limits: bulkhead::rates_to_pb(&service.protection),
         tokens: service.tokens.as_ref().map(token::rules_to_pb),
+        longest: longest_to_pb(service.longest),
     }
 }
 
@@ -56,5 +57,29 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
         between: field::between_from_pb(service.between)?,
         protection: bulkhead::protection_from_pb(service.caller_bulkhead, service.rate_limits)?,
         tokens: service.tokens.map(token::rules_from_pb).transpose()?,
+        longest: longest_from_pb(service.longest)?,
     })
+}
+
+/// The defaults, which most services have, cost nothing. No feature of its own: who does not know the field goes by the
+/// defaults, and the sidecars of the callers keep to their limits in any case.
+fn longest_to_pb(longest: Longest) -> Option<pb::Longest> {
+    (longest != Longest::default()).then(|| pb::Longest {
+        request: Some(duration_to_pb(longest.request)),
+        grpc: longest.grpc.map(duration_to_pb),
+        idle: Some(duration_to_pb(longest.idle)),
+        stream: longest.stream.map(duration_to_pb),
+    })
+}
+
+fn longest_from_pb(longest: Option<pb::Longest>) -> Result<Longest, Fault> {
+    let Some(longest) = longest else { return Ok(Longest::default()) };
+    let longest = Longest {
+        request: duration("request", longest.request)?,
+        grpc: longest.grpc.map(duration_from_pb).transpose()?,
+        idle: duration("idle", longest.idle)?,
+        stream: longest.stream.map(duration_from_pb).transpose()?,
+    };
+    longest.check().map_err(|e| Fault::new(e.to_string()))?;
+    Ok(longest)
 }

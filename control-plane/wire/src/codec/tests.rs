@@ -102,6 +102,7 @@ fn a_feature_that_is_used_must_be_named() {
             ports: vec![(PortNumber::HTTP, outrigger_mesh::Protocol::Http)],
             protection: outrigger_mesh::Protection::default(),
             tokens: None,
+            longest: outrigger_mesh::Longest::default(),
         }],
     });
     let mut message = pb::Inbound::decode(encode(&resource)).unwrap();
