@@ -8,6 +8,7 @@
 //! (`outrigger-control`, `spec`), certificates (`outrigger-certs`), and anything that waits, reads a clock, a file
 //! or a socket. This crate imports nothing of ours.
 
+mod canonical_path;
 mod endpoint;
 mod feature;
 mod gateway;
@@ -29,6 +30,7 @@ mod split;
 mod token;
 mod trust;
 
+pub use canonical_path::canonical_path;
 pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
 pub use feature::{Feature, FeatureSet};
 pub use gateway::{Gateway, GatewayRoute, HostPattern, InvalidGateway, Listener, ListenerKind};
@@ -39,10 +41,12 @@ pub use inbound::{Inbound, InboundService, MtlsMode};
 pub use location::{DnsTarget, Location, Origination, OutsideRoots, SrvName};
 pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
 pub use policy::{
-    Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
-    EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Longest, Probe,
-    Protection, RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, ServiceBreaker, SigningKey,
-    SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    Access, AccessAction, AccessDefault, AccessHeader, AccessIndex, AccessPath, AccessPolicy,
+    AccessPolicyName, AccessRule, Algorithm, AskedBy, Balance, Because, BreakerMode, BreakerOverride,
+    Bulkhead, Bulkheads, CallerMatch, CallerPolicy, ConnectionLimits, Decision, EndpointBreaker,
+    FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Longest, Probe, Protection,
+    RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, RuleName, ServiceBreaker, SigningKey, SlowCalls,
+    Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 pub use reason::{Hop, Reason};
 pub use report::{Report, Side, TrafficKey, TrafficStats};

@@ -3,6 +3,7 @@
 //! and how the mesh, a service, a route and a caller override each other, in `control-plane/src`: by the time a policy has
 //! become one of these, it is whole.
 
+mod access;
 mod balance;
 mod breaker;
 mod bulkhead;
@@ -15,6 +16,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+pub use access::{
+    Access, AccessAction, AccessDefault, AccessHeader, AccessIndex, AccessPath, AccessPolicy,
+    AccessPolicyName, AccessRule, AskedBy, Because, CallerMatch, Decision, RuleName,
+};
 pub use balance::{Algorithm, Balance, HashKey, Locality, SigningKey, Sticky, StickyBy, StickyTo};
 pub use breaker::{
     BreakerMode, BreakerOverride, EndpointBreaker, FailureRatio, Fallback, Recovery, ServiceBreaker,
