@@ -48,7 +48,13 @@ fn decision(c: &mut Criterion) {
             // The last of the templates: it is of an allow policy where there are more than ten rules.
             let number = (rules - 1) / 3 * 3 - 1;
             let path = format!("/area-{number}/7/reviews");
-            let head = RequestHead { method: &Method::GET, path: &path, query: None, headers: &headers };
+            let head = RequestHead {
+                method: &Method::GET,
+                path: &path,
+                query: None,
+                headers: &headers,
+                claims: None,
+            };
             let by = index.asked_by(Some(&caller(number)), PortNumber::HTTP);
             assert!(rules == 10 || index.decide(&by, &head).allowed, "{}", index.decide(&by, &head));
             group.bench_function(BenchmarkId::new(name, rules), |b| {

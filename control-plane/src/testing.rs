@@ -78,6 +78,13 @@ pub(crate) fn breaker_override(name: &str, service: &str, rest: &str) -> Object 
     ))
 }
 
+/// An access policy of a namespace, with its specification in flow style.
+pub(crate) fn access(namespace: &str, name: &str, spec: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: AccessPolicy, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{{spec}}}}}"
+    ))
+}
+
 pub(crate) fn instance(name: &str, spec: &str) -> Object {
     object(&format!(
         "{{apiVersion: outrigger.dev/v1alpha1, kind: Instance, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
@@ -116,6 +123,7 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         Checked::Instance(checked) => world.put_instance(Entry { object, created, changed, checked }),
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
+        Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
     }
     Ok(warnings)
 }
@@ -142,6 +150,9 @@ pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
         }
         crate::spec::Kind::BreakerOverride => {
             touched.overrides.insert(key.clone());
+        }
+        crate::spec::Kind::AccessPolicy => {
+            touched.access.insert(key.clone());
         }
         crate::spec::Kind::Instance => {
             let uid = EndpointUid::new(key.name.as_str()).unwrap();

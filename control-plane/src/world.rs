@@ -3,6 +3,8 @@
 //! A world is never changed in place. The writer copies it, which is cheap, changes the copy and puts it in the place
 //! of the old one; whoever reads keeps the world it took.
 
+mod access;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,8 +12,8 @@ use outrigger_mesh::{EndpointUid, Hostname, Label, MeshSettings, ServiceName, Sp
 
 use crate::addresses::VirtualAddress;
 use crate::check::{
-    CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy, CheckedRoute,
-    CheckedService, PolicyTarget,
+    CheckedAccess, CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy,
+    CheckedRoute, CheckedService, PolicyTarget,
 };
 use crate::secret::MeshSecret;
 use crate::shards::Shards;
@@ -45,6 +47,7 @@ pub struct World {
     policies_of_route: Shards<Key, BTreeSet<Key>>,
     overrides: Shards<Key, Arc<Entry<CheckedOverride>>>,
     overrides_of: Shards<ServiceName, BTreeSet<Key>>,
+    access: access::AccessPolicies,
 }
 
 /// The instances of one service by name.
@@ -74,6 +77,7 @@ pub enum AnyEntry {
     Instance(Arc<Entry<CheckedInstance>>),
     Policy(Arc<Entry<CheckedPolicy>>),
     Override(Arc<Entry<CheckedOverride>>),
+    Access(Arc<Entry<CheckedAccess>>),
 }
 
 impl AnyEntry {
@@ -87,6 +91,7 @@ impl AnyEntry {
             Self::Instance(e) => &e.object,
             Self::Policy(e) => &e.object,
             Self::Override(e) => &e.object,
+            Self::Access(e) => &e.object,
         }
     }
 
@@ -100,6 +105,7 @@ impl AnyEntry {
             Self::Instance(e) => e.changed,
             Self::Policy(e) => e.changed,
             Self::Override(e) => e.changed,
+            Self::Access(e) => e.changed,
         }
     }
 
@@ -113,6 +119,7 @@ impl AnyEntry {
             Self::Instance(e) => e.created,
             Self::Policy(e) => e.created,
             Self::Override(e) => e.created,
+            Self::Access(e) => e.created,
         }
     }
 
@@ -165,6 +172,7 @@ impl World {
             policies_of_route: Shards::default(),
             overrides: Shards::default(),
             overrides_of: Shards::default(),
+            access: access::AccessPolicies::default(),
         }
     }
 
@@ -193,6 +201,7 @@ impl World {
             Kind::Instance => self.instance_names.len(),
             Kind::TrafficPolicy => self.policies.len(),
             Kind::BreakerOverride => self.overrides.len(),
+            Kind::AccessPolicy => self.access.all.len(),
         }
     }
 
@@ -358,6 +367,7 @@ impl World {
             Kind::HttpRoute => self.routes.get(key).cloned().map(AnyEntry::Route),
             Kind::TrafficPolicy => self.policies.get(key).cloned().map(AnyEntry::Policy),
             Kind::BreakerOverride => self.overrides.get(key).cloned().map(AnyEntry::Override),
+            Kind::AccessPolicy => self.access.all.get(key).cloned().map(AnyEntry::Access),
             Kind::Instance => {
                 let uid = EndpointUid::new(key.name.as_str()).ok()?;
                 let service = self.service_of_instance(&key.namespace, &uid)?;
@@ -377,6 +387,7 @@ impl World {
             Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
             Kind::TrafficPolicy => self.policies.iter().map(|(_, e)| AnyEntry::Policy(e.clone())).collect(),
             Kind::BreakerOverride => self.all_overrides().map(|e| AnyEntry::Override(e.clone())).collect(),
+            Kind::AccessPolicy => self.access.all.iter().map(|(_, e)| AnyEntry::Access(e.clone())).collect(),
             Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
         all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));

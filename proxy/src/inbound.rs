@@ -34,6 +34,7 @@ use crate::http::upgrade::{self, Asked};
 use crate::http::{canonical, headers};
 use crate::listen::detect::{self, First, Speaks};
 use crate::live::Millis;
+use crate::policy::access::Asks;
 use crate::policy::protection::{Protection, Requester};
 use crate::request::deadline::Deadline;
 use crate::request::handle::{Arrival, Held};
@@ -153,6 +154,7 @@ struct Caller {
     /// The value of `x-forwarded-client-cert`; `None` for a plaintext caller, who proved nothing.
     proven: Option<HeaderValue>,
     who: Requester,
+    asks: Asks,
     protection: Arc<Protection>,
     traffic: Arc<Traffic>,
     application: Arc<Application>,
@@ -176,8 +178,9 @@ impl Caller {
         let service = inbound.as_ref().and_then(|i| i.service(&application.service));
         let keep_case = service.is_some_and(|s| s.between == Between::Http1);
         let who = Requester::new(peer.map(|p| p.id().clone()));
+        let asks = Asks::new(&worker.shared.live.access, application, peer.map(Peer::id));
         let protection = worker.shared.live.protections.of(&application.service);
-        Self { proven, who, protection, traffic, application: Arc::clone(application), keep_case }
+        Self { proven, who, asks, protection, traffic, application: Arc::clone(application), keep_case }
     }
 
     /// Another sidecar has added to what it was sent.
@@ -252,6 +255,7 @@ async fn forward(
             headers: &parts.headers,
             claims: carry::of(token.as_ref()),
         };
+        caller.asks.check(&worker.shared.live.access, inbound.as_ref(), head)?;
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
         caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?
     };

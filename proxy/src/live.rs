@@ -19,6 +19,7 @@ use crate::dns;
 use crate::listen::accept::Side;
 use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
+use crate::policy::access::AccessTable;
 use crate::policy::protection::Protections;
 use crate::request::budget::Budget;
 use crate::request::bulkhead::Bulkhead;
@@ -47,6 +48,8 @@ pub struct Live {
     pub bulkheads: places::Table,
     /// What protects the instances behind this sidecar.
     pub protections: Protections,
+    /// Who may ask what of them.
+    pub access: AccessTable,
     /// The own identity, once there is one: the caller in the traffic of this sidecar's application.
     identity: ArcSwapOption<SpiffeId>,
     /// Where this process's own connections to places outside come from.
@@ -93,6 +96,7 @@ impl Live {
             names_outside,
             bulkheads,
             protections,
+            access: AccessTable::default(),
             identity,
             own_calls,
             most_connections,
@@ -143,6 +147,7 @@ impl Live {
         self.balance.write(&mut text);
         self.bulkheads.write(&mut text);
         self.protections.write(&mut text);
+        self.access.write(&mut text);
         self.counted.write(&mut text);
         self.handles.write(&mut text);
         text

@@ -13,7 +13,7 @@ use crate::out::{self, Format};
 /// Show resources of a kind, or one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// services, instances, httproutes, trafficpolicies, breakeroverrides, egressservices, gateways or meshdefaults.
+    /// services, instances, httproutes, trafficpolicies, accesspolicies, breakeroverrides, egressservices, gateways or meshdefaults.
     kind: Kind,
     /// The name of one.
     name: Option<String>,

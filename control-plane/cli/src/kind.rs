@@ -26,6 +26,7 @@ impl Kind {
             spec::Kind::HttpRoute => "httproute",
             spec::Kind::TrafficPolicy => "trafficpolicy",
             spec::Kind::BreakerOverride => "breakeroverride",
+            spec::Kind::AccessPolicy => "accesspolicy",
         }
     }
 
@@ -40,6 +41,7 @@ impl Kind {
             spec::Kind::HttpRoute => &["parents", "backends"],
             spec::Kind::TrafficPolicy => &["target", "callers", "says"],
             spec::Kind::BreakerOverride => &["service", "route", "version", "mode", "until", "why"],
+            spec::Kind::AccessPolicy => &["action", "targets", "rules"],
         }
     }
 
@@ -70,6 +72,7 @@ impl Kind {
             spec::Kind::Gateway => vec![listeners(spec)],
             spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
             spec::Kind::TrafficPolicy => vec![target(spec), words(&spec["callers"]), says(spec)],
+            spec::Kind::AccessPolicy => vec![word(&spec["action"]), targets(object), rules(spec)],
             spec::Kind::BreakerOverride => vec![
                 word(&spec["service"]),
                 word(&spec["route"]),
@@ -105,9 +108,10 @@ impl FromStr for Kind {
                 Ok(Self(spec::Kind::TrafficPolicy))
             }
             "breakeroverride" | "breakeroverrides" => Ok(Self(spec::Kind::BreakerOverride)),
+            "accesspolicy" | "accesspolicies" | "access" => Ok(Self(spec::Kind::AccessPolicy)),
             _ => Err(
-                "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, breakeroverrides, \
-                 instances and meshdefaults"
+                "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, accesspolicies, \
+                 breakeroverrides, instances and meshdefaults"
                     .into(),
             ),
         }
@@ -161,6 +165,25 @@ fn target(spec: &Value) -> String {
     let target = &spec["targetRef"];
     let rule = target["sectionName"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
     format!("{}/{}{rule}", word(&target["kind"]), word(&target["name"]))
+}
+
+/// The services that an access policy is for.
+fn targets(object: &Value) -> String {
+    let named = object["spec"]["targetRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<String> = named.iter().map(|target| word(&target["name"])).collect();
+    match object["metadata"]["namespace"].as_str() {
+        _ if !names.is_empty() => names.join(","),
+        Some("outrigger") => "the mesh".into(),
+        _ => "the namespace".into(),
+    }
+}
+
+/// The rules of an access policy, by name where they have one.
+fn rules(spec: &Value) -> String {
+    let all = spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let told =
+        |(i, rule): (usize, &Value)| rule["name"].as_str().map_or_else(|| i.to_string(), str::to_owned);
+    if all.is_empty() { "-".into() } else { all.iter().enumerate().map(told).collect::<Vec<_>>().join(",") }
 }
 
 /// The groups of settings that a policy has.

@@ -52,11 +52,13 @@ pub enum Feature {
     Claims,
     /// What becomes of tokens on calls, other than that they go as the application sends them.
     TokenTravel,
+    /// Access policies.
+    Access,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -78,6 +80,7 @@ impl Feature {
         Self::TokenRules,
         Self::Claims,
         Self::TokenTravel,
+        Self::Access,
     ];
 
     /// The wire form.
@@ -104,6 +107,7 @@ impl Feature {
             Self::TokenRules => "token-rules",
             Self::Claims => "claims",
             Self::TokenTravel => "token-travel",
+            Self::Access => "access",
         }
     }
 

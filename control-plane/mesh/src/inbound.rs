@@ -3,7 +3,7 @@
 use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::name::{PortNumber, ServiceName};
-use crate::policy::{Longest, Protection};
+use crate::policy::{Access, Longest, Protection};
 use crate::service::{Between, Protocol};
 use crate::token::TokenRules;
 
@@ -42,6 +42,8 @@ pub struct InboundService {
     pub tokens: Option<TokenRules>,
     /// How long its callers may take at most.
     pub longest: Longest,
+    /// Who may ask what.
+    pub access: Access,
 }
 
 /// Whether a caller must prove its identity.

@@ -11,7 +11,7 @@ use crate::inbound::{Inbound, MtlsMode};
 use crate::location::Location;
 use crate::name::{InvalidName, Label, ServiceName};
 use crate::policy::{
-    Algorithm, Balance, Bulkheads, ConnectionLimits, EndpointBreaker, HashKey, Protection, RateKey,
+    Access, Algorithm, Balance, Bulkheads, ConnectionLimits, EndpointBreaker, HashKey, Protection, RateKey,
     RateLimit, RetryPolicy, RoutePolicy, ServiceBreaker, Timeouts, TrafficPolicy,
 };
 use crate::route::{Route, RouteMatch};
@@ -133,6 +133,7 @@ fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
         let by_claim = |l: &RateLimit| matches!(l.key, RateKey::Claim(_)) || looks_at_claims(&l.matches);
         need(features, Feature::Claims, rate_limits.iter().any(by_claim));
         need(features, Feature::TokenRules, service.tokens.is_some());
+        need(features, Feature::Access, service.access != Access::default());
     }
 }
 

@@ -1,9 +1,9 @@
 //! Whether what holds for the mesh as a whole agrees with itself and with what is there.
 
-use outrigger_mesh::{Hostname, IpRange, MeshSettings, OutboundMode};
+use outrigger_mesh::{AccessDefault, Hostname, IpRange, MeshSettings, OutboundMode};
 
-use super::Found;
 use super::settings::{self, Scope};
+use super::{Found, access_policy};
 use crate::spec::{self, Code, MeshDefaults, Object, PolicySettings, Problem};
 use crate::world::World;
 
@@ -14,6 +14,8 @@ pub struct CheckedDefaults {
     pub settings: MeshSettings,
     /// What holds for the traffic of every service that says nothing else.
     pub policy: Option<PolicySettings>,
+    /// What becomes of requests of which no access policy says anything.
+    pub access: AccessDefault,
 }
 
 /// The one name that such an object may have, and its namespace.
@@ -75,5 +77,10 @@ pub(super) fn check(
     if let Some(policy) = &spec.traffic_policy {
         settings::check("/spec/trafficPolicy", policy, Scope::Mesh, world, found);
     }
-    (!found.is_fatal()).then(|| CheckedDefaults { settings: mesh, policy: spec.traffic_policy.clone() })
+    let access = access_policy::default_of(spec.access);
+    (!found.is_fatal()).then(|| CheckedDefaults {
+        settings: mesh,
+        policy: spec.traffic_policy.clone(),
+        access,
+    })
 }

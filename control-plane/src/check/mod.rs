@@ -3,6 +3,7 @@
 //! A check sees one object and the world it shall become part of, and tells all problems at once. What passes can be
 //! compiled without another look. What is allowed but probably not meant comes back as warnings.
 
+mod access_policy;
 mod breaker_override;
 mod defaults;
 mod egress;
@@ -15,6 +16,8 @@ mod service;
 mod settings;
 mod traffic_policy;
 
+pub(crate) use access_policy::ROOT_NAMESPACE;
+pub use access_policy::{CheckedAccess, Selects};
 pub use breaker_override::CheckedOverride;
 pub use defaults::CheckedDefaults;
 pub use gateway::CheckedGateway;
@@ -39,6 +42,7 @@ pub enum Checked {
     Instance(CheckedInstance),
     Policy(CheckedPolicy),
     Override(CheckedOverride),
+    Access(CheckedAccess),
 }
 
 /// Checks one object against `world`, in which it may already be in an older form. On success there may be warnings.
@@ -69,6 +73,9 @@ fn check_into(
         }
         Spec::BreakerOverride(spec) => {
             breaker_override::check(object, spec, world, &mut found).map(Checked::Override)
+        }
+        Spec::AccessPolicy(spec) => {
+            access_policy::check(object, spec, world, &mut found).map(Checked::Access)
         }
     };
     match checked {

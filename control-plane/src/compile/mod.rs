@@ -53,6 +53,8 @@ pub struct Touched {
     pub policies: BTreeSet<Key>,
     /// The overrides of breakers.
     pub overrides: BTreeSet<Key>,
+    /// The access policies.
+    pub access: BTreeSet<Key>,
     /// The instances, under each service they belong or belonged to.
     pub instances: BTreeSet<(ServiceName, EndpointUid)>,
 }
@@ -104,6 +106,11 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
     let mut names = BTreeSet::new();
     if touched.defaults {
         names.insert(ResourceName::Mesh(new.trust_domain().clone()));
+        if old.access_default() != new.access_default() {
+            for world in [old, new] {
+                world.services().for_each(|s| names_of_access(world, s.checked.name(), &mut names));
+            }
+        }
         if old.default_policy() != new.default_policy() {
             for world in [old, new] {
                 world.services().for_each(|s| names_of_policy(world, s.checked.name(), &mut names));
@@ -123,6 +130,10 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
                 PolicyTarget::Service(service) => names_of_policy(world, service, &mut names),
                 PolicyTarget::Route(route, _) => names_of_route(world, route, &mut names),
             }
+        }
+        for entry in touched.access.iter().filter_map(|key| world.access_policy(key)) {
+            let selected = world.services().filter(|s| entry.checked.selects.holds_for(s.checked.name()));
+            selected.for_each(|s| names_of_access(world, s.checked.name(), &mut names));
         }
         let overrides = touched.overrides.iter().filter_map(|key| world.breaker_override(key));
         names.extend(overrides.map(|e| ResourceName::Service(e.checked.service.clone())));
@@ -146,12 +157,12 @@ fn names_of_service(world: &World, name: &ServiceName, names: &mut BTreeSet<Reso
 /// to which its timeouts go on.
 fn names_of_policy(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
     names.insert(ResourceName::Service(name.clone()));
-    names_of_inbound(world, name, names);
-    policy::depend_on(world, name).iter().for_each(|other| names_of_inbound(world, other, names));
+    names_of_access(world, name, names);
+    policy::depend_on(world, name).iter().for_each(|other| names_of_access(world, other, names));
 }
 
-/// What protects the workloads that serve a service.
-fn names_of_inbound(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
+/// The resources that who may ask a service can reach: what protects the workloads that serve it.
+fn names_of_access(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
     let identities = world.service(name).into_iter().flat_map(|e| &e.checked.service().identities);
     names.extend(
         identities.map(|id| ResourceName::Inbound(id.namespace().clone(), id.service_account().clone())),
@@ -165,7 +176,7 @@ fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>
     let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
     names.extend(gateways.map(ResourceName::Gateway));
     let backends = entry.checked.rules.iter().flat_map(|rule| &rule.backends);
-    backends.for_each(|backend| names_of_inbound(world, &backend.service, names));
+    backends.for_each(|backend| names_of_access(world, &backend.service, names));
 }
 
 fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
@@ -242,6 +253,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 protection: policy::protection(world, &service.name),
                 tokens: None,
                 longest: policy::longest(world, &service.name),
+                access: policy::access(world, &service.name),
             }
         })
         .collect();

@@ -10,7 +10,7 @@ mod longest;
 mod merge;
 mod whole;
 
-use outrigger_mesh::{CallerPolicy, Protection, Route, ServiceName, SigningKey, TrafficPolicy};
+use outrigger_mesh::{Access, CallerPolicy, Protection, Route, ServiceName, SigningKey, TrafficPolicy};
 
 pub(crate) use agree::{Fault, faults_at_gateways, faults_of};
 pub(crate) use longest::{depend_on, longest};
@@ -48,6 +48,13 @@ pub(crate) fn callers(world: &World, name: &ServiceName) -> Vec<CallerPolicy> {
 /// What protects each instance of a service.
 pub(crate) fn protection(world: &World, name: &ServiceName) -> Protection {
     whole::protection(&of_service(world, name))
+}
+
+/// Who may ask what of a service.
+pub(crate) fn access(world: &World, name: &ServiceName) -> Access {
+    let mut policies: Vec<_> = world.access_for(name).map(|e| e.checked.policy.clone()).collect();
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Access { default: world.access_default(), policies }
 }
 
 /// The rules of a route with what its policies say, before the service of this name; `None` at a gateway.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access_policy::{self, MeshAccess};
 use super::policy::{self, PolicySettings};
 use super::rules;
 use super::schema::{Field, Shape};
@@ -23,6 +24,9 @@ pub struct MeshDefaults {
     /// What holds for the traffic of every service that says nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_policy: Option<PolicySettings>,
+    /// Who may ask what where no policy says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<MeshAccess>,
 }
 
 /// What becomes of calls to places outside the mesh.
@@ -39,4 +43,5 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
     Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
     Field::new("trafficPolicy", &policy::SHAPE),
+    Field::new("access", &access_policy::MESH),
 ]);

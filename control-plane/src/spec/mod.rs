@@ -4,6 +4,7 @@
 //! that every mistake is told at once, each with its line. Whether references resolve and values agree is not judged
 //! here but in `check`, which knows the world.
 
+pub mod access_policy;
 mod breaker_override;
 mod defaults;
 mod duration;
@@ -28,6 +29,7 @@ mod written;
 
 use std::sync::Arc;
 
+pub use access_policy::AccessPolicy;
 pub use breaker_override::BreakerOverride;
 pub use defaults::{MeshDefaults, OutboundMode};
 pub use duration::Duration;

@@ -14,8 +14,9 @@ use super::rules;
 use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
-    BreakerOverride, EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService, TrafficPolicy,
-    breaker_override, defaults, egress, gateway, http_route, instance, service, traffic_policy,
+    AccessPolicy, BreakerOverride, EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService,
+    TrafficPolicy, access_policy, breaker_override, defaults, egress, gateway, http_route, instance, service,
+    traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -39,6 +40,7 @@ pub enum Spec {
     HttpRoute(HttpRoute),
     TrafficPolicy(Box<TrafficPolicy>),
     BreakerOverride(BreakerOverride),
+    AccessPolicy(AccessPolicy),
 }
 
 impl Object {
@@ -53,6 +55,7 @@ impl Object {
             Spec::HttpRoute(_) => Kind::HttpRoute,
             Spec::TrafficPolicy(_) => Kind::TrafficPolicy,
             Spec::BreakerOverride(_) => Kind::BreakerOverride,
+            Spec::AccessPolicy(_) => Kind::AccessPolicy,
         }
     }
 
@@ -112,6 +115,7 @@ impl Spec {
             Self::HttpRoute(s) => of(s),
             Self::TrafficPolicy(s) => of(s),
             Self::BreakerOverride(s) => of(s),
+            Self::AccessPolicy(s) => of(s),
         }
     }
 
@@ -128,6 +132,7 @@ impl Spec {
             Kind::HttpRoute => of(json).map(Self::HttpRoute),
             Kind::TrafficPolicy => of(json).map(Self::TrafficPolicy),
             Kind::BreakerOverride => of(json).map(Self::BreakerOverride),
+            Kind::AccessPolicy => of(json).map(Self::AccessPolicy),
         }
     }
 }
@@ -143,12 +148,13 @@ pub enum Kind {
     HttpRoute,
     TrafficPolicy,
     BreakerOverride,
+    AccessPolicy,
     Instance,
 }
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MeshDefaults,
         Self::MeshService,
         Self::EgressService,
@@ -156,6 +162,7 @@ impl Kind {
         Self::HttpRoute,
         Self::TrafficPolicy,
         Self::BreakerOverride,
+        Self::AccessPolicy,
         Self::Instance,
     ];
 
@@ -175,6 +182,7 @@ impl Kind {
             Self::HttpRoute => "HTTPRoute",
             Self::TrafficPolicy => "TrafficPolicy",
             Self::BreakerOverride => "BreakerOverride",
+            Self::AccessPolicy => "AccessPolicy",
         }
     }
 
@@ -197,6 +205,7 @@ impl Kind {
             Self::HttpRoute => "httproutes",
             Self::TrafficPolicy => "trafficpolicies",
             Self::BreakerOverride => "breakeroverrides",
+            Self::AccessPolicy => "accesspolicies",
         }
     }
 
@@ -220,12 +229,13 @@ impl Kind {
             Self::HttpRoute => &http_route::SHAPE,
             Self::TrafficPolicy => &traffic_policy::SHAPE,
             Self::BreakerOverride => &breaker_override::SHAPE,
+            Self::AccessPolicy => &access_policy::SHAPE,
         }
     }
 
     /// A service's and an instance's name is part of other names and so a single label.
     fn name_is_label(self) -> bool {
-        !matches!(self, Self::HttpRoute | Self::TrafficPolicy | Self::BreakerOverride)
+        !matches!(self, Self::HttpRoute | Self::TrafficPolicy | Self::BreakerOverride | Self::AccessPolicy)
     }
 }
 

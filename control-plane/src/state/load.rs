@@ -60,6 +60,7 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
+        Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
             checked.registered_by = registered_by(&record.value)?;
             world.put_instance(Entry { object, created, changed, checked });
@@ -89,6 +90,7 @@ pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
         touched.routes.extend(keys(Kind::HttpRoute));
         touched.policies.extend(keys(Kind::TrafficPolicy));
         touched.overrides.extend(keys(Kind::BreakerOverride));
+        touched.access.extend(keys(Kind::AccessPolicy));
         for instance in world.all_instances() {
             let endpoint = &instance.checked.endpoint;
             touched.instances.insert((endpoint.service.clone(), endpoint.uid.clone()));

@@ -66,8 +66,8 @@ impl Stage {
         // What is replaced goes first, so that a name may pass from one service to another in one change.
         for write in writes {
             let key = write.key();
-            let moves =
-                key.kind.is_service() || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride);
+            let moves = key.kind.is_service()
+                || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy);
             if matches!(write, Write::Delete { .. }) || moves {
                 stage.take_away(&key);
             }
@@ -178,6 +178,7 @@ impl Stage {
             Checked::Override(checked) => {
                 self.world.put_override(Entry { object, created, changed, checked });
             }
+            Checked::Access(checked) => self.world.put_access(Entry { object, created, changed, checked }),
             Checked::Instance(mut checked) => {
                 checked.registered_by = before.and_then(|e| e.registered_by().cloned());
                 self.world.put_instance(Entry { object, created, changed, checked });
@@ -350,6 +351,7 @@ impl Stage {
             Kind::HttpRoute => self.world.remove_route(key),
             Kind::TrafficPolicy => self.world.remove_policy(key),
             Kind::BreakerOverride => self.world.remove_override(key),
+            Kind::AccessPolicy => self.world.remove_access(key),
             Kind::Instance => {
                 if let Ok(uid) = EndpointUid::new(key.name.as_str()) {
                     self.world.remove_instance(&key.namespace, &uid);
@@ -372,6 +374,9 @@ impl Stage {
             }
             Kind::BreakerOverride => {
                 self.touched.overrides.insert(key.clone());
+            }
+            Kind::AccessPolicy => {
+                self.touched.access.insert(key.clone());
             }
             Kind::Instance => {
                 let Ok(uid) = EndpointUid::new(key.name.as_str()) else { return };
@@ -417,7 +422,10 @@ fn changes(old: &World, write: &Write) -> bool {
 /// The policies that hold for the object of `key`, if policies can.
 fn policies_on(world: &World, key: &Key) -> Vec<Key> {
     match (service_name(key), key.kind) {
-        (Some(service), _) => world.policies_of(&service).map(|p| p.object.key()).collect(),
+        (Some(service), _) => {
+            let traffic = world.policies_of(&service).map(|p| p.object.key());
+            traffic.chain(world.access_naming(&service).cloned()).collect()
+        }
         (None, Kind::HttpRoute) => world.policies_of_route(key).map(|p| p.object.key()).collect(),
         _ => vec![],
     }

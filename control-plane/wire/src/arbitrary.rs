@@ -1,5 +1,6 @@
 //! Generators of sound resources for the property tests.
 
+mod access;
 mod policy;
 mod token;
 
@@ -280,12 +281,13 @@ fn inbound() -> impl Strategy<Value = Inbound> {
         between(),
         (policy::protection(), policy::longest()),
         of(token::rules()),
+        access::access(),
     );
     (identity(), btree_map(service_name(), rules, 0..4)).prop_map(|(identity, services)| Inbound {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports, http, between, (protection, longest), tokens))| InboundService {
+            .map(|(name, (mtls, ports, http, between, (protection, longest), tokens, access))| InboundService {
                 name,
                 mtls,
                 ports,
@@ -294,6 +296,7 @@ fn inbound() -> impl Strategy<Value = Inbound> {
                 protection,
                 tokens,
                 longest,
+                access,
             })
             .collect(),
     })

@@ -4,6 +4,7 @@
 //! their hash is the resource's version. Decoding is strict: a missing field, an unknown value of an enum or a feature
 //! this reader lacks refuses the resource whole.
 
+mod access;
 mod breaker;
 mod bulkhead;
 mod endpoint;

@@ -4,6 +4,7 @@
 //! can open, takes what changes state. [`pages`] makes the answers, [`serve`] carries them, [`readiness`] knows whether
 //! the sidecar can serve. All of it runs on the control runtime: a heavy scrape leaves requests alone.
 
+mod access;
 mod pages;
 pub(crate) mod policies;
 mod readiness;

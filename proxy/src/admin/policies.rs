@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use outrigger_mesh::{
     Algorithm, Balance, BreakerOverride, Bulkhead, EndpointBreaker, Fallback, HashKey, HealthCheck, Inbound,
-    Locality, Probe, Protection, RateKey, RateLimit, Recovery, RetryPolicy, Route, Service, ServiceBreaker,
-    SpiffeId, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    InboundService, Locality, Probe, Protection, RateKey, RateLimit, Recovery, RetryPolicy, Route, Service,
+    ServiceBreaker, SpiffeId, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 use serde_json::{Map, Value, json};
+
+use super::access;
 
 /// The policy of a service for the requests of `own`, of its routes, and what operators say of its breakers.
 pub(crate) fn of_service(service: &Service, own: Option<&SpiffeId>) -> Value {
@@ -24,8 +26,14 @@ pub(crate) fn of_service(service: &Service, own: Option<&SpiffeId>) -> Value {
 
 /// What protects the own instance, by service.
 pub(crate) fn of_inbound(inbound: &Inbound) -> Vec<Value> {
-    let of = |(name, protection): (String, &Protection)| json!({"service": name, "protection": protected(protection)});
-    inbound.services.iter().map(|s| of((s.name.to_string(), &s.protection))).collect()
+    let of = |s: &InboundService| {
+        json!({
+            "service": s.name.to_string(),
+            "protection": protected(&s.protection),
+            "access": access::access(&s.access),
+        })
+    };
+    inbound.services.iter().map(of).collect()
 }
 
 fn policy(policy: &TrafficPolicy) -> Value {

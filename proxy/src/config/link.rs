@@ -183,7 +183,7 @@ impl Link {
     }
 
     fn on_response(&mut self, response: DeltaResponse) {
-        let Delta { revision, set, hosts, removed, undecodable, ticket, .. } =
+        let Delta { kind, revision, set, hosts, removed, undecodable, ticket, .. } =
             self.session.on_response(response);
         let mut rejected = Vec::new();
         for (resource, version, _aliases) in set {
@@ -210,6 +210,9 @@ impl Link {
         for one in &all {
             let Rejected { name, version, reason } = one;
             tracing::warn!(name, version, reason, "a resource is refused; the last good one stays in force");
+        }
+        if kind == ResourceKind::Inbound && !all.is_empty() {
+            self.registry.inbound_refused();
         }
         self.session.answer(ticket, rejected);
         self.status.applied(revision, &all);

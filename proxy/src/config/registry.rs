@@ -176,6 +176,7 @@ impl Registry {
             Change::Set(Resource::Endpoint(endpoint)) => self.set_endpoint(&mut state, endpoint),
             Change::Set(Resource::Inbound(inbound)) => {
                 self.inbound.store(Some(Arc::new(inbound)));
+                self.live.access.pushed();
                 Ok(())
             }
             Change::Set(Resource::Mesh(settings)) => {
@@ -214,6 +215,7 @@ impl Registry {
             | Change::Remove(ResourceName::Trust(_) | ResourceName::Mesh(_)) => Ok(()),
             Change::Remove(ResourceName::Inbound(..)) => {
                 self.inbound.store(None);
+                self.live.access.pushed();
                 Ok(())
             }
             Change::Remove(ResourceName::Service(name)) | Change::ServiceUnknown(name) => {
@@ -256,6 +258,11 @@ impl Registry {
     /// Whether new names can be asked for.
     pub fn discovery(&self) -> Discovery {
         *self.discovery.borrow()
+    }
+
+    /// Rules of the own inbound side came that can not be obeyed: who has no older ones lets nobody in.
+    pub fn inbound_refused(&self) {
+        self.live.access.refused();
     }
 
     /// The rules of the own inbound side, once known.

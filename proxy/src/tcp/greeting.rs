@@ -22,10 +22,13 @@ pub enum Greeting {
     Draining,
     /// The sidecar has no room.
     Overloaded,
+    /// The caller may not.
+    Denied,
 }
 
 impl Greeting {
-    const ALL: [Self; 5] = [Self::Ready, Self::Away, Self::NotOpaque, Self::Draining, Self::Overloaded];
+    const ALL: [Self; 6] =
+        [Self::Ready, Self::Away, Self::NotOpaque, Self::Draining, Self::Overloaded, Self::Denied];
 
     /// What a refusal for `reason` says.
     pub fn refusing(reason: Reason) -> Self {
@@ -33,6 +36,7 @@ impl Greeting {
             Reason::Draining => Self::Draining,
             Reason::Overloaded | Reason::BulkheadFull => Self::Overloaded,
             Reason::ConnectFailed => Self::Away,
+            Reason::AuthzDenied => Self::Denied,
             _ => Self::NotOpaque,
         }
     }
@@ -47,7 +51,8 @@ impl Greeting {
         io.flush().await
     }
 
-    /// Hears it. Only [`Greeting::Ready`] is no error, and every error is one of nothing having been sent.
+    /// Hears it. Only [`Greeting::Ready`] is no error, and every error but [`Greeting::Denied`], which every instance
+    /// would say, is one that may be tried elsewhere.
     pub async fn hear<IO: AsyncRead + Unpin>(io: &mut IO) -> Result<(), Error> {
         let code = io.read_u8().await.map_err(|e| {
             Error::not_sent(Reason::UpstreamReset, format!("the sidecar of the endpoint broke off: {e}"))
@@ -59,6 +64,10 @@ impl Greeting {
             Some(Self::NotOpaque) => refused(Reason::NoRoute, "the endpoint's port is not opaque"),
             Some(Self::Draining) => refused(Reason::Draining, "the endpoint is ending"),
             Some(Self::Overloaded) => refused(Reason::Overloaded, "the endpoint has no room"),
+            Some(Self::Denied) => Err(Error::downstream(
+                Reason::AuthzDenied,
+                "the service does not take connections of this caller",
+            )),
             None => refused(Reason::UpstreamReset, "the endpoint's sidecar says something unknown"),
         }
     }
@@ -75,7 +84,7 @@ mod tests {
             greeting.say(&mut ours).await.unwrap();
             let heard = Greeting::hear(&mut theirs).await;
             assert_eq!(heard.is_ok(), greeting == Greeting::Ready, "{greeting:?}");
-            assert!(heard.map_or_else(|e| e.unprocessed, |()| true));
+            assert!(heard.map_or_else(|e| e.unprocessed, |()| true) != (greeting == Greeting::Denied));
         }
         for bytes in [&[][..], &[99]] {
             assert!(Greeting::hear(&mut &bytes[..]).await.unwrap_err().unprocessed);

@@ -12,6 +12,7 @@ use crate::attempt::connect;
 use crate::error::Error;
 use crate::http::connections::Guard;
 use crate::live::Millis;
+use crate::policy::access::Asks;
 use crate::tcp::greeting::Greeting;
 use crate::tcp::outbound::InFlight;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
@@ -30,11 +31,12 @@ pub async fn from_mesh<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    let asks = Asks::new(&worker.shared.live.access, application, Some(peer.id()));
     let carried = async {
         let connected = match (permitted, guard.is_ending()) {
             (false, _) => Err(Error::refused(Reason::NoRoute, "the port is declared for HTTP")),
             (true, true) => Err(Error::refused(Reason::Draining, "the instance is ending")),
-            (true, false) => Box::pin(to_application(worker, application, Some(peer))).await,
+            (true, false) => Box::pin(to_application(worker, application, Some(peer), &asks)).await,
         };
         let said = match &connected {
             Ok(_) => Greeting::Ready,
@@ -55,6 +57,7 @@ pub async fn from_mesh<IO>(
     tokio::select! {
         biased;
         () = guard.cut() => {}
+        () = denied_later(worker, application, port, &asks) => {}
         () = carried => {}
     }
 }
@@ -68,8 +71,9 @@ pub async fn from_anybody(
 ) {
     cut_on_close(&caller);
     guard.opaque();
+    let asks = Asks::new(&worker.shared.live.access, application, None);
     let carried = async {
-        match Box::pin(to_application(worker, application, None)).await {
+        match Box::pin(to_application(worker, application, None, &asks)).await {
             Ok(connected) => {
                 let limits = Limits::idle(IDLE);
                 if carry(worker, &mut caller, connected, (application, port), limits).await {
@@ -82,8 +86,16 @@ pub async fn from_anybody(
     tokio::select! {
         biased;
         () = guard.cut() => {}
+        () = denied_later(worker, application, port, &asks) => {}
         () = carried => {}
     }
+}
+
+/// Waits until a change of the access policies denies a connection that has begun; then it is cut.
+async fn denied_later(worker: &Worker, application: &Application, port: u16, asks: &Asks) {
+    let (live, registry) = (&worker.shared.live, &worker.shared.registry);
+    let error = asks.denied_later(&live.access, || registry.inbound()).await;
+    refuse(worker, application, port, &error);
 }
 
 fn refuse(worker: &Worker, application: &Application, port: u16, error: &Error) {
@@ -97,9 +109,11 @@ async fn to_application(
     worker: &Worker,
     application: &Application,
     peer: Option<&Peer>,
+    asks: &Asks,
 ) -> Result<(TcpStream, InFlight), Error> {
     let (live, began) = (&worker.shared.live, Instant::now());
     live.overload.check()?;
+    asks.check_connection(&live.access, worker.shared.registry.inbound().as_ref())?;
     let address = application.address;
     let made = if worker.shared.own_ports.contains(address) {
         Err(Error::refused(Reason::LoopDetected, "the application's address is this sidecar's own"))

@@ -71,6 +71,7 @@ pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
         protection: outrigger_mesh::Protection::default(),
         tokens: None,
         longest: outrigger_mesh::Longest::of(&s.policy.timeouts),
+        access: outrigger_mesh::Access::default(),
     };
     Inbound { identity: id.clone(), services: services.iter().map(rules).collect() }
 }

@@ -23,6 +23,7 @@ pub use paths::AccessPath;
 
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::name::{InvalidName, Label, PortNumber};
+use crate::token::ClaimMatch;
 
 /// Who may ask what of a service.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +92,8 @@ pub struct AccessRule {
     pub paths: Vec<AccessPath>,
     /// With which headers, all of which must hold.
     pub headers: Vec<AccessHeader>,
+    /// With which claims of a verified token, all of which must hold. Without a token they never do.
+    pub claims: Vec<ClaimMatch>,
 }
 
 impl AccessRule {
@@ -101,7 +104,11 @@ impl AccessRule {
 
     /// Whether it looks at more of a request than a connection has.
     pub fn is_about_http(&self) -> bool {
-        !(self.methods.is_empty() && self.paths.is_empty() && self.headers.is_empty())
+        let of_connections = self.methods.is_empty()
+            && self.paths.is_empty()
+            && self.headers.is_empty()
+            && self.claims.is_empty();
+        !of_connections
     }
 
     fn check(&self) -> Result<(), String> {
@@ -111,9 +118,13 @@ impl AccessRule {
             return Err(format!("callers times ports times paths are more than {most}; write several rules"));
         }
         let values = self.headers.iter().map(|h| h.values.len());
-        if values.chain([self.methods.len(), self.headers.len()]).any(|n| n > Self::MOST_VALUES) {
-            return Err(format!("more than {} methods, headers or values", Self::MOST_VALUES));
+        if values
+            .chain([self.methods.len(), self.headers.len(), self.claims.len()])
+            .any(|n| n > Self::MOST_VALUES)
+        {
+            return Err(format!("more than {} methods, headers, claims or values", Self::MOST_VALUES));
         }
+        self.claims.iter().try_for_each(ClaimMatch::check)?;
         self.paths.iter().try_for_each(AccessPath::check)
     }
 }

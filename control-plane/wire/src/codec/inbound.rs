@@ -3,7 +3,7 @@
 use outrigger_mesh::{Inbound, InboundService, Longest};
 
 use super::field::{self, Fault, duration, duration_from_pb, duration_to_pb};
-use super::{bulkhead, token};
+use super::{access, bulkhead, token};
 use crate::pb;
 
 pub(super) fn to_pb(inbound: &Inbound, required_features: Vec<String>) -> pb::Inbound {
@@ -41,6 +41,7 @@ fn service_to_pb(service: &InboundService) -> pb::InboundService {
         rate_limits: bulkhead::rates_to_pb(&service.protection),
         tokens: service.tokens.as_ref().map(token::rules_to_pb),
         longest: longest_to_pb(service.longest),
+        access: access::to_pb(&service.access),
     }
 }
 
@@ -58,6 +59,7 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
         protection: bulkhead::protection_from_pb(service.caller_bulkhead, service.rate_limits)?,
         tokens: service.tokens.map(token::rules_from_pb).transpose()?,
         longest: longest_from_pb(service.longest)?,
+        access: access::from_pb(service.access)?,
     })
 }
 

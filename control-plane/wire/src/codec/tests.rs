@@ -103,6 +103,7 @@ fn a_feature_that_is_used_must_be_named() {
             protection: outrigger_mesh::Protection::default(),
             tokens: None,
             longest: outrigger_mesh::Longest::default(),
+            access: outrigger_mesh::Access::default(),
         }],
     });
     let mut message = pb::Inbound::decode(encode(&resource)).unwrap();

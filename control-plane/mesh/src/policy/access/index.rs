@@ -270,13 +270,14 @@ impl AccessIndex {
     /// Whether the conditions hold by which rules are not found.
     fn holds(&self, rule: u32, reading: Reading, request: &RequestHead<'_>) -> bool {
         let Some(rule) = self.rule(rule) else { return false };
-        let AccessRule { methods, headers, .. } = &rule.conditions;
+        let AccessRule { methods, headers, claims, .. } = &rule.conditions;
         let method = |m: &http::Method| match reading {
             Reading::Narrow => m == request.method,
             Reading::Wide => m.as_str().eq_ignore_ascii_case(request.method.as_str()),
         };
         (methods.is_empty() || methods.iter().any(method))
             && headers.iter().all(|wanted| header(wanted, reading, request.headers))
+            && claims.iter().all(|wanted| wanted.holds(request.claims))
     }
 
     fn tables<'a>(&'a self, by: &'a AskedBy) -> impl Iterator<Item = &'a Table> {

@@ -44,7 +44,13 @@ impl Asks {
     }
 
     fn head(&self) -> RequestHead<'_> {
-        RequestHead { method: &self.method, path: &self.path, query: None, headers: &self.headers }
+        RequestHead {
+            method: &self.method,
+            path: &self.path,
+            query: None,
+            headers: &self.headers,
+            claims: None,
+        }
     }
 
     fn by(&self, index: &AccessIndex) -> AskedBy {
@@ -252,6 +258,7 @@ fn any_rule() -> impl Strategy<Value = AccessRule> {
             paths,
             headers,
             name: "r".into(),
+            claims: vec![],
         },
     )
 }

@@ -1,0 +1,305 @@
+//! Whether an access policy holds together, and which services it is for.
+
+use outrigger_mesh::{
+    Access, AccessAction, AccessHeader, AccessPath, AccessPolicy, AccessRule, CallerMatch, ClaimMatch,
+    ClaimPath, ClaimTest, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, canonical_path,
+};
+
+use super::Found;
+use super::settings::no_service;
+use crate::spec::{self, Code, Kind, Object, Problem, access_policy as written};
+use crate::world::World;
+
+/// An access policy that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedAccess {
+    /// The services it is for.
+    pub selects: Selects,
+    /// What it says.
+    pub policy: AccessPolicy,
+}
+
+/// The services that an access policy is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selects {
+    /// Every service of the mesh.
+    Mesh,
+    /// Every service of a namespace.
+    Namespace(Label),
+    /// These.
+    Services(Vec<ServiceName>),
+}
+
+impl Selects {
+    /// Whether it is for `service`.
+    pub fn holds_for(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Mesh => true,
+            Self::Namespace(namespace) => namespace == service.namespace(),
+            Self::Services(names) => names.contains(service),
+        }
+    }
+}
+
+/// A policy of this namespace that names no service is for the whole mesh.
+pub(crate) const ROOT_NAMESPACE: &str = "outrigger";
+
+pub(super) fn check(
+    object: &Object,
+    spec: &written::AccessPolicy,
+    world: &World,
+    found: &mut Found,
+) -> Option<CheckedAccess> {
+    let selects = selects(object, spec, world, found);
+    let action = match spec.action {
+        written::AccessAction::Allow => AccessAction::Allow,
+        written::AccessAction::Deny => AccessAction::Deny,
+        written::AccessAction::Audit => AccessAction::Audit,
+    };
+    if spec.rules.is_empty() {
+        found.add(without_rules(action));
+    }
+    let rules: Vec<Option<AccessRule>> = spec
+        .rules
+        .iter()
+        .enumerate()
+        .map(|(i, rule)| read_rule(object, i, rule, spec, world, found))
+        .collect();
+    let metadata = &object.metadata;
+    let name = format!("{}/{}", metadata.namespace, metadata.name);
+    let name = name.parse().map_err(|e: outrigger_mesh::InvalidName| {
+        found.add(Problem::error("/metadata/name", Code::BadValue, e.to_string()));
+    });
+    let policy = AccessPolicy { name: name.ok()?, action, rules: rules.into_iter().collect::<Option<_>>()? };
+    let whole = Access { policies: vec![policy], ..Access::default() };
+    if let Err(what) = whole.check() {
+        found.add(Problem::error("/spec/rules", Code::TooLarge, what));
+    }
+    let policy = whole.policies.into_iter().next()?;
+    fits(object, &selects, &policy, world, found);
+    (!found.is_fatal()).then_some(CheckedAccess { selects, policy })
+}
+
+fn without_rules(action: AccessAction) -> Problem {
+    if action == AccessAction::Allow {
+        let message = "it allows nothing: whatever no other policy allows is refused";
+        return Problem::warning("/spec/rules", Code::MissingField, message);
+    }
+    let message = "without rules it holds for nothing";
+    let problem = Problem::error("/spec/rules", Code::MissingField, message);
+    problem.hint("write rules: [{}] to mean every request")
+}
+
+fn selects(object: &Object, spec: &written::AccessPolicy, world: &World, found: &mut Found) -> Selects {
+    let namespace = &object.metadata.namespace;
+    if spec.target_refs.is_empty() {
+        let root = namespace.as_str() == ROOT_NAMESPACE;
+        return if root { Selects::Mesh } else { Selects::Namespace(namespace.clone()) };
+    }
+    let mut names: Vec<ServiceName> = vec![];
+    for (i, target) in spec.target_refs.iter().enumerate() {
+        let at = |field: &str| format!("/spec/targetRefs/{i}/{field}");
+        let right = if target.kind == "Service" { "" } else { "outrigger.dev" };
+        if target.group.as_deref().is_some_and(|group| group != right) {
+            let problem = Problem::error(at("group"), Code::Contradiction, "this kind is not in this group");
+            found.add(problem.hint(format!("write group: {right:?}")));
+        }
+        let Ok(label) = Label::new(&target.name) else { continue };
+        let name = ServiceName::new(namespace.clone(), label);
+        match world.service(&name) {
+            None => found.add(no_service(&at("name"), &name, world)),
+            Some(entry) if entry.object.kind() == Kind::EgressService => {
+                let message = format!("{name} is an EgressService, which has no sidecar that could refuse");
+                found.add(Problem::error(at("name"), Code::Reference, message));
+            }
+            Some(_) if names.contains(&name) => {
+                found.add(Problem::error(at("name"), Code::Duplicate, format!("{name} is there twice")));
+            }
+            Some(_) => names.push(name),
+        }
+    }
+    Selects::Services(names)
+}
+
+fn read_rule(
+    object: &Object,
+    number: usize,
+    rule: &written::AccessRule,
+    spec: &written::AccessPolicy,
+    world: &World,
+    found: &mut Found,
+) -> Option<AccessRule> {
+    let at = format!("/spec/rules/{number}");
+    let twice = |name: &String| spec.rules[..number].iter().any(|r| r.name.as_ref() == Some(name));
+    if let Some(name) = rule.name.as_ref().filter(|name| twice(name)) {
+        let message = format!("there are two rules {name:?}");
+        found.add(Problem::error(format!("{at}/name"), Code::Duplicate, message));
+    }
+    let from = rule.from.iter().enumerate();
+    let from: Vec<_> = from
+        .map(|(i, caller)| read_caller(&format!("{at}/from/{i}"), object, caller, world, found))
+        .collect();
+    let paths = rule.paths.iter().enumerate();
+    let paths: Vec<_> = paths.map(|(i, path)| read_path(&format!("{at}/paths/{i}"), path, found)).collect();
+    let header = |h: &written::Header| {
+        let values = h.values.iter().map(|v| v.as_str().into()).collect();
+        Some(AccessHeader { name: http::HeaderName::from_bytes(h.name.as_bytes()).ok()?, values })
+    };
+    Some(AccessRule {
+        name: rule.name.clone().unwrap_or_else(|| number.to_string()).into(),
+        from: from.into_iter().collect::<Option<_>>()?,
+        ports: rule.ports.iter().filter_map(|p| PortNumber::new(*p)).collect(),
+        methods: rule.methods.iter().filter_map(|m| http::Method::from_bytes(m.as_bytes()).ok()).collect(),
+        paths: paths.into_iter().collect::<Option<_>>()?,
+        headers: rule.headers.iter().filter_map(header).collect(),
+        claims: rule.claims.iter().filter_map(read_claim).collect(),
+    })
+}
+
+fn read_caller(
+    at: &str,
+    object: &Object,
+    caller: &written::Caller,
+    world: &World,
+    found: &mut Found,
+) -> Option<CallerMatch> {
+    let written::Caller { identity, service_account, namespace, trust_domain, is } = caller;
+    let ways = [
+        identity.is_some(),
+        service_account.is_some(),
+        namespace.is_some() || trust_domain.is_some(),
+        is.is_some(),
+    ];
+    if ways.iter().filter(|w| **w).count() != 1 {
+        let message = "a caller is meant in exactly one way";
+        let problem = Problem::error(at, Code::Contradiction, message);
+        found.add(problem.hint(
+            "write one of identity, serviceAccount, namespace (with or without trustDomain), trustDomain and is",
+        ));
+        return None;
+    }
+    let own = world.trust_domain();
+    let foreign = |domain: &TrustDomain| {
+        let message = format!("{domain} is not the trust domain of this mesh, which is {own}");
+        (domain != own).then(|| Problem::warning(at, Code::Reference, message))
+    };
+    let meant = if let Some(text) = identity {
+        let id: SpiffeId = text.parse().ok()?;
+        found.problems.extend(foreign(id.trust_domain()));
+        CallerMatch::Id(id)
+    } else if let Some(text) = service_account {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Label::new(namespace).ok()?, name),
+            None => (object.metadata.namespace.clone(), text.as_str()),
+        };
+        CallerMatch::Id(SpiffeId::new(own.clone(), namespace, Label::new(name).ok()?))
+    } else if let Some(is) = is {
+        match is {
+            written::Proof::Authenticated => CallerMatch::Authenticated,
+            written::Proof::Unauthenticated => CallerMatch::Unauthenticated,
+        }
+    } else {
+        let domain = trust_domain.as_ref().map_or(Some(own.clone()), |text| TrustDomain::new(text).ok())?;
+        found.problems.extend(foreign(&domain));
+        match namespace {
+            Some(text) => CallerMatch::Namespace(domain, Label::new(text).ok()?),
+            None => CallerMatch::TrustDomain(domain),
+        }
+    };
+    Some(meant)
+}
+
+fn read_claim(claim: &written::Claim) -> Option<ClaimMatch> {
+    let values: Vec<_> = claim.values.iter().map(|v| v.as_str().into()).collect();
+    let test = if values.is_empty() { ClaimTest::Present } else { ClaimTest::OneOf(values) };
+    Some(ClaimMatch { claim: ClaimPath::new(&claim.claim).ok()?, test })
+}
+
+fn read_path(at: &str, path: &written::Path, found: &mut Found) -> Option<AccessPath> {
+    let read = match (&path.exact, &path.prefix, &path.template) {
+        (Some(text), None, None) => AccessPath::Exact(text.as_str().into()),
+        (None, Some(text), None) => AccessPath::Prefix(text.as_str().into()),
+        (None, None, Some(text)) => AccessPath::Template(text.as_str().into()),
+        _ => {
+            let problem = Problem::error(at, Code::Contradiction, "a path is written in exactly one way");
+            found.add(problem.hint("write one of exact, prefix and template"));
+            return None;
+        }
+    };
+    let template = matches!(read, AccessPath::Template(_));
+    let variable = |s: &str| template && s.starts_with('{') && s.ends_with('}');
+    // Segment by segment: a variable is no text.
+    let canonical = |s: &str| {
+        let whole = format!("/{s}");
+        canonical_path(&whole).map(|c| c.get(1..).unwrap_or_default().to_owned())
+    };
+    let segments = read.as_str().split('/').skip(1);
+    let spelled: Result<Vec<String>, _> =
+        segments.map(|s| if variable(s) { Ok(s.to_owned()) } else { canonical(s) }).collect();
+    match spelled {
+        Err(why) => {
+            found.add(Problem::error(at, Code::BadValue, format!("no request has this path: {why}")));
+            return None;
+        }
+        Ok(spelled) => {
+            let spelled = format!("/{}", spelled.join("/"));
+            if spelled != read.as_str() {
+                let message = "no request has this path: it is compared in its canonical spelling";
+                found.add(Problem::error(at, Code::BadValue, message).hint(format!("write {spelled}")));
+                return None;
+            }
+        }
+    }
+    Some(read)
+}
+
+/// What is allowed but probably not meant, and what is too much together.
+fn fits(object: &Object, selects: &Selects, policy: &AccessPolicy, world: &World, found: &mut Found) {
+    let services: Vec<_> = world
+        .services()
+        .filter(|e| e.object.kind() == Kind::MeshService && selects.holds_for(e.checked.name()))
+        .collect();
+    let key = object.key();
+    for entry in &services {
+        let others = world.access_for(entry.checked.name()).filter(|e| e.object.key() != key);
+        let together = others.map(|e| e.checked.policy.rules.len()).sum::<usize>() + policy.rules.len();
+        if together > Access::MOST_RULES {
+            let most = Access::MOST_RULES;
+            let message =
+                format!("{} would have {together} access rules, more than {most}", entry.checked.name());
+            found.add(Problem::error("/spec/rules", Code::TooLarge, message));
+            return;
+        }
+    }
+    let has = |port: PortNumber| services.iter().any(|e| e.checked.service().port(Some(port)).is_some());
+    let opaque = |ports: &[PortNumber]| {
+        let meant = |p: &&outrigger_mesh::Port| {
+            p.protocol.is_opaque() && (ports.is_empty() || ports.contains(&p.number))
+        };
+        services.iter().find(|e| e.checked.service().ports.iter().any(|p| meant(&p)))
+    };
+    for (i, rule) in policy.rules.iter().enumerate() {
+        for (j, port) in
+            rule.ports.iter().enumerate().filter(|(_, port)| !services.is_empty() && !has(**port))
+        {
+            let message = format!("none of the services that it is for has a port {port}");
+            found.add(Problem::warning(format!("/spec/rules/{i}/ports/{j}"), Code::Reference, message));
+        }
+        let Some(service) = opaque(&rule.ports).filter(|_| rule.is_about_http()) else { continue };
+        let name = service.checked.name();
+        let message = match policy.action {
+            AccessAction::Allow => format!("at the opaque ports of {name} this rule allows nothing"),
+            _ => format!("at the opaque ports of {name} this rule holds by caller and port alone"),
+        };
+        let problem = Problem::warning(format!("/spec/rules/{i}"), Code::Contradiction, message);
+        found.add(problem.hint("name the ports that speak HTTP in ports: to leave the others out"));
+    }
+}
+
+/// The written default of the mesh.
+pub(super) fn default_of(access: Option<spec::access_policy::MeshAccess>) -> outrigger_mesh::AccessDefault {
+    match access.and_then(|a| a.by_default) {
+        Some(written::ByDefault::Deny) => outrigger_mesh::AccessDefault::Deny,
+        Some(written::ByDefault::Allow) | None => outrigger_mesh::AccessDefault::Allow,
+    }
+}
