@@ -42,7 +42,7 @@ impl Selects {
 }
 
 /// A policy of this namespace that names no service is for the whole mesh.
-pub(crate) const ROOT_NAMESPACE: &str = "outrigger";
+const ROOT_NAMESPACE: &str = "outrigger";
 
 pub(super) fn check(
     object: &Object,
@@ -301,5 +301,87 @@ pub(super) fn default_of(access: Option<spec::access_policy::MeshAccess>) -> out
     match access.and_then(|a| a.by_default) {
         Some(written::ByDefault::Deny) => outrigger_mesh::AccessDefault::Deny,
         Some(written::ByDefault::Allow) | None => outrigger_mesh::AccessDefault::Allow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Severity;
+    use crate::testing::{access, egress, put, service, world};
+
+    fn shop() -> World {
+        let mut world = world();
+        put(&mut world, service("cart", "")).unwrap();
+        put(&mut world, service("db", "ports: [{port: 5432, protocol: tcp}]")).unwrap();
+        put(&mut world, egress("bank", "hosts: [api.example.com], ports: [{port: 443, protocol: tls}]"))
+            .unwrap();
+        world
+    }
+
+    fn told(problems: &[Problem]) -> Vec<&str> {
+        problems.iter().map(|p| p.pointer.as_str()).collect()
+    }
+
+    #[test]
+    fn all_mistakes_of_an_access_policy_are_told_at_once_with_hints() {
+        let wrong = "targetRefs: [{kind: MeshService, name: carts}, {kind: MeshService, name: bank}, \
+             {kind: Service, group: outrigger.dev, name: cart}], action: deny, rules: [\
+             {name: a, from: [{}, {identity: 'spiffe://mesh.local/ns/shop/sa/web', namespace: shop}]}, \
+             {name: a, paths: [{}, {exact: /a, prefix: /b}, {exact: '/%61'}, {prefix: '/a%2fb'}, {template: '/x/{id'}]}]";
+        let problems = put(&mut shop(), access("shop", "p", wrong)).unwrap_err();
+        let expected = [
+            "/spec/targetRefs/0/name",
+            "/spec/targetRefs/1/name",
+            "/spec/targetRefs/2/group",
+            "/spec/rules/0/from/0",
+            "/spec/rules/0/from/1",
+            "/spec/rules/1/name",
+            "/spec/rules/1/paths/0",
+            "/spec/rules/1/paths/1",
+            "/spec/rules/1/paths/2",
+            "/spec/rules/1/paths/3",
+            "/spec/rules/1/paths/4",
+        ];
+        assert_eq!(told(&problems), expected, "{problems:#?}");
+        let hint = |i: usize| problems[i].hint.as_deref().unwrap_or_default();
+        assert_eq!((hint(0), hint(8)), ("did you mean \"cart\"?", "write /a"));
+    }
+
+    #[test]
+    fn a_policy_that_says_nothing_is_refused_unless_it_is_one_that_allows_nothing() {
+        let problems = put(&mut shop(), access("shop", "p", "action: deny")).unwrap_err();
+        assert!(problems[0].hint.as_deref().unwrap().contains("rules: [{}]"), "{problems:?}");
+        let warnings = put(&mut shop(), access("shop", "p", "action: allow")).unwrap();
+        assert!(warnings[0].message.contains("allows nothing"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_a_warning() {
+        let rules = "action: deny, rules: [{methods: [GET]}, {ports: [9999]}, \
+             {from: [{identity: 'spiffe://other.org/ns/shop/sa/web'}], ports: [80], methods: [GET]}]";
+        let warnings = put(&mut shop(), access("shop", "p", rules)).unwrap();
+        assert!(warnings.iter().all(|w| w.severity == Severity::Warning));
+        let expected = ["/spec/rules/2/from/0", "/spec/rules/0", "/spec/rules/1/ports/0"];
+        assert_eq!(told(&warnings), expected, "{warnings:#?}");
+    }
+
+    #[test]
+    fn a_service_account_is_one_of_the_mesh_and_a_namespace_too() {
+        let mut world = shop();
+        let rules = "action: allow, rules: [{from: [{serviceAccount: web}, {serviceAccount: other/web}, {namespace: shop}, \
+             {namespace: shop, trustDomain: other.org}, {is: authenticated}]}]";
+        let object = access("shop", "p", rules);
+        put(&mut world, object.clone()).unwrap();
+        let from = &world.access_policy(&object.key()).unwrap().checked.policy.rules[0].from;
+        let told: Vec<String> = from.iter().map(|c| format!("{c:?}")).collect();
+        let expected = [
+            "Id(spiffe://mesh.local/ns/shop/sa/web)",
+            "Id(spiffe://mesh.local/ns/other/sa/web)",
+            "Namespace(mesh.local, shop)",
+            "Namespace(other.org, shop)",
+            "Authenticated",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -16,7 +16,6 @@ mod service;
 mod settings;
 mod traffic_policy;
 
-pub(crate) use access_policy::ROOT_NAMESPACE;
 pub use access_policy::{CheckedAccess, Selects};
 pub use breaker_override::CheckedOverride;
 pub use defaults::CheckedDefaults;

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use outrigger_mesh::{Label, ResourceKind};
+use outrigger_mesh::{AccessDefault, Label, ResourceKind};
 use proptest::prelude::*;
 
 use super::*;
 use crate::spec::{Kind, Object, ObjectName};
 use crate::testing::{
-    breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, route,
+    access, breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, route,
     route_policy, service, touch, world,
 };
 
@@ -159,6 +159,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         "",
         "outboundMode: registryOnly",
         "trafficPolicy: {timeouts: {request: 9s}}",
+        "access: {default: deny}",
     ]);
     let meshes = mode.prop_map(|spec| Step::Put(Box::new(defaults(spec))));
     let listeners = proptest::sample::select(vec![
@@ -189,7 +190,16 @@ fn any_step() -> impl Strategy<Value = Step> {
     let overrides =
         (names(), names(), proptest::sample::select(vec!["mode: forceOpen", "mode: auto, version: v1"]))
             .prop_map(|(n, of, rest)| Step::Put(Box::new(breaker_override(n, of, rest))));
-    let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides];
+    let namespace = proptest::sample::select(vec!["shop", "outrigger", "other"]);
+    let says = proptest::sample::select(vec![
+        "action: deny, rules: [{}]",
+        "action: allow, rules: [{from: [{serviceAccount: a}], paths: [{prefix: /x}]}]",
+        "targetRefs: [{kind: MeshService, name: a}], action: audit, rules: [{methods: [GET]}]",
+        "targetRefs: [{kind: MeshService, name: a}, {kind: MeshService, name: b}], action: allow",
+    ]);
+    let accesses = (names(), namespace, says)
+        .prop_map(|(n, namespace, says)| Step::Put(Box::new(access(namespace, n, says))));
+    let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides, 2 => accesses];
     prop_oneof![11 => some, 4 => rules, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
 }
 
@@ -225,6 +235,33 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
 
 fn by_name(resources: Vec<Resource>) -> BTreeMap<ResourceName, Resource> {
     resources.into_iter().map(|r| (r.name(), r)).collect()
+}
+
+fn access_of(world: &World, workload: &str) -> Vec<(String, Vec<String>, AccessDefault)> {
+    let (namespace, account) = workload.split_once('/').unwrap();
+    let name = ResourceName::Inbound(Label::new(namespace).unwrap(), Label::new(account).unwrap());
+    let Some(Resource::Inbound(inbound)) = resource(world, &name) else { return vec![] };
+    let names = |s: &InboundService| s.access.policies.iter().map(|p| p.name.to_string()).collect();
+    inbound.services.iter().map(|s| (s.name.to_string(), names(s), s.access.default)).collect()
+}
+
+#[test]
+fn an_access_policy_is_for_the_services_it_names_for_its_namespace_or_for_the_mesh() {
+    let mut world = world();
+    for name in ["cart", "prices"] {
+        put(&mut world, service(name, "")).unwrap();
+    }
+    let everything = "action: deny, rules: [{from: [{is: unauthenticated}]}]";
+    put(&mut world, access("outrigger", "mesh-wide", everything)).unwrap();
+    put(&mut world, access("shop", "of-shop", everything)).unwrap();
+    put(&mut world, access("other", "of-other", everything)).unwrap();
+    let named = format!("targetRefs: [{{kind: MeshService, name: cart}}], {everything}");
+    put(&mut world, access("shop", "a-named", &named)).unwrap();
+    let policies = |workload: &str| access_of(&world, workload).remove(0).1;
+    assert_eq!(policies("shop/cart"), ["outrigger/mesh-wide", "shop/a-named", "shop/of-shop"]);
+    assert_eq!(policies("shop/prices"), ["outrigger/mesh-wide", "shop/of-shop"]);
+    put(&mut world, defaults("access: {default: deny}")).unwrap();
+    assert_eq!(access_of(&world, "shop/prices").remove(0).2, AccessDefault::Deny);
 }
 
 proptest! {

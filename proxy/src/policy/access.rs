@@ -303,13 +303,8 @@ impl Asks {
             return;
         }
         let (service, caller) = (&self.access.service, callers::name(self.caller.as_ref()));
-        match head {
-            Some(head) => {
-                let (method, path) = (head.method, head.path);
-                tracing::warn!(%service, caller, %method, path, %decision, "access policy: {what}");
-            }
-            None => tracing::warn!(%service, caller, %decision, "access policy: {what}"),
-        }
+        let (method, path) = (head.map(|h| h.method.as_str()), head.map(|h| h.path));
+        tracing::warn!(%service, caller, method, path, %decision, "access policy: {what}");
     }
 }
 
