@@ -225,6 +225,7 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
                 Kind::HttpRoute => world.remove_route(&key),
                 Kind::TrafficPolicy => world.remove_policy(&key),
                 Kind::BreakerOverride => world.remove_override(&key),
+                Kind::AccessPolicy => world.remove_access(&key),
                 Kind::Instance => {
                     world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
                 }
