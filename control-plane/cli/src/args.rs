@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::out::Format;
-use crate::{apply, breaker, certs, compile, delete, demo, failure, get, guard, proxy, run};
+use crate::{apply, breaker, certs, compile, delete, demo, explain, failure, get, guard, proxy, run};
 
 /// The command line of the Outrigger service mesh.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     /// Show resources of a kind, or one.
     Get(get::Get),
+    /// Tell what would become of a request: its route, and what access policies say of it.
+    Explain(explain::Explain),
     /// Delete resources by kind and name, or those in files.
     Delete(delete::Delete),
     /// Look at the sidecars.

@@ -143,6 +143,12 @@ impl Admin {
         if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
     }
 
+    /// What would become of a request.
+    pub(crate) async fn explain(&self, described: &Value) -> Result<Value, Failure> {
+        let answer = self.send(post("/v1/explain", described, Duration::from_secs(10))).await?;
+        if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
+    }
+
     async fn read(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.send(Ask::get(path)).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(unexpected(&answer)) }

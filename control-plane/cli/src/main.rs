@@ -14,6 +14,7 @@ mod compile;
 mod delete;
 mod demo;
 mod documents;
+mod explain;
 mod failure;
 mod get;
 mod guard;
@@ -56,6 +57,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Apply(apply) => apply.run(&admin()?).await,
         Command::Get(get) => get.run(&admin()?).await,
+        Command::Explain(explain) => explain.run(&admin()?).await,
         Command::Delete(delete) => delete.run(&admin()?).await,
         Command::Proxy(proxy) => proxy.run(&admin()?).await,
         Command::Breaker(breaker) => breaker.run(&admin()?).await,

@@ -8,6 +8,7 @@
 
 mod apply;
 mod etag;
+mod explain;
 mod facts;
 mod guard;
 mod listen;
@@ -77,6 +78,7 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/apply", post(apply::apply))
+        .route("/v1/explain", post(explain::explain))
         .route("/v1/proxies", get(facts::proxies))
         .route("/v1/revisions", get(facts::revisions))
         .route("/v1/revisions/{number}", get(facts::revision))

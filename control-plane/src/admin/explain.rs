@@ -1,0 +1,245 @@
+//! What would become of a request that is described: its canonical path, its route, and what access policies say of it, by
+//! the same decisions that sidecars make.
+
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use outrigger_mesh::{
+    AccessIndex, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port, PortNumber,
+    RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, SpiffeId,
+    canonical_path,
+};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::{Api, ApiError};
+use crate::compile;
+use crate::policy;
+use crate::world::World;
+
+/// A request as it is described.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Described {
+    /// Who asks: a whole SPIFFE id, or `namespace/account` of the mesh. None: somebody who proves nothing.
+    from: Option<String>,
+    /// The host it names; a port may stand behind it.
+    host: String,
+    #[serde(default = "get")]
+    method: String,
+    /// As it is sent, a query may stand behind it.
+    #[serde(default = "root")]
+    path: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// What its verified token says.
+    claims: Option<serde_json::Map<String, Json>>,
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+pub(super) async fn explain(State(api): State<Api>, body: String) -> Result<JsonBody<Json>, ApiError> {
+    let described: Described = serde_json::from_str(&body).map_err(|e| bad(e.to_string()))?;
+    let world = api.state.world();
+    let request = Request::read(&described, &world)?;
+    Ok(JsonBody(request.explained(&world)?))
+}
+
+/// A request whose parts were read.
+struct Request {
+    caller: Option<SpiffeId>,
+    host: Host,
+    method: Method,
+    /// Canonical, or why it has no canonical spelling.
+    path: Result<String, &'static str>,
+    query: Option<String>,
+    headers: HeaderMap,
+    claims: Option<Claims>,
+}
+
+impl Request {
+    fn read(described: &Described, world: &World) -> Result<Self, ApiError> {
+        let caller = described.from.as_deref().map(|text| caller(text, world)).transpose()?;
+        let host: Host =
+            described.host.parse().map_err(|e: outrigger_mesh::InvalidName| bad(e.to_string()))?;
+        let method = Method::from_bytes(described.method.as_bytes());
+        let (path, query) = match described.path.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (described.path.as_str(), None),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &described.headers {
+            let read = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+            let (name, value) = read.ok_or_else(|| bad(format!("{name:?} is not a header")))?;
+            headers.append(name, value);
+        }
+        Ok(Self {
+            caller,
+            host,
+            method: method.map_err(|_| bad(format!("{:?} is not a method", described.method)))?,
+            path: canonical_path(path).map(std::borrow::Cow::into_owned),
+            query,
+            headers,
+            claims: described.claims.as_ref().map(claims).transpose()?,
+        })
+    }
+
+    fn explained(&self, world: &World) -> Result<Json, ApiError> {
+        let nowhere = Label::new("default").map_err(|e| bad(e.to_string()))?;
+        let namespace = self.caller.as_ref().map_or(&nowhere, SpiffeId::namespace);
+        let host = self.host.name.complete(namespace);
+        let mut told = json!({
+            "caller": self.caller.as_ref().map(ToString::to_string),
+            "host": host.as_str(),
+            "revision": world.revision(),
+        });
+        let Some(name) = world.host(&host) else {
+            told["refused"] =
+                json!({"reason": "unknown_service", "why": format!("no service answers to {host}")});
+            return Ok(told);
+        };
+        let service = match compile::resource(world, &ResourceName::Service(name.clone())) {
+            Some(Resource::Service(service)) => service,
+            _ => return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no service {name}"))),
+        };
+        told["service"] = name.to_string().into();
+        let Some(port) = service.port(self.host.port).copied() else {
+            told["refused"] = json!({"reason": "no_route", "why": format!("{name} has no such port")});
+            return Ok(told);
+        };
+        told["port"] = json!({"number": port.number.get(), "protocol": port.protocol.as_str()});
+        if port.protocol.is_opaque() {
+            told["access"] = json!([self.access(world, name, port, None)]);
+            return Ok(told);
+        }
+        let path = match &self.path {
+            Ok(path) => path,
+            Err(why) => {
+                told["refused"] = json!({"reason": "bad_request", "why": why});
+                return Ok(told);
+            }
+        };
+        told["path"] = path.as_str().into();
+        let head = RequestHead {
+            method: &self.method,
+            path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            claims: self.claims.as_ref(),
+        };
+        let index = RouteIndex::new(&service.routes);
+        let found = index.find(&head);
+        if found.is_none() && !index.is_empty() {
+            told["refused"] =
+                json!({"reason": "no_route", "why": format!("none of the routes of {name} matches")});
+            return Ok(told);
+        }
+        told["route"] = found.map(|route| route_told(route)).into();
+        let targets = targets(&service, found.map(|r| &**r), port, world);
+        let access = targets.into_iter().map(|(to, port)| self.access(world, &to, port, Some(&head)));
+        told["access"] = access.collect();
+        Ok(told)
+    }
+
+    /// What the sidecar of a service says of it.
+    fn access(&self, world: &World, to: &ServiceName, port: Port, head: Option<&RequestHead<'_>>) -> Json {
+        let mtls = world.service(to).map(|e| e.checked.service().mtls);
+        if self.caller.is_none() && mtls == Some(MtlsMode::Strict) {
+            return json!({"service": to.to_string(), "decision": "denied", "why": "the service wants mutual TLS"});
+        }
+        let index = AccessIndex::new(&policy::access(world, to));
+        // Where mutual TLS is off nobody proves anything.
+        let caller = self.caller.as_ref().filter(|_| mtls != Some(MtlsMode::Off));
+        let by = index.asked_by(caller, port.number);
+        let (decision, audits): (Decision<'_>, Vec<&RuleName>) = match head {
+            Some(head) => (index.decide(&by, head), index.audited(&by, head)),
+            None => (index.decide_connection(&by), index.audited_connection(&by)),
+        };
+        let rule = match decision.because {
+            Because::Rule(name) => Some(name),
+            Because::NoneAllows | Because::Default => None,
+        };
+        json!({
+            "service": to.to_string(),
+            "decision": if decision.allowed { "allowed" } else { "denied" },
+            "policy": rule.map(|name| name.policy.as_str()),
+            "rule": rule.map(|name| &*name.rule),
+            "why": decision.to_string(),
+            "audits": audits.iter().map(|n| json!({"policy": n.policy.as_str(), "rule": &*n.rule})).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The services that may get a request, each with the port it is sent to.
+fn targets(service: &Service, route: Option<&Route>, port: Port, world: &World) -> Vec<(ServiceName, Port)> {
+    let Some(route) = route else { return vec![(service.name.clone(), port)] };
+    let mut all: Vec<(ServiceName, Port)> = vec![];
+    for backend in route.backends.iter().filter(|b| b.weight > 0) {
+        let of = world.service(&backend.service).map(|e| e.checked.service());
+        let meant = backend.port.or(Some(port.number));
+        let port = of.and_then(|s| s.port(meant).or_else(|| s.port(None))).copied().unwrap_or(port);
+        if all.iter().all(|(name, p)| (name, p.number) != (&backend.service, port.number)) {
+            all.push((backend.service.clone(), port));
+        }
+    }
+    all
+}
+
+fn route_told(route: &Route) -> Json {
+    let backends = route.backends.iter().map(|b| {
+        json!({
+            "service": b.service.to_string(),
+            "version": b.version.as_ref().map(outrigger_mesh::Version::as_str),
+            "port": b.port.map(PortNumber::get),
+            "weight": b.weight,
+        })
+    });
+    json!({"rule": route.name.as_str(), "backends": backends.collect::<Vec<_>>()})
+}
+
+fn caller(text: &str, world: &World) -> Result<SpiffeId, ApiError> {
+    if text.contains(':') {
+        return text.parse().map_err(|e: outrigger_mesh::InvalidName| bad(e.to_string()));
+    }
+    let account: ServiceName = text
+        .parse()
+        .map_err(|_| bad(format!("{text:?} is nobody: write namespace/account, or a whole SPIFFE id")))?;
+    Ok(SpiffeId::new(world.trust_domain().clone(), account.namespace().clone(), account.name().clone()))
+}
+
+fn claims(given: &serde_json::Map<String, Json>) -> Result<Claims, ApiError> {
+    let part = |text| Label::new(text).map_err(|e| bad(e.to_string()));
+    let issuer = IssuerName::new(part("default")?, part("explain")?, part("described")?);
+    Ok(Claims::new(
+        issuer,
+        given.iter().map(|(name, value)| (Arc::from(name.as_str()), claim(value))).collect(),
+    ))
+}
+
+/// JSON that was parsed is as deep as the parser allows.
+fn claim(value: &Json) -> ClaimValue {
+    match value {
+        Json::Null => ClaimValue::Null,
+        Json::Bool(b) => ClaimValue::Bool(*b),
+        Json::Number(n) => {
+            n.as_i64().map_or_else(|| ClaimValue::Float(n.as_f64().unwrap_or_default()), ClaimValue::Integer)
+        }
+        Json::String(text) => ClaimValue::Text(text.as_str().into()),
+        Json::Array(all) => ClaimValue::List(all.iter().map(claim).collect()),
+        Json::Object(all) => ClaimValue::Object(
+            all.iter().map(|(name, value)| (Arc::from(name.as_str()), claim(value))).collect(),
+        ),
+    }
+}
+
+fn bad(detail: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, detail)
+}
