@@ -20,15 +20,26 @@ pub struct TrustBundle(BTreeMap<TrustDomain, DomainRoots>);
 #[derive(Clone, Debug)]
 pub(crate) struct DomainRoots {
     anchors: Vec<TrustAnchor<'static>>,
-    /// From when and until when each holds (seconds since 1970). Path validation does not look at the dates of roots.
-    times: Vec<(i64, i64)>,
+    /// What path validation does not look at, of each.
+    facts: Vec<RootFacts>,
+}
+
+/// What a root says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RootFacts {
+    /// From when it holds, in seconds since 1970.
+    pub from: i64,
+    /// Until when it holds.
+    pub until: i64,
+    /// How many intermediates may stand below it.
+    pub below: Option<u32>,
 }
 
 impl DomainRoots {
     fn prove<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CertError> {
-        let mut roots = Self { anchors: Vec::new(), times: Vec::new() };
+        let mut roots = Self { anchors: Vec::new(), facts: Vec::new() };
         for der in certificates {
-            roots.times.push(authority_times(der)?);
+            roots.facts.push(authority_facts(der)?);
             roots.anchors.push(anchor(der)?);
         }
         Ok(roots)
@@ -38,10 +49,10 @@ impl DomainRoots {
         &self.anchors
     }
 
-    /// The times of one of [`DomainRoots::anchors`]: the same object, since a root may be signed anew under its name.
-    pub(crate) fn times(&self, anchor: &TrustAnchor<'_>) -> Option<(i64, i64)> {
+    /// What one of [`DomainRoots::anchors`] says: the same object, since a root may be signed anew under its name.
+    pub(crate) fn facts(&self, anchor: &TrustAnchor<'_>) -> Option<RootFacts> {
         let at = self.anchors.iter().position(|a| std::ptr::eq(a, anchor))?;
-        self.times.get(at).copied()
+        self.facts.get(at).copied()
     }
 }
 
@@ -71,15 +82,17 @@ impl TrustBundle {
     }
 }
 
-/// From when and until when a root holds, if it is the certificate of an authority at all.
-fn authority_times(der: &[u8]) -> Result<(i64, i64), CertError> {
+/// What a root says of itself, if it is the certificate of an authority at all.
+fn authority_facts(der: &[u8]) -> Result<RootFacts, CertError> {
     let bad = |why: String| CertError::Unreadable { what: "a root certificate", why };
     let der = CertificateDer::from(der);
     let root = parse(&der).map_err(|e| bad(e.to_string()))?;
     if !may_sign(&root) {
         return Err(bad("it is not the certificate of an authority".into()));
     }
-    Ok((root.validity().not_before.timestamp(), root.validity().not_after.timestamp()))
+    let below = root.basic_constraints().ok().flatten().and_then(|c| c.value.path_len_constraint);
+    let (from, until) = (root.validity().not_before.timestamp(), root.validity().not_after.timestamp());
+    Ok(RootFacts { from, until, below })
 }
 
 /// Whether a certificate is that of an authority: cA, and allowed to sign certificates if it says what it may do.

@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certi
 use crate::error::PeerError;
 use crate::peer::Peer;
 use crate::token::RootHash;
-use crate::trust::{DomainRoots, TrustBundle, TrustStore, may_sign};
+use crate::trust::{DomainRoots, RootFacts, TrustBundle, TrustStore, may_sign};
 
 /// Leaf, two intermediates and a root: no chain of ours is longer.
 pub(crate) const MAX_CHAIN: usize = 4;
@@ -69,6 +69,10 @@ pub fn peer_from_chain(
             webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
                 PeerError::Chain(format!("no root of {} signed it; another mesh?", id.trust_domain()))
             }
+            webpki::Error::UnsupportedSignatureAlgorithmContext(_)
+            | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+                PeerError::Chain("it is signed by an algorithm that is not believed here".into())
+            }
             other => PeerError::Chain(other.to_string()),
         })?;
     // Whoever signed it may end before it does: it proves nothing after that.
@@ -77,10 +81,11 @@ pub fn peer_from_chain(
     Ok(Peer::proven(id, not_after, leaf))
 }
 
-/// What path validation leaves open about the authorities above a leaf: that intermediates may sign certificates and
-/// that the root's time has come and is not over. Until when all of them hold, in seconds since 1970.
+/// What path validation leaves open about the authorities above a leaf: that intermediates may sign certificates, that
+/// there are no more of them than the root allows, and that the root's time has come and is not over. Until when all of them hold, in seconds since 1970.
 fn above_leaf(path: &VerifiedPath<'_>, roots: &DomainRoots, now: UnixTime) -> Result<i64, webpki::Error> {
-    let (from, mut until) = roots.times(path.anchor()).ok_or(webpki::Error::UnknownIssuer)?;
+    let RootFacts { from, mut until, below } =
+        roots.facts(path.anchor()).ok_or(webpki::Error::UnknownIssuer)?;
     let unix =
         |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     if now < unix(from) {
@@ -89,7 +94,12 @@ fn above_leaf(path: &VerifiedPath<'_>, roots: &DomainRoots, now: UnixTime) -> Re
     if now > unix(until) {
         return Err(webpki::Error::CertExpired { time: now, not_after: unix(until) });
     }
+    let mut intermediates = 0;
     for intermediate in path.intermediate_certificates() {
+        intermediates += 1;
+        if below.is_some_and(|most| intermediates > most) {
+            return Err(webpki::Error::PathLenConstraintViolated);
+        }
         let der = intermediate.der();
         let intermediate = parse(&der).map_err(|_| webpki::Error::BadDer)?;
         if !may_sign(&intermediate) {

@@ -155,6 +155,13 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
+/// A private key (PKCS#8) as PEM.
+pub(crate) fn key_pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+}
+
 /// A client that believes anybody and shows what it is given.
 pub(crate) fn raw_client(
     pair: Option<(Vec<u8>, KeyPair)>,
@@ -198,7 +205,7 @@ pub(crate) async fn try_raw(
 }
 
 #[derive(Debug)]
-struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+pub(crate) struct Anybody(pub(crate) Arc<rustls::crypto::CryptoProvider>);
 
 impl rustls::client::danger::ServerCertVerifier for Anybody {
     fn verify_server_cert(
