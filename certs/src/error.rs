@@ -105,6 +105,9 @@ pub enum PeerError {
     /// The name is no identity of a workload.
     #[error("the certificate's name is refused: {0}")]
     Name(#[from] InvalidName),
+    /// It is on the mesh's deny list.
+    #[error("{0} is revoked")]
+    Revoked(SpiffeId),
     /// A kind of key that no workload of the mesh has.
     #[error("the certificate's key must be ECDSA P-256 or Ed25519")]
     Key,

@@ -8,10 +8,11 @@ use arc_swap::ArcSwap;
 use outrigger_mesh::{SpiffeId, Trust};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureScheme, crypto::aws_lc_rs::sign::any_supported_type};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::disk::read_file;
@@ -66,6 +67,17 @@ impl WorkloadIdentity {
         Ok((Self::from_key(&key, &chain, &trust)?, trust))
     }
 
+    /// The identity as another source of SVIDs gives it: the chain and the roots of its trust domain as certificates one
+    /// after the other, DER, and the private key as PKCS#8, DER.
+    pub fn from_der(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<(Self, Trust), CertError> {
+        let chain = certificates_from_der(chain)?;
+        let key = Zeroizing::new(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec())));
+        let leaf = chain.first().ok_or(CertError::Peer(crate::PeerError::Absent))?;
+        let id = crate::verify::leaf_identity(&parse(&CertificateDer::from(leaf.as_slice()))?)?;
+        let trust = Trust { trust_domain: id.trust_domain().clone(), roots: roots_from_der(roots)? };
+        Ok((Self::from_key(&key, &chain, &trust)?, trust))
+    }
+
     /// The identity in PEM files, as [`WorkloadIdentity::from_pem`]. A key that anybody on the machine may read is
     /// refused; its group may, since that is how platforms hand secrets to a process.
     pub fn from_pem_files(cert: &Path, key: &Path, roots: &Path) -> Result<(Self, Trust), CertError> {
@@ -99,6 +111,18 @@ impl WorkloadIdentity {
             return Err(CertError::OtherIdentity { expected: self.id.clone(), got: leaf.peer.id().clone() });
         }
         self.current.0.store(Arc::new(leaf));
+        Ok(())
+    }
+
+    /// Replaces key, certificate and the roots of the own trust domain by what `fresh` has: the one pair of a source that
+    /// gives all of them together. It must be the same identity; nothing changes when it is not.
+    pub fn replace(&self, fresh: &Self, trust: &Trust) -> Result<(), CertError> {
+        if fresh.id != self.id {
+            return Err(CertError::OtherIdentity { expected: self.id.clone(), got: fresh.id.clone() });
+        }
+        // The roots first: peers are judged by them, and an own leaf that they do not vouch for was refused before.
+        self.trust.update(trust)?;
+        self.current.0.store(fresh.current.0.load_full());
         Ok(())
     }
 
@@ -150,6 +174,28 @@ impl Leaf {
         Ok(Self { key: Arc::new(key), peer, not_before })
     }
 }
+
+/// Roots one after the other, DER.
+pub fn roots_from_der(der: &[u8]) -> Result<Vec<Arc<[u8]>>, CertError> {
+    Ok(certificates_from_der(der)?.into_iter().map(Arc::from).collect())
+}
+
+/// Certificates one after the other.
+fn certificates_from_der(mut rest: &[u8]) -> Result<Vec<Vec<u8>>, CertError> {
+    let bad = |why: String| CertError::Unreadable { what: "the certificates", why };
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let (after, _) = X509Certificate::from_der(rest).map_err(|e| bad(e.to_string()))?;
+        all.push(rest[..rest.len() - after.len()].to_vec());
+        if all.len() > MOST_CERTIFICATES {
+            return Err(bad(format!("there are more than {MOST_CERTIFICATES}")));
+        }
+        rest = after;
+    }
+    Ok(all)
+}
+
+const MOST_CERTIFICATES: usize = 256;
 
 fn pem_certificates(pem: &str) -> Result<Vec<Vec<u8>>, rustls::pki_types::pem::Error> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(|c| c.map(|c| c.to_vec())).collect()

@@ -4,7 +4,7 @@
 //! control plane has its own rules in `control_tls`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use outrigger_mesh::SpiffeId;
 use rustls::client::Resumption;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::error::HandshakeError;
 use crate::identity::WorkloadIdentity;
 use crate::peer::Peer;
+use crate::trust::TrustStore;
 use crate::verify::{Role, Roots, Verifier};
 
 /// A handshake that takes longer is given up.
@@ -48,9 +49,29 @@ impl MeshAlpn {
         }
     }
 
-    fn agreed(alpn: Option<&[u8]>) -> Result<Self, HandshakeError> {
-        let found = alpn.and_then(|name| Self::ALL.into_iter().find(|a| a.as_str().as_bytes() == name));
-        found.ok_or_else(|| HandshakeError::Alpn(alpn.map(|a| String::from_utf8_lossy(a).into_owned())))
+    /// What everybody calls it who is in the mesh without being a sidecar, as Envoy may be.
+    pub fn common_name(self) -> Option<&'static str> {
+        match self {
+            Self::H2 => Some("h2"),
+            Self::Http1 => Some("http/1.1"),
+            Self::Tcp => None,
+        }
+    }
+
+    fn offered(self) -> Vec<Vec<u8>> {
+        std::iter::once(self.as_str())
+            .chain(self.common_name())
+            .map(|name| name.as_bytes().to_vec())
+            .collect()
+    }
+
+    /// What was agreed on, and whether with a foreign peer, where those are `welcome`.
+    fn agreed(alpn: Option<&[u8]>, welcome: bool) -> Result<(Self, bool), HandshakeError> {
+        let is = |name: Option<&str>| name.is_some_and(|name| alpn == Some(name.as_bytes()));
+        let own = Self::ALL.into_iter().find(|a| is(Some(a.as_str()))).map(|a| (a, false));
+        let common = || Self::ALL.into_iter().find(|a| welcome && is(a.common_name())).map(|a| (a, true));
+        let text = || alpn.map(|a| String::from_utf8_lossy(a).into_owned());
+        own.or_else(common).ok_or_else(|| HandshakeError::Alpn(text()))
     }
 }
 
@@ -59,6 +80,7 @@ impl MeshAlpn {
 pub struct MeshAcceptor {
     tls: tokio_rustls::TlsAcceptor,
     roots: Roots,
+    identity: Arc<WorkloadIdentity>,
 }
 
 /// A connection another sidecar made.
@@ -70,15 +92,23 @@ pub struct Accepted<IO> {
     pub peer: Peer,
     /// What it speaks.
     pub alpn: MeshAlpn,
+    /// Whether it is of the mesh without being a sidecar: it named the mesh ([`is_mesh_name`]) and offered a common
+    /// protocol.
+    pub foreign: bool,
+    /// When the first of both certificates ends.
+    pub until: SystemTime,
 }
 
 impl MeshAcceptor {
     /// Accepts as `identity`, speaking `alpns` in this order of preference.
     pub fn new(identity: &Arc<WorkloadIdentity>, alpns: &[MeshAlpn]) -> Result<Self, HandshakeError> {
         let roots = Roots::Store(identity.trust().clone());
-        let alpns = alpns.iter().map(|a| a.as_str().as_bytes().to_vec()).collect();
-        let config = server_config(identity, roots.clone(), false, alpns)?;
-        Ok(Self { tls: Arc::new(config).into(), roots })
+        // Ours first: whoever offers both is a sidecar.
+        let own = alpns.iter().map(|a| a.as_str());
+        let all = own.chain(alpns.iter().filter_map(|a| a.common_name()));
+        let all = all.map(|name| name.as_bytes().to_vec()).collect();
+        let config = server_config(identity, roots.clone(), false, all)?;
+        Ok(Self { tls: Arc::new(config).into(), roots, identity: Arc::clone(identity) })
     }
 
     /// The handshake over `io`.
@@ -89,8 +119,15 @@ impl MeshAcceptor {
         let stream = in_time(self.tls.accept(io)).await?;
         let session = stream.get_ref().1;
         let peer = proven(session.peer_certificates(), &self.roots, Role::Client)?;
-        let alpn = MeshAlpn::agreed(session.alpn_protocol())?;
-        Ok(Accepted { stream, peer, alpn })
+        let named = session.server_name().is_some_and(is_mesh_name);
+        let (alpn, foreign) = MeshAlpn::agreed(session.alpn_protocol(), named)?;
+        let until = peer.not_after().min(self.identity.expires_at());
+        Ok(Accepted { stream, peer, alpn, foreign, until })
+    }
+
+    /// Whom this side believes.
+    pub fn trust(&self) -> &Arc<TrustStore> {
+        self.identity.trust()
     }
 }
 
@@ -103,6 +140,7 @@ pub struct MeshConnector {
     tcp: Arc<ClientConfig>,
     name: ServerName<'static>,
     roots: Roots,
+    identity: Arc<WorkloadIdentity>,
 }
 
 /// A connection to another sidecar.
@@ -114,22 +152,23 @@ pub struct Connected<IO> {
     pub peer: Peer,
     /// What was agreed.
     pub alpn: MeshAlpn,
+    /// When the first of both certificates ends.
+    pub until: SystemTime,
 }
 
 impl MeshConnector {
     /// Connects as `identity`.
     pub fn new(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
         let roots = Roots::Store(identity.trust().clone());
-        let config = |alpn: MeshAlpn| {
-            client_config(Some(identity), roots.clone(), vec![alpn.as_str().as_bytes().to_vec()])
-                .map(Arc::new)
-        };
+        let config =
+            |alpn: MeshAlpn| client_config(Some(identity), roots.clone(), alpn.offered()).map(Arc::new);
         Ok(Self {
             h2: config(MeshAlpn::H2)?,
             http1: config(MeshAlpn::Http1)?,
             tcp: config(MeshAlpn::Tcp)?,
             name: mesh_name()?,
             roots,
+            identity: Arc::clone(identity),
         })
     }
 
@@ -159,8 +198,15 @@ impl MeshConnector {
                 got: peer.id().clone(),
             });
         }
-        let alpn = MeshAlpn::agreed(session.alpn_protocol())?;
-        Ok(Connected { stream, peer, alpn })
+        // A peer that has proven to be whom we want may be one of the mesh that is no sidecar.
+        let (alpn, _foreign) = MeshAlpn::agreed(session.alpn_protocol(), true)?;
+        let until = peer.not_after().min(self.identity.expires_at());
+        Ok(Connected { stream, peer, alpn, until })
+    }
+
+    /// Whom this side believes.
+    pub fn trust(&self) -> &Arc<TrustStore> {
+        self.identity.trust()
     }
 }
 
@@ -225,8 +271,18 @@ pub(crate) fn client_config(
 
 /// The name that says "a sidecar" in the handshake. Identities are not host names, so it selects nothing.
 pub(crate) fn mesh_name() -> Result<ServerName<'static>, HandshakeError> {
-    ServerName::try_from("outrigger.mesh").map_err(|e| HandshakeError::Io(std::io::Error::other(e)))
+    ServerName::try_from(MESH_NAME).map_err(|e| HandshakeError::Io(std::io::Error::other(e)))
 }
+
+/// Whether the server name of a handshake says that its client is of the mesh: `outrigger.mesh`, or a name below it, such
+/// as `cart.shop.outrigger.mesh`. A sidecar says so by its protocols, too; others have only this.
+pub fn is_mesh_name(name: &str) -> bool {
+    let Some(at) = name.len().checked_sub(MESH_NAME.len()) else { return false };
+    let tail = name.as_bytes().get(at..).unwrap_or_default();
+    tail.eq_ignore_ascii_case(MESH_NAME.as_bytes()) && (at == 0 || name.as_bytes()[at - 1] == b'.')
+}
+
+const MESH_NAME: &str = "outrigger.mesh";
 
 /// AES-128-GCM first: as strong as the P-256 keys it stands behind, and a third cheaper than AES-256. The hybrid of
 /// ML-KEM and X25519 leads the key exchanges; X25519 stays for peers without it.

@@ -1,15 +1,17 @@
 //! Trust bundles: which roots vouch for which trust domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use arc_swap::ArcSwap;
-use outrigger_mesh::{Trust, TrustDomain};
+use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::X509Certificate;
 
-use crate::error::CertError;
-use crate::token::RootHash;
+use crate::error::{CertError, PeerError};
+use crate::peer::Peer;
+use crate::token::{RootHash, sha256};
 use crate::verify::parse;
 
 /// Roots that have been parsed, by the trust domain they vouch for.
@@ -33,7 +35,13 @@ pub(crate) struct RootFacts {
     pub until: i64,
     /// How many intermediates may stand below it.
     pub below: Option<u32>,
+    /// Its name and key: a root that was signed anew is the same root.
+    pub print: RootPrint,
 }
+
+/// What makes a root the same root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RootPrint([u8; 32]);
 
 impl DomainRoots {
     fn prove<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CertError> {
@@ -92,7 +100,8 @@ fn authority_facts(der: &[u8]) -> Result<RootFacts, CertError> {
     }
     let below = root.basic_constraints().ok().flatten().and_then(|c| c.value.path_len_constraint);
     let (from, until) = (root.validity().not_before.timestamp(), root.validity().not_after.timestamp());
-    Ok(RootFacts { from, until, below })
+    let print = RootPrint(sha256(&[root.subject().as_raw(), root.public_key().raw].concat()));
+    Ok(RootFacts { from, until, below, print })
 }
 
 /// Whether a certificate is that of an authority: cA, and allowed to sign certificates if it says what it may do.
@@ -113,29 +122,73 @@ fn anchor(der: &[u8]) -> Result<TrustAnchor<'static>, CertError> {
         .map_err(|e| CertError::Unreadable { what: "a root certificate", why: e.to_string() })
 }
 
-/// The trust bundle of the moment, read by every handshake and replaced whole when a push brings another.
+/// Whom a workload believes at the moment: the roots of each trust domain, and who is not believed in spite of them. Read
+/// by every handshake and replaced whole when a push brings another.
 #[derive(Debug, Default)]
-pub struct TrustStore(ArcSwap<TrustBundle>);
+pub struct TrustStore {
+    bundle: ArcSwap<TrustBundle>,
+    revoked: ArcSwap<BTreeSet<SpiffeId>>,
+    changes: AtomicU64,
+}
 
 impl TrustStore {
     /// Starts with `bundle`.
     pub fn new(bundle: TrustBundle) -> Self {
-        Self(ArcSwap::from_pointee(bundle))
+        Self { bundle: ArcSwap::from_pointee(bundle), ..Self::default() }
     }
 
     /// Replaces the roots of one trust domain. Roots that are no certificates change nothing.
     pub fn update(&self, trust: &Trust) -> Result<(), CertError> {
         let fresh = TrustBundle::new(std::slice::from_ref(trust))?;
-        self.0.rcu(|old| {
+        self.bundle.rcu(|old| {
             let mut all = TrustBundle::clone(old);
             all.0.extend(fresh.0.clone());
             all
         });
+        self.changes.fetch_add(1, SeqCst);
         Ok(())
+    }
+
+    /// Believes nobody of `domain` any more.
+    pub fn forget(&self, domain: &TrustDomain) {
+        self.bundle.rcu(|old| {
+            let mut all = TrustBundle::clone(old);
+            all.0.remove(domain);
+            all
+        });
+        self.changes.fetch_add(1, SeqCst);
+    }
+
+    /// Believes none of these identities, whoever vouches for them, and those that were named before again.
+    pub fn revoke(&self, identities: BTreeSet<SpiffeId>) {
+        self.revoked.store(Arc::new(identities));
+        self.changes.fetch_add(1, SeqCst);
+    }
+
+    /// Moves with every change: whoever has judged open connections looks again when it has moved.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(SeqCst)
+    }
+
+    /// Whether a peer that was believed at its handshake would be now. Its certificate's end is not looked at.
+    pub fn believes(&self, peer: &Peer) -> Result<(), PeerError> {
+        self.is_not_revoked(peer.id())?;
+        let bundle = self.bundle.load();
+        let domain = peer.id().trust_domain();
+        let roots = bundle.roots(domain).ok_or_else(|| PeerError::ForeignDomain(domain.clone()))?;
+        if roots.facts.iter().any(|facts| facts.print == peer.root()) {
+            return Ok(());
+        }
+        Err(PeerError::Chain(format!("the root of {domain} that vouched for it is not believed any more")))
+    }
+
+    pub(crate) fn is_not_revoked(&self, id: &SpiffeId) -> Result<(), PeerError> {
+        let revoked = self.revoked.load();
+        if revoked.contains(id) { Err(PeerError::Revoked(id.clone())) } else { Ok(()) }
     }
 
     /// The bundle of the moment.
     pub fn load(&self) -> Arc<TrustBundle> {
-        self.0.load_full()
+        self.bundle.load_full()
     }
 }

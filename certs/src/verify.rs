@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certi
 use crate::error::PeerError;
 use crate::peer::Peer;
 use crate::token::RootHash;
-use crate::trust::{DomainRoots, RootFacts, TrustBundle, TrustStore, may_sign};
+use crate::trust::{DomainRoots, RootFacts, RootPrint, TrustBundle, TrustStore, may_sign};
 
 /// Leaf, two intermediates and a root: no chain of ours is longer.
 pub(crate) const MAX_CHAIN: usize = 4;
@@ -55,8 +55,8 @@ pub fn peer_from_chain(
     };
     // What the path above the leaf allows is learnt from the path that is chosen, so that an expired root beside its
     // successor of the same name does not spoil the verdict.
-    let until = Cell::new(0);
-    let above = |path: &VerifiedPath<'_>| above_leaf(path, roots, now).map(|end| until.set(end));
+    let found = Cell::new((0, RootPrint::default()));
+    let above = |path: &VerifiedPath<'_>| above_leaf(path, roots, now).map(|learnt| found.set(learnt));
     EndEntityCert::try_from(leaf)
         .and_then(|cert| {
             let algorithms = webpki::ALL_VERIFICATION_ALGS;
@@ -76,15 +76,21 @@ pub fn peer_from_chain(
             other => PeerError::Chain(other.to_string()),
         })?;
     // Whoever signed it may end before it does: it proves nothing after that.
-    let seconds = until.get().min(parsed.validity().not_after.timestamp());
+    let (until, root) = found.get();
+    let seconds = until.min(parsed.validity().not_after.timestamp());
     let not_after = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    Ok(Peer::proven(id, not_after, leaf))
+    Ok(Peer::proven(id, not_after, leaf, root))
 }
 
 /// What path validation leaves open about the authorities above a leaf: that intermediates may sign certificates, that
-/// there are no more of them than the root allows, and that the root's time has come and is not over. Until when all of them hold, in seconds since 1970.
-fn above_leaf(path: &VerifiedPath<'_>, roots: &DomainRoots, now: UnixTime) -> Result<i64, webpki::Error> {
-    let RootFacts { from, mut until, below } =
+/// there are no more of them than the root allows, and that the root's time has come and is not over. Until
+/// when all of them hold, in seconds since 1970, and which root it was.
+fn above_leaf(
+    path: &VerifiedPath<'_>,
+    roots: &DomainRoots,
+    now: UnixTime,
+) -> Result<(i64, RootPrint), webpki::Error> {
+    let RootFacts { from, mut until, below, print } =
         roots.facts(path.anchor()).ok_or(webpki::Error::UnknownIssuer)?;
     let unix =
         |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
@@ -107,7 +113,7 @@ fn above_leaf(path: &VerifiedPath<'_>, roots: &DomainRoots, now: UnixTime) -> Re
         }
         until = until.min(intermediate.validity().not_after.timestamp());
     }
-    Ok(until)
+    Ok((until, print))
 }
 
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PeerError> {
@@ -179,7 +185,11 @@ impl Roots {
         now: UnixTime,
     ) -> Result<Peer, PeerError> {
         match self {
-            Self::Store(store) => peer_from_chain(chain, &store.load(), role, now),
+            Self::Store(store) => {
+                let peer = peer_from_chain(chain, &store.load(), role, now)?;
+                store.is_not_revoked(peer.id())?;
+                Ok(peer)
+            }
             Self::Pinned(pin) => {
                 let leaf = chain.first().ok_or(PeerError::Absent)?;
                 let claimed = leaf_identity(&parse(leaf)?)?;

@@ -29,7 +29,7 @@ use crate::dns::{self, respond::Sockets};
 use crate::drain::{self, Drain};
 use crate::gateway::{Edge, ports::Follower};
 use crate::http::edges::Edges;
-use crate::identity::{self, IdentityError, IdentitySettings, Obtained, Renewal};
+use crate::identity::{self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal};
 use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
@@ -146,6 +146,11 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         readiness.not_yet(Condition::Identity, why);
     })
     .await?;
+    if let Some(files) = &identity_settings.files {
+        let watch = FilesWatch::new(files.clone(), &obtained);
+        let _only_once = state.renewal.set(watch.status());
+        tasks.spawn(watch.run());
+    }
     live.set_identity(obtained.identity.id().clone());
     let _only_once = state.identity.set(Arc::clone(&obtained.identity));
     readiness.met(Condition::Identity);

@@ -1,15 +1,16 @@
 //! Who this workload is, and how it proves it.
 //!
 //! The identity comes from files, from key and leaf of an earlier start, or for a join token from the control plane;
-//! [`obtain`] tries them in this order. [`Renewal`] replaces the leaf at half of its life. What a certificate must look
+//! [`obtain`] tries them in this order. [`Renewal`] replaces the leaf at half of its life; files of somebody else are
+//! followed by [`FilesWatch`]. What a certificate must look
 //! like is deliberately elsewhere (`outrigger-certs`).
 
+mod files;
 mod renew;
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,8 +21,8 @@ use outrigger_certs::{
 };
 use outrigger_mesh::{SpiffeId, Trust};
 use outrigger_wire::rpc::{RpcErrorKind, SignRequest};
-use zeroize::Zeroizing;
 
+pub use files::FilesWatch;
 pub use renew::{Renewal, RenewalStatus};
 
 use crate::config::backoff::Backoff;
@@ -41,7 +42,7 @@ pub struct IdentitySettings {
 }
 
 /// Certificate files, PEM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CertificateFiles {
     /// The chain, leaf first.
     pub cert: PathBuf,
@@ -146,7 +147,7 @@ pub async fn obtain(
     waiting: impl Fn(&str) + Send,
 ) -> Result<Obtained, IdentityError> {
     if let Some(files) = &settings.files {
-        return from_files(files, &settings.id);
+        return files::read(files, &settings.id);
     }
     let kept = match &settings.folder {
         Some(folder) => from_disk(folder, &settings.id)?,
@@ -166,21 +167,6 @@ pub async fn obtain(
     };
     let token = read_token(source)?;
     join_mesh(settings, join, &token, waiting).await
-}
-
-fn from_files(files: &CertificateFiles, id: &SpiffeId) -> Result<Obtained, IdentityError> {
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|source| IdentityError::File { path: path.to_path_buf(), source })
-    };
-    let (cert, roots) = (read(&files.cert)?, read(&files.roots)?);
-    let key = Zeroizing::new(read(&files.key)?);
-    let mode = fs::metadata(&files.key).map_or(0, |meta| meta.mode() & 0o777);
-    if mode & 0o077 != 0 {
-        return Err(CertError::Exposed { path: files.key.clone(), mode }.into());
-    }
-    let (identity, trust) = WorkloadIdentity::from_pem(&cert, &key, &roots)?;
-    check(id, &identity, || format!("the certificate in {}", files.cert.display()))?;
-    Ok(Obtained { identity: Arc::new(identity), trust, from: Origin::Files })
 }
 
 /// Whether there is a token that can be read and is for a mesh with none of the roots we kept: the mesh was made anew,

@@ -76,6 +76,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, applicat
                 }
             };
             counters.handshakes.fetch_add(1, Relaxed);
+            guard.proven_by(&accepted.peer, accepted.until);
             let spoken = match accepted.alpn {
                 MeshAlpn::H2 => Spoken::Http2,
                 MeshAlpn::Http1 => Spoken::Http1,
@@ -91,6 +92,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, applicat
                 }
             };
             let caller = Caller::new(&worker, &application, Some(&accepted.peer));
+            let caller = Caller { foreign: accepted.foreign, ..caller };
             requests(Rc::clone(&worker), accepted.stream, spoken, guard, caller).await;
         }
         _ => plaintext(worker, stream, guard, &application, port).await,
@@ -160,6 +162,8 @@ struct Caller {
     application: Arc<Application>,
     /// Whether HTTP/1 runs all the way and keeps the case of headers.
     keep_case: bool,
+    /// Whether it is of the mesh without being a sidecar: its application writes what headers it likes.
+    foreign: bool,
 }
 
 impl Caller {
@@ -180,7 +184,16 @@ impl Caller {
         let who = Requester::new(peer.map(|p| p.id().clone()));
         let asks = Asks::new(&worker.shared.live.access, application, peer.map(Peer::id));
         let protection = worker.shared.live.protections.of(&application.service);
-        Self { proven, who, asks, protection, traffic, application: Arc::clone(application), keep_case }
+        Self {
+            proven,
+            who,
+            asks,
+            protection,
+            traffic,
+            application: Arc::clone(application),
+            keep_case,
+            foreign: false,
+        }
     }
 
     /// Another sidecar has added to what it was sent.
@@ -225,6 +238,9 @@ async fn forward(
     worker.shared.live.overload.check()?;
     let application = &*caller.application;
     let (mut parts, incoming) = request.into_parts();
+    if caller.foreign {
+        headers::remove_ours(&mut parts.headers);
+    }
     let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), caller.proven.is_some());
     let target = canonical::target(&parts)?;
     canonical::check_within(&parts, caller.limits())?;

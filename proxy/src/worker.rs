@@ -131,8 +131,17 @@ impl Worker {
     /// Looks after idle connections, for as long as the worker lives.
     pub async fn housekeeping(self: Rc<Self>) {
         let mut every = tokio::time::interval(HOUSEKEEPING);
+        let trust = self.shared.tls.as_ref().map(|tls| Arc::clone(tls.acceptor.trust()));
+        let mut judged = None;
         loop {
             every.tick().await;
+            // Read before it is judged: what changes meanwhile is seen the next time.
+            let changes = trust.as_ref().map(|trust| trust.changes());
+            if let Some(trust) = trust.as_ref().filter(|_| judged != changes) {
+                judged = changes;
+                self.inbound.judge(trust);
+                self.mesh.judge(trust);
+            }
             self.mesh.sweep();
             self.application.sweep();
             self.inbound.sweep();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod control_common;
+mod identity_files;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,6 +1,7 @@
 //! Certificate cases: each breaks one rule, has a name of its own and says what it attacks. Every one is driven through
 //! whole handshakes, as the client of a [`MeshAcceptor`] and as the server of a [`MeshConnector`].
 
+mod belief;
 pub(crate) mod chains;
 pub(crate) mod der;
 pub(crate) mod leaves;

@@ -16,11 +16,12 @@ use outrigger_mesh::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::attempt::eyeballs;
 use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::place::Place;
+use crate::attempt::tether::{Tether, Tethered, ends_at};
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::edges;
@@ -73,15 +74,18 @@ impl SendH1 {
 pub type SendH2 = http2::SendRequest<RequestBody>;
 
 /// A connection of this worker to `place` over HTTP/1.1.
-pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Option<Peer>), Error> {
+pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Option<Proven>), Error> {
     let make = async {
         let stream = tcp_to(place).await?;
         match tls {
             None => Ok((http1_over(stream, place.keep_case, &Limits::EDGE).await?, None)),
-            Some(Tls::Mesh { connector, expected }) => {
+            Some(Tls::Mesh { connector, expected, tether }) => {
+                let stream = Tethered::new(stream, &tether);
                 let secured = connector.connect(stream, expected, MeshAlpn::Http1).await;
                 let secured = secured.map_err(|e| tls_error(place.address, &e))?;
-                Ok((http1_over(secured.stream, place.keep_case, &Limits::MESH).await?, Some(secured.peer)))
+                tether.is_with(&secured.peer);
+                let proven = Proven { peer: secured.peer, ends_at: ends_at(secured.until) };
+                Ok((http1_over(secured.stream, place.keep_case, &Limits::MESH).await?, Some(proven)))
             }
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::Http1).await;
@@ -94,15 +98,18 @@ pub async fn http1(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH1, Optio
 }
 
 /// A connection of this worker to `place` over HTTP/2.
-pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Option<Peer>), Error> {
+pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Option<Proven>), Error> {
     let make = async {
         let stream = tcp_to(place).await?;
         match tls {
             None => Ok((http2_over(stream, &Limits::EDGE).await?, None)),
-            Some(Tls::Mesh { connector, expected }) => {
+            Some(Tls::Mesh { connector, expected, tether }) => {
+                let stream = Tethered::new(stream, &tether);
                 let secured = connector.connect(stream, expected, MeshAlpn::H2).await;
                 let secured = secured.map_err(|e| tls_error(place.address, &e))?;
-                Ok((http2_over(secured.stream, &Limits::MESH).await?, Some(secured.peer)))
+                tether.is_with(&secured.peer);
+                let proven = Proven { peer: secured.peer, ends_at: ends_at(secured.until) };
+                Ok((http2_over(secured.stream, &Limits::MESH).await?, Some(proven)))
             }
             Some(Tls::Outside { connector, name }) => {
                 let secured = connector.connect(stream, name, OutsideAlpn::H2).await;
@@ -126,10 +133,13 @@ pub async fn opaque(place: &Place, tls: Option<Tls<'_>>) -> Result<OpaqueStream,
                 cut_on_close(&stream);
                 Ok(OpaqueStream::Plain(stream))
             }
-            Some(Tls::Mesh { connector, expected }) => {
+            Some(Tls::Mesh { connector, expected, tether }) => {
                 keep_alive(&stream);
+                let stream = Tethered::new(stream, &tether);
                 let secured = connector.connect(stream, expected, MeshAlpn::Tcp).await;
-                let mut secured = secured.map_err(|e| tls_error(place.address, &e))?.stream;
+                let secured = secured.map_err(|e| tls_error(place.address, &e))?;
+                tether.is_with(&secured.peer);
+                let mut secured = secured.stream;
                 Greeting::hear(&mut secured).await?;
                 Ok(OpaqueStream::Secured(Box::new(secured)))
             }
@@ -143,11 +153,22 @@ pub async fn opaque(place: &Place, tls: Option<Tls<'_>>) -> Result<OpaqueStream,
     in_time(place.address, place.connect, make).await
 }
 
+/// Who proved to be at the other end.
+#[derive(Debug)]
+pub struct Proven {
+    /// The peer.
+    pub peer: Peer,
+    /// When the connection takes nothing new, so that it ends before a certificate does.
+    pub ends_at: Instant,
+}
+
 /// What TLS needs: our side, and who may be at the other.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Tls<'a> {
     /// Mutual, in the mesh.
     Mesh {
+        /// What cuts the connection when the peer is not believed any more.
+        tether: Rc<Tether>,
         /// Our side.
         connector: &'a MeshConnector,
         /// Who may serve there.

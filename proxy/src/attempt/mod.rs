@@ -10,6 +10,8 @@ pub mod opaque;
 pub mod place;
 pub mod pool;
 pub mod send;
+
 mod share;
+pub mod tether;
 
 pub use exchange::Exchange;

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use outrigger_certs::{MeshConnector, Peer};
+use outrigger_certs::{MeshConnector, Peer, TrustStore};
 use outrigger_mesh::{Reason, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::attempt::connect::{self, SendH1, SendH2, Tls};
+use crate::attempt::connect::{self, Proven, SendH1, SendH2, Tls};
 use crate::attempt::opaque::OpaqueStream;
 use crate::attempt::place::{Place, Proof, Secured};
 use crate::attempt::share::{self, Group};
+use crate::attempt::tether::Tethers;
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
 use crate::live::{EndpointLive, Live};
@@ -33,6 +34,7 @@ pub struct Pool {
     /// The number of the worker.
     worker: usize,
     groups: RefCell<HashMap<ServiceName, Rc<Group>>>,
+    tethers: Tethers,
 }
 
 /// How much a pool may hold for one endpoint.
@@ -83,7 +85,7 @@ impl Pool {
     /// An empty pool. Without a `connector` only plaintext can be reached.
     pub fn new(live: Arc<Live>, connector: Option<MeshConnector>, limits: Limits) -> Self {
         let (entries, groups) = (RefCell::default(), RefCell::default());
-        Self { live, connector, entries, limits, worker: 0, groups }
+        Self { live, connector, entries, limits, worker: 0, groups, tethers: Tethers::default() }
     }
 
     /// The pool of worker number `worker`, which has its share of what is limited.
@@ -117,9 +119,10 @@ impl Pool {
         let open = OpenGuard::new(&entry);
         // Boxed: a handshake is rare and large, and would weigh on the future of every request.
         let made = Box::pin(connect::http1(place, self.tls(place)?)).await;
-        let (sender, peer) = self.counted(made)?;
-        let (idle_since, old_at) = (Instant::now(), Instant::now() + jittered(self.limits.age));
-        let conn = H1 { sender, proof: Proof::of(place, peer), idle_since, old_at, _open: open };
+        let (sender, proven) = self.counted(made)?;
+        let (idle_since, old_at) = (Instant::now(), self.old_at(proven.as_ref()));
+        let conn =
+            H1 { sender, proof: Proof::of(place, proven.map(|p| p.peer)), idle_since, old_at, _open: open };
         Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
     }
 
@@ -139,9 +142,9 @@ impl Pool {
         }
         let dialing = DialGuard::new(&entry);
         let made = Box::pin(connect::http2(place, self.tls(place)?)).await;
-        let (sender, peer) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
-        let (idle_since, old_at) = (Cell::new(Instant::now()), Instant::now() + jittered(self.limits.age));
-        let (proof, streams) = (Proof::of(place, peer), Cell::new(0));
+        let (sender, proven) = self.counted(made).inspect_err(|e| dialing.failed(e))?;
+        let (idle_since, old_at) = (Cell::new(Instant::now()), self.old_at(proven.as_ref()));
+        let (proof, streams) = (Proof::of(place, proven.map(|p| p.peer)), Cell::new(0));
         let conn = Rc::new(H2 { sender, proof, streams, idle_since, old_at });
         entry.h2.borrow_mut().push(Rc::clone(&conn));
         Ok(Lease { kind: Kind::H2(StreamGuard::new(&entry, &conn)), reused: false })
@@ -193,6 +196,7 @@ impl Pool {
     /// Lets go of what idled for too long, of endpoints that are gone, and of peers whose certificate has run out.
     /// Called once in a while.
     pub fn sweep(&self) {
+        self.tethers.sweep();
         let (now, wall) = (Instant::now(), SystemTime::now());
         // Those who wait look again, whatever may have ended unseen.
         self.groups.borrow().values().for_each(|group| group.waiters.wake_all(|| Woken::Look));
@@ -215,6 +219,17 @@ impl Pool {
         });
     }
 
+    /// Cuts every connection whose peer `trust` does not believe any more.
+    pub fn judge(&self, trust: &TrustStore) {
+        self.tethers.judge(trust);
+    }
+
+    /// When a connection takes nothing new: at its age, or for the sake of a certificate.
+    fn old_at(&self, proven: Option<&Proven>) -> Instant {
+        let aged = Instant::now() + jittered(self.limits.age);
+        proven.map_or(aged, |proven| aged.min(proven.ends_at))
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.entries.borrow().values().map(|e| e.open.get() + e.h2.borrow().len()).sum()
@@ -235,7 +250,8 @@ impl Pool {
         match (&place.secured, &self.connector, &place.resolved) {
             (Secured::No, _, _) => Ok(None),
             (Secured::Mesh(service), Some(connector), _) => {
-                Ok(Some(Tls::Mesh { connector, expected: &service.service.identities }))
+                let (tether, expected) = (self.tethers.tie(), &service.service.identities[..]);
+                Ok(Some(Tls::Mesh { connector, expected, tether }))
             }
             (Secured::Mesh(_), None, _) => nobody("this sidecar has no identity"),
             (Secured::Outside(outside), _, Some(resolved)) => {

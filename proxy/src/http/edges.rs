@@ -78,11 +78,13 @@ pub enum Cut {
     SlowReader,
     /// It was ending and did not.
     Lingering,
+    /// Its peer is revoked, or its root was taken away.
+    Unbelieved,
 }
 
 impl Cut {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RapidReset,
         Self::MadeToReset,
         Self::Continuation,
@@ -98,6 +100,7 @@ impl Cut {
         Self::SlowHead,
         Self::SlowReader,
         Self::Lingering,
+        Self::Unbelieved,
     ];
 
     /// Its name in metrics.
@@ -118,6 +121,7 @@ impl Cut {
             Self::SlowHead => "slow_head",
             Self::SlowReader => "slow_reader",
             Self::Lingering => "lingering",
+            Self::Unbelieved => "unbelieved",
         }
     }
 }

@@ -35,6 +35,14 @@ impl RenewalStatus {
         self.renewals.load(Relaxed)
     }
 
+    pub(super) fn renewed(&self) {
+        self.renewals.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
     /// Attempts that failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)

@@ -10,7 +10,7 @@ use outrigger_mesh::Hostname;
 pub struct ClientHello {
     /// The host it names, where it names one that can be a host of ours.
     pub server_name: Option<Hostname>,
-    /// Whether it offers what only sidecars speak.
+    /// Whether it offers what only sidecars speak, or names the mesh as others do who are of it.
     pub mesh: bool,
 }
 
@@ -113,6 +113,7 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
             _ => {}
         }
     }
+    found.mesh |= found.server_name.as_ref().is_some_and(|name| outrigger_certs::is_mesh_name(name.as_str()));
     // Twice would have two readings.
     (hello.0.is_empty() && names <= 1 && protocols <= 1).then_some(found)
 }
