@@ -126,6 +126,11 @@ impl WorkloadIdentity {
         Ok(())
     }
 
+    /// What a peer would learn from the certificate of the moment.
+    pub fn as_peer(&self) -> Peer {
+        self.current.0.load().peer.clone()
+    }
+
     /// When the certificate of the moment began, set back against clock skew.
     pub fn not_before(&self) -> SystemTime {
         self.current.0.load().not_before

@@ -159,6 +159,11 @@ impl TrustStore {
         self.changes.fetch_add(1, SeqCst);
     }
 
+    /// The trust domains it has roots of.
+    pub fn domains(&self) -> BTreeSet<TrustDomain> {
+        self.bundle.load().0.keys().cloned().collect()
+    }
+
     /// Believes none of these identities, whoever vouches for them, and those that were named before again.
     pub fn revoke(&self, identities: BTreeSet<SpiffeId>) {
         self.revoked.store(Arc::new(identities));

@@ -29,7 +29,9 @@ use crate::dns::{self, respond::Sockets};
 use crate::drain::{self, Drain};
 use crate::gateway::{Edge, ports::Follower};
 use crate::http::edges::Edges;
-use crate::identity::{self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal};
+use crate::identity::{
+    self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal, WorkloadApiWatch,
+};
 use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
@@ -139,6 +141,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         id: settings.identity.clone(),
         folder: identity_folder(&settings),
         files: settings.identity_files.take(),
+        workload_api: settings.workload_api.take(),
         control: settings.control.take(),
     };
     let obtained = identity::obtain(&identity_settings, |why| {
@@ -148,6 +151,10 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     .await?;
     if let Some(files) = &identity_settings.files {
         let watch = FilesWatch::new(files.clone(), &obtained);
+        let _only_once = state.renewal.set(watch.status());
+        tasks.spawn(watch.run());
+    } else if let Some(socket) = &identity_settings.workload_api {
+        let watch = WorkloadApiWatch::new(socket.clone(), &obtained);
         let _only_once = state.renewal.set(watch.status());
         tasks.spawn(watch.run());
     }

@@ -1,12 +1,13 @@
 //! Who this workload is, and how it proves it.
 //!
-//! The identity comes from files, from key and leaf of an earlier start, or for a join token from the control plane;
+//! The identity comes from files, from a SPIFFE Workload API, from key and leaf of an earlier start, or for a join token from the control plane;
 //! [`obtain`] tries them in this order. [`Renewal`] replaces the leaf at half of its life; files of somebody else are
 //! followed by [`FilesWatch`]. What a certificate must look
 //! like is deliberately elsewhere (`outrigger-certs`).
 
 mod files;
 mod renew;
+mod workload_api;
 
 use std::fmt;
 use std::fs;
@@ -24,6 +25,7 @@ use outrigger_wire::rpc::{RpcErrorKind, SignRequest};
 
 pub use files::FilesWatch;
 pub use renew::{Renewal, RenewalStatus};
+pub use workload_api::WorkloadApiWatch;
 
 use crate::config::backoff::Backoff;
 use crate::config::dial::Control;
@@ -37,6 +39,8 @@ pub struct IdentitySettings {
     pub folder: Option<PathBuf>,
     /// Files that somebody else provides. With them nothing else is tried.
     pub files: Option<CertificateFiles>,
+    /// The socket of a SPIFFE Workload API. With it neither the disk nor the control plane is asked.
+    pub workload_api: Option<PathBuf>,
     /// Where the control plane is, and what lets this workload in.
     pub control: Option<JoinSettings>,
 }
@@ -86,6 +90,8 @@ pub struct Obtained {
 pub enum Origin {
     /// From files of somebody else, who also renews them.
     Files,
+    /// From a SPIFFE Workload API, which also renews them.
+    WorkloadApi,
     /// From an earlier start.
     Disk,
     /// From the control plane, for a join token.
@@ -148,6 +154,9 @@ pub async fn obtain(
 ) -> Result<Obtained, IdentityError> {
     if let Some(files) = &settings.files {
         return files::read(files, &settings.id);
+    }
+    if let Some(socket) = &settings.workload_api {
+        return workload_api::obtain(socket, &settings.id, waiting).await;
     }
     let kept = match &settings.folder {
         Some(folder) => from_disk(folder, &settings.id)?,

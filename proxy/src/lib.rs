@@ -22,6 +22,7 @@ pub mod http; // 3 the one reading of a request, bodies, refusals
 pub mod overload;
 pub mod policy;
 pub mod token; // tokens of users: read, proven, remembered
+pub mod belief;
 pub mod breaker; // when something is left alone for a while, as a value
 pub mod request; // 4 once a request: deadline, retries, budget
 pub mod attempt; // 5 once an attempt: endpoint, connection, sending

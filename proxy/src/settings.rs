@@ -74,12 +74,15 @@ pub struct Args {
     /// The trust domain of the mesh.
     #[arg(long, env = "OUTRIGGER_PROXY_TRUST_DOMAIN", default_value = "mesh.local", help_heading = "Mesh")]
     trust_domain: TrustDomain,
-    /// A file of compiled resources, instead of a control plane. Needs an identity from files.
-    #[arg(long, env = "OUTRIGGER_PROXY_PLAN", requires = "identity_cert", help_heading = "Mesh")]
+    /// A file of compiled resources, instead of a control plane. Needs an identity from files or a Workload API.
+    #[arg(long, env = "OUTRIGGER_PROXY_PLAN", help_heading = "Mesh")]
     plan: Option<PathBuf>,
     /// The certificate chain, PEM, where somebody else provides the identity.
     #[arg(long, env = "OUTRIGGER_PROXY_IDENTITY_CERT", requires_all = ["identity_key", "identity_roots"], help_heading = "Mesh")]
     identity_cert: Option<PathBuf>,
+    /// The socket of a SPIFFE Workload API, as unix:PATH, where that provides the identity.
+    #[arg(long, env = "SPIFFE_ENDPOINT_SOCKET", value_parser = workload_api, help_heading = "Mesh")]
+    workload_api: Option<PathBuf>,
     /// Its private key, PEM.
     #[arg(long, env = "OUTRIGGER_PROXY_IDENTITY_KEY", requires = "identity_cert", help_heading = "Mesh")]
     identity_key: Option<PathBuf>,
@@ -240,6 +243,8 @@ pub struct Settings {
     pub plan: Option<PathBuf>,
     /// Certificates that somebody else provides.
     pub identity_files: Option<CertificateFiles>,
+    /// The socket of a SPIFFE Workload API that provides the identity.
+    pub workload_api: Option<PathBuf>,
     /// Where things are kept.
     pub data: PathBuf,
     /// Whether the key is.
@@ -359,6 +364,11 @@ impl Settings {
             mistakes.push("a client only needs --service-account (or give --service and --port)".into());
             args.namespace.clone()
         });
+        if args.plan.is_some() && args.identity_cert.is_none() && args.workload_api.is_none() {
+            mistakes.push(
+                "--plan needs --identity-cert, or --workload-api: nobody else gives an identity".into(),
+            );
+        }
         if !args.admin.ip().is_loopback() {
             mistakes.push(format!("--admin {} is not on loopback", args.admin));
         }
@@ -415,6 +425,7 @@ impl Settings {
             control: args.plan.is_none().then_some(JoinSettings { address: args.control, token }),
             plan: args.plan,
             identity_files,
+            workload_api: args.workload_api,
             admin_socket: args.admin_socket.unwrap_or_else(|| args.data.join("admin.sock")),
             data: args.data,
             key_storage: args.key_storage,
@@ -503,6 +514,12 @@ fn dns_server(text: &str) -> Result<SocketAddr, String> {
         Ok(ip) => Ok(SocketAddr::new(ip, 53)),
         Err(_) => text.parse().map_err(bad),
     }
+}
+
+fn workload_api(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    let path = path.filter(|path| path.starts_with('/')).map(PathBuf::from);
+    path.ok_or_else(|| format!("{text:?} is not the socket of a Workload API: write unix:/run/agent.sock"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -15,6 +15,7 @@ use outrigger_certs::{MeshAcceptor, MeshConnector};
 use outrigger_mesh::{Host, PortNumber, ServiceName, Version};
 
 use crate::attempt::pool::{Limits, Pool};
+use crate::belief::Belief;
 use crate::config::registry::Registry;
 use crate::gateway::Edge;
 use crate::http::connections::Connections;
@@ -131,16 +132,18 @@ impl Worker {
     /// Looks after idle connections, for as long as the worker lives.
     pub async fn housekeeping(self: Rc<Self>) {
         let mut every = tokio::time::interval(HOUSEKEEPING);
-        let trust = self.shared.tls.as_ref().map(|tls| Arc::clone(tls.acceptor.trust()));
-        let mut judged = None;
+        let mut belief =
+            self.shared.tls.as_ref().map(|tls| Belief::new(tls.acceptor.trust(), &self.shared.live));
         loop {
-            every.tick().await;
-            // Read before it is judged: what changes meanwhile is seen the next time.
-            let changes = trust.as_ref().map(|trust| trust.changes());
-            if let Some(trust) = trust.as_ref().filter(|_| judged != changes) {
-                judged = changes;
-                self.inbound.judge(trust);
-                self.mesh.judge(trust);
+            match &mut belief {
+                None => _ = every.tick().await,
+                Some(belief) => tokio::select! {
+                    _ = every.tick() => belief.judge(&self),
+                    () = belief.revoked() => {
+                        belief.judge(&self);
+                        continue;
+                    }
+                },
             }
             self.mesh.sweep();
             self.application.sweep();

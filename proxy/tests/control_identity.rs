@@ -3,6 +3,7 @@
 
 mod control_common;
 mod identity_files;
+mod workload_api;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -163,6 +164,7 @@ async fn files_of_somebody_else_are_taken_as_they_are() {
             key: own.clone(),
             roots: files.path().join("roots.pem"),
         }),
+        workload_api: None,
         control: None,
     };
     assert_eq!(obtain(&settings(web()), |_| {}).await.unwrap().from, Origin::Files);

@@ -1,6 +1,8 @@
 //! Two sidecars over mutual TLS, and who is kept out.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod foreign_peers;
+mod revocation;
 mod support;
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! Generated from `proto/outrigger/v1`.
+//! Generated from `proto/outrigger/v1`, and [`workload`] from the SPIFFE Workload API, which has no package.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -9,3 +9,7 @@
 )]
 
 tonic::include_proto!("outrigger.v1");
+
+pub mod workload {
+    tonic::include_proto!("_");
+}

@@ -65,7 +65,7 @@ impl Renewal {
     pub fn new(obtained: &Obtained, control: Control, folder: Option<PathBuf>) -> Option<Self> {
         let identity = Arc::clone(&obtained.identity);
         let received = match obtained.from {
-            Origin::Files => return None,
+            Origin::Files | Origin::WorkloadApi => return None,
             Origin::Joined => SystemTime::now(),
             // When it was received is not kept; it was made for us, so not long after it began.
             Origin::Disk => identity.not_before(),

@@ -143,6 +143,11 @@ impl Arranged {
         self.issuers.get(name)
     }
 
+    /// Every revoked identity.
+    pub fn revoked(&self) -> impl Iterator<Item = &SpiffeId> {
+        self.identities.iter()
+    }
+
     /// Every issuer.
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<Keys>> {
         self.issuers.values()

@@ -18,6 +18,7 @@ pub mod real;
 pub mod resources;
 mod task;
 pub mod upgrade;
+mod workload_api;
 
 pub use calls_on::{CallsOn, Onward, Trace, trace_of};
 pub use client::{Client, Reply, RequestBody, request};
@@ -28,3 +29,4 @@ pub use outside::{Hello, OutsideAuthority, OutsideServer};
 pub use plan_server::{PlanProxy, PlanResource, PlanServer, SigningCounts};
 pub use raw::{RawBackend, RawClient};
 pub use task::{Owned, eventually};
+pub use workload_api::{WorkloadApiServer, issue_svid};

@@ -32,6 +32,7 @@ pub(crate) fn identity_settings(
         id: web(),
         folder: folder.map(Path::to_path_buf),
         files: None,
+        workload_api: None,
         control: Some(JoinSettings {
             address: server.addr().to_string(),
             token: token.map(TokenSource::Given),

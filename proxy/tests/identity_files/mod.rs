@@ -72,7 +72,13 @@ fn authority() -> Authority {
 }
 
 async fn started(files: CertificateFiles) -> (Obtained, FilesWatch, Arc<RenewalStatus>) {
-    let settings = IdentitySettings { id: web(), folder: None, files: Some(files.clone()), control: None };
+    let settings = IdentitySettings {
+        id: web(),
+        folder: None,
+        files: Some(files.clone()),
+        workload_api: None,
+        control: None,
+    };
     let obtained = obtain(&settings, |_| {}).await.unwrap();
     assert_eq!(obtained.from, Origin::Files);
     let mut watch = FilesWatch::new(files, &obtained);

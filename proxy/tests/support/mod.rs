@@ -43,6 +43,16 @@ impl Mesh {
         Arc::new(WorkloadIdentity::from_parts(&key, &leaf.chain, &self.0.trust()).unwrap())
     }
 
+    /// Whom it believes.
+    pub fn trust(&self) -> outrigger_mesh::Trust {
+        self.0.trust()
+    }
+
+    /// A chain for `key` of whoever is to be `id`.
+    pub fn sign(&self, key: &WorkloadKey, id: &SpiffeId, life: LeafLifetime) -> Vec<Vec<u8>> {
+        self.0.sign(&key.csr().unwrap(), id, life, SystemTime::now()).unwrap().chain
+    }
+
     /// A client's sidecar, with one worker.
     pub fn client(&self) -> Sidecar {
         self.start(&resources::identity("shop", "web"), &[], &[], 1)
@@ -190,6 +200,7 @@ impl Mesh {
             mapped,
             registry,
             live,
+            identity,
             phase,
             idle: data_path.idle(),
             _data_path: data_path,
@@ -205,6 +216,7 @@ pub struct Sidecar {
     pub mapped: Vec<SocketAddr>,
     pub registry: Arc<Registry>,
     pub live: Arc<Live>,
+    pub identity: Arc<WorkloadIdentity>,
     pub phase: watch::Sender<Phase>,
     pub idle: Idle,
     _data_path: DataPath,
