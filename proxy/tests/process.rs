@@ -15,6 +15,7 @@ use outrigger_testkit::{Behaviour, Client, DnsClient, DnsServer, Origin, PlanSer
 use tempfile::TempDir;
 
 mod process_common;
+mod secrets;
 use process_common::identity_files;
 
 /// A sidecar started by flags, joined with a token of its own.

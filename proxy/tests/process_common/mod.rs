@@ -59,6 +59,17 @@ impl Process {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends it a signal that ends it, and says how it ended.
+    pub(crate) fn kill(&mut self, signal: Signal) -> std::process::ExitStatus {
+        kill_process(self.pid(), signal).unwrap();
+        self.child.wait().unwrap()
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -81,7 +92,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _gone = kill_process(self.pid(), Signal::KILL);
+        let _gone = self.child.kill();
         let _ended = self.child.wait();
     }
 }

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use outrigger_certs::Authority;
-use outrigger_mesh::TrustDomain;
 use outrigger_proxy::identity::{IdentitySettings, Obtained, Origin, WorkloadApiWatch, obtain};
 use outrigger_testkit::{Owned, WorkloadApiServer, eventually, issue_svid, real, resources};
 use outrigger_wire::workload_api::Workload;
@@ -108,22 +107,24 @@ async fn the_server_that_we_are_tested_with_is_accepted_by_the_python_client_of_
     let script = "
 import sys
 from spiffe import WorkloadApiClient
-with WorkloadApiClient('unix://' + sys.argv[1]) as client:
+with WorkloadApiClient('unix:' + sys.argv[1]) as client:
     context = client.fetch_x509_context()
     print(context.default_svid.spiffe_id)
-    print(sorted(str(d.name) for d in context.x509_bundle_set.bundles))
-    print(sorted(str(d.name) for d in client.fetch_x509_bundles().bundles))
+    print(sorted(str(d.trust_domain.name) for d in context.x509_bundle_set.bundles))
+    print(sorted(str(d.trust_domain.name) for d in client.fetch_x509_bundles().bundles))
     key = context.default_svid.private_key.public_key()
     print(key == context.default_svid.leaf.public_key())
 ";
-    let socket = server.socket();
+    // gRPC for Python names the path in :authority, its slashes as %2F, which is no authority (RFC 3986, 3.2.2) and is
+    // refused as malformed by the HTTP/2 library here. A path without slashes is one.
+    let folder = server.socket().parent().unwrap().to_path_buf();
     let ran = tokio::task::spawn_blocking(move || {
-        real::run(Command::new(python).args(["-c", script]).arg(socket), Duration::from_secs(60))
+        let mut command = Command::new(python);
+        real::run(command.args(["-c", script, "api.sock"]).current_dir(folder), Duration::from_secs(60))
     });
     let ran = ran.await.unwrap();
     assert!(ran.ok, "{}", ran.stderr);
     let lines: Vec<_> = ran.stdout.lines().collect();
     let both = "['mesh.local', 'other.local']";
     assert_eq!(lines, [&web().to_string(), both, both, "True"], "{}", ran.stderr);
-    assert_eq!(TrustDomain::new("mesh.local").unwrap().as_str(), resources::TRUST_DOMAIN);
 }
