@@ -1,4 +1,6 @@
-//! The embedded certificate authority: a root and an intermediate, made once.
+//! The certificate authority: a root and an intermediate, made once, and what it signs.
+//!
+//! What follows it is in `succession`, one that a company gives as files in `external`.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -7,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,11 +20,11 @@ use zeroize::Zeroizing;
 
 use crate::disk::{read_private, write_private};
 use crate::error::CertError;
-use crate::token::RootHash;
+use crate::token::{RootHash, hex, sha256};
 use crate::trust::may_sign;
 use crate::verify::{is_signed_key, parse};
 
-/// How long certificates of the authority itself live. Their rotation is a later chapter than this program's first.
+/// How long certificates of the authority itself live.
 const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 const INTERMEDIATE_LIFE: Duration = Duration::from_hours(5 * 365 * 24);
 /// Certificates begin this long before they are made: a peer's clock may be behind ours.
@@ -33,15 +35,25 @@ const MAX_REQUEST: usize = 16 * 1024;
 /// Signs the certificates of one trust domain.
 #[derive(Debug)]
 pub struct Authority {
-    trust_domain: TrustDomain,
-    root: CertificateDer<'static>,
-    intermediate: CertificateDer<'static>,
-    issuer: IntermediateKey,
-    /// When the first of root and intermediate ends: no leaf lives longer.
-    not_after: SystemTime,
+    pub(crate) trust_domain: TrustDomain,
+    /// Whom the mesh is to believe; the one above the intermediate first.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+    /// What goes with every leaf: the certificate of the signing key, and what is between it and the root.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) issuer: IntermediateKey,
+    pub(crate) ends: Ends,
 }
 
-struct IntermediateKey(Issuer<'static, KeyPair>);
+/// When the certificates of an authority end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The root.
+    pub root: SystemTime,
+    /// The first of those between the root and a leaf.
+    pub intermediate: SystemTime,
+}
+
+pub(crate) struct IntermediateKey(pub(crate) Issuer<'static, KeyPair>);
 
 impl std::fmt::Debug for IntermediateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,6 +82,15 @@ pub struct SignedLeaf {
     pub not_before: SystemTime,
     /// Until when it holds.
     pub not_after: SystemTime,
+    /// Its serial number, in hex.
+    pub serial: String,
+}
+
+impl SignedLeaf {
+    /// The SHA-256 of the leaf, in hex: what [`crate::Peer::certificate_sha256`] tells of whoever shows it.
+    pub fn sha256(&self) -> String {
+        self.chain.first().map(|leaf| hex(&sha256(leaf))).unwrap_or_default()
+    }
 }
 
 /// How long a workload's certificate lives: 24 h unless set, 1 h to 90 d.
@@ -104,14 +125,10 @@ impl Authority {
     pub fn create(trust_domain: &TrustDomain, now: SystemTime) -> Result<(Self, AuthorityPems), CertError> {
         let make = |what| move |source| CertError::Make { what, source };
         let root_key = Zeroizing::new(new_key()?);
-        let params = authority_params(&format!("Outrigger root, {trust_domain}"), 1, ROOT_LIFE, now)?;
+        let params = authority_params(&fresh_name("root", trust_domain)?, 1, ROOT_LIFE, now)?;
         let root = params.self_signed(&*root_key).map_err(make("the root certificate"))?;
         let issuer = Issuer::from_params(&params, &*root_key);
-        let intermediate_key = Zeroizing::new(new_key()?);
-        let params =
-            authority_params(&format!("Outrigger intermediate, {trust_domain}"), 0, INTERMEDIATE_LIFE, now)?;
-        let intermediate =
-            params.signed_by(&*intermediate_key, &issuer).map_err(make("the intermediate certificate"))?;
+        let (intermediate, intermediate_key) = new_intermediate(trust_domain, &issuer, now + ROOT_LIFE, now)?;
         let pems = AuthorityPems {
             root: root.pem(),
             root_key: Zeroizing::new(root_key.serialize_pem()),
@@ -134,16 +151,16 @@ impl Authority {
             Zeroizing::new(KeyPair::from_pem(&pems.root_key).map_err(unreadable("the root's key"))?);
         let intermediate = certificate("the intermediate certificate", &pems.intermediate)?;
         let root = certificate("the root certificate", &pems.root)?;
-        let not_after = {
+        let ends = {
             let (root, intermediate) = (parse(&root)?, parse(&intermediate)?);
             belong_together(&root, &root_key, &intermediate, &key)?;
-            let first = root.validity().not_after.min(intermediate.validity().not_after).timestamp();
-            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(first).unwrap_or(0))
+            Ends { root: end_of(&root), intermediate: end_of(&intermediate) }
         };
         let issuer = Issuer::from_ca_cert_der(&intermediate, key)
             .map_err(unreadable("the intermediate certificate"))?;
         let issuer = IntermediateKey(issuer);
-        Ok(Self { trust_domain: trust_domain.clone(), root, intermediate, issuer, not_after })
+        let (roots, chain) = (vec![root], vec![intermediate]);
+        Ok(Self { trust_domain: trust_domain.clone(), roots, chain, issuer, ends })
     }
 
     /// The authority kept in `folder` (0700, files 0600), made there the first time. A folder that holds a part of one,
@@ -197,14 +214,18 @@ impl Authority {
             return Err(refused(format!("{} bytes are too many for a request", csr_der.len())));
         }
         let key = requested_key(csr_der).map_err(refused)?;
-        if now >= self.not_after {
+        let end = self.ends.root.min(self.ends.intermediate);
+        if now >= end {
             return Err(CertError::AuthorityExpired);
         }
-        let (not_before, not_after) = (now - SKEW, (now + lifetime.get()).min(self.not_after));
-        let leaf = leaf_params(id, not_before, not_after)?
+        let (not_before, not_after) = (now - SKEW, (now + lifetime.get()).min(end));
+        let params = leaf_params(id, not_before, not_after)?;
+        let serial = params.serial_number.as_ref().map(|s| hex(s.as_ref())).unwrap_or_default();
+        let leaf = params
             .signed_by(&key, &self.issuer.0)
             .map_err(|source| CertError::Make { what: "a workload's certificate", source })?;
-        Ok(SignedLeaf { chain: vec![leaf.der().to_vec(), self.intermediate.to_vec()], not_before, not_after })
+        let chain = std::iter::once(leaf.der()).chain(&self.chain).map(|c| c.to_vec()).collect();
+        Ok(SignedLeaf { chain, not_before, not_after, serial })
     }
 
     /// The trust domain it signs for.
@@ -214,23 +235,35 @@ impl Authority {
 
     /// The root certificate, DER.
     pub fn root_der(&self) -> &[u8] {
-        &self.root
+        self.roots.first().map_or(&[], AsRef::as_ref)
+    }
+
+    /// The SHA-256 of the certificate of the key that signs, in hex.
+    pub fn intermediate_sha256(&self) -> String {
+        self.chain.first().map(|c| hex(&sha256(c))).unwrap_or_default()
+    }
+
+    /// When its certificates end. No leaf lives longer.
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// What a join token carries of the root.
     pub fn root_sha256(&self) -> RootHash {
-        RootHash::of(&self.root)
+        RootHash::of(self.root_der())
     }
 
     /// The roots as a resource to push.
     pub fn trust(&self) -> Trust {
-        Trust { trust_domain: self.trust_domain.clone(), roots: vec![self.root.as_ref().into()] }
+        let roots = self.roots.iter().map(|root| root.as_ref().into()).collect();
+        Trust { trust_domain: self.trust_domain.clone(), roots }
     }
 }
 
 /// The parts of the kept file, in order: a line with the trust domain, then four PEM blocks.
 impl AuthorityPems {
-    fn to_text(&self, trust_domain: &TrustDomain) -> Zeroizing<String> {
+    /// Everything as one text. It holds private keys.
+    pub fn to_text(&self, trust_domain: &TrustDomain) -> Zeroizing<String> {
         let parts = [&self.root, &*self.root_key, &self.intermediate, &*self.intermediate_key];
         let first = format!("trust-domain: {trust_domain}\n");
         // Sized beforehand: a text that grows leaves copies of the keys behind.
@@ -243,7 +276,8 @@ impl AuthorityPems {
         text
     }
 
-    fn from_text(text: &str) -> Result<(TrustDomain, Self), String> {
+    /// Reads [`AuthorityPems::to_text`] back. The error tells nothing of the keys.
+    pub fn from_text(text: &str) -> Result<(TrustDomain, Self), String> {
         let (first, rest) = text.split_once('\n').ok_or("it is empty")?;
         let domain = first.strip_prefix("trust-domain: ").ok_or("its first line names no trust domain")?;
         let domain = TrustDomain::new(domain).map_err(|e| e.to_string())?;
@@ -303,12 +337,41 @@ fn requested_key(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, String> {
     SubjectPublicKeyInfo::from_der(key.raw).map_err(|e| e.to_string())
 }
 
+/// A key and a certificate for it, signed by `root`, which ends at `root_end`.
+pub(crate) fn new_intermediate(
+    trust_domain: &TrustDomain,
+    root: &Issuer<'_, impl SigningKey>,
+    root_end: SystemTime,
+    now: SystemTime,
+) -> Result<(Certificate, Zeroizing<KeyPair>), CertError> {
+    let key = Zeroizing::new(new_key()?);
+    let life = INTERMEDIATE_LIFE.min(root_end.duration_since(now).unwrap_or_default());
+    let mut params = authority_params(&fresh_name("intermediate", trust_domain)?, 0, life, now)?;
+    params.use_authority_key_identifier_extension = true;
+    let made = params.signed_by(&*key, root);
+    let made = made.map_err(|source| CertError::Make { what: "the intermediate certificate", source })?;
+    Ok((made, key))
+}
+
+/// Roots of one mesh have names of their own: a verifier that looks for an issuer by its name finds the right one.
+fn fresh_name(what: &str, trust_domain: &TrustDomain) -> Result<String, CertError> {
+    let mut bytes = [0_u8; 4];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| CertError::Request("the system gives no random numbers".into()))?;
+    Ok(format!("Outrigger {what} {}, {trust_domain}", hex(&bytes)))
+}
+
+pub(crate) fn end_of(certificate: &X509Certificate<'_>) -> SystemTime {
+    let seconds = certificate.validity().not_after.timestamp();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
 fn new_key() -> Result<KeyPair, CertError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
         .map_err(|source| CertError::Make { what: "a key pair", source })
 }
 
-fn authority_params(
+pub(crate) fn authority_params(
     name: &str,
     below: u8,
     life: Duration,

@@ -13,9 +13,11 @@ use zeroize::Zeroizing;
 use crate::error::CertError;
 use crate::identity::WorkloadIdentity;
 use crate::key::WorkloadKey;
+use crate::token::JoinToken;
 
 const FILE: &str = "identity.pem";
 const ROOTS: &str = "roots.pem";
+const JOINED: &str = "joined-with";
 /// Far above any chain or bundle.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -43,6 +45,16 @@ impl IdentityFiles {
         text.push_str(&key);
         text.push_str(&chain);
         write_private(&self.folder.join(FILE), text.as_bytes())
+    }
+
+    /// Remembers the token that let this workload in, by its public name.
+    pub fn joined_with(&self, token: &JoinToken) -> Result<(), CertError> {
+        write_private(&self.folder.join(JOINED), token.id().as_bytes())
+    }
+
+    /// Whether this is the token that let this workload in. Its mesh may have changed its root since.
+    pub fn did_join_with(&self, token: &JoinToken) -> bool {
+        matches!(read_private(&self.folder.join(JOINED)), Ok(Some(id)) if *id == token.id())
     }
 
     /// What was stored; `None` when nothing was. A file that others may read, that is for somebody else, does not hold

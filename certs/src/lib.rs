@@ -18,12 +18,13 @@ mod peer;
 mod pem;
 mod public;
 mod seal;
+mod succession;
 mod tls;
 mod token;
 mod trust;
 mod verify;
 
-pub use authority::{Authority, AuthorityPems, LeafLifetime, SignedLeaf};
+pub use authority::{Authority, AuthorityPems, Ends, LeafLifetime, SignedLeaf};
 pub use control_tls::{ControlAcceptor, ControlConnector, control_plane_id};
 pub use disk::IdentityFiles;
 pub use error::{CertError, HandshakeError, PeerError};

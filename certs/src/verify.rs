@@ -22,8 +22,9 @@ use crate::peer::Peer;
 use crate::token::RootHash;
 use crate::trust::{DomainRoots, RootFacts, RootPrint, TrustBundle, TrustStore, may_sign};
 
-/// Leaf, two intermediates and a root: no chain of ours is longer.
-pub(crate) const MAX_CHAIN: usize = 4;
+/// The longest chain of ours is the control plane's own after a change of the root: a leaf, its intermediate as signed by
+/// either root, and both roots, so that who pinned either one finds it. One more is a company's own intermediate.
+pub(crate) const MAX_CHAIN: usize = 6;
 
 /// Which side of the connection presented the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -289,9 +289,9 @@ fn a_chain_longer_than_any_of_ours_is_refused_before_it_is_looked_at() {
     let leaf =
         authority.sign(&key.csr().unwrap(), &id("cart"), LeafLifetime::default(), SystemTime::now()).unwrap();
     let mut chain = leaf.chain;
-    chain.extend(std::iter::repeat_n(authority.root_der().to_vec(), 4));
+    chain.extend(std::iter::repeat_n(authority.root_der().to_vec(), 5));
     let refused = WorkloadIdentity::from_parts(&key, &chain, &authority.trust()).unwrap_err();
-    assert_eq!(refused.to_string(), PeerError::LongChain(6).to_string());
+    assert_eq!(refused.to_string(), PeerError::LongChain(7).to_string());
 }
 
 #[test]

@@ -3,22 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
-use outrigger_certs::{
-    Authority, CertError, ControlAcceptor, LeafLifetime, WorkloadIdentity, WorkloadKey, control_plane_id,
-};
-use outrigger_mesh::Resource;
+use outrigger_certs::ControlAcceptor;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Acknowledged, Api, Observed};
-use crate::ca::CertificateService;
-use crate::compile::ResourceChange;
+use crate::admin::{self, Acknowledged, Api, Certs, Observed};
+use crate::ca::{self, CertificateService, Keeper};
 use crate::push::{self, Hub};
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
@@ -54,18 +50,17 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
 
     make_folder(&settings.data)?;
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.data).await?);
-    let authority = Arc::new(Authority::open_or_create(&settings.data.join("ca"), &settings.trust_domain)?);
     let hub = Arc::new(Hub::new());
-    hub.publish(0, vec![ResourceChange::Set(Resource::Trust(authority.trust()))]);
+    let (folder, domain) = (settings.data.join("ca"), &settings.trust_domain);
+    let (keeper, turning, turner) =
+        ca::open(store.clone(), hub.clone(), &folder, domain, settings.leaf()).await?;
     let state =
-        State::open(store.clone(), settings.trust_domain.clone(), authority.root_sha256(), hub.clone())
-            .await?;
+        State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
     let telemetry = Arc::new(Telemetry::default());
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
     let certificates =
-        Arc::new(CertificateService::new(Arc::clone(&authority), state.clone(), settings.leaf()));
-    let identity = Arc::new(own_identity(&authority)?);
-    let acceptor = ControlAcceptor::new(&identity)?;
+        Arc::new(CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf()));
+    let acceptor = ControlAcceptor::new(keeper.own_identity())?;
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -80,12 +75,15 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
-    let api = Api { state, observed: Arc::new(Running { hub, telemetry }) };
+    let running = Running { hub, telemetry, keeper: Arc::clone(&keeper) };
+    let certs = Certs { keeper: Arc::clone(&keeper), turning };
+    let api = Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs) };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, api, async move { stopped.cancelled().await });
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
-    tasks.spawn(until(stop.clone(), renew(identity, authority), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })
 }
 
@@ -130,35 +128,11 @@ fn make_folder(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("--data {} can not be made", folder.display()))
 }
 
-/// The control plane's own certificate, with the root in the chain: a sidecar that knows only the root's hash verifies
-/// it by that.
-fn own_identity(authority: &Authority) -> Result<WorkloadIdentity, CertError> {
-    let (key, chain) = own_leaf(authority)?;
-    WorkloadIdentity::from_parts(&key, &chain, &authority.trust())
-}
-
-fn own_leaf(authority: &Authority) -> Result<(WorkloadKey, Vec<Vec<u8>>), CertError> {
-    let key = WorkloadKey::generate()?;
-    let id = control_plane_id(authority.trust_domain())?;
-    let leaf = authority.sign(&key.csr()?, &id, LeafLifetime::default(), SystemTime::now())?;
-    let mut chain = leaf.chain;
-    chain.push(authority.root_der().to_vec());
-    Ok((key, chain))
-}
-
-/// Renews the own certificate at half of its life, for as long as the process runs.
-async fn renew(identity: Arc<WorkloadIdentity>, authority: Arc<Authority>) {
+/// Tells in time that the authority itself ends.
+async fn warn_of_expiry(keeper: Arc<Keeper>) {
     loop {
-        let left = identity.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
-        tokio::time::sleep((left / 2).max(Duration::from_secs(1))).await;
-        let renewed = own_leaf(&authority).and_then(|(key, chain)| identity.install(&key, &chain));
-        match renewed {
-            Ok(()) => tracing::info!("renewed the control plane's own certificate"),
-            Err(e) => {
-                tracing::error!(error = %e, "the own certificate is not renewed; trying again in a minute");
-                tokio::time::sleep(Duration::from_secs(60)).await;
-            }
-        }
+        keeper.warn_of_expiry();
+        tokio::time::sleep(Duration::from_secs(6 * 3600)).await;
     }
 }
 
@@ -166,6 +140,7 @@ async fn renew(identity: Arc<WorkloadIdentity>, authority: Arc<Authority>) {
 struct Running {
     hub: Arc<Hub>,
     telemetry: Arc<Telemetry>,
+    keeper: Arc<Keeper>,
 }
 
 impl Observed for Running {
@@ -190,8 +165,9 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n",
-            proxies.len()
+             outrigger_control_proxies_rejecting {rejecting}\n{}",
+            proxies.len(),
+            self.keeper.metrics()
         )
     }
 }

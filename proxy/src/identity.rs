@@ -183,6 +183,10 @@ pub async fn obtain(
 fn is_of_another_mesh(kept: &Obtained, settings: &IdentitySettings) -> bool {
     let source = settings.control.as_ref().and_then(|join| join.token.as_ref());
     let Some(Ok(token)) = source.map(read_token) else { return false };
+    if settings.folder.as_ref().is_some_and(|folder| IdentityFiles::new(folder).did_join_with(&token)) {
+        // The mesh has another root by now, but it is the mesh that this token let us into.
+        return false;
+    }
     let foreign = !kept.trust.roots.iter().any(|root| RootHash::of(root) == token.root());
     if foreign {
         tracing::warn!("the identity kept from an earlier start is of another mesh than the join token");
@@ -262,7 +266,9 @@ async fn join_mesh(
     let identity = WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust)?;
     check(&settings.id, &identity, || "the join token".to_owned())?;
     if let Some(folder) = &settings.folder {
-        IdentityFiles::new(folder).store(&key, &reply.chain, &reply.trust)?;
+        let files = IdentityFiles::new(folder);
+        files.store(&key, &reply.chain, &reply.trust)?;
+        files.joined_with(token)?;
     }
     tracing::info!(id = %identity.id(), "joined the mesh");
     Ok(Obtained { identity: Arc::new(identity), trust: reply.trust, from: Origin::Joined })

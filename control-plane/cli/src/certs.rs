@@ -1,6 +1,11 @@
-//! `outrigger certs`: what leads to a certificate.
+//! `outrigger certs`: what leads to a certificate, what was signed, and the life of the authority.
+
+mod files;
+mod rotation;
 
 use std::process::ExitCode;
+
+use serde_json::Value;
 
 use crate::args::Printed;
 use crate::client::Admin;
@@ -11,6 +16,17 @@ use crate::out::{self, Format};
 pub(crate) enum Certs {
     /// Make a token with which one sidecar may once ask for its first certificate.
     JoinToken(JoinToken),
+    /// Show the certificates that were signed and are valid: of whom, of which root, until when.
+    List(List),
+    /// Issue a certificate as files, for a peer that is no sidecar of ours.
+    Issue(files::Issue),
+    /// Change the root: everybody believes both, then the new one signs, then the old one goes.
+    RotateRoot(rotation::RotateRoot),
+    /// Change the intermediate under the same root. Certificates of the one before stay valid.
+    RotateIntermediate(rotation::RotateIntermediate),
+    /// Look at a change of the root, or steer it.
+    #[command(subcommand)]
+    Rotation(rotation::Rotation),
 }
 
 /// Make a token with which one sidecar may once ask for its first certificate.
@@ -29,11 +45,33 @@ pub(crate) struct JoinToken {
     printed: Printed,
 }
 
+/// Show the certificates that were signed and are valid.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Of this identity only, as spiffe://mesh.local/ns/shop/sa/cart.
+    #[arg(long)]
+    identity: Option<String>,
+    #[command(flatten)]
+    printed: Printed,
+}
+
 impl Certs {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
-        let Self::JoinToken(wanted) = self;
-        let made = admin.join_token(&wanted.namespace, &wanted.service_account, &wanted.ttl).await?;
-        match wanted.printed.format {
+        match self {
+            Self::JoinToken(wanted) => wanted.run(admin).await,
+            Self::List(list) => list.run(admin).await,
+            Self::Issue(issue) => issue.run(admin).await,
+            Self::RotateRoot(rotate) => rotate.run(admin).await,
+            Self::RotateIntermediate(rotate) => rotate.run(admin).await,
+            Self::Rotation(rotation) => rotation.run(admin).await,
+        }
+    }
+}
+
+impl JoinToken {
+    async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
+        let made = admin.join_token(&self.namespace, &self.service_account, &self.ttl).await?;
+        match self.printed.format {
             // The bare token, for `OUTRIGGER_JOIN_TOKEN=$(outrigger certs join-token …)`.
             Format::Table => out::say(token(&made)?),
             format => out::value(&made, format)?,
@@ -42,7 +80,50 @@ impl Certs {
     }
 }
 
+impl List {
+    async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
+        let path = match &self.identity {
+            Some(identity) => format!("certs?identity={identity}"),
+            None => "certs".to_owned(),
+        };
+        let listed = admin.list(&path, None).await?;
+        match self.printed.format {
+            Format::Table => out::say(table(&listed)),
+            format => out::value(&listed, format)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(listed: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let short = |value: &Value| text(value).chars().take(12).collect::<String>();
+    let row = |leaf: &Value| {
+        let seen = if leaf["seen"].is_null() { "never" } else { "yes" };
+        vec![
+            text(&leaf["identity"]),
+            short(&leaf["sha256"]),
+            short(&leaf["root"]),
+            text(&leaf["by"]),
+            text(&leaf["from"]),
+            seen.to_owned(),
+            until(&leaf["notAfter"]),
+        ]
+    };
+    let rows = listed["items"].as_array().into_iter().flatten().map(row);
+    out::table(&["identity", "certificate", "root", "by", "from", "seen", "until"], rows)
+}
+
+/// A moment without the parts of a second.
+fn until(moment: &Value) -> String {
+    let text = moment.as_str().unwrap_or("-");
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text.to_owned(),
+    }
+}
+
 /// The token in the control plane's answer.
-pub(crate) fn token(made: &serde_json::Value) -> Result<&str, Failure> {
+pub(crate) fn token(made: &Value) -> Result<&str, Failure> {
     made["token"].as_str().ok_or_else(|| Failure::failed("the control plane answered without a token"))
 }

@@ -145,7 +145,12 @@ impl Admin {
 
     /// What would become of a request.
     pub(crate) async fn explain(&self, described: &Value) -> Result<Value, Failure> {
-        let answer = self.send(post("/v1/explain", described, Duration::from_secs(10))).await?;
+        self.ask("/v1/explain", described).await
+    }
+
+    /// Asks for something to be done, and answers what the control plane said of it.
+    pub(crate) async fn ask(&self, path: &str, wanted: &Value) -> Result<Value, Failure> {
+        let answer = self.send(post(path, wanted, Duration::from_secs(30))).await?;
         if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
     }
 

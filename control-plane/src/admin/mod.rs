@@ -7,6 +7,7 @@
 //! Every error, also one for a path or a method that does not exist, is `application/problem+json` (RFC 9457).
 
 mod apply;
+mod certs;
 mod etag;
 mod explain;
 mod facts;
@@ -32,6 +33,7 @@ use crate::audit::Author;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 
+pub use certs::Certs;
 pub(crate) use problem::ApiError;
 
 /// What the API is told of the running mesh, as opposed to what people wrote.
@@ -67,6 +69,8 @@ pub struct Api {
     pub state: Arc<State>,
     /// What is going on.
     pub observed: Arc<dyn Observed>,
+    /// The certificate authority; none in tests of the rest.
+    pub certs: Option<Certs>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
@@ -85,6 +89,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/audit", get(facts::audit))
         .route("/v1/stats", get(facts::stats))
         .route("/v1/join-tokens", post(facts::create_join_token))
+        .route("/v1/certs", get(certs::list))
+        .route("/v1/certs/rotation", get(certs::status).post(certs::turn))
+        .route("/v1/certs/issue", post(certs::issue))
         .route("/v1/{collection}", get(objects::list_all))
         .route("/v1/{collection}/{namespace}", get(objects::list))
         .route(

@@ -2,29 +2,44 @@
 //!
 //! Attestation comes first: a join token, used up by this, or the certificate of the connection (renewal). The identity
 //! is what was attested; the request contributes its public key and nothing else.
+//!
+//! What signs, and the account of what was signed, is in `keeper` and `ledger`; the change of the root in `rotation`
+//! (what may happen) and `turn` (what does).
+
+mod keeper;
+mod kept;
+pub mod ledger;
+pub mod rotation;
+mod status;
+#[cfg(test)]
+mod tests;
+mod turn;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use outrigger_certs::{Authority, JoinToken, LeafLifetime, Peer};
+use outrigger_certs::{JoinToken, LeafLifetime, Peer};
 use outrigger_mesh::SpiffeId;
 use outrigger_wire::rpc::{RpcError, RpcErrorKind, SignReply, SignRequest};
 
 use crate::audit::Author;
 use crate::state::{Refusal, RefusalKind, State};
 
+pub use keeper::{Fleet, Holding, Keeper, NotIssued, Wanted};
+pub use ledger::Attested;
+pub use turn::{NotTurned, Turner, Turning, Wish, open};
+
 /// Signs for those who prove who they are.
 pub struct CertificateService {
-    authority: Arc<Authority>,
+    keeper: Arc<Keeper>,
     state: Arc<State>,
     lifetime: LeafLifetime,
 }
 
 impl CertificateService {
-    /// Signs with `authority` certificates of this `lifetime`.
-    pub fn new(authority: Arc<Authority>, state: Arc<State>, lifetime: LeafLifetime) -> Self {
-        Self { authority, state, lifetime }
+    /// Hands out certificates of this `lifetime`.
+    pub fn new(keeper: Arc<Keeper>, state: Arc<State>, lifetime: LeafLifetime) -> Self {
+        Self { keeper, state, lifetime }
     }
 
     /// A certificate for the caller. Every refusal is logged here with what the caller was told.
@@ -51,19 +66,25 @@ impl CertificateService {
         from: SocketAddr,
         request: &SignRequest,
     ) -> Result<(SpiffeId, SignReply), RpcError> {
-        let id = match (peer, &request.join_token) {
-            (Some(peer), _) => peer.id().clone(),
-            (None, Some(token)) => self.attest_token(token, from).await?,
+        let (id, by) = match (peer, &request.join_token) {
+            (Some(peer), _) => (peer.id().clone(), Attested::Renewal),
+            (None, Some(token)) => (self.attest_token(token, from).await?, Attested::JoinToken),
             (None, None) => {
                 let what = "give a join token, or connect with the certificate that is to be renewed";
                 return Err(RpcError::new(RpcErrorKind::Unauthenticated, what));
             }
         };
-        let leaf = self
-            .authority
-            .sign(&request.csr_der, &id, self.lifetime, SystemTime::now())
-            .map_err(|e| RpcError::new(RpcErrorKind::Invalid, e.to_string()))?;
-        Ok((id, SignReply { chain: leaf.chain, trust: self.authority.trust() }))
+        let wanted = Wanted {
+            id: &id,
+            by,
+            before: peer.map(Peer::certificate_sha256),
+            from: from.to_string(),
+            lifetime: self.lifetime,
+            audit: None,
+        };
+        let issued = self.keeper.issue(&request.csr_der, wanted).await;
+        let (leaf, trust) = issued.map_err(|why| RpcError::new(kind_of(&why), why.to_string()))?;
+        Ok((id, SignReply { chain: leaf.chain, trust }))
     }
 
     async fn attest_token(&self, text: &str, from: SocketAddr) -> Result<SpiffeId, RpcError> {
@@ -72,7 +93,15 @@ impl CertificateService {
         let author = Author::new(format!("join token {}", token.id()), from.to_string());
         let (namespace, account) =
             self.state.consume_join_token_from(&token, &author).await.map_err(|refusal| refused(&refusal))?;
-        Ok(SpiffeId::new(self.authority.trust_domain().clone(), namespace, account))
+        Ok(SpiffeId::new(self.keeper.trust_domain().clone(), namespace, account))
+    }
+}
+
+fn kind_of(why: &NotIssued) -> RpcErrorKind {
+    match why {
+        NotIssued::Certificate(_) => RpcErrorKind::Invalid,
+        NotIssued::Full(_) => RpcErrorKind::Exhausted,
+        NotIssued::Store(_) => RpcErrorKind::Unavailable,
     }
 }
 

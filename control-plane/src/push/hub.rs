@@ -199,6 +199,10 @@ impl Hub {
         }
     }
 
+    pub(super) fn watch_progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
     pub(super) fn progressed(&self) {
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -209,7 +213,7 @@ impl Hub {
         ids.iter().filter_map(|id| sessions.by_id.get(id).cloned()).collect()
     }
 
-    fn all_sessions(&self) -> Vec<Arc<Proxy>> {
+    pub(super) fn all_sessions(&self) -> Vec<Arc<Proxy>> {
         self.sessions().by_id.values().cloned().collect()
     }
 

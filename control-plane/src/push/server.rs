@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Hub;
+use super::fleet::Proof;
 use crate::ca::CertificateService;
 use crate::source::registration::Registrations;
 use crate::telemetry::Telemetry;
@@ -150,7 +151,11 @@ impl ControlHandler for Handler {
         }
         let node = hello.node.clone();
         tracing::info!(node, identity = %proven, from = %caller.remote, "a sidecar has come");
-        let end = self.hub.serve(hello, caller.remote, stream).await;
+        let proof = Proof {
+            certificate: caller.peer.certificate_sha256(),
+            not_after: caller.peer.not_after(),
+        };
+        let end = self.hub.serve(hello, caller.remote, Some(proof), stream).await;
         match &end {
             Ok(()) => tracing::info!(node, "a sidecar has gone"),
             Err(reason) => tracing::info!(node, %reason, "a sidecar's stream has ended"),

@@ -5,19 +5,21 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use outrigger_mesh::{Feature, FeatureSet, Hostname, ResourceKind, ResourceName, Selector, SpiffeId};
 use outrigger_wire::rpc::{Hello, RpcError, RpcErrorKind, ServerStream};
 use outrigger_wire::session::{Changed, ClientEvent, DeltaRequest, DeltaResponse, Limits, ServerSession};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::catalog::Position;
+use super::fleet::{Proof, own_trust};
 use super::hub::Hub;
 use super::pace::Pace;
 use super::status::{ProxyStatus, RejectedResource};
+use crate::ca::Holding;
 
 /// The number of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,10 +30,12 @@ pub(super) struct SessionId(pub(super) u64);
 pub(super) struct Proxy {
     id: SessionId,
     hello: Hello,
+    proof: Option<Proof>,
     from: SocketAddr,
     since: OffsetDateTime,
     marked: Notify,
     replaced: Notify,
+    cut: watch::Sender<Option<&'static str>>,
     ended: AtomicBool,
     facts: Mutex<Facts>,
 }
@@ -42,6 +46,8 @@ struct Facts {
     progress: [Progress; ResourceKind::ALL.len()],
     rejected: Vec<RejectedResource>,
     subscriptions: usize,
+    /// The version of the roots of its trust domain that it obeys.
+    trust: Option<String>,
 }
 
 /// What changed and is not looked at yet.
@@ -65,14 +71,16 @@ struct Progress {
 }
 
 impl Proxy {
-    pub(super) fn new(id: SessionId, hello: Hello, from: SocketAddr) -> Self {
+    pub(super) fn new(id: SessionId, hello: Hello, from: SocketAddr, proof: Option<Proof>) -> Self {
         Self {
             id,
             hello,
+            proof,
             from,
             since: OffsetDateTime::now_utc(),
             marked: Notify::new(),
             replaced: Notify::new(),
+            cut: watch::Sender::new(None),
             ended: AtomicBool::new(false),
             facts: Mutex::default(),
         }
@@ -137,6 +145,32 @@ impl Proxy {
         }
     }
 
+    pub(super) fn identity(&self) -> &SpiffeId {
+        &self.hello.identity
+    }
+
+    pub(super) fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// What it holds; `None` when its connection showed no certificate.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        let Proof { certificate, not_after } = self.proof.clone()?;
+        Some(Holding {
+            certificate,
+            not_after,
+            identity: self.hello.identity.clone(),
+            from: self.from.to_string(),
+            since: self.since,
+            trust: self.facts().trust.clone(),
+        })
+    }
+
+    /// Ends its connection; it may come back.
+    pub(super) fn cut(&self, why: &'static str) {
+        self.cut.send_replace(Some(why));
+    }
+
     /// Another session of the same process has come.
     pub(super) fn replace(&self) {
         self.replaced.notify_one();
@@ -199,11 +233,12 @@ impl Stream for ServerStream {
 }
 
 impl Hub {
-    /// Serves a sidecar until its stream ends. `hello.identity` must be proven.
+    /// Serves a sidecar until its stream ends. `hello.identity` must be proven, by `proof` where there was a handshake.
     pub(super) async fn serve(
         &self,
         hello: Hello,
         from: SocketAddr,
+        proof: Option<Proof>,
         mut stream: impl Stream,
     ) -> Result<(), RpcError> {
         let own = (hello.identity.namespace().clone(), hello.identity.service_account().clone());
@@ -215,7 +250,7 @@ impl Hub {
             }
             _ => !matches!(selector.kind(), ResourceKind::Inbound | ResourceKind::Gateway),
         });
-        let proxy = self.enter(|id| Proxy::new(id, hello, from))?;
+        let proxy = self.enter(|id| Proxy::new(id, hello, from, proof))?;
         let mut guest = Guest { hub: self, proxy: &proxy, session };
         guest.serve(&mut stream).await
     }
@@ -239,6 +274,8 @@ impl Guest<'_> {
         let mut pace = Pace::new();
         let mut send_at: Option<Instant> = None;
         let mut answer_by: Option<Instant> = None;
+        let mut cut = self.proxy.cut.subscribe();
+        let expires = expiry(self.proxy.proof());
         loop {
             tokio::select! {
                 request = stream.next() => {
@@ -256,6 +293,15 @@ impl Guest<'_> {
                 () = until(answer_by) => {
                     stream.hang_up();
                     return Err(RpcError::new(RpcErrorKind::Unavailable, "the sidecar does not answer"));
+                }
+                why = was_cut(&mut cut) => {
+                    stream.hang_up();
+                    return Err(RpcError::new(RpcErrorKind::Unavailable, format!("connect again: {why}")));
+                }
+                () = until(expires) => {
+                    stream.hang_up();
+                    let what = "connect again: the certificate of this connection has expired";
+                    return Err(RpcError::new(RpcErrorKind::Unauthenticated, what));
                 }
                 () = self.proxy.replaced.notified() => {
                     let what = "another connection of the same process has come";
@@ -345,6 +391,7 @@ impl Guest<'_> {
             }
         }
         facts.subscriptions = self.session.selectors().count();
+        facts.trust = self.session.obeyed(&own_trust(&self.proxy.hello)).map(ToString::to_string);
         facts.rejected = self.session.rejected().map(|(kind, r)| rejected_resource(kind, r)).collect();
         drop(facts);
         self.hub.progressed();
@@ -353,6 +400,17 @@ impl Guest<'_> {
 
 fn rejected_resource(kind: ResourceKind, r: &outrigger_wire::session::Rejected) -> RejectedResource {
     RejectedResource { kind, name: r.name.clone(), version: r.version.clone(), reason: r.reason.clone() }
+}
+
+/// Waits until a session is to end, and answers why.
+async fn was_cut(cut: &mut watch::Receiver<Option<&'static str>>) -> &'static str {
+    cut.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or_default()
+}
+
+/// When the certificate of a connection ends. One that is renewed is shown in the next handshake, so this one must end.
+fn expiry(proof: Option<&Proof>) -> Option<Instant> {
+    let left = proof?.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now().checked_add(left)
 }
 
 async fn until(at: Option<Instant>) {

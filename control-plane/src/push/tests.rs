@@ -74,7 +74,7 @@ impl Mesh {
         let hub = self.hub.clone();
         let from = SocketAddr::from(([127, 0, 0, 1], 9));
         self.streams.spawn(async move {
-            hub.serve(hello, from, ServerEnd { requests: incoming, responses: outgoing }).await
+            hub.serve(hello, from, None, ServerEnd { requests: incoming, responses: outgoing }).await
         });
         let mut session = ClientSession::new(FeatureSet::all());
         selectors.iter().cloned().for_each(|s| session.subscribe(s));

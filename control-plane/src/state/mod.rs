@@ -45,7 +45,7 @@ pub trait Publish: Send + Sync + 'static {
 pub struct State {
     store: Arc<dyn Store>,
     world: Arc<ArcSwap<World>>,
-    root: RootHash,
+    root: ArcSwap<RootHash>,
     commands: mpsc::Sender<Command>,
     writer: JoinHandle<()>,
 }
@@ -66,7 +66,7 @@ impl State {
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(store.clone(), world.clone(), publish);
         let writer = tokio::spawn(writer.run(queue));
-        Ok(Arc::new(Self { store, world, root, commands, writer }))
+        Ok(Arc::new(Self { store, world, root: ArcSwap::from_pointee(root), commands, writer }))
     }
 
     /// What is in force now. Whoever keeps it keeps this moment.
@@ -109,6 +109,11 @@ impl State {
         self.ask(|reply| Command::Remove { service, uid, author, reply }).await?
     }
 
+    /// From now on join tokens tell their holders to believe this root.
+    pub fn set_root(&self, root: RootHash) {
+        self.root.store(Arc::new(root));
+    }
+
     /// A token with which one workload of this service account can get its first certificate, once, within `ttl`.
     pub async fn create_join_token(
         &self,
@@ -117,7 +122,7 @@ impl State {
         ttl: Duration,
         author: &Author,
     ) -> Result<JoinToken, TokenError> {
-        tokens::create(&*self.store, self.root, namespace, service_account, ttl, author).await
+        tokens::create(&*self.store, **self.root.load(), namespace, service_account, ttl, author).await
     }
 
     /// Uses up a token and tells whom it attests. Of parallel uses exactly one succeeds.

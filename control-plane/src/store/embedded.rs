@@ -33,7 +33,7 @@ struct Inner {
     path: PathBuf,
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>,
     database: Mutex<Slot>,
-    changes: [Arc<ChangeLog>; 3],
+    changes: [Arc<ChangeLog>; Space::ALL.len()],
 }
 
 /// The database while nobody works with it.

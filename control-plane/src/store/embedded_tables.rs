@@ -41,6 +41,12 @@ pub(super) fn prepare(database: &Database, path: &Path) -> Result<Committed, Sto
             let detail = format!("its format is {format}, this version knows {FORMAT}");
             return Err(StoreError::new(StoreErrorKind::NewerFormat, path.display(), detail));
         }
+        let lacks = Space::ALL.iter().any(|space| !counts.get(space.as_str()).is_ok_and(|c| c.is_some()));
+        drop(counts);
+        if lacks {
+            at.add_spaces(database)?;
+        }
+        let counts = database.begin_read().map_err(at.fault())?.open_table(COUNTS).map_err(at.fault())?;
         return at.counts(&counts);
     }
     if read.list_tables().map_err(at.fault())?.next().is_some() {
@@ -148,6 +154,21 @@ struct At<'a> {
 }
 
 impl At<'_> {
+    /// Makes the tables of spaces that an earlier version did not have.
+    fn add_spaces(self, database: &Database) -> Result<(), StoreError> {
+        let write = database.begin_write().map_err(self.fault())?;
+        {
+            let mut counts = write.open_table(COUNTS).map_err(self.fault())?;
+            for space in Space::ALL {
+                if counts.get(space.as_str()).map_err(self.fault())?.is_none() {
+                    counts.insert(space.as_str(), 0).map_err(self.fault())?;
+                }
+                write.open_table(records_of(space)).map_err(self.fault())?;
+            }
+        }
+        write.commit().map_err(self.fault())
+    }
+
     fn next_counts(self, write: &WriteTransaction, tx: &Transaction) -> Result<Committed, StoreError> {
         let mut table = write.open_table(COUNTS).map_err(self.fault())?;
         for space in Space::ALL {
@@ -278,6 +299,7 @@ impl At<'_> {
             revision: self.count(table, Space::Config.as_str())?,
             generation: self.count(table, Space::Instances.as_str())?,
             tokens: self.count(table, Space::Tokens.as_str())?,
+            certificates: self.count(table, Space::Certificates.as_str())?,
         })
     }
 

@@ -74,11 +74,13 @@ pub enum Space {
     Instances,
     /// Join tokens, by their hash.
     Tokens,
+    /// The certificate authority, and an account of what it signed.
+    Certificates,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 3] = [Self::Config, Self::Instances, Self::Tokens];
+    pub const ALL: [Self; 4] = [Self::Config, Self::Instances, Self::Tokens, Self::Certificates];
 
     /// Its word.
     pub fn as_str(self) -> &'static str {
@@ -86,6 +88,7 @@ impl Space {
             Self::Config => "config",
             Self::Instances => "instances",
             Self::Tokens => "tokens",
+            Self::Certificates => "certificates",
         }
     }
 }
@@ -168,6 +171,8 @@ pub struct Committed {
     pub generation: u64,
     /// Of [`Space::Tokens`].
     pub tokens: u64,
+    /// Of [`Space::Certificates`].
+    pub certificates: u64,
 }
 
 impl Committed {
@@ -177,6 +182,7 @@ impl Committed {
             Space::Config => self.revision,
             Space::Instances => self.generation,
             Space::Tokens => self.tokens,
+            Space::Certificates => self.certificates,
         }
     }
 }

@@ -10,5 +10,6 @@ mod identity;
 mod lifecycle;
 mod resilience;
 mod rolling;
+mod rotation;
 mod routing;
 mod support;

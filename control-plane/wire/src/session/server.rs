@@ -480,6 +480,20 @@ impl ServerSession {
         self.kinds.iter().flat_map(|(kind, state)| state.rejected.values().map(|r| (*kind, r)))
     }
 
+    /// The version of a resource that the client obeys: it wants it, has acknowledged what it was sent last, and nothing
+    /// newer is due.
+    pub fn obeyed(&self, name: &ResourceName) -> Option<&ResourceVersion> {
+        let state = self.kinds.get(&name.kind())?;
+        let text = name.to_string();
+        let open = state.in_flight.as_ref().is_some_and(|f| f.names.contains_key(&text));
+        let settled = !open && !state.due.contains_key(name) && !state.rejected.contains_key(&text);
+        if settled && state.due_groups.is_empty() && self.interest.selects(name) {
+            self.sent.get(name)
+        } else {
+            None
+        }
+    }
+
     /// What the client has subscribed to.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.interest.iter()

@@ -1,0 +1,306 @@
+//! The change of the root, played with a mesh of made-up processes: whatever happens in whatever order, as long as
+//! nobody forces a gate, no two of them ever refuse each other.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use time::OffsetDateTime;
+
+use super::ledger::{Attested, Leaf, Ledger, MAX_OF_HOLDER};
+use super::rotation::{Event, Rotation, Signer, Step};
+
+const OLD: &str = "old";
+const NEW: &str = "new";
+const LIFE: i64 = 100;
+
+/// A process: what it shows, and whom it believes.
+#[derive(Clone, Debug)]
+struct Process {
+    leaf: Leaf,
+    believes: Vec<&'static str>,
+    connected: bool,
+}
+
+struct Mesh {
+    now: OffsetDateTime,
+    ledger: Ledger,
+    rotation: Option<Rotation>,
+    /// The root that is left when no change is under way.
+    only: &'static str,
+    processes: Vec<Process>,
+    serial: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Happens {
+    Join,
+    Acknowledges(usize),
+    Renews { process: usize, lost: bool },
+    Reconnects(usize),
+    Disconnects(usize),
+    TimePasses(i64),
+    Begin,
+    Resume,
+    Abort,
+    Restart,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let process = 0_usize..5;
+    prop_oneof![
+        1 => Just(Happens::Join),
+        6 => process.clone().prop_map(Happens::Acknowledges),
+        5 => (process.clone(), any::<bool>()).prop_map(|(process, lost)| Happens::Renews { process, lost }),
+        6 => process.clone().prop_map(Happens::Reconnects),
+        2 => process.prop_map(Happens::Disconnects),
+        3 => (1_i64..40).prop_map(Happens::TimePasses),
+        3 => Just(Happens::Begin),
+        1 => Just(Happens::Resume),
+        1 => Just(Happens::Abort),
+        1 => Just(Happens::Restart),
+    ]
+}
+
+impl Mesh {
+    fn new() -> Self {
+        let mut mesh = Self {
+            now: OffsetDateTime::UNIX_EPOCH,
+            ledger: Ledger::default(),
+            rotation: None,
+            only: OLD,
+            processes: vec![],
+            serial: 0,
+        };
+        (0..3).for_each(|_| mesh.happen(&Happens::Join));
+        mesh
+    }
+
+    fn believed(&self) -> Vec<&'static str> {
+        if self.rotation.is_some() { vec![OLD, NEW] } else { vec![self.only] }
+    }
+
+    fn signs(&self) -> &'static str {
+        match self.rotation.as_ref().map(Rotation::signer) {
+            None => self.only,
+            Some(Signer::Old) => OLD,
+            Some(Signer::New) => NEW,
+        }
+    }
+
+    fn sign(&mut self, before: Option<&str>) -> Leaf {
+        self.serial += 1;
+        let sha256 = format!("{:04}", self.serial);
+        let holder = self.ledger.holder_of(before).unwrap_or_else(|| sha256.clone());
+        self.ledger.enter(Leaf {
+            serial: sha256.clone(),
+            identity: "spiffe://mesh.local/ns/shop/sa/cart".into(),
+            holder,
+            root: self.signs().into(),
+            by: if before.is_some() { Attested::Renewal } else { Attested::JoinToken },
+            from: String::new(),
+            issued: self.now,
+            not_after: self.now + time::Duration::seconds(LIFE),
+            order: 0,
+            seen: None,
+            trust: Some(self.believed().join("+")),
+            sha256,
+        })
+    }
+
+    fn happen(&mut self, what: &Happens) {
+        self.now += time::Duration::milliseconds(1);
+        let (now, believed) = (self.now, self.believed());
+        match what {
+            Happens::Join => {
+                let leaf = self.sign(None);
+                self.processes.push(Process { leaf, believes: believed, connected: false });
+            }
+            Happens::Acknowledges(at) => {
+                if let Some(process) = self.processes.get_mut(*at).filter(|p| p.connected) {
+                    process.believes.clone_from(&believed);
+                    self.ledger.acknowledged(&process.leaf.sha256, &believed.join("+"));
+                }
+            }
+            Happens::Renews { process, lost } => {
+                let Some(before) = self.processes.get(*process).map(|p| p.leaf.clone()) else { return };
+                if self.ledger.room(&before.identity.parse().unwrap(), Some(&before.holder)).is_err() {
+                    return;
+                }
+                let leaf = self.sign(Some(&before.sha256));
+                if !lost {
+                    let process = &mut self.processes[*process];
+                    (process.leaf, process.believes) = (leaf, believed);
+                }
+            }
+            Happens::Reconnects(at) => {
+                if let Some(process) = self.processes.get_mut(*at) {
+                    process.connected = true;
+                    self.ledger.seen(&process.leaf.sha256, now);
+                }
+            }
+            Happens::Disconnects(at) => {
+                if let Some(process) = self.processes.get_mut(*at) {
+                    process.connected = false;
+                }
+            }
+            Happens::TimePasses(seconds) => {
+                self.now += time::Duration::seconds(*seconds);
+                self.ledger.sweep(self.now);
+                let now = self.now;
+                self.processes.retain(|p| p.leaf.not_after > now);
+            }
+            Happens::Begin if self.rotation.is_none() && self.only == OLD => {
+                self.rotation = Some(Rotation::begin(OLD.into(), NEW.into(), Duration::from_secs(50), now));
+            }
+            Happens::Begin => {}
+            Happens::Resume => {
+                if let Some(rotation) = &mut self.rotation {
+                    rotation.resume(None, now);
+                }
+            }
+            Happens::Abort => {
+                let event = self.rotation.as_mut().and_then(|r| r.abort(now));
+                self.ended(event);
+            }
+            Happens::Restart => {
+                let kept: Vec<Leaf> = self.ledger.all().cloned().collect();
+                let text = serde_json::to_string(&(kept, &self.rotation)).unwrap();
+                let (kept, rotation): (Vec<Leaf>, _) = serde_json::from_str(&text).unwrap();
+                (self.ledger, self.rotation) = (Ledger::of_kept(kept), rotation);
+                self.processes.iter_mut().for_each(|p| p.connected = false);
+            }
+        }
+        self.look();
+    }
+
+    fn look(&mut self) {
+        let Some(rotation) = &mut self.rotation else { return };
+        let missing = match rotation.step {
+            Step::Distribute => self.ledger.without_trust("old+new").len(),
+            Step::Sign => self.ledger.latest_of(OLD).len(),
+            Step::Retire => self.ledger.in_use_of(OLD).len(),
+            Step::Withdraw => self.ledger.in_use_of(NEW).len(),
+        };
+        let event = rotation.look(missing, self.now);
+        self.ended(event);
+    }
+
+    fn ended(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Completed) => (self.rotation, self.only) = (None, NEW),
+            Some(Event::Aborted) => (self.rotation, self.only) = (None, OLD),
+            _ => {}
+        }
+    }
+
+    /// Who would refuse whom.
+    fn refusals(&self) -> Vec<String> {
+        let mut all = vec![];
+        for who in &self.processes {
+            for whom in &self.processes {
+                if !who.believes.contains(&whom.leaf.root.as_str()) {
+                    let (who, whom, at) = (&who.leaf.sha256, &whom.leaf.sha256, self.rotation.as_ref());
+                    all.push(format!("{who} refuses {whom} at {:?}", at.map(|r| r.step)));
+                }
+            }
+        }
+        all
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_two_processes_ever_refuse_each_other(story in proptest::collection::vec(happens(), 1..120)) {
+        let mut mesh = Mesh::new();
+        for what in &story {
+            mesh.happen(what);
+            let refusals = mesh.refusals();
+            prop_assert!(refusals.is_empty(), "after {:?}: {:?}", what, refusals);
+        }
+    }
+
+    #[test]
+    fn with_everybody_at_work_it_ends_and_only_the_new_root_is_left(seed in any::<u8>()) {
+        let mut mesh = Mesh::new();
+        (0..3).for_each(|i| mesh.happen(&Happens::Reconnects(i)));
+        mesh.happen(&Happens::Begin);
+        for round in 0..12_usize {
+            let process = (round + usize::from(seed)) % 3;
+            for what in [
+                Happens::Acknowledges(process),
+                Happens::Renews { process, lost: round == 4 },
+                Happens::Reconnects(process),
+            ] {
+                mesh.happen(&what);
+            }
+        }
+        prop_assert!(mesh.rotation.is_none());
+        prop_assert_eq!(mesh.only, NEW);
+        prop_assert!(mesh.processes.iter().all(|p| p.leaf.root == NEW));
+    }
+}
+
+fn rotation(step: Step) -> Rotation {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    Rotation { step, ..Rotation::begin(OLD.into(), NEW.into(), Duration::from_secs(10), now) }
+}
+
+#[test]
+fn a_gate_that_takes_too_long_pauses_and_moves_again_only_when_told() {
+    let at = |seconds| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+    let mut rotation = rotation(Step::Distribute);
+    assert_eq!(rotation.look(1, at(9)), None);
+    assert_eq!(rotation.look(1, at(10)), Some(Event::Paused));
+    assert_eq!(rotation.look(0, at(11)), None, "nobody is missing any more, but an operator was called");
+    rotation.resume(Some(Duration::from_secs(5)), at(20));
+    assert_eq!(rotation.look(1, at(24)), None);
+    assert_eq!(rotation.look(0, at(24)), Some(Event::Entered(Step::Sign)));
+}
+
+#[test]
+fn an_abort_has_one_defined_end_from_each_step() {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    assert_eq!(rotation(Step::Distribute).abort(now), Some(Event::Aborted));
+    for step in [Step::Sign, Step::Retire] {
+        let mut rotation = rotation(step);
+        assert_eq!(rotation.abort(now), Some(Event::Entered(Step::Withdraw)));
+        assert_eq!((rotation.signer(), rotation.leaving()), (Signer::Old, Some(NEW)));
+        assert_eq!(rotation.look(1, now), None, "both are believed until the last of the new one is gone");
+        assert_eq!(rotation.look(0, now), Some(Event::Aborted));
+    }
+    assert_eq!(rotation(Step::Withdraw).abort(now), None);
+}
+
+#[test]
+fn a_forced_gate_is_remembered_with_the_number_of_those_it_cost() {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let mut rotation = rotation(Step::Distribute);
+    assert_eq!(rotation.force(3, now), Event::Entered(Step::Sign));
+    assert_eq!(rotation.forced.len(), 1);
+    assert_eq!((rotation.forced[0].step, rotation.forced[0].missing), (Step::Distribute, 3));
+}
+
+#[test]
+fn a_certificate_that_was_signed_and_never_shown_replaces_nothing() {
+    let mut mesh = Mesh::new();
+    mesh.happen(&Happens::Reconnects(0));
+    let lost = Happens::Renews { process: 0, lost: true };
+    mesh.happen(&lost);
+    let shown = mesh.processes[0].leaf.sha256.clone();
+    assert!(mesh.ledger.in_use_of(OLD).iter().any(|leaf| leaf.sha256 == shown));
+    mesh.happen(&Happens::Renews { process: 0, lost: false });
+    mesh.happen(&Happens::Reconnects(0));
+    assert!(!mesh.ledger.in_use_of(OLD).iter().any(|leaf| leaf.sha256 == shown));
+}
+
+#[test]
+fn one_process_holds_no_more_certificates_than_it_could_need() {
+    let mut mesh = Mesh::new();
+    for _ in 0..2 * MAX_OF_HOLDER {
+        mesh.happen(&Happens::Renews { process: 0, lost: true });
+    }
+    let holder = mesh.processes[0].leaf.holder.clone();
+    assert_eq!(mesh.ledger.all().filter(|leaf| leaf.holder == holder).count(), MAX_OF_HOLDER);
+}
