@@ -54,12 +54,10 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let (folder, domain) = (settings.data.join("ca"), &settings.trust_domain);
     let (keeper, turning, turner) =
         ca::open(store.clone(), hub.clone(), &folder, domain, settings.leaf()).await?;
-    let state =
-        State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
+    let state = State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
     let telemetry = Arc::new(Telemetry::default());
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
-    let certificates =
-        Arc::new(CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf()));
+    let certificates = Arc::new(CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf()));
     let acceptor = ControlAcceptor::new(keeper.own_identity())?;
 
     let stop = CancellationToken::new();

@@ -244,3 +244,53 @@ async fn a_certificate_is_renewed_by_itself_alone() {
     let renewed = WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust).unwrap();
     assert_eq!(renewed.id(), cart.identity.id());
 }
+
+/// Against a control plane as a process of its own, each use over a connection of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_fifty_parallel_uses_of_one_join_token_exactly_one_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = common::Process::start(&common::data_folder(&folder));
+    let body = json!({ "namespace": "shop", "serviceAccount": "cart" }).to_string();
+    let made = request(process.admin, "POST", "/v1/join-tokens", &[], &body).unwrap();
+    let token: JoinToken = made.body["token"].as_str().unwrap().parse().unwrap();
+    let uses: Vec<_> = (0..50)
+        .map(|_| {
+            let client = client(process.push, ControlConnector::pinned(token.root()).unwrap());
+            let csr_der = WorkloadKey::generate().unwrap().csr().unwrap();
+            let join_token = Some(token.expose().to_string());
+            tokio::spawn(async move { client.sign(SignRequest { csr_der, join_token }).await })
+        })
+        .collect();
+    let mut signed = 0;
+    for one in uses {
+        match one.await.unwrap() {
+            Ok(_) => signed += 1,
+            Err(refused) => {
+                assert_eq!(refused.kind, RpcErrorKind::Unauthenticated, "{refused}");
+                assert!(refused.message.contains("used"), "{refused}");
+            }
+        }
+    }
+    assert_eq!(signed, 1);
+    let listed = request(process.admin, "GET", "/v1/certs", &[], "").unwrap();
+    assert_eq!(listed.body["total"], json!(1), "and one certificate is in the account");
+}
+
+#[tokio::test]
+async fn a_process_that_renews_without_end_is_stopped_and_no_other_is() {
+    let mesh = mesh().await;
+    let (greedy, modest) = (mesh.workload("cart").await, mesh.workload("cart").await);
+    let renew = async |who: &Workload| {
+        let csr_der = WorkloadKey::generate().unwrap().csr().unwrap();
+        who.client.sign(SignRequest { csr_der, join_token: None }).await
+    };
+    let mut refused = None;
+    for _ in 0..40 {
+        if let Err(error) = renew(&greedy).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert_eq!(refused.expect("it is stopped").kind, RpcErrorKind::Exhausted);
+    renew(&modest).await.expect("another process of the same identity");
+}

@@ -167,6 +167,7 @@ pub(super) async fn issue(
 fn not_issued(why: NotIssued) -> ApiError {
     let status = match &why {
         NotIssued::Certificate(_) => StatusCode::BAD_REQUEST,
+        NotIssued::Revoked(_) => StatusCode::FORBIDDEN,
         NotIssued::Full(_) => StatusCode::TOO_MANY_REQUESTS,
         NotIssued::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -32,6 +32,9 @@ pub trait Fleet: Send + Sync + 'static {
     /// Ends the connections that were made with this certificate; their sidecars come back with what they have now.
     fn reconnect(&self, certificate: &str);
 
+    /// Whether an identity is revoked: it gets no certificate.
+    fn is_revoked(&self, identity: &SpiffeId) -> bool;
+
     /// Moves when an answer or a connection comes or goes.
     fn progress(&self) -> watch::Receiver<u64>;
 }
@@ -59,6 +62,9 @@ pub enum NotIssued {
     /// The request, or the authority.
     #[error(transparent)]
     Certificate(#[from] CertError),
+    /// The identity is revoked.
+    #[error("{0} is revoked")]
+    Revoked(SpiffeId),
     /// Too many.
     #[error(transparent)]
     Full(#[from] Full),
@@ -176,8 +182,7 @@ impl Keeper {
             Some((author, entry)) => (author, vec![entry]),
             None => (Author::system("a certificate was signed"), vec![]),
         };
-        let stored =
-            kept::store_leaves(&*self.store, std::slice::from_ref(&leaf), &[], author, audit).await;
+        let stored = kept::store_leaves(&*self.store, std::slice::from_ref(&leaf), &[], author, audit).await;
         if let Err(e) = stored {
             self.inner().ledger.remove(&leaf.sha256);
             return Err(e.into());
@@ -186,6 +191,9 @@ impl Keeper {
     }
 
     fn sign(&self, csr_der: &[u8], wanted: &Wanted<'_>) -> Result<(SignedLeaf, Leaf, Trust), NotIssued> {
+        if self.fleet.is_revoked(wanted.id) {
+            return Err(NotIssued::Revoked(wanted.id.clone()));
+        }
         let mut inner = self.inner();
         let holder = inner.ledger.holder_of(wanted.before.as_deref());
         inner.ledger.room(wanted.id, holder.as_deref())?;

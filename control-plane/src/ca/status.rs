@@ -124,7 +124,10 @@ impl Keeper {
             let left = seconds_until(end);
             let days = left / (24 * 3600);
             if left <= 0 {
-                tracing::error!(what, "a certificate of the authority has expired: nothing is signed any more");
+                tracing::error!(
+                    what,
+                    "a certificate of the authority has expired: nothing is signed any more"
+                );
             } else if left < i64::try_from(WARN.as_secs()).unwrap_or(i64::MAX) {
                 tracing::warn!(what, days, command, "a certificate of the authority ends soon; change it");
             }

@@ -9,15 +9,17 @@ use time::OffsetDateTime;
 use super::ledger::{Attested, Leaf, Ledger, MAX_OF_HOLDER};
 use super::rotation::{Event, Rotation, Signer, Step};
 
-const OLD: &str = "old";
-const NEW: &str = "new";
 const LIFE: i64 = 100;
+
+fn root(number: u64) -> String {
+    format!("root-{number}")
+}
 
 /// A process: what it shows, and whom it believes.
 #[derive(Clone, Debug)]
 struct Process {
     leaf: Leaf,
-    believes: Vec<&'static str>,
+    believes: Vec<String>,
     connected: bool,
 }
 
@@ -26,7 +28,9 @@ struct Mesh {
     ledger: Ledger,
     rotation: Option<Rotation>,
     /// The root that is left when no change is under way.
-    only: &'static str,
+    only: String,
+    /// How many roots there were: each has a name of its own.
+    roots: u64,
     processes: Vec<Process>,
     serial: u64,
 }
@@ -67,7 +71,8 @@ impl Mesh {
             now: OffsetDateTime::UNIX_EPOCH,
             ledger: Ledger::default(),
             rotation: None,
-            only: OLD,
+            only: root(0),
+            roots: 0,
             processes: vec![],
             serial: 0,
         };
@@ -75,15 +80,18 @@ impl Mesh {
         mesh
     }
 
-    fn believed(&self) -> Vec<&'static str> {
-        if self.rotation.is_some() { vec![OLD, NEW] } else { vec![self.only] }
+    fn believed(&self) -> Vec<String> {
+        match &self.rotation {
+            Some(rotation) => vec![rotation.from.clone(), rotation.to.clone()],
+            None => vec![self.only.clone()],
+        }
     }
 
-    fn signs(&self) -> &'static str {
-        match self.rotation.as_ref().map(Rotation::signer) {
-            None => self.only,
-            Some(Signer::Old) => OLD,
-            Some(Signer::New) => NEW,
+    fn signs(&self) -> String {
+        match &self.rotation {
+            None => self.only.clone(),
+            Some(rotation) if rotation.signer() == Signer::Old => rotation.from.clone(),
+            Some(rotation) => rotation.to.clone(),
         }
     }
 
@@ -95,7 +103,7 @@ impl Mesh {
             serial: sha256.clone(),
             identity: "spiffe://mesh.local/ns/shop/sa/cart".into(),
             holder,
-            root: self.signs().into(),
+            root: self.signs(),
             by: if before.is_some() { Attested::Renewal } else { Attested::JoinToken },
             from: String::new(),
             issued: self.now,
@@ -149,8 +157,10 @@ impl Mesh {
                 let now = self.now;
                 self.processes.retain(|p| p.leaf.not_after > now);
             }
-            Happens::Begin if self.rotation.is_none() && self.only == OLD => {
-                self.rotation = Some(Rotation::begin(OLD.into(), NEW.into(), Duration::from_secs(50), now));
+            Happens::Begin if self.rotation.is_none() => {
+                self.roots += 1;
+                let (from, to) = (self.only.clone(), root(self.roots));
+                self.rotation = Some(Rotation::begin(from, to, Duration::from_secs(50), now));
             }
             Happens::Begin => {}
             Happens::Resume => {
@@ -174,23 +184,25 @@ impl Mesh {
     }
 
     fn look(&mut self) {
+        let believed = self.believed().join("+");
         let Some(rotation) = &mut self.rotation else { return };
         let missing = match rotation.step {
-            Step::Distribute => self.ledger.without_trust("old+new").len(),
-            Step::Sign => self.ledger.latest_of(OLD).len(),
-            Step::Retire => self.ledger.in_use_of(OLD).len(),
-            Step::Withdraw => self.ledger.in_use_of(NEW).len(),
+            Step::Distribute => self.ledger.without_trust(&believed).len(),
+            Step::Sign => self.ledger.latest_of(&rotation.from).len(),
+            Step::Retire => self.ledger.in_use_of(&rotation.from).len(),
+            Step::Withdraw => self.ledger.in_use_of(&rotation.to).len(),
         };
         let event = rotation.look(missing, self.now);
         self.ended(event);
     }
 
     fn ended(&mut self, event: Option<Event>) {
-        match event {
-            Some(Event::Completed) => (self.rotation, self.only) = (None, NEW),
-            Some(Event::Aborted) => (self.rotation, self.only) = (None, OLD),
-            _ => {}
+        match (event, &self.rotation) {
+            (Some(Event::Completed), Some(rotation)) => self.only.clone_from(&rotation.to),
+            (Some(Event::Aborted), Some(_)) => {}
+            _ => return,
         }
+        self.rotation = None;
     }
 
     /// Who would refuse whom.
@@ -198,7 +210,7 @@ impl Mesh {
         let mut all = vec![];
         for who in &self.processes {
             for whom in &self.processes {
-                if !who.believes.contains(&whom.leaf.root.as_str()) {
+                if !who.believes.contains(&whom.leaf.root) {
                     let (who, whom, at) = (&who.leaf.sha256, &whom.leaf.sha256, self.rotation.as_ref());
                     all.push(format!("{who} refuses {whom} at {:?}", at.map(|r| r.step)));
                 }
@@ -237,14 +249,14 @@ proptest! {
             }
         }
         prop_assert!(mesh.rotation.is_none());
-        prop_assert_eq!(mesh.only, NEW);
-        prop_assert!(mesh.processes.iter().all(|p| p.leaf.root == NEW));
+        prop_assert_eq!(&mesh.only, &root(1));
+        prop_assert!(mesh.processes.iter().all(|p| p.leaf.root == root(1)));
     }
 }
 
 fn rotation(step: Step) -> Rotation {
     let now = OffsetDateTime::UNIX_EPOCH;
-    Rotation { step, ..Rotation::begin(OLD.into(), NEW.into(), Duration::from_secs(10), now) }
+    Rotation { step, ..Rotation::begin(root(0), root(1), Duration::from_secs(10), now) }
 }
 
 #[test]
@@ -266,7 +278,7 @@ fn an_abort_has_one_defined_end_from_each_step() {
     for step in [Step::Sign, Step::Retire] {
         let mut rotation = rotation(step);
         assert_eq!(rotation.abort(now), Some(Event::Entered(Step::Withdraw)));
-        assert_eq!((rotation.signer(), rotation.leaving()), (Signer::Old, Some(NEW)));
+        assert_eq!((rotation.signer(), rotation.leaving()), (Signer::Old, Some(root(1).as_str())));
         assert_eq!(rotation.look(1, now), None, "both are believed until the last of the new one is gone");
         assert_eq!(rotation.look(0, now), Some(Event::Aborted));
     }
@@ -289,10 +301,10 @@ fn a_certificate_that_was_signed_and_never_shown_replaces_nothing() {
     let lost = Happens::Renews { process: 0, lost: true };
     mesh.happen(&lost);
     let shown = mesh.processes[0].leaf.sha256.clone();
-    assert!(mesh.ledger.in_use_of(OLD).iter().any(|leaf| leaf.sha256 == shown));
+    assert!(mesh.ledger.in_use_of(&root(0)).iter().any(|leaf| leaf.sha256 == shown));
     mesh.happen(&Happens::Renews { process: 0, lost: false });
     mesh.happen(&Happens::Reconnects(0));
-    assert!(!mesh.ledger.in_use_of(OLD).iter().any(|leaf| leaf.sha256 == shown));
+    assert!(!mesh.ledger.in_use_of(&root(0)).iter().any(|leaf| leaf.sha256 == shown));
 }
 
 #[test]

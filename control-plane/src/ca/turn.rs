@@ -178,7 +178,10 @@ impl Turner {
         let kept =
             self.kept.with_new_intermediate(&self.keeper.trust_domain).map_err(|e| no(e.to_string()))?;
         self.turn(kept, author, "rotate-intermediate").await?;
-        tracing::info!(sha256 = self.keeper.signing().authority.intermediate_sha256(), "another intermediate");
+        tracing::info!(
+            sha256 = self.keeper.signing().authority.intermediate_sha256(),
+            "another intermediate"
+        );
         Ok(())
     }
 
@@ -310,8 +313,12 @@ impl Keeper {
                 (ledger.without_trust(&inner.signing.trust_version), "has not acknowledged both roots")
             }
             Step::Sign => (ledger.latest_of(&rotation.from), "has not renewed its certificate"),
-            Step::Retire => (ledger.in_use_of(&rotation.from), "may still show a certificate of the old root"),
-            Step::Withdraw => (ledger.in_use_of(&rotation.to), "may still show a certificate of the new root"),
+            Step::Retire => {
+                (ledger.in_use_of(&rotation.from), "may still show a certificate of the old root")
+            }
+            Step::Withdraw => {
+                (ledger.in_use_of(&rotation.to), "may still show a certificate of the new root")
+            }
         };
         let connected: std::collections::BTreeSet<_> = holdings.iter().map(|h| &h.certificate).collect();
         let missing = |leaf: &Leaf| Missing {
@@ -320,7 +327,11 @@ impl Keeper {
             from: leaf.from.clone(),
             until: leaf.not_after,
             connected: connected.contains(&leaf.sha256),
-            why: if leaf.by == Attested::Files { format!("{why}: it was issued as files") } else { why.into() },
+            why: if leaf.by == Attested::Files {
+                format!("{why}: it was issued as files")
+            } else {
+                why.into()
+            },
         };
         leaves.into_iter().map(missing).collect()
     }

@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use outrigger_mesh::{Resource, ResourceName, Trust};
+use outrigger_mesh::{Resource, ResourceName, SpiffeId, Trust};
 use tokio::sync::watch;
 
 use super::hub::Hub;
+use super::sessions::Cut;
 use crate::ca::{Fleet, Holding};
 use crate::compile::ResourceChange;
 
@@ -31,9 +32,13 @@ impl Fleet for Hub {
     fn reconnect(&self, certificate: &str) {
         for proxy in self.all_sessions() {
             if proxy.proof().is_some_and(|proof| proof.certificate == certificate) {
-                proxy.cut("it has a newer certificate to show");
+                proxy.cut(Cut::NewerCertificate);
             }
         }
+    }
+
+    fn is_revoked(&self, identity: &SpiffeId) -> bool {
+        self.is_denied(identity)
     }
 
     fn progress(&self) -> watch::Receiver<u64> {

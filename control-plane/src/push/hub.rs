@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::catalog::{Difference, Position, Prepared, Shelf};
-use super::sessions::{Proxy, SessionId};
+use super::denied::Denied;
+use super::sessions::{Cut, Proxy, SessionId};
 use super::status::ProxyStatus;
 use crate::admin::Acknowledged;
 use crate::compile::ResourceChange;
@@ -28,6 +29,7 @@ pub struct Hub {
     catalog: RwLock<Shelf>,
     subscribers: Mutex<HashMap<Selector, HashSet<SessionId>>>,
     sessions: Mutex<Sessions>,
+    denied: Denied,
     /// Counts what makes a wait worth looking again: answers and ends of sessions.
     progress: watch::Sender<u64>,
 }
@@ -37,6 +39,8 @@ struct Sessions {
     by_id: HashMap<SessionId, Arc<Proxy>>,
     /// The session of each process. A second one of the same process takes the place of the first.
     by_node: HashMap<(SpiffeId, String), SessionId>,
+    /// How many were opened with each certificate.
+    by_certificate: HashMap<String, usize>,
     last_id: u64,
 }
 
@@ -53,6 +57,7 @@ impl Hub {
             catalog: RwLock::default(),
             subscribers: Mutex::default(),
             sessions: Mutex::default(),
+            denied: Denied::default(),
             progress: watch::Sender::new(0),
         }
     }
@@ -60,6 +65,9 @@ impl Hub {
     /// Puts changes of the configuration's `revision` in force. On return they are marked for everybody concerned; a
     /// wait that begins now sees them.
     pub fn publish(&self, revision: u64, changes: Vec<ResourceChange>) {
+        if self.denied.take_note(&changes) {
+            self.cut_denied();
+        }
         // Encoding is the expensive part, and it is done once, outside of the lock.
         let prepared: Vec<Prepared> = changes.into_iter().map(Prepared::new).collect();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -67,6 +75,18 @@ impl Hub {
         self.mark(&difference);
         drop(catalog);
         self.progressed();
+    }
+
+    /// Whether this identity is revoked.
+    pub(super) fn is_denied(&self, identity: &SpiffeId) -> bool {
+        self.denied.holds(identity)
+    }
+
+    fn cut_denied(&self) {
+        for proxy in self.all_sessions().into_iter().filter(|proxy| self.is_denied(proxy.identity())) {
+            tracing::warn!(identity = %proxy.identity(), "the stream of a revoked identity ends");
+            proxy.cut(Cut::Revoked);
+        }
     }
 
     fn mark(&self, difference: &Difference) {
@@ -163,6 +183,14 @@ impl Hub {
         }
         sessions.last_id += 1;
         let proxy = Arc::new(make(SessionId(sessions.last_id)));
+        if let Some(proof) = proxy.proof() {
+            let open = sessions.by_certificate.entry(proof.certificate.clone()).or_default();
+            if *open >= MAX_OF_CERTIFICATE {
+                let what = format!("{MAX_OF_CERTIFICATE} streams of one certificate are open already");
+                return Err(RpcError::new(RpcErrorKind::Exhausted, what));
+            }
+            *open += 1;
+        }
         sessions.by_id.insert(proxy.id(), proxy.clone());
         let before = sessions.by_node.insert(proxy.node(), proxy.id());
         if let Some(before) = before.and_then(|id| sessions.by_id.get(&id)) {
@@ -175,6 +203,14 @@ impl Hub {
         proxy.end();
         let mut sessions = self.sessions();
         sessions.by_id.remove(&proxy.id());
+        if let Some(proof) = proxy.proof()
+            && let Some(open) = sessions.by_certificate.get_mut(&proof.certificate)
+        {
+            *open -= 1;
+            if *open == 0 {
+                sessions.by_certificate.remove(&proof.certificate);
+            }
+        }
         if sessions.by_node.get(&proxy.node()) == Some(&proxy.id()) {
             sessions.by_node.remove(&proxy.node());
         }
@@ -228,6 +264,8 @@ impl Hub {
 
 /// One process of the control plane does not serve more.
 const MAX_SESSIONS: usize = 20_000;
+/// A process has one, and for a moment two when it comes back. One that pretends to be many must not take the room of all.
+const MAX_OF_CERTIFICATE: usize = 4;
 
 impl Removal for Hub {
     /// The removal must have been published. One sidecar that is not connected can not be asked; it hears of the removal

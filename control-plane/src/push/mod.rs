@@ -6,6 +6,7 @@
 //! is the matter of `compile`.
 
 mod catalog;
+mod denied;
 mod fleet;
 mod hub;
 mod pace;

@@ -108,6 +108,18 @@ struct Handler {
     telemetry: Arc<Telemetry>,
 }
 
+impl Handler {
+    /// A revoked identity is refused whatever its certificate proves.
+    fn admit(&self, caller: &Caller<Peer>) -> Result<(), RpcError> {
+        let id = caller.peer.id();
+        if !self.hub.is_denied(id) {
+            return Ok(());
+        }
+        tracing::warn!(%id, from = %caller.remote, "refused a call: the identity is revoked");
+        Err(RpcError::new(RpcErrorKind::Denied, "this identity is revoked"))
+    }
+}
+
 impl ControlHandler for Handler {
     type Peer = Peer;
 
@@ -120,6 +132,7 @@ impl ControlHandler for Handler {
         caller: Caller<Peer>,
         registration: Registration,
     ) -> Result<RegisterReply, RpcError> {
+        self.admit(&caller)?;
         self.registrations.register(&caller.peer, caller.remote, registration).await
     }
 
@@ -128,10 +141,12 @@ impl ControlHandler for Handler {
         caller: Caller<Peer>,
         withdrawal: Withdrawal,
     ) -> Result<WithdrawReply, RpcError> {
+        self.admit(&caller)?;
         self.registrations.withdraw(&caller.peer, caller.remote, withdrawal).await
     }
 
     async fn report(&self, caller: Caller<Peer>, report: Report) -> Result<(), RpcError> {
+        self.admit(&caller)?;
         self.telemetry.take(&caller.peer, report);
         Ok(())
     }
@@ -142,6 +157,7 @@ impl ControlHandler for Handler {
         hello: Hello,
         stream: ServerStream,
     ) -> Result<(), RpcError> {
+        self.admit(&caller)?;
         let proven = caller.peer.id();
         if &hello.identity != proven {
             let (claimed, from) = (&hello.identity, caller.remote);
@@ -151,10 +167,8 @@ impl ControlHandler for Handler {
         }
         let node = hello.node.clone();
         tracing::info!(node, identity = %proven, from = %caller.remote, "a sidecar has come");
-        let proof = Proof {
-            certificate: caller.peer.certificate_sha256(),
-            not_after: caller.peer.not_after(),
-        };
+        let proof =
+            Proof { certificate: caller.peer.certificate_sha256(), not_after: caller.peer.not_after() };
         let end = self.hub.serve(hello, caller.remote, Some(proof), stream).await;
         match &end {
             Ok(()) => tracing::info!(node, "a sidecar has gone"),

@@ -35,7 +35,7 @@ pub(super) struct Proxy {
     since: OffsetDateTime,
     marked: Notify,
     replaced: Notify,
-    cut: watch::Sender<Option<&'static str>>,
+    cut: watch::Sender<Option<Cut>>,
     ended: AtomicBool,
     facts: Mutex<Facts>,
 }
@@ -167,7 +167,7 @@ impl Proxy {
     }
 
     /// Ends its connection; it may come back.
-    pub(super) fn cut(&self, why: &'static str) {
+    pub(super) fn cut(&self, why: Cut) {
         self.cut.send_replace(Some(why));
     }
 
@@ -186,6 +186,26 @@ impl Proxy {
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its sidecar was given a newer certificate and is to show it.
+    NewerCertificate,
+    /// Its identity is revoked.
+    Revoked,
+}
+
+impl From<Cut> for RpcError {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::NewerCertificate => {
+                Self::new(RpcErrorKind::Unavailable, "connect again, with the newer certificate")
+            }
+            Cut::Revoked => Self::new(RpcErrorKind::Denied, "this identity is revoked"),
+        }
     }
 }
 
@@ -241,6 +261,9 @@ impl Hub {
         proof: Option<Proof>,
         mut stream: impl Stream,
     ) -> Result<(), RpcError> {
+        if self.is_denied(&hello.identity) {
+            return Err(Cut::Revoked.into());
+        }
         let own = (hello.identity.namespace().clone(), hello.identity.service_account().clone());
         let session = ServerSession::new(Limits::default(), move |selector: &Selector| match selector {
             Selector::Named(ResourceName::Inbound(ns, account)) => (ns, account) == (&own.0, &own.1),
@@ -296,7 +319,7 @@ impl Guest<'_> {
                 }
                 why = was_cut(&mut cut) => {
                     stream.hang_up();
-                    return Err(RpcError::new(RpcErrorKind::Unavailable, format!("connect again: {why}")));
+                    return Err(why.into());
                 }
                 () = until(expires) => {
                     stream.hang_up();
@@ -403,8 +426,12 @@ fn rejected_resource(kind: ResourceKind, r: &outrigger_wire::session::Rejected) 
 }
 
 /// Waits until a session is to end, and answers why.
-async fn was_cut(cut: &mut watch::Receiver<Option<&'static str>>) -> &'static str {
-    cut.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or_default()
+async fn was_cut(cut: &mut watch::Receiver<Option<Cut>>) -> Cut {
+    match cut.wait_for(Option::is_some).await.ok().and_then(|why| *why) {
+        Some(why) => why,
+        // Whoever could cut it is gone.
+        None => std::future::pending().await,
+    }
 }
 
 /// When the certificate of a connection ends. One that is renewed is shown in the next handshake, so this one must end.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Hub;
+use super::fleet::Proof;
 use super::sessions::Stream;
 use crate::compile::ResourceChange;
 use crate::source::registration::Removal;
@@ -61,6 +62,10 @@ impl Mesh {
     }
 
     fn sidecar(&mut self, node: &str, selectors: &[Selector]) -> Sidecar {
+        self.sidecar_with(None, node, selectors)
+    }
+
+    fn sidecar_with(&mut self, proof: Option<Proof>, node: &str, selectors: &[Selector]) -> Sidecar {
         let (requests, incoming) = mpsc::channel(4);
         let (outgoing, responses) = mpsc::channel(1);
         let hello = Hello {
@@ -74,7 +79,7 @@ impl Mesh {
         let hub = self.hub.clone();
         let from = SocketAddr::from(([127, 0, 0, 1], 9));
         self.streams.spawn(async move {
-            hub.serve(hello, from, None, ServerEnd { requests: incoming, responses: outgoing }).await
+            hub.serve(hello, from, proof, ServerEnd { requests: incoming, responses: outgoing }).await
         });
         let mut session = ClientSession::new(FeatureSet::all());
         selectors.iter().cloned().for_each(|s| session.subscribe(s));
@@ -349,4 +354,89 @@ async fn the_inbound_rules_of_another_workload_are_not_told() {
     web.listen().await;
     let held: Vec<_> = web.session.held().map(|(name, _)| name.to_string()).collect();
     assert_eq!(held, ["shop/web"]);
+}
+
+fn denylist(accounts: &[&str]) -> ResourceChange {
+    ResourceChange::Set(Resource::Denylist(outrigger_mesh::Denylist {
+        name: "shop/stolen".parse().unwrap(),
+        tokens: Vec::new(),
+        identities: accounts.iter().map(|account| identity(account)).collect(),
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_of_a_revoked_identity_ends_at_once_and_no_other_begins() {
+    let mut mesh = Mesh::new();
+    let mut web = mesh.sidecar("web", &all_of_cart());
+    web.say().await;
+    mesh.publish(1, denylist(&["cart"]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mesh.hub.proxies().len(), 1, "somebody else is revoked");
+    mesh.publish(1, denylist(&["web"]));
+    let end = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!((end.kind, end.to_string().as_str()), (RpcErrorKind::Denied, "this identity is revoked"));
+    let _again = mesh.sidecar("web", &all_of_cart());
+    assert_eq!(mesh.streams.join_next().await.unwrap().unwrap().unwrap_err().kind, RpcErrorKind::Denied);
+    mesh.publish(1, denylist(&[]));
+    let _again = mesh.sidecar("web", &all_of_cart());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mesh.hub.proxies().len(), 1, "the list was emptied");
+}
+
+fn proof(lives: Duration) -> Option<Proof> {
+    Some(Proof { certificate: "c1".into(), not_after: std::time::SystemTime::now() + lives })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_certificate_opens_no_more_streams_than_a_process_needs() {
+    let mut mesh = Mesh::new();
+    let day = Duration::from_secs(24 * 3600);
+    let all: Vec<_> =
+        (0..5).map(|i| mesh.sidecar_with(proof(day), &format!("node-{i}"), &all_of_cart())).collect();
+    let refused = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.kind, RpcErrorKind::Exhausted);
+    assert_eq!(mesh.hub.proxies().len(), 4);
+    drop(all);
+    while mesh.streams.join_next().await.is_some() {}
+    let _again = mesh.sidecar_with(proof(day), "node", &all_of_cart());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mesh.hub.proxies().len(), 1, "the room of those that have gone is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_the_certificate_of_its_connection() {
+    let mut mesh = Mesh::new();
+    let _web = mesh.sidecar_with(proof(Duration::from_secs(60)), "web", &all_of_cart());
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(mesh.hub.proxies().len(), 1);
+    let end = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(end.to_string().contains("has expired"), "{end}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn roots_count_as_obeyed_when_the_answer_has_come_and_not_before() {
+    use crate::ca::Fleet;
+    let trust = |root: u8| outrigger_mesh::Trust {
+        trust_domain: "mesh.local".parse().unwrap(),
+        roots: vec![[root].as_slice().into()],
+    };
+    let mut mesh = Mesh::new();
+    mesh.hub.publish_trust(trust(1));
+    let all = [Selector::All(outrigger_mesh::ResourceKind::Trust)];
+    let mut web = mesh.sidecar_with(proof(Duration::from_secs(3600)), "web", &all);
+    let obeyed = |mesh: &Mesh| mesh.hub.holdings()[0].trust.clone();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(obeyed(&mesh), None, "it has said nothing yet");
+    web.say().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(obeyed(&mesh), None, "it has not answered yet");
+    web.listen().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let first = obeyed(&mesh).expect("it has answered");
+    mesh.hub.publish_trust(trust(2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(obeyed(&mesh), None, "there are others by now");
+    web.listen().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(obeyed(&mesh).is_some_and(|now| now != first));
 }
