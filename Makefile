@@ -40,6 +40,10 @@ bench: ## criterion benches of the pieces
 peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alone
 	./benches/peers/compare
 
+.PHONY: peers-before
+peers-before: ## what a request costs with all of resilience on, beside the sidecar of an earlier commit
+	./benches/peers/before
+
 .PHONY: resilience
 resilience: ## the sidecar and Envoy before the same faulty origins
 	./benches/resilience/compare

@@ -101,10 +101,8 @@ fn above_leaf(
     if now > unix(until) {
         return Err(webpki::Error::CertExpired { time: now, not_after: unix(until) });
     }
-    let mut intermediates = 0;
-    for intermediate in path.intermediate_certificates() {
-        intermediates += 1;
-        if below.is_some_and(|most| intermediates > most) {
+    for (above, intermediate) in (0_u32..).zip(path.intermediate_certificates()) {
+        if below.is_some_and(|most| above >= most) {
             return Err(webpki::Error::PathLenConstraintViolated);
         }
         let der = intermediate.der();

@@ -26,6 +26,7 @@ use crate::attempt::send::{Answer, Outgoing, Speak, send};
 use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
+use crate::http::glance::Glance;
 use crate::http::patience::Patience;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, Spoken};
@@ -144,10 +145,7 @@ where
         let asker = Asker { trusted: refused.proven.is_some(), ..asker };
         refusal(&refusing, &refused, error, asker, Duration::ZERO)
     };
-    let answer = move |request| {
-        let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
-        async move { answer(&worker, &caller, request).await }
-    };
+    let answer = async move |request| answer(&worker, &caller, request).await;
     serve::connection(io, spoken, guard, answer, refuse).await;
 }
 
@@ -206,8 +204,9 @@ impl Caller {
 async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) -> Response<ResponseBody> {
     let began = Instant::now();
     let version = reply::version(request.version());
-    let asker = Asker::of(&request, caller.proven.is_some());
-    let mut response = match forward(worker, caller, request, began).await {
+    let seen = Glance::at(request.headers());
+    let asker = Asker::seen(&request, seen, caller.proven.is_some());
+    let mut response = match forward(worker, caller, request, seen, began).await {
         Ok(response) => response,
         Err(error) => refusal(worker, caller, &error, asker, began.elapsed()),
     };
@@ -233,6 +232,7 @@ async fn forward(
     worker: &Worker,
     caller: &Caller,
     request: Request<Incoming>,
+    seen: Glance,
     began: Instant,
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
@@ -241,24 +241,26 @@ async fn forward(
     if caller.foreign {
         headers::remove_ours(&mut parts.headers);
     }
-    let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), caller.proven.is_some());
+    let wish = upgrade::wish(&mut parts, seen, incoming.is_end_stream(), caller.proven.is_some());
     let target = canonical::target(&parts)?;
-    canonical::check_within(&parts, caller.limits())?;
+    canonical::check_within(&parts, seen, caller.limits())?;
     canonical::authority(&parts)?;
 
     let inbound = worker.shared.registry.inbound();
     let longest = longest(inbound.as_deref(), application);
-    let arrival = Arrival::of(&parts.headers, caller.proven.is_some(), !incoming.is_end_stream());
+    let arrival = Arrival::of(&parts.headers, seen, caller.proven.is_some(), !incoming.is_end_stream());
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&http_rules(worker, application), &mut parts)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
-    headers::remove_ours(&mut parts.headers);
+    if seen.saw(Glance::OURS) {
+        headers::remove_ours(&mut parts.headers);
+    }
     if let Some(proven) = &caller.proven {
         parts.headers.insert(headers::CLIENT_CERT, proven.clone());
     }
-    let grpc = headers::is_grpc(&parts.headers);
+    let grpc = seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(&parts.headers);
     let token = admit_token(worker, application, &mut parts, &target)?;
     let arrival = arrival.at_most(&longest, grpc);
     let deadline = Deadline::of_arrival(&arrival, longest.stream, grpc);
@@ -294,7 +296,7 @@ async fn forward(
     let (method, headers) = (parts.method, parts.headers);
     let (asked, upgrade) = upgrade.unzip();
     let spelling = if caller.keep_case { parts.extensions } else { Extensions::new() };
-    let head = Outgoing { method, target, authority, headers, upgrade, spelling };
+    let head = Outgoing { method, target, authority, headers, seen, upgrade, spelling };
 
     let place = Place {
         endpoint: Arc::clone(&application.live),
@@ -310,7 +312,7 @@ async fn forward(
     let sending = pin!(sending);
     let sending = places.around(grpc, sending);
     // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
-    let answer = deadline.within(arrival.at, body.as_ref(), GRACE, sending).await;
+    let answer = deadline.within(&worker.alarms, arrival.at, body.as_ref(), GRACE, sending).await;
     let (answer, mut exchange) =
         answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
     let tried_again = handle.as_ref().and_then(Held::answered);

@@ -9,6 +9,7 @@ pub mod drain; // how it ends without a failed request
 pub mod config; // what the control plane says, as requests read it
 pub mod dns; // names: services found by them
 pub mod live; // what outlives a change of configuration
+mod quick; // a hash for small maps
 pub mod error; // why something failed
 
 pub mod data_path; // ports and worker threads

@@ -16,6 +16,7 @@ use crate::config::registry::{Discovery, Found};
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::connections::Guard;
+use crate::http::glance::Glance;
 use crate::http::reply::{self, Asker};
 use crate::http::serve;
 use crate::http::{canonical, headers, upgrade};
@@ -49,10 +50,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
     let refusing = Rc::clone(&worker);
     let refuse =
         move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: true, ..asker }, None);
-    let answer = move |request| {
-        let (worker, fixed) = (Rc::clone(&worker), fixed.clone());
-        async move { answer(&worker, request, fixed.as_deref()).await }
-    };
+    let answer = async move |request| answer(&worker, request, fixed.as_deref()).await;
     serve::connection(stream, spoken, guard, answer, refuse).await;
 }
 
@@ -63,8 +61,9 @@ pub(crate) async fn answer(
     fixed: Option<&Host>,
 ) -> Response<ResponseBody> {
     let version = reply::version(request.version());
-    let (asker, closes) = (Asker::of(&request, true), tcp::connect::closes(&request));
-    let mut response = match forward(worker, request, fixed).await {
+    let seen = Glance::at(request.headers());
+    let (asker, closes) = (Asker::seen(&request, seen, true), tcp::connect::closes(&request));
+    let mut response = match forward(worker, request, seen, fixed).await {
         Ok(response) => response,
         Err((error, service)) => {
             let mut refusal = refusal(worker, &error, asker, service.as_deref());
@@ -102,6 +101,7 @@ type Refused = (Error, Option<Arc<LiveService>>);
 async fn forward(
     worker: &Worker,
     request: Request<Incoming>,
+    seen: Glance,
     fixed: Option<&Host>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let nobody = |error| (error, None);
@@ -110,12 +110,14 @@ async fn forward(
     if tcp::connect::is_meant(&parts) {
         return Box::pin(tcp::connect::answer(worker, parts, fixed.is_some())).await;
     }
-    let wish = upgrade::wish(&mut parts, incoming.is_end_stream(), false);
+    let wish = upgrade::wish(&mut parts, seen, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;
-    canonical::check(&parts).map_err(nobody)?;
+    canonical::check(&parts, seen).map_err(nobody)?;
     // First of all: nothing that only the mesh may say decides on a route.
-    headers::remove_ours(&mut parts.headers);
-    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers);
+    if seen.saw(Glance::OURS) {
+        headers::remove_ours(&mut parts.headers);
+    }
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, seen);
     let named = sake.wait(resolve(worker, &parts, fixed)).await.map_err(nobody)?;
     let service = named.service;
     let of_service = |error| (error, Some(Arc::clone(&service)));
@@ -145,7 +147,7 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let arrived = Arrived { parts, incoming, target, wish, from: None, tls: false, sake, token };
+    let arrived = Arrived { parts, seen, incoming, target, wish, from: None, tls: false, sake, token };
     let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)

@@ -22,6 +22,8 @@ use crate::http::connections::Connections;
 use crate::http::edges::Edges;
 use crate::listen::intercepted::Outsiders;
 use crate::live::{EndpointLive, Live, LiveService, OwnPorts};
+use crate::quick::BuildQuick;
+use crate::request::alarms::Alarms;
 
 /// What all workers share.
 pub struct Shared {
@@ -79,7 +81,9 @@ pub struct Worker {
     pub outbound: Connections,
     /// Addresses of which it is known that they are of no service.
     pub outsiders: Outsiders,
-    names: RefCell<HashMap<Box<[u8]>, Named>>,
+    /// Timers for the deadlines of requests.
+    pub alarms: Alarms,
+    names: RefCell<HashMap<Box<[u8]>, Named, BuildQuick>>,
     names_generation: Cell<u64>,
 }
 
@@ -104,6 +108,7 @@ impl Worker {
             inbound: Connections::new(shared.edges, live),
             outbound: Connections::new(shared.edges, live),
             outsiders: Outsiders::default(),
+            alarms: Alarms::default(),
             names: RefCell::default(),
             names_generation: Cell::new(0),
             shared,

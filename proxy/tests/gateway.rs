@@ -390,7 +390,9 @@ async fn the_cookie_of_a_sticky_session_is_secure_where_the_caller_came_by_tls_a
     let _cart =
         proxy(&server, &folder, "cart", &format!("--service cart --port {}", origin.addr().port())).await;
     let mut listeners = vec![listener("tls", 443, None, &["shop"]), listener("plain", 80, None, &[])];
-    listeners.iter_mut().for_each(|l| l.routes.push(route("/", "shop/cart", &[])));
+    for listener in &mut listeners {
+        listener.routes.push(route("/", "shop/cart", &[]));
+    }
     server.set(gateway(listeners));
     let flags = "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 443=0,80=0 --gateway-certificates";
     let edge = proxy(&server, &folder, "edge", &format!("{flags} {}", folder.path().display())).await;

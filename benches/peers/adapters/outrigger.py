@@ -1,5 +1,8 @@
 """Outrigger: two sidecars without a control plane, each from a plan made by `outrigger compile`, identities from
-files. Everything a mesh uses is on: retries and their budget armed, deadlines, balancing, metrics, reports."""
+files. Everything a mesh uses is on: retries and their budget armed, deadlines, balancing, metrics, reports.
+
+`outrigger-all` has besides what a policy can ask of resilience, with limits that nothing meets. `outrigger-before` is
+another build, of the commit before a change, to be counted in the same run: OUTRIGGER_BEFORE_DIR."""
 import os
 import subprocess
 from pathlib import Path
@@ -26,9 +29,30 @@ spec:
   transport: {transport}
 """
 
+ALL = """---
+apiVersion: outrigger.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: server, namespace: default}
+spec:
+  targetRef: {group: outrigger.dev, kind: MeshService, name: server}
+  timeouts: {request: 15s, perTry: 5s}
+  retry: {retries: 2}
+  balance: {algorithm: peakEwma}
+  endpointBreaker: {consecutiveFailures: 5, failureRatio: {percent: 50}, slowCalls: {over: 30s, percent: 80}}
+  serviceBreaker: {mode: auto, failureRatio: {percent: 50}}
+  bulkhead:
+    maxInFlight: 1000
+    endpoint: {maxInFlight: 500}
+    caller: {maxInFlight: 1000, maxQueue: 10, queueTimeout: 200ms}
+  rateLimits:
+    - {name: whole, requests: 1000000, per: 1s}
+    - {name: each-caller, by: caller, requests: 1000000, per: 1s}
+"""
+
 
 class Outrigger(Adapter):
     name = "outrigger"
+    policy = ""
     scenarios = ("h1-plain", "h2-plain", "tcp-plain", "h1-mtls", "h1up-mtls", "h2-mtls", "tcp-mtls")
 
     def bin(self, name):
@@ -48,7 +72,7 @@ class Outrigger(Adapter):
             mtls="off" if plain else "strict",
             transport="plaintext" if plain else "mesh",
             listen=listen,
-        )
+        ) + self.policy
         source, plan = ctx.workdir / f"{role}.yaml", ctx.workdir / f"{role}.plan"
         source.write_text(text)
         subprocess.run([self.bin("outrigger"), "compile", "--trust-domain", "bench.local",
@@ -93,4 +117,16 @@ class Outrigger(Adapter):
         return Spec(argv, p.inbound)
 
 
-ADAPTER = Outrigger()
+class All(Outrigger):
+    name = "outrigger-all"
+    policy = ALL
+
+
+class Before(Outrigger):
+    name = "outrigger-before"
+
+    def bin(self, name):
+        return str(Path(os.environ["OUTRIGGER_BEFORE_DIR"]) / name)
+
+
+ADAPTERS = [Outrigger(), All(), *([Before()] if "OUTRIGGER_BEFORE_DIR" in os.environ else [])]

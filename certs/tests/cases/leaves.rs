@@ -23,7 +23,7 @@ fn times() -> Vec<Case> {
     const DAY: i64 = 24 * 3600;
     vec![
         leaf("expired-yesterday", "a certificate outlives its time", "expired", |d| {
-            d.life = (-2 * DAY, -DAY)
+            d.life = (-2 * DAY, -DAY);
         }),
         leaf("expired-a-moment-ago", "the end is rounded up", "expired", |d| d.life = (-DAY, -2)),
         leaf("not-yet-valid", "a certificate made for later is used now", "not yet valid", |d| {
@@ -85,7 +85,7 @@ fn identities() -> Vec<Case> {
             named(d, b"spiffe://mesh.local/ns/shop/sa/cart/admin");
         }),
         leaf("no-path", "the trust domain itself as a workload", "refused", |d| {
-            named(d, b"spiffe://mesh.local")
+            named(d, b"spiffe://mesh.local");
         }),
         leaf("other-form", "a path that is no namespace and account", "refused", |d| {
             named(d, b"spiffe://mesh.local/shop/cart");
@@ -242,7 +242,7 @@ fn keys() -> Vec<Case> {
 fn forms() -> Vec<Case> {
     vec![
         leaf("bytes-behind", "what stands behind a certificate is not looked at", "", |d| {
-            d.trailing = vec![0]
+            d.trailing = vec![0];
         }),
         leaf("another-certificate-behind", "two certificates in the place of one", "", |d| {
             d.trailing = Draft::leaf(&Key::new(), "root", CART).sign(&Key::new());

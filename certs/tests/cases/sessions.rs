@@ -113,7 +113,8 @@ async fn neither_side_resumes_a_session_nor_takes_early_data() {
         // Tickets would come with the first bytes.
         accepted.stream.write_all(b"!").await.unwrap();
         connected.write_all(b"?").await.unwrap();
-        (connected.read_u8().await.unwrap(), accepted.stream.read_u8().await.unwrap());
+        connected.read_u8().await.unwrap();
+        accepted.stream.read_u8().await.unwrap();
         let session = connected.get_ref().1;
         assert_eq!(session.handshake_kind(), Some(HandshakeKind::Full));
         assert!(!session.is_early_data_accepted());

@@ -150,7 +150,7 @@ pub(super) async fn issue(
         lifetime,
         audit: Some((author, audit)),
     };
-    let (leaf, trust) = keeper.issue(&csr, wanted).await.map_err(not_issued)?;
+    let (leaf, trust) = keeper.issue(&csr, wanted).await.map_err(|why| not_issued(&why))?;
     tracing::info!(%id, serial = leaf.serial, "issued a certificate as files");
     let encode = |der: &[u8]| STANDARD.encode(der);
     let answer = json!({
@@ -164,8 +164,8 @@ pub(super) async fn issue(
     Ok((StatusCode::CREATED, no_store, JsonBody(answer)).into_response())
 }
 
-fn not_issued(why: NotIssued) -> ApiError {
-    let status = match &why {
+fn not_issued(why: &NotIssued) -> ApiError {
+    let status = match why {
         NotIssued::Certificate(_) => StatusCode::BAD_REQUEST,
         NotIssued::Revoked(_) => StatusCode::FORBIDDEN,
         NotIssued::Full(_) => StatusCode::TOO_MANY_REQUESTS,

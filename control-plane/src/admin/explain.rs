@@ -106,9 +106,9 @@ impl Request {
                 json!({"reason": "unknown_service", "why": format!("no service answers to {host}")});
             return Ok(told);
         };
-        let service = match compile::resource(world, &ResourceName::Service(name.clone())) {
-            Some(Resource::Service(service)) => service,
-            _ => return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no service {name}"))),
+        let found = compile::resource(world, &ResourceName::Service(name.clone()));
+        let Some(Resource::Service(service)) = found else {
+            return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no service {name}")));
         };
         told["service"] = name.to_string().into();
         let Some(port) = service.port(self.host.port).copied() else {

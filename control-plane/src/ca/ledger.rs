@@ -115,7 +115,9 @@ impl Ledger {
     /// The account as it was kept.
     pub fn of_kept(leaves: impl IntoIterator<Item = Leaf>) -> Self {
         let mut ledger = Self::default();
-        leaves.into_iter().for_each(|leaf| ledger.put(leaf));
+        for leaf in leaves {
+            ledger.put(leaf);
+        }
         ledger
     }
 
@@ -183,7 +185,9 @@ impl Ledger {
     pub fn sweep(&mut self, now: OffsetDateTime) -> Vec<String> {
         let expired = self.leaves.values().filter(|leaf| leaf.not_after <= now);
         let expired: Vec<_> = expired.map(|leaf| leaf.sha256.clone()).collect();
-        expired.iter().for_each(|sha256| self.remove(sha256));
+        for sha256 in &expired {
+            self.remove(sha256);
+        }
         expired
     }
 

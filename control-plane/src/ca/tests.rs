@@ -76,7 +76,9 @@ impl Mesh {
             processes: vec![],
             serial: 0,
         };
-        (0..3).for_each(|_| mesh.happen(&Happens::Join));
+        for _ in 0..3 {
+            mesh.happen(&Happens::Join);
+        }
         mesh
     }
 
@@ -177,7 +179,9 @@ impl Mesh {
                 let text = serde_json::to_string(&(kept, &self.rotation)).unwrap();
                 let (kept, rotation): (Vec<Leaf>, _) = serde_json::from_str(&text).unwrap();
                 (self.ledger, self.rotation) = (Ledger::of_kept(kept), rotation);
-                self.processes.iter_mut().for_each(|p| p.connected = false);
+                for process in &mut self.processes {
+                    process.connected = false;
+                }
             }
         }
         self.look();
@@ -236,7 +240,9 @@ proptest! {
     #[test]
     fn with_everybody_at_work_it_ends_and_only_the_new_root_is_left(seed in any::<u8>()) {
         let mut mesh = Mesh::new();
-        (0..3).for_each(|i| mesh.happen(&Happens::Reconnects(i)));
+        for i in 0..3 {
+            mesh.happen(&Happens::Reconnects(i));
+        }
         mesh.happen(&Happens::Begin);
         for round in 0..12_usize {
             let process = (round + usize::from(seed)) % 3;

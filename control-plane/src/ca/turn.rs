@@ -47,7 +47,10 @@ pub struct NotTurned {
 
 /// Asks the task for changes. Cheap to clone.
 #[derive(Clone)]
-pub struct Turning(mpsc::Sender<(Wish, Author, oneshot::Sender<Result<(), NotTurned>>)>);
+pub struct Turning(mpsc::Sender<Asked>);
+
+/// A wish, who has it, and where the answer goes.
+type Asked = (Wish, Author, oneshot::Sender<Result<(), NotTurned>>);
 
 impl Turning {
     /// Waits until it is done, on disk and in force.
@@ -64,7 +67,7 @@ pub struct Turner {
     keeper: Arc<Keeper>,
     kept: Kept,
     state: Option<Arc<State>>,
-    queue: mpsc::Receiver<(Wish, Author, oneshot::Sender<Result<(), NotTurned>>)>,
+    queue: mpsc::Receiver<Asked>,
     lifetime: LeafLifetime,
 }
 
@@ -251,7 +254,7 @@ impl Turner {
         let (forgotten, changed) = {
             let mut inner = self.keeper.inner();
             let forgotten = inner.ledger.sweep(now);
-            let root = self.oldest_root(&inner.rotation, &inner.signing);
+            let root = oldest_root(inner.rotation.as_ref(), &inner.signing);
             for holding in holdings {
                 note(&mut inner.ledger, holding, &root, now);
             }
@@ -268,11 +271,6 @@ impl Turner {
         }
     }
 
-    /// The root of certificates nobody knows the root of: the one that is longest in force.
-    fn oldest_root(&self, rotation: &Option<Rotation>, signing: &Signing) -> String {
-        rotation.as_ref().map_or_else(|| signing.authority.root_sha256().to_string(), |r| r.from.clone())
-    }
-
     /// Whoever was given a certificate of the other root is asked to show it.
     fn call_back(&self, rotation: &Rotation, holdings: &[Holding]) {
         let Some(leaving) = rotation.leaving() else { return };
@@ -286,7 +284,9 @@ impl Turner {
             };
             holdings.iter().filter(due).take(RECONNECTS).map(|h| h.certificate.clone()).collect()
         };
-        due.iter().for_each(|certificate| self.keeper.fleet.reconnect(certificate));
+        for certificate in &due {
+            self.keeper.fleet.reconnect(certificate);
+        }
     }
 
     fn missing(&self, rotation: &Rotation, holdings: &[Holding]) -> Vec<Missing> {
@@ -335,6 +335,11 @@ impl Keeper {
         };
         leaves.into_iter().map(missing).collect()
     }
+}
+
+/// The root of certificates nobody knows the root of: the one that is longest in force.
+fn oldest_root(rotation: Option<&Rotation>, signing: &Signing) -> String {
+    rotation.map_or_else(|| signing.authority.root_sha256().to_string(), |r| r.from.clone())
 }
 
 fn note(ledger: &mut Ledger, holding: &Holding, root: &str, now: OffsetDateTime) {

@@ -158,7 +158,9 @@ fn names_of_service(world: &World, name: &ServiceName, names: &mut BTreeSet<Reso
 fn names_of_policy(world: &World, name: &ServiceName, names: &mut BTreeSet<ResourceName>) {
     names.insert(ResourceName::Service(name.clone()));
     names_of_access(world, name, names);
-    policy::depend_on(world, name).iter().for_each(|other| names_of_access(world, other, names));
+    for other in &policy::depend_on(world, name) {
+        names_of_access(world, other, names);
+    }
 }
 
 /// The resources that who may ask a service can reach: what protects the workloads that serve it.

@@ -383,8 +383,8 @@ async fn the_stream_of_a_revoked_identity_ends_at_once_and_no_other_begins() {
     assert_eq!(mesh.hub.proxies().len(), 1, "the list was emptied");
 }
 
-fn proof(lives: Duration) -> Option<Proof> {
-    Some(Proof { certificate: "c1".into(), not_after: std::time::SystemTime::now() + lives })
+fn proof(lives: Duration) -> Proof {
+    Proof { certificate: "c1".into(), not_after: std::time::SystemTime::now() + lives }
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,13 +392,13 @@ async fn one_certificate_opens_no_more_streams_than_a_process_needs() {
     let mut mesh = Mesh::new();
     let day = Duration::from_secs(24 * 3600);
     let all: Vec<_> =
-        (0..5).map(|i| mesh.sidecar_with(proof(day), &format!("node-{i}"), &all_of_cart())).collect();
+        (0..5).map(|i| mesh.sidecar_with(Some(proof(day)), &format!("node-{i}"), &all_of_cart())).collect();
     let refused = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(refused.kind, RpcErrorKind::Exhausted);
     assert_eq!(mesh.hub.proxies().len(), 4);
     drop(all);
     while mesh.streams.join_next().await.is_some() {}
-    let _again = mesh.sidecar_with(proof(day), "node", &all_of_cart());
+    let _again = mesh.sidecar_with(Some(proof(day)), "node", &all_of_cart());
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(mesh.hub.proxies().len(), 1, "the room of those that have gone is free");
 }
@@ -406,7 +406,7 @@ async fn one_certificate_opens_no_more_streams_than_a_process_needs() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_the_certificate_of_its_connection() {
     let mut mesh = Mesh::new();
-    let _web = mesh.sidecar_with(proof(Duration::from_secs(60)), "web", &all_of_cart());
+    let _web = mesh.sidecar_with(Some(proof(Duration::from_secs(60))), "web", &all_of_cart());
     tokio::time::sleep(Duration::from_secs(50)).await;
     assert_eq!(mesh.hub.proxies().len(), 1);
     let end = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
@@ -423,7 +423,7 @@ async fn roots_count_as_obeyed_when_the_answer_has_come_and_not_before() {
     let mut mesh = Mesh::new();
     mesh.hub.publish_trust(trust(1));
     let all = [Selector::All(outrigger_mesh::ResourceKind::Trust)];
-    let mut web = mesh.sidecar_with(proof(Duration::from_secs(3600)), "web", &all);
+    let mut web = mesh.sidecar_with(Some(proof(Duration::from_secs(3600))), "web", &all);
     let obeyed = |mesh: &Mesh| mesh.hub.holdings()[0].trust.clone();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(obeyed(&mesh), None, "it has said nothing yet");

@@ -287,16 +287,8 @@ fn inbound() -> impl Strategy<Value = Inbound> {
         identity,
         services: services
             .into_iter()
-            .map(|(name, (mtls, ports, http, between, (protection, longest), tokens, access))| InboundService {
-                name,
-                mtls,
-                ports,
-                http,
-                between,
-                protection,
-                tokens,
-                longest,
-                access,
+            .map(|(name, (mtls, ports, http, between, (protection, longest), tokens, access))| {
+                InboundService { name, mtls, ports, http, between, protection, tokens, longest, access }
             })
             .collect(),
     })

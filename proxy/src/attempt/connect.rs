@@ -64,8 +64,9 @@ impl SendH1 {
     pub async fn try_send_request(
         &mut self,
         request: Request<RequestBody>,
+        upgrade: bool,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.asked.set(Some(Asked::of(&request)));
+        self.asked.set(Some(Asked::of(&request, upgrade)));
         self.sender.try_send_request(request).await
     }
 }
@@ -120,7 +121,7 @@ pub async fn http2(place: &Place, tls: Option<Tls<'_>>) -> Result<(SendH2, Optio
             }
         }
     };
-    in_time(place.address, place.connect, make).await
+    Box::pin(in_time(place.address, place.connect, make)).await
 }
 
 /// A connection of this worker to `place` for bytes that nobody looks into. The sidecar there has said that its

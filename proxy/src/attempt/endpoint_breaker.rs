@@ -31,7 +31,7 @@ pub fn of_answer<B>(
     callers_deadline: impl FnOnce() -> bool,
 ) -> Option<Outcome> {
     let all = answer.headers();
-    let reason = all.get(headers::REASON).filter(|_| from_mesh);
+    let reason = if from_mesh { all.get(headers::REASON) } else { None };
     if let Some(reason) = reason {
         let is = |r: &Reason| reason == r.as_str();
         if BUSY.iter().any(is) {

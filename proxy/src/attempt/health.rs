@@ -30,6 +30,7 @@ use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::drain::Phase;
 use crate::error::{Error, Who};
 use crate::http::body::RequestBody;
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::live::{EndpointLive, LiveService};
 use crate::request::choose;
@@ -303,7 +304,16 @@ fn head(snapshot: &ServiceSnapshot, method: Method, path: &str) -> Result<Outgoi
     let host = snapshot.service.hostnames.first().ok_or_else(|| bad("host"))?;
     headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| bad("host"))?);
     headers.insert(header::USER_AGENT, HeaderValue::from_static("outrigger-health"));
-    Ok(Outgoing { method, target, authority: None, headers, upgrade: None, spelling: Extensions::new() })
+    let seen = Glance::at(&headers);
+    Ok(Outgoing {
+        method,
+        target,
+        authority: None,
+        headers,
+        seen,
+        upgrade: None,
+        spelling: Extensions::new(),
+    })
 }
 
 /// Whether the sidecar there had no room: its application may be as well as can be.

@@ -24,12 +24,13 @@ use crate::attempt::tether::Tethers;
 use crate::error::{Error, Who};
 use crate::http::edges::jittered;
 use crate::live::{EndpointLive, Live};
+use crate::quick::BuildQuick;
 
 /// The connections of one worker.
 pub struct Pool {
     live: Arc<Live>,
     connector: Option<MeshConnector>,
-    entries: RefCell<HashMap<Key, Rc<Entry>>>,
+    entries: RefCell<HashMap<Key, Rc<Entry>, BuildQuick>>,
     limits: Limits,
     /// The number of the worker.
     worker: usize,
@@ -123,7 +124,7 @@ impl Pool {
         let (idle_since, old_at) = (Instant::now(), self.old_at(proven.as_ref()));
         let conn =
             H1 { sender, proof: Proof::of(place, proven.map(|p| p.peer)), idle_since, old_at, _open: open };
-        Ok(Lease { kind: Kind::H1(entry, conn), reused: false })
+        Ok(Lease { kind: Kind::H1(entry, Box::new(conn)), reused: false })
     }
 
     /// A stream's place on a connection over HTTP/2, which may be shared.
@@ -334,7 +335,8 @@ impl Waiters {
 pub(super) struct Entry {
     endpoint: Arc<EndpointLive>,
     keep: usize,
-    idle: RefCell<Vec<H1>>,
+    #[allow(clippy::vec_box, reason = "they go with each request and come back, and would be copied")]
+    idle: RefCell<Vec<Box<H1>>>,
     open: Cell<usize>,
     h2: RefCell<Vec<Rc<H2>>>,
     dialing: Cell<bool>,
@@ -390,7 +392,7 @@ impl Entry {
         }
     }
 
-    fn pop_idle(&self, place: &Place) -> Option<H1> {
+    fn pop_idle(&self, place: &Place) -> Option<Box<H1>> {
         loop {
             let conn = self.idle.borrow_mut().pop()?;
             if !conn.sender.is_closed() && conn.proof.holds(place) {
@@ -436,7 +438,7 @@ pub struct Lease {
 #[derive(Debug)]
 enum Kind {
     /// The whole of an HTTP/1.1 connection, and where it goes back to.
-    H1(Rc<Entry>, H1),
+    H1(Rc<Entry>, Box<H1>),
     /// A stream of an HTTP/2 connection.
     H2(StreamGuard),
 }

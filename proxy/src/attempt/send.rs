@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_mesh::Reason;
@@ -14,6 +14,7 @@ use crate::attempt::pool::{Pool, Sender};
 use crate::error::Error;
 use crate::http::body::RequestBody;
 use crate::http::expect::Gate;
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::http::upgrade::Wanted;
 
@@ -27,7 +28,7 @@ pub enum Speak {
 }
 
 /// The head of a request in a form that both protocols are made from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outgoing {
     /// Its method.
     pub method: Method,
@@ -37,13 +38,56 @@ pub struct Outgoing {
     pub authority: Option<Authority>,
     /// Its headers, cleaned. Host is there unless the authority is.
     pub headers: HeaderMap,
+    /// Which of them it came with.
+    pub seen: Glance,
     /// What the connection shall become, where it is an upgrade.
     pub upgrade: Option<Rc<Wanted>>,
     /// How HTTP/1 spelled its headers, where that is kept.
     pub spelling: Extensions,
 }
 
+/// What is kept of a head that is sent, to begin another attempt with. Seldom needed, so it is only what it takes to make
+/// the head again: the map itself goes, since it has room for what is added, and for the head of the answer, which hyper
+/// reads into it.
+#[derive(Debug)]
+pub struct Kept {
+    method: Method,
+    target: PathAndQuery,
+    authority: Option<Authority>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    seen: Glance,
+    upgrade: Option<Rc<Wanted>>,
+    spelling: Extensions,
+}
+
+impl Kept {
+    /// The head as it was.
+    pub fn again(self) -> Outgoing {
+        let Self { method, target, authority, headers, seen, upgrade, spelling } = self;
+        let mut all = HeaderMap::with_capacity(headers.len());
+        for (name, value) in headers {
+            all.append(name, value);
+        }
+        Outgoing { method, target, authority, headers: all, seen, upgrade, spelling }
+    }
+}
+
 impl Outgoing {
+    /// What it takes to make it again.
+    pub fn keep(&self) -> Kept {
+        let mut headers = Vec::with_capacity(self.headers.len());
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Kept {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            authority: self.authority.clone(),
+            headers,
+            seen: self.seen,
+            upgrade: self.upgrade.clone(),
+            spelling: self.spelling.clone(),
+        }
+    }
+
     /// The request in `speak`, as it is sent to `place`.
     fn request(
         mut self,
@@ -52,7 +96,7 @@ impl Outgoing {
         place: &Place,
     ) -> Result<Request<RequestBody>, Error> {
         let mut all = self.headers;
-        frame(speak, &self.method, &mut all, &body);
+        frame(speak, &self.method, &mut all, self.seen, &body);
         let mut request = Request::new(body);
         *request.extensions_mut() = self.spelling;
         let mut uri = http::uri::Parts::default();
@@ -71,7 +115,9 @@ impl Outgoing {
                     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host())?;
                     all.insert(header::HOST, host);
                 }
-                headers::join_cookies(&mut all);
+                if self.seen.saw(Glance::COOKIE) {
+                    headers::join_cookies(&mut all);
+                }
             }
             Speak::Http2 => {
                 *request.version_mut() = Version::HTTP_2;
@@ -88,7 +134,7 @@ impl Outgoing {
         }
         uri.path_and_query = Some(self.target);
         *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad_host())?;
-        if speak == Speak::Http1 && all.contains_key(header::EXPECT) {
+        if speak == Speak::Http1 && self.seen.saw(Glance::BODY) && all.contains_key(header::EXPECT) {
             let gate = Gate::before(&mut request);
             request.body_mut().wait(gate);
         }
@@ -100,8 +146,8 @@ impl Outgoing {
 
 /// Writes the framing anew: what the caller said of it is gone, what the body is counts. A length that is known, and what
 /// HTTP/2 says, are written by hyper.
-fn frame(speak: Speak, method: &Method, headers: &mut HeaderMap, body: &RequestBody) {
-    let said = headers.remove(header::CONTENT_LENGTH);
+fn frame(speak: Speak, method: &Method, headers: &mut HeaderMap, seen: Glance, body: &RequestBody) {
+    let said = if seen.saw(Glance::BODY) { headers.remove(header::CONTENT_LENGTH) } else { None };
     if speak == Speak::Http2 {
         return;
     }
@@ -150,7 +196,7 @@ pub async fn send(
                 Err(e) => return Err(Error::not_sent(Reason::UpstreamReset, e.to_string())),
                 Ok(()) => {
                     inherits = upgrade.is_some().then(|| sender.inherit());
-                    sender.try_send_request(request).await
+                    sender.try_send_request(request, upgrade.is_some()).await
                 }
             },
             Sender::H2(mut sender) => sender.try_send_request(request).await,

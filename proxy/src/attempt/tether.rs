@@ -78,7 +78,6 @@ impl<IO> Tethered<IO> {
 
     /// What polling it came to, unless it is cut.
     fn held<T>(
-        &self,
         waker: &RefCell<Option<Waker>>,
         cx: &Context<'_>,
         polled: Poll<io::Result<T>>,
@@ -107,7 +106,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Tethered<IO> {
             return Poll::Ready(Err(error));
         }
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        this.held(&this.tether.reader, cx, polled)
+        Self::held(&this.tether.reader, cx, polled)
     }
 }
 
@@ -118,7 +117,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Tethered<IO> {
             return Poll::Ready(Err(error));
         }
         let polled = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.held(&this.tether.writer, cx, polled)
+        Self::held(&this.tether.writer, cx, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -139,7 +138,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Tethered<IO> {
             return Poll::Ready(Err(error));
         }
         let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.held(&this.tether.writer, cx, polled)
+        Self::held(&this.tether.writer, cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -151,7 +150,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Tethered<IO> {
 /// minute at most, so that what is under way is done in time.
 pub(crate) fn ends_at(until: SystemTime) -> Instant {
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now() + (left - (left / 10).min(LEAD))
+    Instant::now() + left.saturating_sub((left / 10).min(LEAD))
 }
 
 const LEAD: Duration = Duration::from_secs(30);

@@ -21,6 +21,7 @@ use crate::gateway::table::{EdgeRoute, PortTable};
 use crate::http::body::ResponseBody;
 use crate::http::canonical;
 use crate::http::connections::Guard;
+use crate::http::glance::Glance;
 use crate::http::reply::{self, Asker};
 use crate::http::serve::{self, Spoken};
 use crate::http::upgrade;
@@ -129,13 +130,9 @@ async fn requests<IO>(worker: Rc<Worker>, io: IO, spoken: Spoken, guard: Guard, 
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
-    let client = Rc::new(client);
     let refusing = Rc::clone(&worker);
     let refuse = move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: false, ..asker });
-    let answer = move |request| {
-        let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
-        async move { answer(&worker, &client, request).await }
-    };
+    let answer = async move |request| answer(&worker, &client, request).await;
     serve::connection(io, spoken, guard, answer, refuse).await;
 }
 
@@ -164,15 +161,17 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
     let (mut parts, incoming) = request.into_parts();
-    let wish = upgrade::wish(&mut parts, http_body::Body::is_end_stream(&incoming), false);
+    let seen = Glance::at(&parts.headers);
+    let wish = upgrade::wish(&mut parts, seen, http_body::Body::is_end_stream(&incoming), false);
     let target = canonical::target(&parts)?;
-    canonical::check(&parts)?;
+    canonical::check(&parts, seen)?;
     let named = canonical::authority(&parts)?.to_owned();
     let host = canonical::mesh_host(&named)?.name;
     // Before anything is decided by a header: what a stranger may not say decides nothing.
     forwarded::rewrite(&mut parts.headers, client.from, &named, &client.edge.settings.trusted);
 
-    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers);
+    let seen = Glance::at(&parts.headers);
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, seen);
     let table = client.edge.table.load();
     let table =
         table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
@@ -194,7 +193,8 @@ async fn forward(
         token = carry::claims(known, None, &parts.headers);
     }
     let (from, tls) = (Some(client.from.peer), client.from.tls);
-    dispatch::send(worker, Arrived { parts, incoming, target, wish, from, tls, sake, token }, routed).await
+    dispatch::send(worker, Arrived { parts, seen, incoming, target, wish, from, tls, sake, token }, routed)
+        .await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

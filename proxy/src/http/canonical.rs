@@ -11,6 +11,7 @@ use http::{Method, Version, header};
 use outrigger_mesh::{Host, Reason, canonical_path};
 
 use crate::error::Error;
+use crate::http::glance::Glance;
 use crate::http::strict::Limits;
 
 /// Longer paths with queries are refused with 414.
@@ -51,6 +52,21 @@ pub fn mesh_host(authority: &str) -> Result<Host, Error> {
 
 /// A host and perhaps a port: no user, no list, nothing encoded (RFC 3986, section 3.2.2, narrowed to what resolves).
 fn is_host(text: &str) -> bool {
+    is_plain_name(text) || is_any_host(text)
+}
+
+/// A name without a port, in one look: what nearly all of them are.
+fn is_plain_name(text: &str) -> bool {
+    let mut before = b'.';
+    let labels = text.bytes().all(|b| {
+        let good = b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || (b == b'.' && before != b'.');
+        before = b;
+        good
+    });
+    labels && before != b'.' && text.len() <= MAX_HOST
+}
+
+fn is_any_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (text, None),
@@ -110,12 +126,19 @@ pub fn target(parts: &Parts) -> Result<PathAndQuery, Error> {
 
 /// Refuses what no path or host has to do with: framing with two readings, expectations that nobody meets. On HTTP/1 the
 /// guard below ([`crate::http::strict`]) has judged the framing already; this is for whoever comes another way.
-pub fn check(parts: &Parts) -> Result<(), Error> {
-    check_within(parts, &Limits::EDGE)
+pub fn check(parts: &Parts, seen: Glance) -> Result<(), Error> {
+    check_within(parts, seen, &Limits::EDGE)
 }
 
 /// The same for whoever is held to `limits`.
-pub fn check_within(parts: &Parts, limits: &Limits) -> Result<(), Error> {
+pub fn check_within(parts: &Parts, seen: Glance, limits: &Limits) -> Result<(), Error> {
+    if seen.saw(Glance::BODY) {
+        check_framing(parts)?;
+    }
+    if parts.version == Version::HTTP_2 { check_fields(parts, limits) } else { Ok(()) }
+}
+
+fn check_framing(parts: &Parts) -> Result<(), Error> {
     if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(bad("the request has more than one Content-Length"));
     }
@@ -131,7 +154,7 @@ pub fn check_within(parts: &Parts, limits: &Limits) -> Result<(), Error> {
         let why = "the request expects something other than 100-continue";
         return Err(Error::downstream(Reason::ExpectationFailed, why));
     }
-    if parts.version == Version::HTTP_2 { check_fields(parts, limits) } else { Ok(()) }
+    Ok(())
 }
 
 /// What the guard does below HTTP/1, and h2 leaves to us: the size of the list, and the number of headers, crumbs of cookies
@@ -181,6 +204,8 @@ fn bad(why: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parts(uri: &str, hosts: &[&str]) -> Parts {
@@ -189,6 +214,14 @@ mod tests {
             request = request.header("host", *host);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_a_plain_name_is_a_host(text in "[a-cA-C0-9._:@-]{0,12}(\\.[a-c]{0,2})?") {
+            prop_assert!(!is_plain_name(&text) || is_any_host(&text), "{text}");
+            prop_assert!(!is_any_host(&text) || text.contains(':') || text.ends_with('.') || is_plain_name(&text), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::error::{Error, Told};
 use crate::http::body::ResponseBody;
+use crate::http::glance::Glance;
 use crate::http::headers;
 
 /// Who is answered.
@@ -30,9 +31,16 @@ pub struct Asker {
 impl Asker {
     /// Who sent `request`.
     pub fn of<B>(request: &Request<B>, trusted: bool) -> Self {
+        Self::seen(request, Glance::at(request.headers()), trusted)
+    }
+
+    /// The same, where what it has was looked at already.
+    pub fn seen<B>(request: &Request<B>, seen: Glance, trusted: bool) -> Self {
         let headers = request.headers();
         let http2 = request.version() == Version::HTTP_2;
-        Self { grpc: headers::is_grpc(headers), json: accepts_json(headers), trusted, http2 }
+        let grpc = seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(headers);
+        let json = seen.saw(Glance::ACCEPT) && accepts_json(headers);
+        Self { grpc, json, trusted, http2 }
     }
 }
 

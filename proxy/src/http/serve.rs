@@ -26,6 +26,7 @@ use crate::http::answering::{Asked, Streams};
 use crate::http::body::ResponseBody;
 use crate::http::connections::{Control, Guard, State};
 use crate::http::h2_guard::Guarded;
+use crate::http::one_by_one::OneByOne;
 use crate::http::reply::Asker;
 use crate::http::strict::Turns;
 use crate::http::tap::{Tap, writes_through};
@@ -42,35 +43,39 @@ pub enum Spoken {
 }
 
 /// Serves `io` until it ends, answering each request with `answer`, and with `refuse` what is no request.
-pub async fn connection<IO, F, A, R>(io: IO, spoken: Spoken, guard: Guard, answer: F, refuse: R)
+pub async fn connection<IO, F, R>(io: IO, spoken: Spoken, guard: Guard, answer: F, refuse: R)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    F: Fn(Request<Incoming>) -> A + 'static,
-    A: Future<Output = Response<ResponseBody>> + 'static,
+    F: AsyncFn(Request<Incoming>) -> Response<ResponseBody> + 'static,
     R: Fn(&Error, Asker) -> Response<ResponseBody>,
 {
     let control = Rc::clone(&guard.control);
     control.http1.set(spoken == Spoken::Http1);
-    let (streams, turns) = (Streams::default(), Rc::new(Turns::default()));
-    let (watched, opened, following) = (Rc::clone(&control), streams.clone(), Rc::clone(&turns));
-    let service = service_fn(move |request| {
-        let asked = match spoken {
-            Spoken::Http1 => Asked::http1(&watched, &following),
-            Spoken::Http2 => Asked::http2(&watched, &opened),
-        };
-        let watched = Rc::clone(&watched);
-        // No async block: it would hold the future twice, as what it was given and as what it waits for.
-        answer(request).map(move |mut answer| {
-            say_goodbye(&watched, &mut answer);
-            Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
-        })
-    });
+    let watched = Rc::clone(&control);
     match spoken {
         Spoken::Http1 => {
+            let turns = Rc::new(Turns::default());
+            let (answers, following) = (OneByOne::new(answer), Rc::clone(&turns));
+            let service = service_fn(move |request| {
+                let (asked, watched) = (Asked::http1(&watched, &following), Rc::clone(&watched));
+                answers.ask(request).map(move |mut answer| {
+                    say_goodbye(&watched, &mut answer);
+                    Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                })
+            });
             let io = Watched { io, control: Rc::clone(&control) };
             h1::serve(io, &control, turns, service, refuse).await;
         }
         Spoken::Http2 => {
+            let streams = Streams::default();
+            let (opened, answer) = (streams.clone(), Rc::new(answer));
+            let service = service_fn(move |request| {
+                let (asked, answer) = (Asked::http2(&watched, &opened), Rc::clone(&answer));
+                async move {
+                    let answer = answer(request).await;
+                    Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                }
+            });
             let io = TokioIo::new(Guarded::new(io, Rc::clone(&control)));
             let mut builder = http2::Builder::new(streams);
             builder
@@ -97,7 +102,7 @@ where
 
 /// The last answer of a connection over HTTP/1.1 says that it is.
 fn say_goodbye<B>(control: &Control, answer: &mut Response<B>) {
-    let parting = control.state.get() >= State::Parting && control.http1.get();
+    let parting = control.state.get() >= State::Parting;
     if parting && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

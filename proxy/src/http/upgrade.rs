@@ -32,6 +32,7 @@ use crate::attempt::send::Speak;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::fuse::{Fuse, Fused};
+use crate::http::glance::Glance;
 use crate::http::patience::{self, Late};
 use crate::http::{headers, websocket};
 use crate::request::places::Places;
@@ -52,9 +53,9 @@ pub struct Wish {
 /// the method it stands for: GET, or what a sidecar (`from_mesh`) says.
 ///
 /// Upgrades that could not be undone again are none: with a body, and of HTTP/1.0.
-pub fn wish(parts: &mut Parts, no_body: bool, from_mesh: bool) -> Option<Wish> {
+pub fn wish(parts: &mut Parts, seen: Glance, no_body: bool, from_mesh: bool) -> Option<Wish> {
     let http2 = parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_some();
-    if !http2 && !parts.headers.contains_key(header::UPGRADE) {
+    if !http2 && !seen.saw(Glance::UPGRADE) {
         return None;
     }
     let protocols = if http2 {

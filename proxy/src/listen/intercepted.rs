@@ -283,24 +283,21 @@ async fn by_name(worker: Rc<Worker>, stream: TcpStream, guard: Guard, to: Socket
         }
     };
     let refuse = refusing(&worker);
-    let answer = move |request: Request<Incoming>| {
-        let worker = Rc::clone(&worker);
-        async move {
-            let (parts, body) = request.into_parts();
-            let named = outbound::resolve(&worker, &parts, None).await;
-            let request = Request::from_parts(parts, body);
-            let is_outside = |service: &LiveService| {
-                service.snapshot.load().as_ref().is_some_and(|s| s.service.location.is_outside())
-            };
-            let error = match named {
-                Ok(named) if is_outside(&named.service) => {
-                    return outbound::answer(&worker, request, None).await;
-                }
-                Err(error) if error.reason == Reason::DiscoveryUnavailable => error,
-                _ => Error::refused(Reason::EgressDenied, "the mesh lets nothing out but what is registered"),
-            };
-            outbound::refused(&worker, &request, &error)
-        }
+    let answer = async move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        let named = outbound::resolve(&worker, &parts, None).await;
+        let request = Request::from_parts(parts, body);
+        let is_outside = |service: &LiveService| {
+            service.snapshot.load().as_ref().is_some_and(|s| s.service.location.is_outside())
+        };
+        let error = match named {
+            Ok(named) if is_outside(&named.service) => {
+                return outbound::answer(&worker, request, None).await;
+            }
+            Err(error) if error.reason == Reason::DiscoveryUnavailable => error,
+            _ => Error::refused(Reason::EgressDenied, "the mesh lets nothing out but what is registered"),
+        };
+        outbound::refused(&worker, &request, &error)
     };
     serve::connection(stream, spoken, guard, answer, refuse).await;
 }
@@ -313,10 +310,7 @@ async fn refuse(worker: Rc<Worker>, stream: TcpStream, guard: Guard, error: Erro
         return relay::abort(&stream);
     };
     let refuse = refusing(&worker);
-    let answer = move |request: Request<Incoming>| {
-        let refusal = outbound::refused(&worker, &request, &error);
-        async move { refusal }
-    };
+    let answer = async move |request: Request<Incoming>| outbound::refused(&worker, &request, &error);
     serve::connection(stream, spoken, guard, answer, refuse).await;
 }
 

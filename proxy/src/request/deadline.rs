@@ -1,16 +1,19 @@
 //! How long a request may take: one deadline, everything else is derived from it.
 
+use std::future::poll_fn;
 use std::pin::pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use outrigger_mesh::{Reason, Timeouts};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::http::body::Replay;
 use crate::http::headers;
 use crate::http::patience::{Late, Patience};
+use crate::request::alarms::Alarms;
 use crate::request::handle::{Arrival, Sake};
 
 /// The limits of one request.
@@ -82,24 +85,33 @@ impl Deadline {
     /// What is awaited within an attempt that began at `attempt`, if it is there in time. `grace` is left beyond.
     pub async fn within<T>(
         &self,
+        alarms: &Alarms,
         attempt: Instant,
         body: Option<&impl Sent>,
         grace: Duration,
         awaited: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let mut awaited = pin!(awaited);
-        loop {
-            let Some((at, _)) = self.next(attempt, body) else { return awaited.await };
-            if let Ok(outcome) = timeout_at(at + grace, awaited.as_mut()).await {
-                return outcome;
+        let (mut alarm, mut look_at) = (alarms.unset(), None);
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = awaited.as_mut().poll(cx) {
+                return Poll::Ready(outcome);
             }
-            // It may only have been the moment to look again: the body has ended since, or has not.
-            if let Some((at, reason)) = self.next(attempt, body)
-                && at + grace <= Instant::now()
-            {
-                return Err(Error::upstream(reason, "no answer in time"));
+            loop {
+                let next = look_at.or_else(|| self.next(attempt, body).map(|(at, _)| at + grace));
+                look_at = next;
+                let Some(at) = next else { return Poll::Pending };
+                ready!(alarm.poll(at, cx));
+                // It may only have been the moment to look again: the body has ended since, or has not.
+                match self.next(attempt, body) {
+                    Some((at, reason)) if at + grace <= Instant::now() => {
+                        return Poll::Ready(Err(Error::upstream(reason, "no answer in time")));
+                    }
+                    next => look_at = next.map(|(at, _)| at + grace),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The same limits without that of a single attempt.
@@ -286,7 +298,7 @@ mod tests {
                     tokio::time::sleep(ms(answer)).await;
                     Ok(())
                 };
-                let outcome = deadline.within(attempt, body.as_ref(), Duration::ZERO, awaited).await;
+                let outcome = deadline.within(&Alarms::default(), attempt, body.as_ref(), Duration::ZERO, awaited).await;
                 // The limits again, as they stand in the documentation.
                 let sent = body.as_ref().map_or(began, |b| b.0);
                 let limits = [

@@ -18,6 +18,7 @@ use crate::attempt::send::Outgoing;
 use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
 use crate::error::Error;
 use crate::http::body::{Replay, ResponseBody};
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::http::upgrade::{Wanted, Wish};
 use crate::live::LiveService;
@@ -35,6 +36,8 @@ use crate::worker::Worker;
 pub struct Arrived {
     /// Its head.
     pub parts: Parts,
+    /// Which headers it has.
+    pub seen: Glance,
     /// Its body.
     pub incoming: Incoming,
     /// Its canonical path and its query.
@@ -75,7 +78,7 @@ pub async fn send(
         Entered::Goes(routed, watch) => (routed, watch),
         Entered::Answered(answer) => return Ok(*answer),
     };
-    let Arrived { mut parts, incoming, target, wish, from, tls, sake, token } = arrived;
+    let Arrived { mut parts, seen, incoming, target, wish, from, tls, sake, token } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
     let upgrade = match wish {
         None => None,
@@ -85,7 +88,7 @@ pub async fn send(
     let source =
         Source { address: from, live: Some(&worker.shared.live), tls, claims: carry::of(token.as_ref()) };
     let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
-    let nature = Nature::of(&parts.method, &parts.headers, plan.retry.idempotent);
+    let nature = Nature::of(&parts.method, &parts.headers, seen, plan.retry.idempotent);
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);
     let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
     let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
@@ -94,7 +97,8 @@ pub async fn send(
     let http2 = parts.version == Version::HTTP_2;
     let (asked, wanted) = upgrade.unzip();
     let keep_case = snapshot.service.between == Between::Http1;
-    let head = outgoing(parts, target, wanted, keep_case)?;
+    let expects = body.is_some() && seen.saw(Glance::BODY) && parts.headers.contains_key(header::EXPECT);
+    let head = outgoing(parts, seen, target, wanted, keep_case)?;
 
     let (began, grpc) = (Instant::now(), nature.grpc);
     let until = || deadline.whole(body.as_ref());
@@ -111,11 +115,11 @@ pub async fn send(
         http2,
         sake,
         deadline,
-        head,
+        expects,
         body,
         asked,
     };
-    let work = pin!(stack::run(worker, call));
+    let work = pin!(stack::run(worker, call, head));
     let outcome = places.around(grpc, work).await;
     let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
     watch.leave(grpc, &mut outcome);
@@ -125,6 +129,7 @@ pub async fn send(
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.
 fn outgoing(
     mut parts: Parts,
+    seen: Glance,
     target: PathAndQuery,
     upgrade: Option<Rc<Wanted>>,
     keep_case: bool,
@@ -137,5 +142,6 @@ fn outgoing(
         parts.headers.insert(header::HOST, host);
     }
     let spelling = if keep_case { parts.extensions } else { Extensions::new() };
-    Ok(Outgoing { method: parts.method, target, authority, headers: parts.headers, upgrade, spelling })
+    let (method, headers) = (parts.method, parts.headers);
+    Ok(Outgoing { method, target, authority, headers, seen, upgrade, spelling })
 }

@@ -63,12 +63,13 @@ impl Watch {
         match outcome {
             Err(error) => service.breakers.leave_failed(passes, error),
             Ok(answer) => {
-                let latency = Duration::from_millis(Millis::now().0.saturating_sub(began.0));
+                let now = Millis::now();
+                let latency = Duration::from_millis(now.0.saturating_sub(began.0));
                 // That the budget was spent explains an answer; the answer itself says how the service is.
                 let reason = answer.headers().get(headers::REASON);
                 let by_mesh = reason.is_some_and(|r| r != Reason::RetryBudget.as_str());
                 match of_answer(answer, grpc, by_mesh, latency, || true) {
-                    Some(outcome) => service.breakers.leave(passes, outcome),
+                    Some(outcome) => service.breakers.leave(passes, outcome, now),
                     None => {
                         if let ResponseBody::Upstream(body) = answer.body_mut() {
                             body.watch(service.breakers.later(passes));

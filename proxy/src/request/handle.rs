@@ -17,6 +17,7 @@ use outrigger_mesh::{Longest, Reason};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::request::{deadline, trace_context};
 use crate::token::Verified;
@@ -150,9 +151,11 @@ pub struct Arrival {
 
 impl Arrival {
     /// Reads what came with a request. Only of a peer that has proven its identity the mesh's own headers count.
-    pub fn of(headers: &HeaderMap, proven: bool, body: bool) -> Self {
+    pub fn of(headers: &HeaderMap, seen: Glance, proven: bool, body: bool) -> Self {
         let at = Instant::now();
-        let grpc = if headers::is_grpc(headers) { deadline::of_grpc_caller(headers) } else { None };
+        let grpc = seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(headers);
+        let grpc = if grpc { deadline::of_grpc_caller(headers) } else { None };
+        let proven = proven && seen.saw(Glance::OURS);
         let limit = if proven { deadline::of_mesh_peer(headers) } else { None };
         let attempt = if proven { attempt_of(headers) } else { 1 };
         let over = Reason::Deadline;
@@ -255,9 +258,10 @@ pub struct Sake {
 
 impl Sake {
     /// Takes the handle out of a call's `headers`: it leaves the process only towards the application.
-    pub fn of(handles: &Handles, headers: &mut HeaderMap) -> Self {
+    pub fn of(handles: &Handles, headers: &mut HeaderMap, seen: Glance) -> Self {
         let since = Instant::now();
-        let grpc = if headers::is_grpc(headers) { deadline::of_grpc_caller(headers) } else { None };
+        let grpc = seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(headers);
+        let grpc = if grpc { deadline::of_grpc_caller(headers) } else { None };
         let mut sake = Self {
             since,
             end: grpc.and_then(|left| since.checked_add(left)),
@@ -265,7 +269,8 @@ impl Sake {
             token: None,
             handle: None,
         };
-        let Some(handle) = trace_context::take(headers) else { return sake };
+        let handle = if seen.saw(Glance::TRACE) { trace_context::take(headers) } else { None };
+        let Some(handle) = handle else { return sake };
         let Some(entry) = handles.find(handle) else {
             handles.unknown.fetch_add(1, Relaxed);
             return sake;
@@ -280,6 +285,11 @@ impl Sake {
     /// A call that is made for nobody's sake.
     pub fn nobodys() -> Self {
         Self { since: Instant::now(), end: None, attempt: 1, token: None, handle: None }
+    }
+
+    /// Whether there is anybody to tell of what comes of it.
+    pub fn is_somebodys(&self) -> bool {
+        self.handle.is_some()
     }
 
     /// Tells the request that is served that a call for its sake was tried as often as that.
@@ -304,7 +314,7 @@ impl fmt::Debug for Sake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut told = f.debug_struct("Sake");
         told.field("since", &self.since).field("end", &self.end).field("attempt", &self.attempt);
-        told.field("known", &self.handle.is_some()).finish()
+        told.field("known", &self.handle.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -400,7 +410,7 @@ mod tests {
 
     /// What the application's call finds that returns the trace context of `headers`.
     fn call(handles: &Handles, headers: &HeaderMap) -> Sake {
-        Sake::of(handles, &mut headers.clone())
+        Sake::of(handles, &mut headers.clone(), Glance::at(headers))
     }
 
     #[tokio::test(start_paused = true)]
@@ -452,7 +462,7 @@ mod tests {
     #[tokio::test]
     async fn a_handle_is_printed_nowhere() {
         let (handles, mut headers) = (Arc::new(Handles::default()), HeaderMap::new());
-        let held = handles.introduce(&mut headers, &arrival(Some(3), false)).unwrap();
+        let held = handles.introduce(&mut headers, &arrival(Some(3), false), None).unwrap();
         let end = held.at_body_end(Duration::from_secs(3));
         let sake = call(&handles, &headers);
         let handle = sake.handle.unwrap();

@@ -1,6 +1,7 @@
 //! Once a request, around all its attempts. The order is in [`stack`].
 
 pub mod affinity;
+pub mod alarms;
 pub mod budget;
 pub mod bulkhead;
 pub mod choose;

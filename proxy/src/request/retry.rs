@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use outrigger_mesh::{Reason, RetryPolicy};
 
 use crate::error::Error;
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::request::counted::Cause;
 
@@ -35,12 +36,11 @@ pub struct Nature {
 
 impl Nature {
     /// The nature of a request. `by_route` is what the route says.
-    pub fn of(method: &Method, headers: &HeaderMap, by_route: bool) -> Self {
+    pub fn of(method: &Method, headers: &HeaderMap, seen: Glance, by_route: bool) -> Self {
         let by_method =
             [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
-        let idempotent =
-            by_route || by_method.contains(method) || headers.contains_key(headers::IDEMPOTENCY_KEY);
-        Self { idempotent, grpc: headers::is_grpc(headers) }
+        let idempotent = by_route || by_method.contains(method) || seen.saw(Glance::IDEMPOTENCY_KEY);
+        Self { idempotent, grpc: seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(headers) }
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn nature(method: &str) -> Nature {
-        Nature::of(&method.parse().unwrap(), &HeaderMap::new(), false)
+        Nature::of(&method.parse().unwrap(), &HeaderMap::new(), Glance::at(&HeaderMap::new()), false)
     }
 
     fn answer(status: u16, extra: &[(&'static str, &str)]) -> Response<()> {
@@ -229,7 +229,7 @@ mod tests {
     fn a_grpc_call_is_not_idempotent_unless_somebody_says_so() {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/grpc".parse().unwrap())]);
         let unavailable = answer(200, &[("grpc-status", "14")]);
-        let call = Nature::of(&Method::POST, &headers, false);
+        let call = Nature::of(&Method::POST, &headers, Glance::at(&headers), false);
         assert_eq!(judge_answer(&unavailable, call, true), Verdict::Keep);
         assert_eq!(judge_answer(&unavailable, Nature { idempotent: true, ..call }, true), AGAIN);
     }

@@ -215,8 +215,8 @@ impl ServiceBreakers {
     }
 
     /// Notes what came of a request.
-    pub fn leave(&self, mut passes: Passes, outcome: Outcome) {
-        self.whole.breaker.note(&mut passes.whole, outcome, Millis::now(), fastrand::u64(..));
+    pub fn leave(&self, mut passes: Passes, outcome: Outcome, now: Millis) {
+        self.whole.breaker.note(&mut passes.whole, outcome, now, fastrand::u64(..));
         if let Some(route) = &mut passes.route {
             route.note(outcome);
         }
@@ -224,7 +224,7 @@ impl ServiceBreakers {
 
     /// The same for a failure on the way.
     pub fn leave_failed(&self, passes: Passes, error: &Error) {
-        self.leave(passes, of_error(error, false));
+        self.leave(passes, of_error(error, false), Millis::now());
     }
 
     /// What came of a request is known later: what it passed under goes with its answer.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::{Response, header};
+use http::Response;
 use hyper::body::Incoming;
 use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts};
 use tokio::time::{Instant, sleep};
@@ -55,8 +55,8 @@ pub struct Call {
     pub sake: Sake,
     /// Its limits.
     pub deadline: Deadline,
-    /// Its head, cleaned.
-    pub head: Outgoing,
+    /// Whether its caller waits for a word before it sends the body.
+    pub expects: bool,
     /// Its body, if it has one.
     pub body: Option<Replay>,
     /// What its caller's connection shall become, where it is an upgrade.
@@ -64,7 +64,11 @@ pub struct Call {
 }
 
 /// Runs the request: as many attempts as it takes and the rules allow.
-pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBody>, Error> {
+pub async fn run(
+    worker: &Worker,
+    mut call: Call,
+    mut head: Outgoing,
+) -> Result<Response<ResponseBody>, Error> {
     let began = Instant::now();
     let live = &worker.shared.live;
     call.service.budget.deposit(Millis::at(began.into_std()));
@@ -85,7 +89,8 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             Ok(chosen) => chosen,
             Err(error) => return Err(gave_up(live, &call, began, error)),
         };
-        let mut outcome = try_once(worker, &call, &chosen, attempt).await;
+        let kept = may_follow(&call, attempt).then(|| head.keep());
+        let mut outcome = try_once(worker, &call, &chosen, attempt, head).await;
         match &mut outcome {
             Ok((_, exchange)) => exchange.hold_places(Places::at_endpoint(room)),
             Err(_) => drop(room),
@@ -116,17 +121,18 @@ pub async fn run(worker: &Worker, mut call: Call) -> Result<Response<ResponseBod
             Verdict::Keep => Err(None),
         };
         let endpoint = chosen.place.endpoint.id;
-        match (outcome, pause) {
-            (failed, Ok(pause)) => {
+        match (outcome, pause, kept) {
+            (failed, Ok(pause), Some(kept)) => {
                 tried.push(endpoint);
                 // Before the pause: its place in the endpoint's load and its connection go with it.
                 drop(failed);
                 live.counters.retries.fetch_add(1, Relaxed);
                 attempt += 1;
+                head = kept.again();
                 sleep(pause).await;
             }
-            (outcome, Err(denied)) => {
-                let over_budget = denied == Some(Denied::Budget);
+            (outcome, pause, _) => {
+                let over_budget = pause == Err(Some(Denied::Budget));
                 if over_budget {
                     live.counters.retries_over_budget.fetch_add(1, Relaxed);
                 }
@@ -190,9 +196,14 @@ async fn choose_in_time(
         Some(chosen) => return Ok(chosen),
         None => choose(worker, aim, chance, tried),
     };
-    let chosen = whole.within(Instant::now(), body, Duration::ZERO, chosen).await?;
+    let chosen = whole.within(&worker.alarms, Instant::now(), body, Duration::ZERO, chosen).await?;
     whole.leaves_room(Duration::ZERO, body).map_err(late)?;
     Ok(chosen)
+}
+
+/// Whether anything could lead to another attempt after number `attempt`.
+fn may_follow(call: &Call, attempt: u32) -> bool {
+    attempt <= call.plan.retry.retries && call.sake.attempt <= 1
 }
 
 /// The pause before another attempt, if there may be one.
@@ -216,6 +227,9 @@ fn next_pause(call: &Call, attempt: u32, wish: Option<Duration>) -> Result<Durat
 
 /// Tells the request for whose sake the call was made that trying is over: whoever sent it is not to begin anew.
 fn pass_up(live: &Live, call: &Call, attempts: u32, over_budget: bool, answer: Option<&Answer>) {
+    if !call.sake.is_somebodys() {
+        return;
+    }
     let further_down = answer.is_some_and(|(answer, _)| retry::was_retried(answer.headers()));
     if attempts > 1 || over_budget || further_down {
         call.sake.tried_again(&live.handles, attempts.max(2));
@@ -239,7 +253,7 @@ fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
     // An upgraded connection is one caller's for long: among streams it would take the place of many requests.
     let auto = auto && call.asked.is_none();
     // Only HTTP/1 as we speak it passes on that a body is wanted.
-    let auto = auto && (call.body.is_none() || !call.head.headers.contains_key(header::EXPECT));
+    let auto = auto && !call.expects;
     match chosen.between {
         Between::Http2 => Speak::Http2,
         Between::Auto if auto => Speak::Http2,
@@ -248,8 +262,13 @@ fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
 }
 
 /// One attempt, within what is left of the time.
-async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -> Result<Answer, Error> {
-    let mut head = call.head.clone();
+async fn try_once(
+    worker: &Worker,
+    call: &Call,
+    chosen: &Chosen,
+    attempt: u32,
+    mut head: Outgoing,
+) -> Result<Answer, Error> {
     let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
     carry::outgoing(known, chosen.travel, mesh, call.sake.token.as_ref(), &mut head.headers);
     if chosen.place.secured.is_mesh() {
@@ -266,7 +285,8 @@ async fn try_once(worker: &Worker, call: &Call, chosen: &Chosen, attempt: u32) -
     let began = Instant::now();
     let mut pass = chosen.pass.take();
     let sending = send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body);
-    let mut outcome = call.deadline.within(began, call.body.as_ref(), Duration::ZERO, sending).await;
+    let (alarms, sent) = (&worker.alarms, call.body.as_ref());
+    let mut outcome = call.deadline.within(alarms, began, sent, Duration::ZERO, sending).await;
     match &mut outcome {
         Ok((answer, exchange)) => {
             let callers =
@@ -315,8 +335,7 @@ fn finish(
     if over_budget {
         reply::mark_budget_spent(&mut head.headers);
     }
-    let expects = call.body.is_some() && !call.http2 && call.head.headers.contains_key(header::EXPECT);
-    expect::end_unless_sent(expects, call.body.as_ref(), &mut head.headers);
+    expect::end_unless_sent(call.expects && !call.http2, call.body.as_ref(), &mut head.headers);
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
     let patience = call.deadline.patience(idle);
     let limits = patience.tunnel();

@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::http::glance::Glance;
+
 /// Takes every member of ours out of `tracestate`; the handle that the first of them names.
 pub fn take(headers: &mut HeaderMap) -> Option<u128> {
     if !headers.get_all(TRACESTATE).iter().any(|value| members(value).any(is_ours)) {
@@ -26,28 +28,32 @@ pub fn take(headers: &mut HeaderMap) -> Option<u128> {
 /// Puts `handle` in front of the other members, as many of them as the standard's limits leave room for. A request without
 /// a trace context gets one, since applications pass on only what belongs to one.
 pub fn put(headers: &mut HeaderMap, handle: u128) {
-    if !has_parent(headers) {
-        headers.remove(TRACESTATE);
+    let known = Glance::at(headers).saw(Glance::TRACE);
+    if !(known && has_parent(headers)) {
+        if known {
+            headers.remove(TRACESTATE);
+        }
         let trace = fastrand::u128(1..);
         let parent = fastrand::u64(1..);
         let mut value = Vec::with_capacity(55);
         value.extend_from_slice(b"00-");
-        hex(&mut value, trace, 32);
+        hex(&mut value, &trace.to_be_bytes());
         value.push(b'-');
-        hex(&mut value, u128::from(parent), 16);
+        hex(&mut value, &parent.to_be_bytes());
         value.extend_from_slice(b"-00");
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
             headers.insert(TRACEPARENT, value);
         }
     }
-    let others = headers.get_all(TRACESTATE);
-    let length: usize = others.iter().map(|v| v.len() + 1).sum();
+    let others = known.then(|| headers.get_all(TRACESTATE));
+    let others = || others.iter().flat_map(http::header::GetAll::iter);
+    let length: usize = others().map(|v| v.len() + 1).sum();
     let tight = OWN + length > LONGEST;
     let mut value = Vec::with_capacity(OWN + length.min(LONGEST));
     value.extend_from_slice(b"or=");
-    hex(&mut value, handle, 32);
+    hex(&mut value, &handle.to_be_bytes());
     // Where something must go, it is the long members first, and then those that have not changed for longest.
-    let kept = others.iter().flat_map(members).filter(|m| !is_ours(m) && (!tight || m.len() <= LONG));
+    let kept = others().flat_map(members).filter(|m| !is_ours(m) && (!tight || m.len() <= LONG));
     for member in kept.take(MOST_MEMBERS - 1) {
         if value.len() + 1 + member.len() > LONGEST {
             break;
@@ -104,12 +110,9 @@ fn is_lower_hex(digits: &[u8]) -> bool {
     digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn hex(value: &mut Vec<u8>, number: u128, digits: u32) {
-    for at in (0..digits).rev() {
-        #[allow(clippy::cast_possible_truncation, reason = "four bits")]
-        let digit = (number >> (4 * at) & 15) as usize;
-        value.push(b"0123456789abcdef"[digit]);
-    }
+fn hex(value: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    value.extend(bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]));
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -20,6 +20,7 @@ use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::canonical;
+use crate::http::glance::Glance;
 use crate::http::upgrade::Tunnel;
 use crate::listen::intercepted::{self, Course};
 use crate::live::LiveService;
@@ -47,7 +48,7 @@ pub async fn answer(
     fixed: bool,
 ) -> Result<Response<ResponseBody>, (Error, Option<Arc<LiveService>>)> {
     let nobody = |error| (error, None);
-    canonical::check(&parts).map_err(nobody)?;
+    canonical::check(&parts, Glance::at(&parts.headers)).map_err(nobody)?;
     if fixed {
         return Err(nobody(bad("CONNECT is offered at the port for all services alone")));
     }

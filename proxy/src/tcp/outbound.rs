@@ -125,7 +125,7 @@ pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let passes = service.breakers.enter(&service.name, None, None).map_err(Shut::refuse)?;
     let dialled = attempts(worker, called).await;
     match &dialled {
-        Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed())),
+        Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed()), Millis::now()),
         Err(error) => service.breakers.leave_failed(passes, error),
     }
     if dialled.is_err() {

@@ -152,8 +152,8 @@ pub fn now() -> u64 {
 pub(super) fn claims_to_be_of(value: &HeaderValue) -> Option<Box<str>> {
     let bytes = value.as_bytes();
     // More generous than for proof: several blanks, or a list.
-    let words = bytes.split(|b| matches!(b, b' ' | b'\t' | b',')).filter(|w| w.len() > 4);
-    words.filter_map(parse::claimed_issuer).next()
+    let mut words = bytes.split(|b| matches!(b, b' ' | b'\t' | b',')).filter(|w| w.len() > 4);
+    words.find_map(parse::claimed_issuer)
 }
 
 const BEARER: &[u8] = b"bearer";

@@ -128,7 +128,7 @@ mod tests {
             b"\xef\xbb\xbf{}",
             b"{\"a\":\"\xff\"}",
             br#"{"a":"\ud800"}"#,
-            br#"{'a':1}"#,
+            br"{'a':1}",
         ] {
             assert!(object(bad).is_none(), "{}", String::from_utf8_lossy(bad));
         }

@@ -103,8 +103,7 @@ impl Fault {
     /// Of two faults with different issuers, the one that tells more of what to do.
     fn or(self, other: Self) -> Self {
         match (&self, &other) {
-            (Self::NoKeys(_), _) => self,
-            (Self::UnknownKey(_), Self::Refused(_)) => self,
+            (Self::NoKeys(_), _) | (Self::UnknownKey(_), Self::Refused(_)) => self,
             _ => other,
         }
     }
@@ -126,8 +125,11 @@ fn verified_by(keys: &[Key], parsed: &Parsed<'_>) -> Outcome {
     if named.peek().is_none() {
         return Outcome::NoSuchKey;
     }
-    let verifies = |key: &Key| key.verifies(parsed.algorithm, parsed.signed, parsed.signature);
-    if named.any(|key| verifies(key)) { Outcome::Verified } else { Outcome::Wrong }
+    if named.any(|key| key.verifies(parsed.algorithm, parsed.signed, parsed.signature)) {
+        Outcome::Verified
+    } else {
+        Outcome::Wrong
+    }
 }
 
 /// The token is its issuer's; what it says must also be said as it must be.

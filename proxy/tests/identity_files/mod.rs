@@ -83,7 +83,8 @@ async fn started(files: CertificateFiles) -> (Obtained, FilesWatch, Arc<RenewalS
     assert_eq!(obtained.from, Origin::Files);
     let mut watch = FilesWatch::new(files, &obtained);
     // Settles.
-    (watch.look(), watch.look());
+    watch.look();
+    watch.look();
     let status = watch.status();
     assert_eq!((status.renewals(), status.failures()), (0, 0));
     (obtained, watch, status)
@@ -146,7 +147,9 @@ async fn a_set_that_does_not_belong_together_changes_nothing_and_the_next_good_o
     ];
     for (count, (what, (cert, key, roots))) in (1..).zip(bad) {
         mounted.swap(cert, key, roots);
-        (watch.look(), watch.look(), watch.look());
+        watch.look();
+        watch.look();
+        watch.look();
         assert_eq!((status.renewals(), status.failures()), (0, count), "{what}");
         assert_eq!(obtained.identity.certificate_sha256(), before, "{what}");
     }
@@ -154,9 +157,11 @@ async fn a_set_that_does_not_belong_together_changes_nothing_and_the_next_good_o
     mounted.swap(&fresh.0, &fresh.1, &roots);
     let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(mounted.root.path().join("tls.key"), open).unwrap();
-    (watch.look(), watch.look());
+    watch.look();
+    watch.look();
     assert_eq!((status.renewals(), status.failures()), (0, 5));
     mounted.swap(&foreign.0, &foreign.1, &foreign.2);
-    (watch.look(), watch.look());
+    watch.look();
+    watch.look();
     assert_eq!(status.renewals(), 1, "a whole set under other roots is one");
 }

@@ -72,7 +72,9 @@ async fn a_planted_key_is_in_no_log_dump_metric_or_error_of_a_whole_run() {
     std::fs::write(process.folder().join("cert.pem"), &key).unwrap();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut admin = Client::h1(process.admin).await;
-    for page in ["/", "/ready", "/config_dump", "/clusters", "/policies", "/certs", "/stats/prometheus", "/none"] {
+    for page in
+        ["/", "/ready", "/config_dump", "/clusters", "/policies", "/certs", "/stats/prometheus", "/none"]
+    {
         let reply = admin.get("localhost", page).await.unwrap();
         assert!(page == "/none" || reply.status.is_success(), "{page}");
         told.extend(&reply.body);
@@ -84,7 +86,12 @@ async fn a_planted_key_is_in_no_log_dump_metric_or_error_of_a_whole_run() {
     assert_eq!(marker.within(&told), None);
     // The search finds what is there, in every spelling.
     let bytes = decode(&key.lines().filter(|l| !l.starts_with('-')).collect::<String>());
-    for planted in [key.into_bytes(), bytes.clone(), format!("{bytes:02x?}").replace(", ", "").into(), format!("{bytes:?}").into()] {
+    for planted in [
+        key.into_bytes(),
+        bytes.clone(),
+        format!("{bytes:02x?}").replace(", ", "").into(),
+        format!("{bytes:?}").into(),
+    ] {
         let mut with = told.clone();
         with.extend(planted);
         assert!(marker.within(&with).is_some());

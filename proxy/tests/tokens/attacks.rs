@@ -61,7 +61,7 @@ impl Table {
     }
 
     /// A token with this header, signed by the key of P-256.
-    fn header(&mut self, mint: &Mint, id: &'static str, header: Value, end: End) {
+    fn header(&mut self, mint: &Mint, id: &'static str, header: &Value, end: End) {
         self.bearer(id, mint.raw(&header.to_string(), &claims(json!({})).to_string()), end);
     }
 
@@ -106,7 +106,7 @@ fn algorithms(table: &mut Table, mint: &Mint) {
         ("alg-es256k", "ES256K"),
         ("alg-nul", "ES256\0"),
     ] {
-        table.header(mint, id, json!({"alg": word, "kid": "ec"}), End::Invalid);
+        table.header(mint, id, &json!({"alg": word, "kid": "ec"}), End::Invalid);
     }
     let head = |alg: &str| URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": "ec"}).to_string());
     let body = URL_SAFE_NO_PAD.encode(&good);
@@ -121,10 +121,10 @@ fn algorithms(table: &mut Table, mint: &Mint) {
     let text = format!("{}.{body}", head("HS256"));
     let mac = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&secret, text.as_bytes()));
     table.bearer("alg-hs256-with-the-public-key", format!("{text}.{mac}"), End::Invalid);
-    table.header(mint, "alg-missing", json!({"kid": "ec"}), End::Invalid);
-    table.header(mint, "alg-is-a-number", json!({"alg": 256, "kid": "ec"}), End::Invalid);
-    table.header(mint, "alg-is-a-list", json!({"alg": ["ES256"], "kid": "ec"}), End::Invalid);
-    table.header(mint, "alg-is-null", json!({"alg": null, "kid": "ec"}), End::Invalid);
+    table.header(mint, "alg-missing", &json!({"kid": "ec"}), End::Invalid);
+    table.header(mint, "alg-is-a-number", &json!({"alg": 256, "kid": "ec"}), End::Invalid);
+    table.header(mint, "alg-is-a-list", &json!({"alg": ["ES256"], "kid": "ec"}), End::Invalid);
+    table.header(mint, "alg-is-null", &json!({"alg": null, "kid": "ec"}), End::Invalid);
 }
 
 fn headers(table: &mut Table, mint: &Mint) {
@@ -133,20 +133,20 @@ fn headers(table: &mut Table, mint: &Mint) {
         header[name] = value;
         header
     };
-    table.header(mint, "crit-unknown", with("crit", json!(["exp2"])), End::Invalid);
-    table.header(mint, "crit-empty", with("crit", json!([])), End::Invalid);
-    table.header(mint, "crit-known-name", with("crit", json!(["b64"])), End::Invalid);
-    table.header(mint, "b64-false", with("b64", json!(false)), End::Invalid);
-    table.header(mint, "b64-as-text", with("b64", json!("false")), End::Invalid);
-    table.header(mint, "zip-bomb-announced", with("zip", json!("DEF")), End::Invalid);
-    table.header(mint, "enc-says-it-is-encrypted", with("enc", json!("A256GCM")), End::Invalid);
-    table.header(mint, "typ-is-a-number", with("typ", json!(7)), End::Invalid);
-    table.header(mint, "typ-at-jwt", with("typ", json!("at+jwt")), End::Passes);
-    table.header(mint, "typ-missing", json!({"alg": "ES256", "kid": "ec"}), End::Passes);
+    table.header(mint, "crit-unknown", &with("crit", json!(["exp2"])), End::Invalid);
+    table.header(mint, "crit-empty", &with("crit", json!([])), End::Invalid);
+    table.header(mint, "crit-known-name", &with("crit", json!(["b64"])), End::Invalid);
+    table.header(mint, "b64-false", &with("b64", json!(false)), End::Invalid);
+    table.header(mint, "b64-as-text", &with("b64", json!("false")), End::Invalid);
+    table.header(mint, "zip-bomb-announced", &with("zip", json!("DEF")), End::Invalid);
+    table.header(mint, "enc-says-it-is-encrypted", &with("enc", json!("A256GCM")), End::Invalid);
+    table.header(mint, "typ-is-a-number", &with("typ", json!(7)), End::Invalid);
+    table.header(mint, "typ-at-jwt", &with("typ", json!("at+jwt")), End::Passes);
+    table.header(mint, "typ-missing", &json!({"alg": "ES256", "kid": "ec"}), End::Passes);
     // Where keys are is not the token's to say: looked at by nobody, so that the real key decides.
-    table.header(mint, "jku-is-not-followed", with("jku", json!("http://127.0.0.1:1/keys")), End::Passes);
-    table.header(mint, "x5u-is-not-followed", with("x5u", json!("http://169.254.169.254/")), End::Passes);
-    table.header(mint, "x5c-is-not-believed", with("x5c", json!(["AAAA"])), End::Passes);
+    table.header(mint, "jku-is-not-followed", &with("jku", json!("http://127.0.0.1:1/keys")), End::Passes);
+    table.header(mint, "x5u-is-not-followed", &with("x5u", json!("http://169.254.169.254/")), End::Passes);
+    table.header(mint, "x5c-is-not-believed", &with("x5c", json!(["AAAA"])), End::Passes);
     let other = Mint::new();
     let point = aws_lc_rs::signature::KeyPair::public_key(&other.ec).as_ref().to_vec();
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(&point[1..33]),
@@ -176,7 +176,7 @@ fn headers(table: &mut Table, mint: &Mint) {
 
 fn keys(table: &mut Table, mint: &Mint) {
     let kid = |kid: Value| json!({"alg": "ES256", "kid": kid});
-    table.header(mint, "kid-missing-one-key-fits", json!({"alg": "ES256"}), End::Passes);
+    table.header(mint, "kid-missing-one-key-fits", &json!({"alg": "ES256"}), End::Passes);
     for (id, text) in [
         ("kid-unknown", "nobody"),
         ("kid-of-another-family", "rsa"),
@@ -190,12 +190,12 @@ fn keys(table: &mut Table, mint: &Mint) {
         ("kid-upper-case", "EC"),
         ("kid-url", "http://127.0.0.1/keys"),
     ] {
-        table.header(mint, id, kid(json!(text)), End::Invalid);
+        table.header(mint, id, &kid(json!(text)), End::Invalid);
     }
-    table.header(mint, "kid-long", kid(json!("k".repeat(300))), End::Invalid);
-    table.header(mint, "kid-is-a-number", kid(json!(1)), End::Invalid);
-    table.header(mint, "kid-is-a-list", kid(json!(["ec"])), End::Invalid);
-    table.header(mint, "kid-is-null", kid(Value::Null), End::Invalid);
+    table.header(mint, "kid-long", &kid(json!("k".repeat(300))), End::Invalid);
+    table.header(mint, "kid-is-a-number", &kid(json!(1)), End::Invalid);
+    table.header(mint, "kid-is-a-list", &kid(json!(["ec"])), End::Invalid);
+    table.header(mint, "kid-is-null", &kid(Value::Null), End::Invalid);
     let other = Mint::new();
     table.bearer("signed-by-a-stranger", other.token(&claims(json!({}))), End::Invalid);
     let unnamed = json!({"alg": "ES256"}).to_string();
@@ -412,7 +412,9 @@ fn wanted() -> outrigger_mesh::TokenRules {
 async fn every_attack_ends_as_its_line_says_and_only_good_tokens_reach_the_application() {
     let (mint, mesh, origin) = (Mint::new(), Mesh::new(), Origin::start().await);
     let (client, server) = pair(&mesh, origin.addr(), Some(wanted()));
-    resources(&mint).into_iter().for_each(|r| server.set(r));
+    for resource in resources(&mint) {
+        server.set(resource);
+    }
     let table = Table::of(&mint);
     assert!(table.0.len() >= 100, "{}", table.0.len());
     let mut ids: Vec<_> = table.0.iter().map(|c| c.id).collect();

@@ -44,7 +44,7 @@ async fn claims_become_headers_that_nobody_else_can_set() {
     assert_eq!(values(&seen, "x-user"), ["ada"]);
     assert_eq!(values(&seen, "x-groups"), ["admin", "ops"]);
     assert!(values(&seen, "x_user").is_empty() && values(&seen, "x-odd").is_empty());
-    assert_eq!(values(&seen, "authorization"), [bearer.clone()], "kept, as is the default");
+    assert_eq!(values(&seen, "authorization"), [bearer.as_str()], "kept, as is the default");
     assert_eq!(ask(&client, "/", &forged).await.status, 200);
     let seen = origin.seen().pop().unwrap().headers;
     assert!(
@@ -74,10 +74,8 @@ async fn a_token_is_kept_stripped_or_replaced() {
         let seen = origin.seen().pop().unwrap().headers;
         assert_eq!(seen.contains_key(header::AUTHORIZATION), kept);
         let payload = token.split('.').nth(1).unwrap().to_owned();
-        match (kept, replaced) {
-            (true, _) => {}
-            (_, true) => assert_eq!(values(&seen, "x-token-claims"), [payload]),
-            (_, false) => {}
+        if replaced && !kept {
+            assert_eq!(values(&seen, "x-token-claims"), [payload]);
         }
     }
 }
@@ -146,23 +144,20 @@ async fn a_planted_token_stands_in_no_metric_no_dump_and_no_refusal() {
     let marker = "planted-marker-7c1f";
     let good = mint.token(&claims(json!({"sub": marker})));
     let bad = Mint::new().token(&claims(json!({"sub": marker})));
-    let mut all = String::new();
+    let mut all = vec![];
     for token in [&good, &bad] {
         let bearer = format!("Bearer {token}");
         let reply = ask(&client, "/", &[("authorization", &bearer), ("accept", "application/json")]).await;
         if reply.status != 200 {
-            all += &format!("{:?}{}", reply.headers, reply.text());
+            all.push(format!("{:?}{}", reply.headers, reply.text()));
         }
     }
     for sidecar in [&client, &server] {
-        all += &format!(
-            "{} {} {}",
-            sidecar.live.prometheus(),
-            sidecar.registry.dump(),
-            sidecar.registry.clusters()
-        );
-        all += &format!("{:?} {:?}", sidecar.live.tokens, sidecar.live.handles);
+        all.extend([sidecar.live.prometheus(), sidecar.registry.dump().to_string()]);
+        all.push(sidecar.registry.clusters().to_string());
+        all.push(format!("{:?} {:?}", sidecar.live.tokens, sidecar.live.handles));
     }
+    let all = all.concat();
     let parts = [&good, &bad].into_iter().flat_map(|t| t.split('.')).chain([marker]);
     for part in parts.filter(|p| p.len() > 20 || *p == marker) {
         assert!(!all.contains(part), "{part}");

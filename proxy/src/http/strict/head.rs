@@ -5,7 +5,7 @@
 
 use outrigger_mesh::Reason;
 
-use super::classes::{is_target, is_text, is_token};
+use super::classes::{first_beside_text, is_target, is_token};
 use super::fields::{Fields, Framing};
 use super::{Limits, Violation};
 use crate::http::canonical::MAX_URI;
@@ -90,7 +90,7 @@ impl<L: StartLine> HeadReader<L> {
     /// Where the line ends that is being read: the place of its CR, once its LF is there, too.
     fn line_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
         let rest = bytes.get(self.seen..).unwrap_or_default();
-        let Some(stop) = rest.iter().position(|b| !is_text(*b)) else {
+        let Some(stop) = first_beside_text(rest) else {
             self.seen = bytes.len();
             return Ok(None);
         };

@@ -38,12 +38,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What `request` asks.
-    pub fn of<B>(request: &http::Request<B>) -> Self {
+    /// What `request` asks. `upgrade`: it has an Upgrade, which whoever wrote it knows.
+    pub fn of<B>(request: &http::Request<B>, upgrade: bool) -> Self {
         Self {
             head: request.method() == http::Method::HEAD,
             connect: request.method() == http::Method::CONNECT,
-            upgrade: request.headers().contains_key(http::header::UPGRADE),
+            upgrade,
         }
     }
 }

@@ -1,0 +1,91 @@
+//! Which of the headers that the mesh asks for a message has.
+//!
+//! Most messages have none of most of them, and asking a map costs a hash each time. So each name is looked at once, and
+//! what was not seen is not asked for.
+
+use http::{HeaderMap, HeaderName};
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance(u16);
+
+impl Glance {
+    /// `accept`.
+    pub const ACCEPT: Self = Self(1);
+    /// What says where a body ends, and whether it is waited for: `content-length`, `transfer-encoding`, `expect`.
+    pub const BODY: Self = Self(1 << 1);
+    /// `content-type`.
+    pub const CONTENT_TYPE: Self = Self(1 << 2);
+    /// `cookie`.
+    pub const COOKIE: Self = Self(1 << 3);
+    /// `idempotency-key`.
+    pub const IDEMPOTENCY_KEY: Self = Self(1 << 4);
+    /// Any that only the mesh may set, however it is spelled.
+    pub const OURS: Self = Self(1 << 5);
+    /// `traceparent` or `tracestate`.
+    pub const TRACE: Self = Self(1 << 6);
+    /// `upgrade`.
+    pub const UPGRADE: Self = Self(1 << 7);
+
+    /// Looks at the names of a message.
+    pub fn at(headers: &HeaderMap) -> Self {
+        Self(headers.keys().map(|name| of(name).0).fold(0, |seen, one| seen | one))
+    }
+
+    /// Whether there is anything of what `wanted` stands for.
+    pub fn saw(self, wanted: Self) -> bool {
+        self.0 & wanted.0 != 0
+    }
+}
+
+fn of(name: &HeaderName) -> Glance {
+    match name.as_str() {
+        "accept" => Glance::ACCEPT,
+        "content-length" | "transfer-encoding" | "expect" => Glance::BODY,
+        "content-type" => Glance::CONTENT_TYPE,
+        "cookie" => Glance::COOKIE,
+        "idempotency-key" => Glance::IDEMPOTENCY_KEY,
+        "traceparent" | "tracestate" => Glance::TRACE,
+        "upgrade" => Glance::UPGRADE,
+        // More than are ours: whoever then looks closer decides.
+        name if matches!(name.as_bytes(), [b'x', b'-' | b'_', b'o' | b'f', ..]) => Glance::OURS,
+        _ => Glance(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::headers;
+
+    #[test]
+    fn what_is_there_is_seen_and_nothing_else_is() {
+        for (name, seen) in [
+            ("accept", Glance::ACCEPT),
+            ("content-length", Glance::BODY),
+            ("transfer-encoding", Glance::BODY),
+            ("expect", Glance::BODY),
+            ("content-type", Glance::CONTENT_TYPE),
+            ("cookie", Glance::COOKIE),
+            (headers::IDEMPOTENCY_KEY.as_str(), Glance::IDEMPOTENCY_KEY),
+            (headers::ATTEMPT.as_str(), Glance::OURS),
+            (headers::CLIENT_CERT.as_str(), Glance::OURS),
+            ("x_outrigger-deadline_ms", Glance::OURS),
+            ("x_forwarded_client_cert", Glance::OURS),
+            ("traceparent", Glance::TRACE),
+            ("tracestate", Glance::TRACE),
+            ("upgrade", Glance::UPGRADE),
+            ("host", Glance(0)),
+        ] {
+            let mut all = HeaderMap::new();
+            assert_eq!(Glance::at(&all), Glance(0));
+            all.insert(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap());
+            assert_eq!(Glance::at(&all), seen, "{name}");
+            all.append("user-agent", "1".parse().unwrap());
+            all.append("cookie", "1".parse().unwrap());
+            assert!(
+                Glance::at(&all).saw(seen) == (seen != Glance(0)) && Glance::at(&all).saw(Glance::COOKIE)
+            );
+        }
+    }
+}
