@@ -115,9 +115,9 @@ fn intermediates() -> Vec<Case> {
 
 fn shapes() -> Vec<Case> {
     vec![
-        chain("five-certificates", "work without an end", "5 certificates", |w| {
+        chain("seven-certificates", "work without an end", "7 certificates", |w| {
             let mut chain = vec![w.leaf(ROOT, &w.root)];
-            chain.extend(std::iter::repeat_n(w.root_der.clone(), 4));
+            chain.extend(std::iter::repeat_n(w.root_der.clone(), 6));
             chain
         }),
         chain("a-hundred-certificates", "work without an end", "100 certificates", |w| {
