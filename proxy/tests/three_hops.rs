@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
-use outrigger_mesh::{Resource, RetryPolicy, Timeouts};
+use outrigger_mesh::{Algorithm, Resource, RetryPolicy, Timeouts};
 use outrigger_testkit::{Behaviour, CallsOn, Client, Onward, Origin, Trace, request, resources, trace_of};
 use support::{Mesh, Sidecar};
 
@@ -87,18 +87,22 @@ fn time() -> Duration {
 
 /// Requests, and what arrived at the last of three where everything fails.
 async fn attempts(trace: Trace) -> (u64, u64) {
-    let hops = hops(Timeouts::default()).await;
-    hops.cart_app.calls(hops.onward(trace));
-    hops.stock_app
-        .behave(Behaviour { fail: Some((StatusCode::SERVICE_UNAVAILABLE, 100)), ..Behaviour::default() });
-    let began = Instant::now();
-    let requests = load(hops.web.outbound, time()).await;
-    let rate = requests as f64 / began.elapsed().as_secs_f64();
-    let arrived = hops.stock_app.requests();
-    println!("{requests} requests at {rate:.0}/s, {arrived} attempts at the last");
-    // The promise is for more than a hundred a second. A machine that is too busy for that has to keep it for what it can.
-    assert!(rate > 100.0, "only {rate} requests a second");
-    (requests, arrived)
+    // The promise is for more than a hundred a second. A run in which the machine was too busy for that shows nothing.
+    for _ in 0..3 {
+        let hops = hops(Timeouts::default()).await;
+        hops.cart_app.calls(hops.onward(trace.clone()));
+        hops.stock_app
+            .behave(Behaviour { fail: Some((StatusCode::SERVICE_UNAVAILABLE, 100)), ..Behaviour::default() });
+        let began = Instant::now();
+        let requests = load(hops.web.outbound, time()).await;
+        let rate = requests as f64 / began.elapsed().as_secs_f64();
+        let arrived = hops.stock_app.requests();
+        println!("{requests} requests at {rate:.0}/s, {arrived} attempts at the last");
+        if rate > 100.0 {
+            return (requests, arrived);
+        }
+    }
+    panic!("never more than a hundred requests a second");
 }
 
 #[tokio::test]
@@ -120,11 +124,14 @@ async fn where_they_do_not_each_layer_keeps_to_its_budget() {
 async fn a_call_for_the_sake_of_a_second_attempt_is_made_once() {
     for (trace, expected) in [(Trace::PassedOn, 1), (Trace::Dropped, 3)] {
         let hops = hops(Timeouts::default()).await;
-        hops.cart_app.calls(hops.onward(trace));
+        hops.cart_app.calls(hops.onward(trace.clone()));
         hops.stock_app
             .behave(Behaviour { fail: Some((StatusCode::SERVICE_UNAVAILABLE, 100)), ..Behaviour::default() });
         // Another endpoint of cart, where nobody listens: who begins there comes to the other with a second attempt.
         let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let mut in_turn = resources::service("shop/cart");
+        in_turn.policy.balance.algorithm = Algorithm::RoundRobin;
+        hops.web.set(Resource::Service(in_turn));
         hops.web.set(Resource::Endpoint(resources::endpoint("shop/cart", "cart-0", nobody)));
         let mut client = Client::h1(hops.web.outbound).await;
         let second = async {
