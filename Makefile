@@ -44,6 +44,10 @@ peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alo
 peers-before: ## what a request costs with all of resilience on, beside the sidecar of an earlier commit
 	./benches/peers/before
 
+.PHONY: peers-identity
+peers-identity: ## what an access policy and a verified token cost a request, beside the same sidecars without
+	./benches/peers/identity
+
 .PHONY: resilience
 resilience: ## the sidecar and Envoy before the same faulty origins
 	./benches/resilience/compare

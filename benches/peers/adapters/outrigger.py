@@ -1,11 +1,14 @@
 """Outrigger: two sidecars without a control plane, each from a plan made by `outrigger compile`, identities from
 files. Everything a mesh uses is on: retries and their budget armed, deadlines, balancing, metrics, reports.
 
-`outrigger-all` has besides what a policy can ask of resilience, with limits that nothing meets. `outrigger-before` is
-another build, of the commit before a change, to be counted in the same run: OUTRIGGER_BEFORE_DIR."""
+`outrigger-all` has besides what a policy can ask of resilience, with limits that nothing meets. `outrigger-identity` has an
+access policy, and verifies the token that each request brings (`--token`). `outrigger-before` is another build, of the commit
+before a change, to be counted in the same run: OUTRIGGER_BEFORE_DIR."""
 import os
 import subprocess
 from pathlib import Path
+
+from meshbench import token
 
 from .base import Adapter, Spec
 
@@ -49,10 +52,37 @@ spec:
     - {name: each-caller, by: caller, requests: 1000000, per: 1s}
 """
 
+IDENTITY = """---
+apiVersion: outrigger.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{name: readers, namespace: default}}
+spec:
+  targetRefs: [{{group: outrigger.dev, kind: MeshService, name: server}}]
+  action: allow
+  rules:
+    - {{name: others, from: [{{serviceAccount: cart}}, {{serviceAccount: web}}], methods: [GET, POST], paths: [{{prefix: /items}}]}}
+    - {{name: client, from: [{{serviceAccount: client}}], methods: [GET], paths: [{{prefix: /}}]}}
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{name: no-secrets, namespace: default}}
+spec:
+  targetRefs: [{{group: outrigger.dev, kind: MeshService, name: server}}]
+  action: deny
+  rules: [{{paths: [{{prefix: /secrets}}]}}]
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: TokenPolicy
+metadata: {{name: users, namespace: default}}
+spec:
+  targetRefs: [{{kind: MeshService, name: server}}]
+  issuers:
+    - {{name: login, issuer: "{issuer}", audiences: [bench], jwks: {{inline: '{jwks}'}}}}
+"""
+
 
 class Outrigger(Adapter):
     name = "outrigger"
-    policy = ""
     scenarios = ("h1-plain", "h2-plain", "tcp-plain", "h1-mtls", "h1up-mtls", "h2-mtls", "tcp-mtls")
 
     def bin(self, name):
@@ -72,12 +102,16 @@ class Outrigger(Adapter):
             mtls="off" if plain else "strict",
             transport="plaintext" if plain else "mesh",
             listen=listen,
-        ) + self.policy
+        ) + self.policy(ctx)
         source, plan = ctx.workdir / f"{role}.yaml", ctx.workdir / f"{role}.plan"
         source.write_text(text)
         subprocess.run([self.bin("outrigger"), "compile", "--trust-domain", "bench.local",
                         "-f", str(source), "-o", str(plan)], check=True, stdout=subprocess.DEVNULL)
         return ["--plan", str(plan), "--workers", "1", "--log", "warn"]
+
+    def policy(self, ctx):
+        """What is asked for beyond the defaults."""
+        return ""
 
     def _identity(self, ctx, who):
         c = ctx.certs
@@ -119,7 +153,16 @@ class Outrigger(Adapter):
 
 class All(Outrigger):
     name = "outrigger-all"
-    policy = ALL
+
+    def policy(self, ctx):
+        return ALL
+
+
+class Identity(Outrigger):
+    name = "outrigger-identity"
+
+    def policy(self, ctx):
+        return IDENTITY.format(issuer=token.ISSUER, jwks=token.ensure(ctx.certs))
 
 
 class Before(Outrigger):
@@ -129,4 +172,4 @@ class Before(Outrigger):
         return str(Path(os.environ["OUTRIGGER_BEFORE_DIR"]) / name)
 
 
-ADAPTERS = [Outrigger(), All(), *([Before()] if "OUTRIGGER_BEFORE_DIR" in os.environ else [])]
+ADAPTERS = [Outrigger(), All(), Identity(), *([Before()] if "OUTRIGGER_BEFORE_DIR" in os.environ else [])]

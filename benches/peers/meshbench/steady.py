@@ -6,14 +6,15 @@ import socket
 import subprocess
 import time
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: server.default\r\n\r\n"
+REQUEST = "GET / HTTP/1.1\r\nHost: server.default\r\n{}\r\n"
 END = b"x" * 128                                       # of meshbench.backend
 
 
 class Http1:
     """Connections with one request in flight each."""
 
-    def __init__(self, port, conns, patience=120):
+    def __init__(self, port, conns, token=None, patience=120):
+        self.request = REQUEST.format(f"Authorization: Bearer {token}\r\n" if token else "").encode()
         self.socks, self.patience = [], patience
         for i in range(conns):                         # one more at a time, and so the proxies' own
             self.socks.append(connect(port))
@@ -23,7 +24,7 @@ class Http1:
         todo = n
         with selectors.DefaultSelector() as ready:
             for s in self.socks[:n]:
-                s.sendall(REQUEST)
+                s.sendall(self.request)
                 todo -= 1
                 ready.register(s, selectors.EVENT_READ, bytearray())
             while ready.get_map():
@@ -38,7 +39,7 @@ class Http1:
                         continue
                     key.data.clear()
                     if todo:
-                        key.fileobj.sendall(REQUEST)
+                        key.fileobj.sendall(self.request)
                         todo -= 1
                     else:
                         ready.unregister(key.fileobj)
