@@ -5,6 +5,7 @@
 
 mod access;
 mod bad_start;
+mod clocks;
 mod edge;
 mod identity;
 mod lifecycle;

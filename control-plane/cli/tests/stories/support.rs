@@ -1,6 +1,7 @@
 //! A mesh of real processes for one story: a control plane and sidecars on ports of the system's choice, applications
 //! played by the testkit's origins. Everything ends with the value that stands for it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -150,6 +151,7 @@ impl Mesh {
             control: self.push,
             folder: self.path(&format!("{account}-{serial}")),
             args: args.iter().map(ToString::to_string).collect(),
+            env: vec![],
             token: None,
         }
     }
@@ -221,6 +223,7 @@ pub(crate) struct SidecarPlan {
     control: SocketAddr,
     folder: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, OsString)>,
     token: Option<String>,
 }
 
@@ -232,6 +235,11 @@ impl SidecarPlan {
 
     pub(crate) fn args(mut self, more: &[&str]) -> Self {
         self.args.extend(more.iter().map(ToString::to_string));
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 
@@ -252,6 +260,7 @@ impl SidecarPlan {
             .arg("--ready-file")
             .arg(&ready)
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env_remove("OUTRIGGER_JOIN_TOKEN");
         if let Some(token) = &self.token {
             command.env("OUTRIGGER_JOIN_TOKEN", token);
