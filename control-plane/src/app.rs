@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
 use crate::ca::{self, CertificateService, Keeper};
+use crate::jwks;
 use crate::push::{self, Hub};
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
@@ -60,6 +61,8 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let certificates = Arc::new(CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf()));
     let acceptor = ControlAcceptor::new(keeper.own_identity())?;
 
+    let issuers = Arc::new(jwks::Keeper::new(state.clone()));
+
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let stopped = stop.clone();
@@ -69,17 +72,19 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         Arc::clone(&hub),
         certificates,
         Arc::clone(&registrations),
-        Arc::clone(&telemetry),
+        (Arc::clone(&telemetry), Arc::clone(&issuers)),
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
-    let running = Running { hub, telemetry, keeper: Arc::clone(&keeper) };
+    let running =
+        Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers) };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
     let api = Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs) };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, api, async move { stopped.cancelled().await });
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
     tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })
@@ -139,6 +144,7 @@ struct Running {
     hub: Arc<Hub>,
     telemetry: Arc<Telemetry>,
     keeper: Arc<Keeper>,
+    issuers: Arc<jwks::Keeper>,
 }
 
 impl Observed for Running {
@@ -148,6 +154,10 @@ impl Observed for Running {
 
     fn stats(&self) -> Vec<Json> {
         self.telemetry.stats()
+    }
+
+    fn issuers(&self) -> Vec<Json> {
+        self.issuers.to_json()
     }
 
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged> {
@@ -163,9 +173,10 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}",
             proxies.len(),
-            self.keeper.metrics()
+            self.keeper.metrics(),
+            self.issuers.metrics()
         )
     }
 }

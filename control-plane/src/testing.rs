@@ -154,6 +154,12 @@ pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
         crate::spec::Kind::AccessPolicy => {
             touched.access.insert(key.clone());
         }
+        crate::spec::Kind::TokenPolicy => {
+            touched.token_policies.insert(key.clone());
+        }
+        crate::spec::Kind::Denylist => {
+            touched.denylists.insert(key.clone());
+        }
         crate::spec::Kind::Instance => {
             let uid = EndpointUid::new(key.name.as_str()).unwrap();
             if let Some(service) = world.service_of_instance(&key.namespace, &uid) {

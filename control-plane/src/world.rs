@@ -8,12 +8,14 @@ mod access;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use outrigger_mesh::{EndpointUid, Hostname, Label, MeshSettings, ServiceName, SpiffeId, TrustDomain};
+use outrigger_mesh::{
+    Denylist, EndpointUid, Hostname, Label, MeshSettings, ServiceName, SpiffeId, TrustDomain,
+};
 
 use crate::addresses::VirtualAddress;
 use crate::check::{
     CheckedAccess, CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy,
-    CheckedRoute, CheckedService, PolicyTarget,
+    CheckedRoute, CheckedService, CheckedTokenPolicy, PolicyTarget,
 };
 use crate::secret::MeshSecret;
 use crate::shards::Shards;
@@ -48,6 +50,7 @@ pub struct World {
     overrides: Shards<Key, Arc<Entry<CheckedOverride>>>,
     overrides_of: Shards<ServiceName, BTreeSet<Key>>,
     access: access::AccessPolicies,
+    pub(crate) tokens: Tokens,
 }
 
 /// The instances of one service by name.
@@ -78,6 +81,8 @@ pub enum AnyEntry {
     Policy(Arc<Entry<CheckedPolicy>>),
     Override(Arc<Entry<CheckedOverride>>),
     Access(Arc<Entry<CheckedAccess>>),
+    Tokens(Arc<Entry<CheckedTokenPolicy>>),
+    Denylist(Arc<Entry<Denylist>>),
 }
 
 impl AnyEntry {
@@ -92,6 +97,8 @@ impl AnyEntry {
             Self::Policy(e) => &e.object,
             Self::Override(e) => &e.object,
             Self::Access(e) => &e.object,
+            Self::Tokens(e) => &e.object,
+            Self::Denylist(e) => &e.object,
         }
     }
 
@@ -106,6 +113,8 @@ impl AnyEntry {
             Self::Policy(e) => e.changed,
             Self::Override(e) => e.changed,
             Self::Access(e) => e.changed,
+            Self::Tokens(e) => e.changed,
+            Self::Denylist(e) => e.changed,
         }
     }
 
@@ -120,6 +129,8 @@ impl AnyEntry {
             Self::Policy(e) => e.created,
             Self::Override(e) => e.created,
             Self::Access(e) => e.created,
+            Self::Tokens(e) => e.created,
+            Self::Denylist(e) => e.created,
         }
     }
 
@@ -173,6 +184,7 @@ impl World {
             overrides: Shards::default(),
             overrides_of: Shards::default(),
             access: access::AccessPolicies::default(),
+            tokens: Tokens::default(),
         }
     }
 
@@ -202,6 +214,8 @@ impl World {
             Kind::TrafficPolicy => self.policies.len(),
             Kind::BreakerOverride => self.overrides.len(),
             Kind::AccessPolicy => self.access.all.len(),
+            Kind::TokenPolicy => self.tokens.policies.len(),
+            Kind::Denylist => self.tokens.lists.len(),
         }
     }
 
@@ -368,6 +382,8 @@ impl World {
             Kind::TrafficPolicy => self.policies.get(key).cloned().map(AnyEntry::Policy),
             Kind::BreakerOverride => self.overrides.get(key).cloned().map(AnyEntry::Override),
             Kind::AccessPolicy => self.access.all.get(key).cloned().map(AnyEntry::Access),
+            Kind::TokenPolicy => self.tokens.policies.get(key).cloned().map(AnyEntry::Tokens),
+            Kind::Denylist => self.tokens.lists.get(key).cloned().map(AnyEntry::Denylist),
             Kind::Instance => {
                 let uid = EndpointUid::new(key.name.as_str()).ok()?;
                 let service = self.service_of_instance(&key.namespace, &uid)?;
@@ -388,6 +404,8 @@ impl World {
             Kind::TrafficPolicy => self.policies.iter().map(|(_, e)| AnyEntry::Policy(e.clone())).collect(),
             Kind::BreakerOverride => self.all_overrides().map(|e| AnyEntry::Override(e.clone())).collect(),
             Kind::AccessPolicy => self.access.all.iter().map(|(_, e)| AnyEntry::Access(e.clone())).collect(),
+            Kind::TokenPolicy => self.tokens.policies.values().map(|e| AnyEntry::Tokens(e.clone())).collect(),
+            Kind::Denylist => self.tokens.lists.values().map(|e| AnyEntry::Denylist(e.clone())).collect(),
             Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
         all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));
@@ -532,6 +550,10 @@ impl World {
         self.instances.update(&service, remove, |of| of.is_empty());
     }
 }
+
+mod tokens;
+
+pub(crate) use tokens::Tokens;
 
 fn label(name: &ObjectName) -> Option<Label> {
     Label::new(name.as_str()).ok()

@@ -27,6 +27,8 @@ impl Kind {
             spec::Kind::TrafficPolicy => "trafficpolicy",
             spec::Kind::BreakerOverride => "breakeroverride",
             spec::Kind::AccessPolicy => "accesspolicy",
+            spec::Kind::TokenPolicy => "tokenpolicy",
+            spec::Kind::Denylist => "denylist",
         }
     }
 
@@ -40,6 +42,8 @@ impl Kind {
             spec::Kind::Gateway => &["listeners"],
             spec::Kind::HttpRoute => &["parents", "backends"],
             spec::Kind::TrafficPolicy => &["target", "callers", "says"],
+            spec::Kind::TokenPolicy => &["issuers", "requirement", "propagation"],
+            spec::Kind::Denylist => &["tokens", "identities", "why"],
             spec::Kind::BreakerOverride => &["service", "route", "version", "mode", "until", "why"],
             spec::Kind::AccessPolicy => &["action", "targets", "rules"],
         }
@@ -73,6 +77,14 @@ impl Kind {
             spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
             spec::Kind::TrafficPolicy => vec![target(spec), words(&spec["callers"]), says(spec)],
             spec::Kind::AccessPolicy => vec![word(&spec["action"]), targets(object), rules(spec)],
+            spec::Kind::TokenPolicy => vec![
+                names(&spec["issuers"]),
+                spec["requirement"].as_str().unwrap_or("required").to_owned(),
+                spec["propagation"].as_str().unwrap_or("none").to_owned(),
+            ],
+            spec::Kind::Denylist => {
+                vec![count(&spec["tokens"]), count(&spec["identities"]), word(&spec["why"])]
+            }
             spec::Kind::BreakerOverride => vec![
                 word(&spec["service"]),
                 word(&spec["route"]),
@@ -109,9 +121,11 @@ impl FromStr for Kind {
             }
             "breakeroverride" | "breakeroverrides" => Ok(Self(spec::Kind::BreakerOverride)),
             "accesspolicy" | "accesspolicies" | "access" => Ok(Self(spec::Kind::AccessPolicy)),
+            "tokenpolicy" | "tokenpolicies" => Ok(Self(spec::Kind::TokenPolicy)),
+            "denylist" | "denylists" => Ok(Self(spec::Kind::Denylist)),
             _ => Err(
                 "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, accesspolicies, \
-                 breakeroverrides, instances and meshdefaults"
+                 tokenpolicies, denylists, breakeroverrides, instances and meshdefaults"
                     .into(),
             ),
         }
@@ -123,6 +137,17 @@ pub(crate) fn named(object: &Value) -> (String, String) {
     let metadata = &object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or("default");
     (namespace.to_owned(), metadata["name"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The names of a list of things.
+fn names(all: &Value) -> String {
+    let names = all.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// How many there are.
+fn count(all: &Value) -> String {
+    all.as_array().map_or(0, Vec::len).to_string()
 }
 
 fn word(value: &Value) -> String {

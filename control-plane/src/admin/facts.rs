@@ -19,6 +19,11 @@ pub(super) async fn proxies(State(api): State<Api>) -> JsonBody<Json> {
     JsonBody(json!({ "revision": revision, "items": api.observed.proxies() }))
 }
 
+/// `GET /v1/issuers`: who issues tokens, and whether there are keys.
+pub(super) async fn issuers(State(api): State<Api>) -> JsonBody<Json> {
+    JsonBody(json!({ "items": api.observed.issuers() }))
+}
+
 pub(super) async fn stats(State(api): State<Api>) -> JsonBody<Json> {
     JsonBody(json!({ "items": api.observed.stats() }))
 }

@@ -44,6 +44,11 @@ pub trait Observed: Send + Sync + 'static {
     /// Traffic by service, version and caller, from the sidecars' own reports.
     fn stats(&self) -> Vec<Json>;
 
+    /// The issuers of tokens and the state of their keys.
+    fn issuers(&self) -> Vec<Json> {
+        vec![]
+    }
+
     /// Waits until every connected sidecar has acknowledged `revision`, or for `timeout`.
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged>;
 
@@ -88,6 +93,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/revisions/{number}", get(facts::revision))
         .route("/v1/audit", get(facts::audit))
         .route("/v1/stats", get(facts::stats))
+        .route("/v1/issuers", get(facts::issuers))
         .route("/v1/join-tokens", post(facts::create_join_token))
         .route("/v1/certs", get(certs::list))
         .route("/v1/certs/rotation", get(certs::status).post(certs::turn))

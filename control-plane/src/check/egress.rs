@@ -3,11 +3,11 @@
 use outrigger_certs::certificates_from_pem;
 use outrigger_mesh::{
     Between, DnsTarget, Hostname, HttpRules, Label, Location, MtlsMode, Origination, OutsideRoots, Protocol,
-    Service, ServiceName, TrafficPolicy,
+    Service, ServiceName, TokenTravel, TrafficPolicy,
 };
 
 use super::{CheckedService, Found, location, service};
-use crate::spec::{Code, EgressService, EgressTlsMode, Object, Problem};
+use crate::spec::{Code, EgressService, EgressTlsMode, EgressTokens, Object, Problem};
 use crate::world::World;
 
 /// For everybody else an egress service is a service like any other: it can be a route's backend, and has policies.
@@ -52,7 +52,10 @@ pub(super) fn check(
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
-        tokens: outrigger_mesh::TokenTravel::Strip,
+        tokens: match spec.tokens {
+            None | Some(EgressTokens::Strip) => TokenTravel::Strip,
+            Some(EgressTokens::Keep) => TokenTravel::Keep,
+        },
     };
     match base.checked() {
         Ok(base) => Some(CheckedService { base, inline, address: None }),

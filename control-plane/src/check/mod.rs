@@ -6,6 +6,7 @@
 mod access_policy;
 mod breaker_override;
 mod defaults;
+mod denylist;
 mod egress;
 mod gateway;
 mod http_route;
@@ -14,6 +15,7 @@ mod instance;
 mod route_warnings;
 mod service;
 mod settings;
+mod token_policy;
 mod traffic_policy;
 
 pub use access_policy::{CheckedAccess, Selects};
@@ -24,6 +26,7 @@ pub use http_route::{CheckedRoute, GatewayParent};
 pub(crate) use http_route::{read_match, taken_by};
 pub use instance::{CheckedInstance, instance_of};
 pub use service::CheckedService;
+pub use token_policy::{CheckedIssuer, CheckedTokenPolicy};
 pub use traffic_policy::{CheckedPolicy, PolicyTarget};
 
 use crate::spec::{Object, Problem, Severity, Spec};
@@ -42,6 +45,8 @@ pub enum Checked {
     Policy(CheckedPolicy),
     Override(CheckedOverride),
     Access(CheckedAccess),
+    Tokens(CheckedTokenPolicy),
+    Denylist(outrigger_mesh::Denylist),
 }
 
 /// Checks one object against `world`, in which it may already be in an older form. On success there may be warnings.
@@ -76,6 +81,8 @@ fn check_into(
         Spec::AccessPolicy(spec) => {
             access_policy::check(object, spec, world, &mut found).map(Checked::Access)
         }
+        Spec::TokenPolicy(spec) => token_policy::check(object, spec, world, &mut found).map(Checked::Tokens),
+        Spec::Denylist(spec) => denylist::check(object, spec, world, &mut found).map(Checked::Denylist),
     };
     match checked {
         Some(checked) if !found.is_fatal() => Ok((checked, found.problems)),
@@ -103,3 +110,5 @@ impl Found {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

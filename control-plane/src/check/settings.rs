@@ -208,6 +208,18 @@ fn rate_limit(pointer: &str, limit: &RateLimit, before: &[RateLimit], found: &mu
         }
         _ => {}
     }
+    match (limit.by == Some(RateBy::Claim), &limit.claim) {
+        (true, None) => {
+            let message = "by: claim does not say which claim";
+            found.add(Problem::error(pointer, Code::MissingField, message).hint("add claim: sub"));
+        }
+        (false, Some(_)) => {
+            let message = "a claim is only looked at with by: claim";
+            let problem = Problem::error(format!("{pointer}/claim"), Code::Contradiction, message);
+            found.add(problem.hint("write by: claim, or leave claim out"));
+        }
+        _ => {}
+    }
     if limit.per.get() > std::time::Duration::from_hours(24) {
         let message = "a rate is counted over a day at most";
         found.add(Problem::error(format!("{pointer}/per"), Code::BadValue, message));

@@ -55,6 +55,10 @@ pub struct Touched {
     pub overrides: BTreeSet<Key>,
     /// The access policies.
     pub access: BTreeSet<Key>,
+    /// The policies for tokens.
+    pub token_policies: BTreeSet<Key>,
+    /// The lists of what is revoked.
+    pub denylists: BTreeSet<Key>,
     /// The instances, under each service they belong or belonged to.
     pub instances: BTreeSet<(ServiceName, EndpointUid)>,
 }
@@ -63,6 +67,8 @@ pub struct Touched {
 pub fn everything(world: &World) -> Vec<Resource> {
     let mut names = BTreeSet::from([ResourceName::Mesh(world.trust_domain().clone())]);
     names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
+    names.extend(world.issuers().map(|issuer| ResourceName::Issuer(issuer.name.clone())));
+    names.extend(world.denylists().map(|list| ResourceName::Denylist(list.name.clone())));
     for service in world.services() {
         names_of_service(world, service.checked.name(), &mut names);
     }
@@ -89,7 +95,9 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
             (domain == world.trust_domain()).then(|| Resource::Mesh((**world.settings()).clone()))
         }
         ResourceName::Gateway(gateway) => compile_gateway(world, gateway).map(Resource::Gateway),
-        ResourceName::Issuer(_) | ResourceName::Denylist(_) | ResourceName::Trust(_) => None,
+        ResourceName::Issuer(issuer) => world.issuer(issuer).map(Resource::Issuer),
+        ResourceName::Denylist(list) => world.denylist(list).cloned().map(Resource::Denylist),
+        ResourceName::Trust(_) => None,
     }
 }
 
@@ -135,6 +143,13 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
             let selected = world.services().filter(|s| entry.checked.selects.holds_for(s.checked.name()));
             selected.for_each(|s| names_of_access(world, s.checked.name(), &mut names));
         }
+        for policy in touched.token_policies.iter().filter_map(|key| world.token_policy(key)) {
+            names.extend(policy.checked.issuers.iter().map(|i| ResourceName::Issuer(i.name.clone())));
+            policy.checked.services.iter().for_each(|service| names_of_policy(world, service, &mut names));
+        }
+        let lists =
+            world.denylists().filter(|list| touched.denylists.iter().any(|key| is_list(key, &list.name)));
+        names.extend(lists.map(|list| ResourceName::Denylist(list.name.clone())));
         let overrides = touched.overrides.iter().filter_map(|key| world.breaker_override(key));
         names.extend(overrides.map(|e| ResourceName::Service(e.checked.service.clone())));
     }
@@ -171,6 +186,10 @@ fn names_of_access(world: &World, name: &ServiceName, names: &mut BTreeSet<Resou
     );
 }
 
+fn is_list(key: &Key, name: &ServiceName) -> bool {
+    key.namespace == *name.namespace() && key.name.as_str() == name.name().as_str()
+}
+
 /// The resources that the rules of a route are part of.
 fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>) {
     let Some(entry) = world.route(route) else { return };
@@ -189,6 +208,7 @@ fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
         routes: routes.flat_map(|r| policy::rules(world, &r.object.key(), Some(name))).collect(),
         policy: policy::service(world, name),
         for_callers: policy::callers(world, name),
+        tokens: world.token_policy_of(name).map_or(base.tokens, |p| p.checked.travel),
         overrides: world.overrides_of(name).flat_map(|e| compile_override(world, &e.checked)).collect(),
         ..base.clone()
     })
@@ -253,7 +273,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 http: service.http.clone(),
                 between: service.between,
                 protection: policy::protection(world, &service.name),
-                tokens: None,
+                tokens: world.token_policy_of(&service.name).map(|p| p.checked.rules.clone()),
                 longest: policy::longest(world, &service.name),
                 access: policy::access(world, &service.name),
             }

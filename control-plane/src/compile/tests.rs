@@ -226,6 +226,8 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
                 Kind::TrafficPolicy => world.remove_policy(&key),
                 Kind::BreakerOverride => world.remove_override(&key),
                 Kind::AccessPolicy => world.remove_access(&key),
+                Kind::TokenPolicy => world.remove_token_policy(&key),
+                Kind::Denylist => world.remove_denylist(&key),
                 Kind::Instance => {
                     world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
                 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{
-    Algorithm, Balance, Bulkhead, Bulkheads, ConnectionLimits, EndpointBreaker, FailureRatio, Fallback,
-    HashKey, HealthCheck, Label, Locality, PortNumber, Probe, Protection, RateKey, RateLimit, Recovery,
-    RetryPolicy, Route, ServiceBreaker, ServiceName, SigningKey, SlowCalls, Sticky, StickyBy, StickyTo,
-    Timeouts, TrafficPolicy, Trip,
+    Algorithm, Balance, Bulkhead, Bulkheads, ClaimPath, ConnectionLimits, EndpointBreaker, FailureRatio,
+    Fallback, HashKey, HealthCheck, Label, Locality, PortNumber, Probe, Protection, RateKey, RateLimit,
+    Recovery, RetryPolicy, Route, ServiceBreaker, ServiceName, SigningKey, SlowCalls, Sticky, StickyBy,
+    StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 
 use super::merge;
@@ -292,9 +292,11 @@ fn health(written: &written::HealthCheck) -> Option<HealthCheck> {
 
 /// A rate limit as it is counted.
 fn rate_limit(written: &written::RateLimit) -> RateLimit {
-    let key = match (written.by, &written.header) {
-        (Some(written::RateBy::Header), Some(header)) => RateKey::Header(header.get().clone()),
-        (Some(written::RateBy::Caller), _) => RateKey::Caller,
+    let claim = written.claim.as_deref().and_then(|claim| ClaimPath::new(claim).ok());
+    let key = match (written.by, &written.header, claim) {
+        (Some(written::RateBy::Header), Some(header), _) => RateKey::Header(header.get().clone()),
+        (Some(written::RateBy::Claim), _, Some(claim)) => RateKey::Claim(claim),
+        (Some(written::RateBy::Caller), ..) => RateKey::Caller,
         _ => RateKey::Service,
     };
     RateLimit {

@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Hub;
 use super::fleet::Proof;
 use crate::ca::CertificateService;
+use crate::jwks::Keeper;
 use crate::source::registration::Registrations;
 use crate::telemetry::Telemetry;
 
@@ -31,11 +32,11 @@ pub async fn serve(
     hub: Arc<Hub>,
     certificates: Arc<CertificateService>,
     registrations: Arc<Registrations>,
-    telemetry: Arc<Telemetry>,
+    (telemetry, keeper): (Arc<Telemetry>, Arc<Keeper>),
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let (accepted, incoming) = mpsc::channel(1);
-    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry });
+    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry, keeper });
     // Not a task of its own: it ends with this future, and all handshakes with it.
     let accepting = accept(listener, acceptor, accepted);
     let serving = rpc::serve(ReceiverStream::new(incoming), handler, shutdown);
@@ -106,6 +107,7 @@ struct Handler {
     certificates: Arc<CertificateService>,
     registrations: Arc<Registrations>,
     telemetry: Arc<Telemetry>,
+    keeper: Arc<Keeper>,
 }
 
 impl Handler {
@@ -147,6 +149,7 @@ impl ControlHandler for Handler {
 
     async fn report(&self, caller: Caller<Peer>, report: Report) -> Result<(), RpcError> {
         self.admit(&caller)?;
+        self.keeper.want(&report.wanted_keys);
         self.telemetry.take(&caller.peer, report);
         Ok(())
     }

@@ -20,6 +20,9 @@ pub struct EgressService {
     /// What the sidecar does about TLS. None: it passes on what the application sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<EgressTls>,
+    /// What becomes of the mesh's tokens on calls to it. None: they are stripped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<EgressTokens>,
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<ServiceTimeouts>,
@@ -58,11 +61,22 @@ pub enum EgressTlsMode {
     None,
 }
 
+/// What becomes of the mesh's tokens on the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EgressTokens {
+    /// They do not leave.
+    Strip,
+    /// What the application sends goes out as it is.
+    Keep,
+}
+
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::required("hosts", &Shape::List(&Shape::Text(rules::hostname), 64)),
     Field::required("ports", &Shape::List(&PORT, 64)),
     Field::new("targets", &TARGETS),
     Field::new("tls", &TLS),
+    Field::new("tokens", &Shape::Word(&["strip", "keep"])),
     Field::new("timeouts", &TIMEOUTS),
     Field::new("retry", &RETRY),
     Field::new("owner", &Shape::Text(rules::words)),

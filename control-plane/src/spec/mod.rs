@@ -7,6 +7,7 @@
 pub mod access_policy;
 mod breaker_override;
 mod defaults;
+mod denylist;
 mod duration;
 mod egress;
 mod gateway;
@@ -24,6 +25,7 @@ mod service;
 mod size;
 mod moment;
 mod traffic_policy;
+mod token_policy;
 mod tree;
 mod written;
 
@@ -32,8 +34,9 @@ use std::sync::Arc;
 pub use access_policy::AccessPolicy;
 pub use breaker_override::BreakerOverride;
 pub use defaults::{MeshDefaults, OutboundMode};
+pub use denylist::{DeniedToken, Denylist};
 pub use duration::Duration;
-pub use egress::{EgressService, EgressTls, EgressTlsMode};
+pub use egress::{EgressService, EgressTls, EgressTlsMode, EgressTokens};
 pub use gateway::{
     AllowedRoutes, CertificateRef, From, Gateway, Listener, ListenerProtocol, ListenerTls, RouteNamespaces,
 };
@@ -53,6 +56,9 @@ pub use service::{
     Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
 };
 pub use size::Size;
+pub use token_policy::{
+    ClaimHeader, Given, Jwks, Propagation, Requirement, ToApplication, TokenIssuer, TokenPolicy, TokenRule,
+};
 pub use traffic_policy::{TargetKind, TargetRef, TrafficPolicy};
 pub use tree::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Place};
 

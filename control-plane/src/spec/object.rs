@@ -14,9 +14,9 @@ use super::rules;
 use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
-    AccessPolicy, BreakerOverride, EgressService, Gateway, HttpRoute, Instance, MeshDefaults, MeshService,
-    TrafficPolicy, access_policy, breaker_override, defaults, egress, gateway, http_route, instance, service,
-    traffic_policy,
+    AccessPolicy, BreakerOverride, Denylist, EgressService, Gateway, HttpRoute, Instance, MeshDefaults,
+    MeshService, TokenPolicy, TrafficPolicy, access_policy, breaker_override, defaults, denylist, egress,
+    gateway, http_route, instance, service, token_policy, traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -41,6 +41,8 @@ pub enum Spec {
     TrafficPolicy(Box<TrafficPolicy>),
     BreakerOverride(BreakerOverride),
     AccessPolicy(AccessPolicy),
+    TokenPolicy(Box<TokenPolicy>),
+    Denylist(Denylist),
 }
 
 impl Object {
@@ -56,6 +58,8 @@ impl Object {
             Spec::TrafficPolicy(_) => Kind::TrafficPolicy,
             Spec::BreakerOverride(_) => Kind::BreakerOverride,
             Spec::AccessPolicy(_) => Kind::AccessPolicy,
+            Spec::TokenPolicy(_) => Kind::TokenPolicy,
+            Spec::Denylist(_) => Kind::Denylist,
         }
     }
 
@@ -116,6 +120,8 @@ impl Spec {
             Self::TrafficPolicy(s) => of(s),
             Self::BreakerOverride(s) => of(s),
             Self::AccessPolicy(s) => of(s),
+            Self::TokenPolicy(s) => of(s),
+            Self::Denylist(s) => of(s),
         }
     }
 
@@ -133,6 +139,8 @@ impl Spec {
             Kind::TrafficPolicy => of(json).map(Self::TrafficPolicy),
             Kind::BreakerOverride => of(json).map(Self::BreakerOverride),
             Kind::AccessPolicy => of(json).map(Self::AccessPolicy),
+            Kind::TokenPolicy => of(json).map(Self::TokenPolicy),
+            Kind::Denylist => of(json).map(Self::Denylist),
         }
     }
 }
@@ -149,12 +157,14 @@ pub enum Kind {
     TrafficPolicy,
     BreakerOverride,
     AccessPolicy,
+    TokenPolicy,
+    Denylist,
     Instance,
 }
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::MeshDefaults,
         Self::MeshService,
         Self::EgressService,
@@ -163,6 +173,8 @@ impl Kind {
         Self::TrafficPolicy,
         Self::BreakerOverride,
         Self::AccessPolicy,
+        Self::TokenPolicy,
+        Self::Denylist,
         Self::Instance,
     ];
 
@@ -183,6 +195,8 @@ impl Kind {
             Self::TrafficPolicy => "TrafficPolicy",
             Self::BreakerOverride => "BreakerOverride",
             Self::AccessPolicy => "AccessPolicy",
+            Self::TokenPolicy => "TokenPolicy",
+            Self::Denylist => "Denylist",
         }
     }
 
@@ -206,6 +220,8 @@ impl Kind {
             Self::TrafficPolicy => "trafficpolicies",
             Self::BreakerOverride => "breakeroverrides",
             Self::AccessPolicy => "accesspolicies",
+            Self::TokenPolicy => "tokenpolicies",
+            Self::Denylist => "denylists",
         }
     }
 
@@ -230,6 +246,8 @@ impl Kind {
             Self::TrafficPolicy => &traffic_policy::SHAPE,
             Self::BreakerOverride => &breaker_override::SHAPE,
             Self::AccessPolicy => &access_policy::SHAPE,
+            Self::TokenPolicy => &token_policy::SHAPE,
+            Self::Denylist => &denylist::SHAPE,
         }
     }
 

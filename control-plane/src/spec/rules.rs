@@ -152,6 +152,11 @@ pub(super) fn header_name(text: &str) -> Result<(), String> {
         .map_err(|_| format!("{text:?} is not the name of a header"))
 }
 
+/// Where a claim of a token stands.
+pub(super) fn claim(text: &str) -> Result<(), String> {
+    outrigger_mesh::ClaimPath::new(text).map(drop).map_err(|e| e.to_string())
+}
+
 /// The value of a header.
 pub(super) fn header_value(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > 4096 {

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
+use crate::jwks::kept_keys;
 use crate::secret::MeshSecret;
 use crate::spec::{Kind, Object};
 use crate::store::{Record, Space, Store, StoreError};
@@ -22,6 +23,7 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
     let mut world = World::new(trust_domain, secret);
     world.revision = config.position;
     world.generation = instances.position;
+    world.remember_keys(kept_keys(store).await?);
     // Kinds come in the order in which one may refer to another.
     let all = || config.records.iter().chain(&instances.records);
     for kind in Kind::ALL {
@@ -61,6 +63,8 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
         Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
+        Checked::Tokens(checked) => world.put_token_policy(Entry { object, created, changed, checked }),
+        Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
             checked.registered_by = registered_by(&record.value)?;
             world.put_instance(Entry { object, created, changed, checked });
@@ -91,6 +95,8 @@ pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
         touched.policies.extend(keys(Kind::TrafficPolicy));
         touched.overrides.extend(keys(Kind::BreakerOverride));
         touched.access.extend(keys(Kind::AccessPolicy));
+        touched.token_policies.extend(keys(Kind::TokenPolicy));
+        touched.denylists.extend(keys(Kind::Denylist));
         for instance in world.all_instances() {
             let endpoint = &instance.checked.endpoint;
             touched.instances.insert((endpoint.service.clone(), endpoint.uid.clone()));

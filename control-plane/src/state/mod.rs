@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use outrigger_certs::{JoinToken, RootHash};
-use outrigger_mesh::{Endpoint, EndpointUid, Label, ServiceName, TrustDomain};
+use outrigger_mesh::{Endpoint, EndpointUid, Label, ServiceName, TokenKey, TrustDomain};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::audit::Author;
 use crate::compile::{self, ResourceChange};
+use crate::jwks::Source;
 use crate::spec::{Document, Key, Problem};
 use crate::store::{Expect, Store, StoreError, StoreErrorKind};
 use crate::world::{AnyEntry, World};
@@ -112,6 +113,11 @@ impl State {
     /// From now on join tokens tell their holders to believe this root.
     pub fn set_root(&self, root: RootHash) {
         self.root.store(Arc::new(root));
+    }
+
+    /// Puts keys in force that were fetched from `source`. They are not configuration: no revision counts them.
+    pub async fn set_keys(&self, source: Source, keys: Vec<TokenKey>) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Keys { source, keys, reply }).await?
     }
 
     /// A token with which one workload of this service account can get its first certificate, once, within `ttl`.

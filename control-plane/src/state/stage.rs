@@ -67,7 +67,7 @@ impl Stage {
         for write in writes {
             let key = write.key();
             let moves = key.kind.is_service()
-                || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy);
+                || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy | Kind::TokenPolicy);
             if matches!(write, Write::Delete { .. }) || moves {
                 stage.take_away(&key);
             }
@@ -179,6 +179,12 @@ impl Stage {
                 self.world.put_override(Entry { object, created, changed, checked });
             }
             Checked::Access(checked) => self.world.put_access(Entry { object, created, changed, checked }),
+            Checked::Tokens(checked) => {
+                self.world.put_token_policy(Entry { object, created, changed, checked });
+            }
+            Checked::Denylist(checked) => {
+                self.world.put_denylist(Entry { object, created, changed, checked });
+            }
             Checked::Instance(mut checked) => {
                 checked.registered_by = before.and_then(|e| e.registered_by().cloned());
                 self.world.put_instance(Entry { object, created, changed, checked });
@@ -352,6 +358,8 @@ impl Stage {
             Kind::TrafficPolicy => self.world.remove_policy(key),
             Kind::BreakerOverride => self.world.remove_override(key),
             Kind::AccessPolicy => self.world.remove_access(key),
+            Kind::TokenPolicy => self.world.remove_token_policy(key),
+            Kind::Denylist => self.world.remove_denylist(key),
             Kind::Instance => {
                 if let Ok(uid) = EndpointUid::new(key.name.as_str()) {
                     self.world.remove_instance(&key.namespace, &uid);
@@ -377,6 +385,12 @@ impl Stage {
             }
             Kind::AccessPolicy => {
                 self.touched.access.insert(key.clone());
+            }
+            Kind::TokenPolicy => {
+                self.touched.token_policies.insert(key.clone());
+            }
+            Kind::Denylist => {
+                self.touched.denylists.insert(key.clone());
             }
             Kind::Instance => {
                 let Ok(uid) = EndpointUid::new(key.name.as_str()) else { return };
@@ -423,8 +437,9 @@ fn changes(old: &World, write: &Write) -> bool {
 fn policies_on(world: &World, key: &Key) -> Vec<Key> {
     match (service_name(key), key.kind) {
         (Some(service), _) => {
+            let tokens = world.token_policy_of(&service).map(|p| p.object.key());
             let traffic = world.policies_of(&service).map(|p| p.object.key());
-            traffic.chain(world.access_naming(&service).cloned()).collect()
+            traffic.chain(world.access_naming(&service).cloned()).chain(tokens).collect()
         }
         (None, Kind::HttpRoute) => world.policies_of_route(key).map(|p| p.object.key()).collect(),
         _ => vec![],

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use outrigger_mesh::{Endpoint, EndpointUid, ServiceName};
+use outrigger_mesh::{Endpoint, EndpointUid, ServiceName, TokenKey};
 use tokio::sync::{mpsc, oneshot};
 
 use super::instances::{self, Refusal};
@@ -11,6 +11,7 @@ use super::stage::Stage;
 use super::{Applied, ApplyError, Publish, Write, load, overrides};
 use crate::audit::Author;
 use crate::compile;
+use crate::jwks::{self, Source};
 use crate::spec::Key;
 use crate::store::{CommitError, Store, StoreError, StoreErrorKind, Transaction};
 use crate::world::World;
@@ -33,6 +34,11 @@ pub(super) enum Command {
         uid: EndpointUid,
         author: Author,
         reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Keys {
+        source: Source,
+        keys: Vec<TokenKey>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
     },
 }
 
@@ -69,11 +75,15 @@ impl Writer {
             let mut instances = vec![];
             for command in batch.drain(..) {
                 // The order of the queue is kept: what was asked first is in force first.
-                if let Command::Apply { writes, author, dry_run, reply } = command {
-                    self.instances(std::mem::take(&mut instances)).await;
-                    let _ = reply.send(self.apply(&writes, &author, dry_run).await);
-                } else {
-                    instances.push(command);
+                match command {
+                    Command::Apply { writes, author, dry_run, reply } => {
+                        self.instances(std::mem::take(&mut instances)).await;
+                        let _ = reply.send(self.apply(&writes, &author, dry_run).await);
+                    }
+                    Command::Keys { source, keys, reply } => {
+                        let _ = reply.send(self.keys(&source, keys).await);
+                    }
+                    Command::Register { .. } | Command::Remove { .. } => instances.push(command),
                 }
             }
             self.instances(instances).await;
@@ -100,6 +110,21 @@ impl Writer {
             }
         };
         Ok(Applied { revision: now.revision(), generation: now.generation(), changes, warnings })
+    }
+
+    /// Puts keys in force that were fetched, and keeps them for the next start.
+    async fn keys(&mut self, source: &Source, keys: Vec<TokenKey>) -> Result<(), StoreError> {
+        self.catch_up().await?;
+        let old = self.world.load_full();
+        let mut new = (*old).clone();
+        let policies = new.put_keys(source, keys.clone());
+        if !policies.is_empty() {
+            jwks::keep(&*self.store, source, &keys).await;
+            let touched =
+                compile::Touched { token_policies: policies.into_iter().collect(), ..Default::default() };
+            self.put_in_place(&old, new, &touched);
+        }
+        Ok(())
     }
 
     /// Ends the overrides whose time is over: they stay to be read, and no longer hold.
@@ -228,6 +253,6 @@ fn stage_instance(stage: &mut Stage, command: Command) -> Option<Reply> {
         Command::Remove { service, uid, author, reply } => {
             Some((reply, instances::remove(stage, &service, &uid, &author)))
         }
-        Command::Apply { .. } => None,
+        Command::Apply { .. } | Command::Keys { .. } => None,
     }
 }

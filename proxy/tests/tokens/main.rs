@@ -4,6 +4,7 @@
 mod attacks;
 mod given;
 mod mint;
+mod real;
 #[path = "../support/mod.rs"]
 mod support;
 mod travel;

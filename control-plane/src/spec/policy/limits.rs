@@ -184,6 +184,9 @@ pub struct RateLimit {
     /// With `by: header`, which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<HeaderName>,
+    /// With `by: claim`, which claim of the verified token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// So many requests...
     pub requests: u32,
     /// ...in this time.
@@ -201,6 +204,7 @@ pub enum RateBy {
     Service,
     Caller,
     Header,
+    Claim,
 }
 
 const MOST: i64 = outrigger_mesh::Bulkhead::MOST as i64;
@@ -253,8 +257,9 @@ pub(super) const RATE_LIMITS: Shape = Shape::List(&RATE_LIMIT, outrigger_mesh::P
 const RATE_LIMIT: Shape = Shape::Object(&[
     Field::required("name", &Shape::Text(rules::label)),
     Field::new("matches", &Shape::List(&MATCH, 64)),
-    Field::new("by", &Shape::WordSoFar(&["service", "caller", "header"], &["claim"])),
+    Field::new("by", &Shape::Word(&["service", "caller", "header", "claim"])),
     Field::new("header", &Shape::Text(rules::header_name)),
+    Field::new("claim", &Shape::Text(rules::claim)),
     Field::required("requests", &Shape::Integer(1, 1_000_000_000)),
     Field::required("per", &Shape::Text(rules::duration)),
     Field::new("burst", &Shape::Integer(1, 1_000_000_000)),
