@@ -124,6 +124,8 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
         Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
+        Checked::Tokens(checked) => world.put_token_policy(Entry { object, created, changed, checked }),
+        Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
     }
     Ok(warnings)
 }

@@ -29,7 +29,7 @@ use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
-use crate::token::known::Known;
+use crate::token::{self, known::Known};
 
 /// The state of the process that is not configuration.
 #[derive(Debug)]
@@ -148,6 +148,7 @@ impl Live {
         self.bulkheads.write(&mut text);
         self.protections.write(&mut text);
         self.access.write(&mut text);
+        token::cache::write(&mut text);
         self.counted.write(&mut text);
         self.handles.write(&mut text);
         text

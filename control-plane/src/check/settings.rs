@@ -105,9 +105,14 @@ const fn hint_of_service() -> &'static str {
 
 fn balance(pointer: &str, balance: &Balance, found: &mut Found) {
     if let Some(hash) = &balance.hash {
-        let said =
-            [hash.header.is_some(), hash.cookie.is_some(), hash.query.is_some(), hash.source.is_some()];
-        one_of(&format!("{pointer}/hash"), &said, "header, cookie, query, source", found);
+        let said = [
+            hash.header.is_some(),
+            hash.cookie.is_some(),
+            hash.query.is_some(),
+            hash.claim.is_some(),
+            hash.source.is_some(),
+        ];
+        one_of(&format!("{pointer}/hash"), &said, "header, cookie, query, claim, source", found);
         if balance.algorithm.is_some_and(|a| a != BalanceAlgorithm::Maglev) {
             let message = "what is hashed means nothing to this algorithm";
             let problem = Problem::error(format!("{pointer}/hash"), Code::Contradiction, message);

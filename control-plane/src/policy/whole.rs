@@ -243,6 +243,9 @@ fn hash(written: &written::HashOn) -> Option<HashKey> {
     if let Some(query) = &written.query {
         return Some(HashKey::Query(query.as_str().into()));
     }
+    if let Some(claim) = written.claim.as_deref().and_then(|claim| ClaimPath::new(claim).ok()) {
+        return Some(HashKey::Claim(claim));
+    }
     written.source.map(|source| match source {
         written::HashSource::Identity => HashKey::SourceIdentity,
         written::HashSource::Address => HashKey::SourceAddress,

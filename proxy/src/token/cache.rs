@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -36,9 +37,16 @@ pub fn prove<'a>(
     Ok(proven)
 }
 
-/// How often a token was remembered, and how often it had to be proven.
-pub fn counts() -> (u64, u64) {
-    (HITS.load(Relaxed), MISSES.load(Relaxed))
+/// The metrics as text for Prometheus.
+pub fn write(out: &mut String) {
+    let (hits, misses) = (HITS.load(Relaxed), MISSES.load(Relaxed));
+    let _ = writeln!(
+        out,
+        "# HELP outrigger_token_proofs_total Tokens that came, by whether their proof was remembered.\n\
+         # TYPE outrigger_token_proofs_total counter\n\
+         outrigger_token_proofs_total{{outcome=\"remembered\"}} {hits}\n\
+         outrigger_token_proofs_total{{outcome=\"computed\"}} {misses}"
+    );
 }
 
 thread_local! {

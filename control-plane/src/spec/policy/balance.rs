@@ -53,6 +53,9 @@ pub struct HashOn {
     /// A query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// A claim of the verified token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// Where the request comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<HashSource>,
@@ -125,6 +128,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 const HASH: Shape = Shape::Object(&[
     Field::new("header", &Shape::Text(rules::header_name)),
     Field::new("cookie", &Shape::Text(rules::header_name)),
+    Field::new("claim", &Shape::Text(rules::claim)),
     Field::new("query", &Shape::Text(rules::words)),
     Field::new("source", &Shape::Word(&["identity", "address"])),
     Field::new("claim", &Shape::Later("hashing on a claim of a token is not supported yet")),
