@@ -1,4 +1,5 @@
 //! What a token costs: proving it, and finding it remembered.
+#![allow(clippy::expect_used, reason = "a measurement")]
 
 use std::hint::black_box;
 

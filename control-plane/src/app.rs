@@ -76,8 +76,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
-    let running =
-        Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers) };
+    let running = Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers) };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
     let api = Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs) };
     let stopped = stop.clone();

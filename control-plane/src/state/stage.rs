@@ -67,7 +67,10 @@ impl Stage {
         for write in writes {
             let key = write.key();
             let moves = key.kind.is_service()
-                || matches!(key.kind, Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy | Kind::TokenPolicy);
+                || matches!(
+                    key.kind,
+                    Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy | Kind::TokenPolicy
+                );
             if matches!(write, Write::Delete { .. }) || moves {
                 stage.take_away(&key);
             }

@@ -131,7 +131,6 @@ const HASH: Shape = Shape::Object(&[
     Field::new("claim", &Shape::Text(rules::claim)),
     Field::new("query", &Shape::Text(rules::words)),
     Field::new("source", &Shape::Word(&["identity", "address"])),
-    Field::new("claim", &Shape::Later("hashing on a claim of a token is not supported yet")),
 ]);
 
 const STICKY: Shape = Shape::Object(&[
