@@ -51,6 +51,14 @@ pub enum CertError {
         /// Its mode.
         mode: u32,
     },
+    /// A file of an authority that is given as files.
+    #[error("{path}: {why}")]
+    AuthorityFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// An authority whose time is over signs nothing.
     #[error("the certificate authority has expired; it signs nothing any more")]
     AuthorityExpired,

@@ -53,8 +53,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.data).await?);
     let hub = Arc::new(Hub::new());
     let (folder, domain) = (settings.data.join("ca"), &settings.trust_domain);
+    let place = ca::Place { folder: &folder, given: settings.given_authority() };
     let (keeper, turning, turner) =
-        ca::open(store.clone(), hub.clone(), &folder, domain, settings.leaf()).await?;
+        ca::open(store.clone(), hub.clone(), place, domain, settings.leaf()).await?;
     let state = State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
     let telemetry = Arc::new(Telemetry::default());
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use outrigger_certs::LeafLifetime;
+use outrigger_certs::{AuthorityFiles, LeafLifetime};
 use outrigger_mesh::TrustDomain;
 
+use crate::ca::Given;
 use crate::spec;
 
 /// The control plane of the Outrigger service mesh.
@@ -33,6 +34,26 @@ pub struct Settings {
     /// The trust domain of the mesh's identities. It can not be changed later.
     #[arg(long, env = "OUTRIGGER_CONTROL_TRUST_DOMAIN", default_value = "mesh.local", value_name = "DOMAIN")]
     pub trust_domain: TrustDomain,
+
+    /// A certificate authority of your own in place of one that is made here: the certificate that signs, PEM, and after
+    /// it those between it and the root. Goes with --ca-key and --ca-roots. The files are read again when they change:
+    /// another intermediate under the same root signs at once, another root step by step (docs/identity.md).
+    #[arg(long, env = "OUTRIGGER_CONTROL_CA_CERT", value_name = "FILE", requires_all = ["ca_key", "ca_roots"])]
+    pub ca_cert: Option<PathBuf>,
+
+    /// The private key of the first certificate in --ca-cert: PEM, not encrypted, readable by this process alone
+    /// (chmod 600; its group may read it, too).
+    #[arg(long, env = "OUTRIGGER_CONTROL_CA_KEY", value_name = "FILE", requires = "ca_cert")]
+    pub ca_key: Option<PathBuf>,
+
+    /// The roots that the mesh is to believe, PEM: that of --ca-cert, and others, such as the one that is to come.
+    #[arg(long, env = "OUTRIGGER_CONTROL_CA_ROOTS", value_name = "FILE", requires = "ca_cert")]
+    pub ca_roots: Option<PathBuf>,
+
+    /// Starts with the root in --ca-roots although workloads do not believe it yet and the files of the one they believe
+    /// are lost: they are cut off until they join again.
+    #[arg(long, env = "OUTRIGGER_CONTROL_CA_AT_ONCE", requires = "ca_cert")]
+    pub ca_at_once: bool,
 
     /// How long an instance is believed to live without a word from its sidecar. 1s to 1h.
     #[arg(long, env = "OUTRIGGER_CONTROL_LEASE", default_value = "15s", value_parser = lease, value_name = "DURATION")]
@@ -90,6 +111,12 @@ fn leaf_for_tests(text: &str) -> Result<LeafLifetime, String> {
 }
 
 impl Settings {
+    /// The authority that is given as files.
+    pub fn given_authority(&self) -> Option<Given> {
+        let (cert, key, roots) = (self.ca_cert.clone()?, self.ca_key.clone()?, self.ca_roots.clone()?);
+        Some(Given { files: AuthorityFiles { cert, key, roots }, at_once: self.ca_at_once })
+    }
+
     /// The lifetime of leaves that is in force.
     pub fn leaf(&self) -> LeafLifetime {
         self.leaf_lifetime_for_tests.unwrap_or(self.leaf_lifetime)

@@ -108,7 +108,9 @@ pub(super) struct Inner {
 
 /// What signs, and what everybody is told to believe.
 pub(super) struct Signing {
-    pub(super) authority: Authority,
+    pub(super) authority: Arc<Authority>,
+    /// Whether it is given as files.
+    pub(super) given: bool,
     pub(super) trust: Trust,
     pub(super) trust_version: String,
     bridges: Vec<Vec<u8>>,
@@ -116,9 +118,9 @@ pub(super) struct Signing {
 
 impl Signing {
     pub(super) fn of(in_force: InForce) -> Self {
-        let InForce { authority, trust, bridges } = in_force;
+        let InForce { authority, given, trust, bridges } = in_force;
         let trust_version = kept::version_of(&trust);
-        Self { authority, trust, trust_version, bridges }
+        Self { authority, given, trust, trust_version, bridges }
     }
 
     /// The control plane's own certificate, with the roots in the chain: a sidecar that knows only the hash of one

@@ -2,6 +2,7 @@
 //! so that a change is whole or absent; two control planes that make one at the same time end up with one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,13 +21,13 @@ use crate::store::{CommitError, Expect, Space, Store, StoreError, StoreErrorKind
 #[serde(rename_all = "camelCase")]
 pub(super) struct Kept {
     /// The authority that signs, or signed when a change of the root began.
-    current: String,
+    pub(super) current: Held,
     /// The one that shall sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(super) next: Option<Held>,
     /// Signed by one root for the intermediate of the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    bridges: Vec<Bridge>,
+    pub(super) bridges: Vec<Bridge>,
     /// The change that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rotation: Option<Rotation>,
@@ -36,6 +37,22 @@ pub(super) struct Kept {
     /// The version of the record in the store.
     #[serde(skip)]
     version: Option<u64>,
+    /// What was read from files, while this process runs.
+    #[serde(skip)]
+    pub(super) given: Vec<Arc<Authority>>,
+}
+
+/// One authority, as far as the store holds it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Held {
+    /// Made here: all of it, as [`AuthorityPems::to_text`].
+    Made(String),
+    /// Given as files, which keep the keys: its root alone, base64 of DER.
+    Given {
+        /// The root.
+        root: String,
+    },
 }
 
 /// How a change of the root ended.
@@ -52,7 +69,7 @@ pub(super) struct Ended {
 /// A certificate for an intermediate, signed by another root than its own, base64 of DER, with that root.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Bridge {
+pub(super) struct Bridge {
     /// The SHA-256 of the intermediate's own certificate.
     of: String,
     certificate: String,
@@ -62,7 +79,9 @@ struct Bridge {
 /// What of it is in force at a moment.
 pub(super) struct InForce {
     /// Signs.
-    pub(super) authority: Authority,
+    pub(super) authority: Arc<Authority>,
+    /// Whether it is given as files.
+    pub(super) given: bool,
     /// Whom the mesh believes.
     pub(super) trust: Trust,
     /// What the control plane shows besides its own leaf and what is above it, DER.
@@ -78,6 +97,7 @@ impl Kept {
         trust_domain: &TrustDomain,
     ) -> anyhow::Result<Self> {
         if let Some(kept) = Self::read(store).await? {
+            kept.needs_no_files()?;
             kept.in_force(trust_domain)?;
             return Ok(kept);
         }
@@ -85,30 +105,33 @@ impl Kept {
         Authority::open_or_create(folder, trust_domain)?;
         let file = folder.join("authority.pem");
         let current = zeroize::Zeroizing::new(std::fs::read_to_string(&file)?);
-        let made = Self {
-            current: current.to_string(),
-            next: None,
-            bridges: vec![],
-            rotation: None,
-            last: None,
-            version: None,
-        };
-        let author = Author::system("the mesh had no authority");
-        let audit = AuditEntry::new(&author, "create", "the certificate authority");
-        let kept = match made.commit(store, &author, vec![audit]).await {
-            Ok(kept) => kept,
-            Err(CommitError::Store(e)) => return Err(e.into()),
-            // Another control plane was faster: its authority is the mesh's.
-            Err(CommitError::Conflict { .. }) => {
-                Self::read(store).await?.ok_or_else(|| fault("it came and went"))?
-            }
-        };
+        let kept = Self::of(Held::Made(current.to_string())).create(store).await?;
+        kept.needs_no_files()?;
         kept.in_force(trust_domain)?;
         std::fs::remove_file(&file)?;
         Ok(kept)
     }
 
-    async fn read(store: &dyn Store) -> Result<Option<Self>, StoreError> {
+    /// The first one of a mesh.
+    pub(super) fn of(current: Held) -> Self {
+        let (rotation, last, version) = (None, None, None);
+        Self { current, next: None, bridges: vec![], rotation, last, version, given: vec![] }
+    }
+
+    /// Stores the first one. Where another control plane was faster its authority is the mesh's.
+    pub(super) async fn create(self, store: &dyn Store) -> anyhow::Result<Self> {
+        let author = Author::system("the mesh had no authority");
+        let audit = AuditEntry::new(&author, "create", "the certificate authority");
+        match self.commit(store, &author, vec![audit]).await {
+            Ok(kept) => Ok(kept),
+            Err(CommitError::Store(e)) => Err(e.into()),
+            Err(CommitError::Conflict { .. }) => {
+                Ok(Self::read(store).await?.ok_or_else(|| fault("it came and went"))?)
+            }
+        }
+    }
+
+    pub(super) async fn read(store: &dyn Store) -> Result<Option<Self>, StoreError> {
         let Some(record) = store.get(Space::Certificates, KEY).await? else { return Ok(None) };
         // What serde says may quote the value.
         let kept = Self::deserialize(&record.value).map_err(|_| fault("it is not what was written"))?;
@@ -133,31 +156,61 @@ impl Kept {
 
     /// What is in force in this state.
     pub(super) fn in_force(&self, trust_domain: &TrustDomain) -> anyhow::Result<InForce> {
-        let current = read(&self.current, trust_domain)?;
-        let next = self.next.as_deref().map(|next| read(next, trust_domain)).transpose()?;
-        let mut trust = current.trust();
-        if let Some(next) = &next {
-            trust.roots.extend(next.trust().roots);
-        }
-        let signs_new = self.rotation.as_ref().is_some_and(|r| r.signer() == Signer::New);
-        let authority = match next {
-            Some(next) if signs_new => next,
-            _ => current,
-        };
+        let trust = self.trust(trust_domain)?;
+        let signer = self.signer();
+        let authority = self.authority(signer, trust_domain)?.ok_or_else(absent)?;
+        let given = matches!(signer, Held::Given { .. });
         let of = authority.intermediate_sha256();
         let mut bridges = vec![];
         for bridge in self.bridges.iter().filter(|bridge| bridge.of == of) {
             bridges.extend([der(&bridge.certificate)?, der(&bridge.root)?]);
         }
-        Ok(InForce { authority, trust, bridges })
+        Ok(InForce { authority, given, trust, bridges })
+    }
+
+    /// Which of the two signs in this state.
+    pub(super) fn signer(&self) -> &Held {
+        let signs_new = self.rotation.as_ref().is_some_and(|r| r.signer() == Signer::New);
+        self.next.as_ref().filter(|_| signs_new).unwrap_or(&self.current)
+    }
+
+    /// Whom the mesh believes in this state.
+    pub(super) fn trust(&self, trust_domain: &TrustDomain) -> anyhow::Result<Trust> {
+        let mut trust = Trust { trust_domain: trust_domain.clone(), roots: vec![] };
+        for held in [Some(&self.current), self.next.as_ref()].into_iter().flatten() {
+            let roots = match (self.authority(held, trust_domain)?, held) {
+                (Some(authority), _) => authority.trust().roots,
+                (None, held) => vec![held.root(trust_domain)?.as_slice().into()],
+            };
+            for root in roots {
+                if !trust.roots.contains(&root) {
+                    trust.roots.push(root);
+                }
+            }
+        }
+        Ok(trust)
+    }
+
+    /// All of one of the two. `None` while its files are not here.
+    pub(super) fn authority(
+        &self,
+        held: &Held,
+        trust_domain: &TrustDomain,
+    ) -> anyhow::Result<Option<Arc<Authority>>> {
+        if let Held::Made(text) = held {
+            return Ok(Some(Arc::new(read(text, trust_domain)?)));
+        }
+        let root = held.root(trust_domain)?;
+        Ok(self.given.iter().find(|given| given.root_der() == root).cloned())
     }
 
     /// With a new root that nobody knows yet.
     pub(super) fn with_next(&self, trust_domain: &TrustDomain) -> anyhow::Result<(Self, RootHash, RootHash)> {
         let now = std::time::SystemTime::now();
         let (next, next_pems) = Authority::create(trust_domain, now)?;
-        let current = read(&self.current, trust_domain)?;
-        let (_, current_pems) = AuthorityPems::from_text(&self.current).map_err(|e| fault(&e))?;
+        let text = self.made()?;
+        let current = read(text, trust_domain)?;
+        let (_, current_pems) = AuthorityPems::from_text(text).map_err(|e| fault(&e))?;
         let bridge = |of: &Authority, pems: &AuthorityPems, by: &AuthorityPems| -> anyhow::Result<Bridge> {
             Ok(Bridge {
                 of: of.intermediate_sha256(),
@@ -168,7 +221,7 @@ impl Kept {
         let bridges =
             vec![bridge(&next, &next_pems, &current_pems)?, bridge(&current, &current_pems, &next_pems)?];
         let (from, to) = (current.root_sha256(), next.root_sha256());
-        let next = Some(next_pems.to_text(trust_domain).to_string());
+        let next = Some(Held::Made(next_pems.to_text(trust_domain).to_string()));
         Ok((Self { next, bridges, ..self.clone() }, from, to))
     }
 
@@ -179,9 +232,17 @@ impl Kept {
 
     /// With another intermediate under the root of the moment.
     pub(super) fn with_new_intermediate(&self, trust_domain: &TrustDomain) -> anyhow::Result<Self> {
-        let (_, pems) = AuthorityPems::from_text(&self.current).map_err(|e| fault(&e))?;
+        let (_, pems) = AuthorityPems::from_text(self.made()?).map_err(|e| fault(&e))?;
         let pems = pems.with_new_intermediate(trust_domain, std::time::SystemTime::now())?;
-        Ok(Self { current: pems.to_text(trust_domain).to_string(), bridges: vec![], ..self.clone() })
+        let current = Held::Made(pems.to_text(trust_domain).to_string());
+        Ok(Self { current, bridges: vec![], ..self.clone() })
+    }
+
+    fn made(&self) -> anyhow::Result<&str> {
+        match &self.current {
+            Held::Made(text) => Ok(text),
+            Held::Given { .. } => Err(absent()),
+        }
     }
 
     /// With the new root alone, or the old one; the keys of the other are gone.
@@ -193,9 +254,24 @@ impl Kept {
         {
             new.current = next;
         }
+        let held = match &new.current {
+            Held::Given { root } => STANDARD.decode(root).unwrap_or_default(),
+            Held::Made(_) => vec![],
+        };
+        new.given.retain(|given| given.root_der() == held);
         let ended = |rotation| Ended { rotation, outcome: outcome.into(), at: OffsetDateTime::now_utc() };
         new.last = new.rotation.take().map(ended);
         new
+    }
+}
+
+impl Held {
+    /// The root, DER.
+    pub(super) fn root(&self, trust_domain: &TrustDomain) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Made(text) => Ok(read(text, trust_domain)?.root_der().to_vec()),
+            Self::Given { root } => Ok(der(root)?),
+        }
     }
 }
 
@@ -252,6 +328,10 @@ fn read(text: &str, trust_domain: &TrustDomain) -> anyhow::Result<Authority> {
         return Err(outrigger_certs::CertError::OtherTrustDomain { expected, got }.into());
     }
     Ok(Authority::load(trust_domain, &pems)?)
+}
+
+fn absent() -> anyhow::Error {
+    anyhow::anyhow!("the authority is given as files, and they are not here")
 }
 
 fn der(text: &str) -> Result<Vec<u8>, StoreError> {

@@ -3,9 +3,10 @@
 //! Attestation comes first: a join token, used up by this, or the certificate of the connection (renewal). The identity
 //! is what was attested; the request contributes its public key and nothing else.
 //!
-//! What signs, and the account of what was signed, is in `keeper` and `ledger`; the change of the root in `rotation`
+//! What signs, and the account of what was signed, is in `keeper` and `ledger`; what a company gives in `company`; the change of the root in `rotation`
 //! (what may happen) and `turn` (what does).
 
+mod company;
 mod keeper;
 mod kept;
 pub mod ledger;
@@ -25,9 +26,10 @@ use outrigger_wire::rpc::{RpcError, RpcErrorKind, SignReply, SignRequest};
 use crate::audit::Author;
 use crate::state::{Refusal, RefusalKind, State};
 
+pub use company::Given;
 pub use keeper::{Fleet, Holding, Keeper, NotIssued, Wanted};
 pub use ledger::Attested;
-pub use turn::{NotTurned, Turner, Turning, Wish, open};
+pub use turn::{NotTurned, Place, Turner, Turning, Wish, open};
 
 /// Signs for those who prove who they are.
 pub struct CertificateService {

@@ -46,6 +46,7 @@ impl Keeper {
         let ends = signing.authority.ends();
         json!({
             "trustDomain": self.trust_domain().to_string(),
+            "source": if signing.given { "files" } else { "made" },
             "root": { "sha256": signing.authority.root_sha256().to_string(), "notAfter": moment(ends.root) },
             "intermediate": {
                 "sha256": signing.authority.intermediate_sha256(),
@@ -117,9 +118,10 @@ impl Keeper {
     /// Says in the log what ends soon. To be called now and then.
     pub fn warn_of_expiry(&self) {
         let ends = self.ends();
+        let by = |made: &'static str| if self.signing().given { "replace its files" } else { made };
         for (what, end, command) in [
-            ("root", ends.root, "outrigger certs rotate-root"),
-            ("intermediate", ends.intermediate, "outrigger certs rotate-intermediate"),
+            ("root", ends.root, by("outrigger certs rotate-root")),
+            ("intermediate", ends.intermediate, by("outrigger certs rotate-intermediate")),
         ] {
             let left = seconds_until(end);
             let days = left / (24 * 3600);

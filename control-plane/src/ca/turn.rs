@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use outrigger_certs::LeafLifetime;
+use outrigger_certs::{Authority, LeafLifetime};
 use outrigger_mesh::TrustDomain;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::company::{self, Given, Watched};
 use super::keeper::{Fleet, Holding, Keeper, Signing};
 use super::kept::{self, ABORTED, COMPLETED, Kept};
 use super::ledger::{Attested, Leaf, Ledger, Missing};
@@ -66,29 +67,56 @@ impl Turning {
 pub struct Turner {
     keeper: Arc<Keeper>,
     kept: Kept,
+    files: Option<Watched>,
+    /// What the files hold and can not be taken up yet, and why that is.
+    waiting: Option<(Arc<Authority>, String)>,
     state: Option<Arc<State>>,
     queue: mpsc::Receiver<Asked>,
     lifetime: LeafLifetime,
 }
 
-/// The embedded authority of `store`; see [`Kept::open`].
+/// Where an authority comes from.
+pub struct Place<'a> {
+    /// The folder of earlier versions, see [`Kept::open`].
+    pub folder: &'a Path,
+    /// That of a company, in place of one that is made.
+    pub given: Option<Given>,
+}
+
+/// The authority of a mesh.
 pub async fn open(
     store: Arc<dyn Store>,
     fleet: Arc<dyn Fleet>,
-    folder: &Path,
+    place: Place<'_>,
     trust_domain: &TrustDomain,
     lifetime: LeafLifetime,
 ) -> anyhow::Result<(Arc<Keeper>, Turning, Turner)> {
-    let kept = Kept::open(&*store, folder, trust_domain).await?;
-    let ledger = Ledger::of_kept(kept::leaves(&*store).await?);
+    let leaves = kept::leaves(&*store).await?;
+    let (kept, files) = match place.given {
+        None => (Kept::open(&*store, place.folder, trust_domain).await?, None),
+        Some(given) => {
+            let timeout = gate(lifetime);
+            let kept = company::open(&*store, place.folder, trust_domain, &given, &leaves, timeout).await?;
+            (kept, Some(Watched::new(given.files)))
+        }
+    };
+    let ledger = Ledger::of_kept(leaves);
     let signing = Signing::of(kept.in_force(trust_domain)?);
     let of = (kept.rotation.clone(), kept.last.clone());
     let keeper = Arc::new(Keeper::new(store, fleet, signing, ledger, of)?);
     let (wishes, queue) = mpsc::channel(QUEUE);
-    let turner = Turner { keeper: Arc::clone(&keeper), kept, state: None, queue, lifetime };
+    let turner =
+        Turner { keeper: Arc::clone(&keeper), kept, files, waiting: None, state: None, queue, lifetime };
     Ok((keeper, Turning(wishes), turner))
 }
 
+/// Within a lifetime every certificate that nobody renews has expired.
+fn gate(lifetime: LeafLifetime) -> Duration {
+    lifetime.get() + Duration::from_hours(1)
+}
+
+const BY_FILES: &str = "the authority is given as files: replace them, and the control plane takes up another intermediate \
+                        at once, another root step by step; put the former ones back to abort";
 const QUEUE: usize = 16;
 /// How often the gates are looked at when nothing happens.
 const LOOK: Duration = Duration::from_millis(500);
@@ -126,6 +154,7 @@ impl Turner {
             }
             let holdings = self.keeper.fleet.holdings();
             self.take_note(&holdings).await;
+            self.take_up_files().await;
             self.look(&holdings).await;
             self.renew_own_in_time();
         }
@@ -133,6 +162,9 @@ impl Turner {
 
     async fn fulfil(&mut self, wish: Wish, author: &Author) -> Result<(), NotTurned> {
         let now = OffsetDateTime::now_utc();
+        if self.files.is_some() && matches!(wish, Wish::Rotate(_) | Wish::NewIntermediate | Wish::Abort) {
+            return Err(no(BY_FILES));
+        }
         match (wish, self.kept.rotation.clone()) {
             (Wish::Rotate(timeout), None) => self.begin(timeout, author).await,
             (Wish::Rotate(_), Some(rotation)) => Err(no(format!(
@@ -169,8 +201,7 @@ impl Turner {
     async fn begin(&mut self, timeout: Option<Duration>, author: &Author) -> Result<(), NotTurned> {
         let (kept, from, to) =
             self.kept.with_next(&self.keeper.trust_domain).map_err(|e| no(e.to_string()))?;
-        // Within a lifetime every certificate that nobody renews has expired.
-        let timeout = timeout.unwrap_or(self.lifetime.get() + Duration::from_hours(1));
+        let timeout = timeout.unwrap_or_else(|| gate(self.lifetime));
         let now = OffsetDateTime::now_utc();
         let rotation = Rotation::begin(from.to_string(), to.to_string(), timeout, now);
         tracing::info!(%from, %to, ?timeout, "a change of the root begins");
@@ -186,6 +217,39 @@ impl Turner {
             "another intermediate"
         );
         Ok(())
+    }
+
+    /// Takes up what the files of a company hold now. What can not be taken up leaves everything as it was.
+    async fn take_up_files(&mut self) {
+        let domain = self.keeper.trust_domain.clone();
+        match self.files.as_mut().and_then(|files| files.look(&domain)) {
+            Some(Ok(authority)) => self.waiting = Some((Arc::new(authority), String::new())),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the files of the authority are not taken up; it stays as it was");
+            }
+            None => {}
+        }
+        let Some((authority, told)) = self.waiting.take() else { return };
+        let now = OffsetDateTime::now_utc();
+        let taken = match self.kept.clone().take_up(&authority, &domain, gate(self.lifetime), now) {
+            Ok((kept, what)) => {
+                self.turn(kept, &Author::system("the files of the authority"), what).await.map(|()| what)
+            }
+            Err(why) => Err(no(why)),
+        };
+        match taken {
+            Ok(what) => {
+                let (root, intermediate) = (authority.root_sha256(), authority.intermediate_sha256());
+                tracing::info!(what, %root, intermediate, "the files of the authority have changed");
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if why != told {
+                    tracing::error!(why, "the files of the authority are not taken up yet");
+                }
+                self.waiting = Some((authority, why));
+            }
+        }
     }
 
     /// Moves the rotation if its gate is open, or has been closed for too long.

@@ -164,6 +164,9 @@ fn told(status: &Value) -> String {
     lines.push(format!("signing root {} until {}", short(&root["sha256"]), until(&root["notAfter"])));
     let (sha256, end) = (short(&intermediate["sha256"]), until(&intermediate["notAfter"]));
     lines.push(format!("intermediate {sha256} until {end}"));
+    if authority["source"] == json!("files") {
+        lines.push("the authority is given as files: replace them to change it".to_owned());
+    }
     lines.retain(|line| !line.is_empty());
     lines.join("\n")
 }

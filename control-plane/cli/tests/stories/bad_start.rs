@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::support::{Mesh, text};
 
-fn control(mesh_folder: &std::path::Path, args: &[&str]) -> Output {
+pub(crate) fn control(mesh_folder: &std::path::Path, args: &[&str]) -> Output {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_outrigger")).with_file_name("outrigger-control");
     Command::new("timeout")
         .arg("10")
@@ -19,7 +19,7 @@ fn control(mesh_folder: &std::path::Path, args: &[&str]) -> Output {
 }
 
 /// One line that says what is wrong, with these words in it, and an exit code other than 0.
-fn assert_one_clear_line(out: &Output, words: &[&str]) {
+pub(crate) fn assert_one_clear_line(out: &Output, words: &[&str]) {
     assert!(!out.status.success() && out.status.code() != Some(124), "it must give up: {}", text(out));
     let said = String::from_utf8_lossy(&out.stderr);
     let last = said.lines().last().unwrap_or_default();

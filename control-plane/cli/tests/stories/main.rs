@@ -6,6 +6,7 @@
 mod access;
 mod bad_start;
 mod clocks;
+mod company;
 mod edge;
 mod identity;
 mod lifecycle;

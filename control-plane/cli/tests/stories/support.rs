@@ -71,6 +71,12 @@ impl Mesh {
         self.control = Some(process);
     }
 
+    /// Starts it again with more settings.
+    pub(crate) fn start_control_with(&mut self, more: &[String]) {
+        self.extra.extend_from_slice(more);
+        self.start_control();
+    }
+
     /// Kills the control plane without a word (SIGKILL).
     pub(crate) fn kill_control(&mut self) {
         self.control.take().expect("it runs").kill();
