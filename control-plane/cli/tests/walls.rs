@@ -25,7 +25,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const MAY_NAME: &[(&[&str], &[&str])] = &[
     (
         &["rustls", "tokio_rustls"],
-        &["certs/", "proxy/src/listen/tls.rs", "proxy/src/attempt/connect.rs", "proxy/testkit/"],
+        &[
+            "certs/",
+            "proxy/src/listen/tls.rs",
+            "proxy/src/attempt/connect.rs",
+            "proxy/testkit/",
+            // Measures the library beside ours.
+            "benches/benches/handshake.rs",
+        ],
     ),
     (&["webpki", "x509_parser"], &["certs/"]),
     // The benchmark plays an issuer of tokens.
