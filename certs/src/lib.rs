@@ -6,6 +6,8 @@
 //! Deliberately elsewhere: the names themselves and their parsing (`outrigger-mesh`), who may get a certificate, when
 //! tokens expire and that they are used once (`outrigger-control`), and when to renew (`outrigger-proxy`).
 
+mod admin_tls;
+mod api_token;
 mod authority;
 mod control_tls;
 mod disk;
@@ -25,6 +27,8 @@ mod token;
 mod trust;
 mod verify;
 
+pub use admin_tls::{AdminAcceptor, AdminConnector};
+pub use api_token::{ApiToken, ApiTokenHash};
 pub use authority::{Authority, AuthorityPems, Ends, LeafLifetime, SignedLeaf};
 pub use control_tls::{ControlAcceptor, ControlConnector, control_plane_id};
 pub use disk::IdentityFiles;

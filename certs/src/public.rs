@@ -73,7 +73,7 @@ fn modified(file: &Path) -> Result<SystemTime, String> {
     std::fs::metadata(file).and_then(|m| m.modified()).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-fn read((certificate, key): &(PathBuf, PathBuf)) -> Result<Arc<CertifiedKey>, String> {
+pub(crate) fn read((certificate, key): &(PathBuf, PathBuf)) -> Result<Arc<CertifiedKey>, String> {
     let bad = |file: &Path, e: &dyn fmt::Display| format!("{}: {e}", file.display());
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(certificate).map_err(|e| bad(certificate, &e))?.collect();

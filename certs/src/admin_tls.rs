@@ -1,0 +1,178 @@
+//! TLS of the control plane's admin API: for people and programs, HTTP/1.1 inside.
+//!
+//! The server shows the control plane's own certificate, which a client believes that knows the root's hash; or one from
+//! files, for clients that go by names. A client may show a certificate of the mesh; one that is shown must verify.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::control_tls::control_plane_id;
+use crate::error::HandshakeError;
+use crate::identity::WorkloadIdentity;
+use crate::peer::Peer;
+use crate::public::read;
+use crate::tls::{client_config, in_time, mesh_name, proven, server_config};
+use crate::token::RootHash;
+use crate::verify::{Role, Roots};
+
+const ALPN: &[u8] = b"http/1.1";
+
+/// Accepts connections at the admin API. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminAcceptor {
+    tls: tokio_rustls::TlsAcceptor,
+    roots: Roots,
+    files: Option<Arc<Files>>,
+}
+
+impl AdminAcceptor {
+    /// Shows the certificate of `identity`, whose chain must include the root.
+    pub fn of_the_mesh(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
+        let roots = Roots::Store(identity.trust().clone());
+        let config = server_config(identity, roots.clone(), true, vec![ALPN.to_vec()])?;
+        Ok(Self { tls: Arc::new(config).into(), roots, files: None })
+    }
+
+    /// Shows the certificate in these files (PEM; the chain, leaf first). Clients are held to the trust of `identity`.
+    pub fn of_files(
+        identity: &Arc<WorkloadIdentity>,
+        certificate: &Path,
+        key: &Path,
+    ) -> Result<Self, String> {
+        let files = Arc::new(Files::read(certificate, key)?);
+        let roots = Roots::Store(identity.trust().clone());
+        let mut config: ServerConfig =
+            server_config(identity, roots.clone(), true, vec![ALPN.to_vec()]).map_err(|e| e.to_string())?;
+        config.cert_resolver = files.clone();
+        Ok(Self { tls: Arc::new(config).into(), roots, files: Some(files) })
+    }
+
+    /// Reads the files again if they have changed. The last good certificate stays in use where that fails. Told is
+    /// whether there is a new one.
+    pub fn refresh(&self) -> Result<bool, String> {
+        self.files.as_ref().map_or(Ok(false), |files| files.refresh())
+    }
+
+    /// The handshake over `io`, and who the client proved to be.
+    pub async fn accept<IO>(
+        &self,
+        io: IO,
+    ) -> Result<(tokio_rustls::server::TlsStream<IO>, Option<Peer>), HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = in_time(self.tls.accept(io)).await?;
+        let peer = match stream.get_ref().1.peer_certificates() {
+            None | Some([]) => None,
+            Some(chain) => Some(proven(Some(chain), &self.roots, Role::Client)?),
+        };
+        Ok((stream, peer))
+    }
+}
+
+impl fmt::Debug for AdminAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminAcceptor")
+    }
+}
+
+/// A certificate that lies in files.
+struct Files {
+    paths: (PathBuf, PathBuf),
+    changed: ArcSwap<(SystemTime, SystemTime)>,
+    key: ArcSwap<CertifiedKey>,
+}
+
+impl Files {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
+        let paths = (certificate.to_owned(), key.to_owned());
+        let changed = times(&paths)?;
+        let key = ArcSwap::new(read(&paths)?);
+        Ok(Self { paths, changed: ArcSwap::from_pointee(changed), key })
+    }
+
+    fn refresh(&self) -> Result<bool, String> {
+        let changed = times(&self.paths)?;
+        if **self.changed.load() == changed {
+            return Ok(false);
+        }
+        self.key.store(read(&self.paths)?);
+        self.changed.store(Arc::new(changed));
+        Ok(true)
+    }
+}
+
+fn times((certificate, key): &(PathBuf, PathBuf)) -> Result<(SystemTime, SystemTime), String> {
+    let time = |file: &Path| {
+        let modified = std::fs::metadata(file).and_then(|meta| meta.modified());
+        modified.map_err(|e| format!("{}: {e}", file.display()))
+    };
+    Ok((time(certificate)?, time(key)?))
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.paths.0.display())
+    }
+}
+
+impl ResolvesServerCert for Files {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.load_full())
+    }
+}
+
+/// Connects to an admin API that shows the control plane's own certificate. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminConnector {
+    tls: Arc<ClientConfig>,
+    roots: Roots,
+    name: ServerName<'static>,
+}
+
+impl AdminConnector {
+    /// The server must be the control plane of a mesh whose root has the hash `pin`.
+    pub fn pinned(pin: RootHash) -> Result<Self, HandshakeError> {
+        let roots = Roots::Pinned(pin);
+        let tls = Arc::new(client_config(None, roots.clone(), vec![ALPN.to_vec()])?);
+        Ok(Self { tls, roots, name: mesh_name()? })
+    }
+
+    /// The same as a workload that shows its own certificate.
+    pub fn with_identity(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
+        let roots = Roots::Store(identity.trust().clone());
+        let tls = Arc::new(client_config(Some(identity), roots.clone(), vec![ALPN.to_vec()])?);
+        Ok(Self { tls, roots, name: mesh_name()? })
+    }
+
+    /// The handshake over `io`. Nothing is sent to whoever is not a control plane of the mesh.
+    pub async fn connect<IO>(&self, io: IO) -> Result<tokio_rustls::client::TlsStream<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
+        let stream = in_time(connector.connect(self.name.clone(), io)).await?;
+        let peer = proven(stream.get_ref().1.peer_certificates(), &self.roots, Role::Server)?;
+        let expected = control_plane_id(peer.id().trust_domain())
+            .map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?;
+        if peer.id() != &expected {
+            return Err(HandshakeError::WrongIdentity { expected: vec![expected], got: peer.id().clone() });
+        }
+        Ok(stream)
+    }
+}
+
+impl fmt::Debug for AdminConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminConnector")
+    }
+}
