@@ -36,13 +36,7 @@ pub struct App {
 
 /// Starts a control plane. The error is one sentence for the operator; nothing was overwritten then.
 pub async fn build(settings: Settings) -> anyhow::Result<App> {
-    if !settings.admin.ip().is_loopback() {
-        bail!(
-            "--admin {}: the admin API has no users yet and listens on loopback only; use 127.0.0.1:{}",
-            settings.admin,
-            settings.admin.port()
-        );
-    }
+    admin::refuse_open_doors(&settings)?;
     outrigger_certs::warm_up()?;
     // The ports come first: a second control plane must not touch the data of the first.
     let push_listener = bind("--push", settings.push).await?;
@@ -77,11 +71,13 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
+    let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let running = Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers) };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
-    let api = Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs) };
+    let api =
+        Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs), door: Arc::new(door) };
     let stopped = stop.clone();
-    let serving = admin::serve(admin_listener, api, async move { stopped.cancelled().await });
+    let serving = admin::serve(admin_listener, tls, api, async move { stopped.cancelled().await });
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));

@@ -24,4 +24,5 @@ pub mod store;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod users;
 pub mod world;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
-use outrigger_mesh::TrustDomain;
+use outrigger_mesh::{SpiffeId, TrustDomain};
 
 use crate::ca::Given;
 use crate::spec;
+use crate::users::Grant;
 
 /// The control plane of the Outrigger service mesh.
 ///
@@ -27,9 +28,35 @@ pub struct Settings {
     #[arg(long, env = "OUTRIGGER_CONTROL_PUSH", default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
     pub push: SocketAddr,
 
-    /// Where the admin API listens. Loopback only, since it has no users yet.
+    /// Where the admin API listens. Beyond loopback only with --admin-auth required and TLS.
     #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN", default_value = "127.0.0.1:15080", value_name = "ADDRESS")]
     pub admin: SocketAddr,
+
+    /// Who may use the admin API: whoever reaches it on this machine, or whoever proves who he is.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_AUTH", default_value = "local", value_name = "WHO")]
+    pub admin_auth: AdminAuth,
+
+    /// What the admin API shows of itself: nothing, or the control plane's own certificate, which `outrigger login` believes
+    /// by the hash of the mesh's root.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_TLS", default_value = "off", value_name = "WHAT")]
+    pub admin_tls: AdminTls,
+
+    /// A certificate of your own for the admin API (PEM, leaf first), read again when it changes.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_TLS_CERT", requires = "admin_tls_key", value_name = "FILE")]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// Its key.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_TLS_KEY", requires = "admin_tls_cert", value_name = "FILE")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// A name under which the admin API may be called, beside addresses. Can be given several times.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_HOST", value_delimiter = ',', value_name = "NAME")]
+    pub admin_host: Vec<String>,
+
+    /// The role of a client certificate of the mesh at the admin API: spiffe://mesh.local/ns/ops/sa/deploy=editor:shop. Can
+    /// be given several times.
+    #[arg(long, value_parser = client, value_name = "ID=ROLE[:NAMESPACE,...]")]
+    pub admin_client: Vec<(SpiffeId, Grant)>,
 
     /// The trust domain of the mesh's identities. It can not be changed later.
     #[arg(long, env = "OUTRIGGER_CONTROL_TRUST_DOMAIN", default_value = "mesh.local", value_name = "DOMAIN")]
@@ -80,6 +107,25 @@ pub struct Settings {
     pub log_format: LogFormat,
 }
 
+/// Who comes in at the admin API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AdminAuth {
+    /// Everybody on this machine, who then may do everything. For loopback only.
+    Local,
+    /// Whoever has a token, or a client certificate that has a role. The first token is written to `admin-token` in the
+    /// data folder.
+    Required,
+}
+
+/// What the admin API shows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AdminTls {
+    /// Plain HTTP. For loopback only.
+    Off,
+    /// The control plane's own certificate, of the mesh's authority.
+    Mesh,
+}
+
 /// The form of the log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -91,6 +137,11 @@ pub enum LogFormat {
 
 const EXIT_CODES: &str = "Exit codes: 0 ended when asked to; 2 bad usage; 3 could not start: a port in use, a folder \
                           that can not be written, a store or authority that is damaged. Nothing is overwritten then.";
+
+fn client(text: &str) -> Result<(SpiffeId, Grant), String> {
+    let (id, grant) = text.split_once('=').ok_or("write it as spiffe://...=ROLE")?;
+    Ok((id.parse().map_err(|e| format!("{id}: {e}"))?, grant.parse()?))
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
     spec::Duration::parse(text).map(spec::Duration::get)

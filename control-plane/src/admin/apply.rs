@@ -1,16 +1,15 @@
 //! Many objects as one transaction and one revision.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json as JsonBody;
-use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::objects::summary;
-use super::{Acknowledged, Api, ApiError, author};
+use super::{Acknowledged, Api, ApiError, Caller};
 use crate::spec::{self, Code, Problem};
 use crate::state::Write;
 use crate::store::Expect;
@@ -30,16 +29,15 @@ pub(super) struct Options {
 
 pub(super) async fn apply(
     State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
+    caller: Caller,
     Query(options): Query<Options>,
-    headers: HeaderMap,
     body: String,
 ) -> Result<JsonBody<Json>, ApiError> {
     if options.wait.as_deref().is_some_and(|wait| wait != "applied") {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "wait is only understood as wait=applied"));
     }
     let documents = spec::read_items(&body).map_err(|problems| ApiError::refused(&problems))?;
-    let writes = documents
+    let writes: Vec<Write> = documents
         .into_iter()
         .map(|document| {
             // An object that carries the version its writer saw is held to it; any other replaces what is there.
@@ -50,7 +48,8 @@ pub(super) async fn apply(
             Ok(Write::Put { document, expect })
         })
         .collect::<Result<_, ApiError>>()?;
-    let applied = api.state.apply(writes, &author(&from, &headers), options.dry_run).await?;
+    caller.may_write(&writes)?;
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
     let mut answer = summary(&applied);
     if options.wait.is_some() && !options.dry_run {
         let timeout = options.timeout.map_or(WAIT, spec::Duration::get).min(MAX_WAIT);

@@ -1,11 +1,10 @@
 //! The certificate authority: what it signed, how a change of its root goes, and certificates as files.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json as JsonBody;
-use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +13,7 @@ use outrigger_mesh::{Label, SpiffeId};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Api, ApiError, author};
+use super::{Api, ApiError, Caller};
 use crate::audit::AuditEntry;
 use crate::ca::{Attested, Keeper, NotIssued, NotTurned, Turning, Wanted, Wish};
 use crate::spec;
@@ -74,12 +73,7 @@ enum Action {
     NewIntermediate,
 }
 
-pub(super) async fn turn(
-    State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    body: String,
-) -> Result<Response, ApiError> {
+pub(super) async fn turn(State(api): State<Api>, caller: Caller, body: String) -> Result<Response, ApiError> {
     let bad = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, detail);
     let turn: Turn = serde_json::from_str(&body).map_err(|e| bad(e.to_string()))?;
     let timeout = turn.timeout.map(spec::Duration::get);
@@ -94,7 +88,7 @@ pub(super) async fn turn(
         Action::NewIntermediate => Wish::NewIntermediate,
     };
     let certs = api.certs()?;
-    match certs.turning.ask(wish, author(&from, &headers)).await {
+    match certs.turning.ask(wish, caller.author).await {
         Ok(()) => Ok(JsonBody(certs.keeper.rotation_status()).into_response()),
         Err(NotTurned { message, unavailable: true, .. }) => {
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
@@ -121,8 +115,7 @@ pub(super) struct Issue {
 
 pub(super) async fn issue(
     State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
+    caller: Caller,
     body: String,
 ) -> Result<Response, ApiError> {
     let bad = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, detail);
@@ -140,13 +133,13 @@ pub(super) async fn issue(
     if outrigger_certs::control_plane_id(keeper.trust_domain()).is_ok_and(|own| own == id) {
         return Err(ApiError::new(StatusCode::FORBIDDEN, format!("{id} is the control plane itself")));
     }
-    let author = author(&from, &headers);
+    let author = caller.author;
     let audit = AuditEntry::new(&author, "issue-certificate", format!("a certificate for {id}, as files"));
     let wanted = Wanted {
         id: &id,
         by: Attested::Files,
         before: None,
-        from: from.0.to_string(),
+        from: author.from.clone(),
         lifetime,
         audit: Some((author, audit)),
     };

@@ -14,9 +14,11 @@ use outrigger_mesh::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, Caller};
 use crate::compile;
 use crate::policy;
+use crate::spec::Kind;
+use crate::users::permission::{Verb, What};
 use crate::world::World;
 
 /// A request as it is described.
@@ -46,11 +48,15 @@ fn root() -> String {
     "/".into()
 }
 
-pub(super) async fn explain(State(api): State<Api>, body: String) -> Result<JsonBody<Json>, ApiError> {
+pub(super) async fn explain(
+    State(api): State<Api>,
+    caller: Caller,
+    body: String,
+) -> Result<JsonBody<Json>, ApiError> {
     let described: Described = serde_json::from_str(&body).map_err(|e| bad(e.to_string()))?;
     let world = api.state.world();
     let request = Request::read(&described, &world)?;
-    Ok(JsonBody(request.explained(&world)?))
+    Ok(JsonBody(request.explained(&world, &caller)?))
 }
 
 /// A request whose parts were read.
@@ -92,7 +98,7 @@ impl Request {
         })
     }
 
-    fn explained(&self, world: &World) -> Result<Json, ApiError> {
+    fn explained(&self, world: &World, asker: &Caller) -> Result<Json, ApiError> {
         let nowhere = Label::new("default").map_err(|e| bad(e.to_string()))?;
         let namespace = self.caller.as_ref().map_or(&nowhere, SpiffeId::namespace);
         let host = self.host.name.complete(namespace);
@@ -106,6 +112,7 @@ impl Request {
                 json!({"reason": "unknown_service", "why": format!("no service answers to {host}")});
             return Ok(told);
         };
+        asker.may(Verb::Read, What::Object(Kind::AccessPolicy), Some(name.namespace()))?;
         let found = compile::resource(world, &ResourceName::Service(name.clone()));
         let Some(Resource::Service(service)) = found else {
             return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no service {name}")));
@@ -117,7 +124,7 @@ impl Request {
         };
         told["port"] = json!({"number": port.number.get(), "protocol": port.protocol.as_str()});
         if port.protocol.is_opaque() {
-            told["access"] = json!([self.access(world, name, port, None)]);
+            told["access"] = json!([self.access(world, asker, name, port, None)]);
             return Ok(told);
         }
         let path = match &self.path {
@@ -144,13 +151,24 @@ impl Request {
         }
         told["route"] = found.map(|route| route_told(route)).into();
         let targets = targets(&service, found.map(|r| &**r), port, world);
-        let access = targets.into_iter().map(|(to, port)| self.access(world, &to, port, Some(&head)));
+        let access = targets.into_iter().map(|(to, port)| self.access(world, asker, &to, port, Some(&head)));
         told["access"] = access.collect();
         Ok(told)
     }
 
     /// What the sidecar of a service says of it.
-    fn access(&self, world: &World, to: &ServiceName, port: Port, head: Option<&RequestHead<'_>>) -> Json {
+    fn access(
+        &self,
+        world: &World,
+        asker: &Caller,
+        to: &ServiceName,
+        port: Port,
+        head: Option<&RequestHead<'_>>,
+    ) -> Json {
+        if !asker.covers(to.namespace().as_str()) {
+            let why = "what its namespace says of callers is not told to you";
+            return json!({"service": to.to_string(), "decision": "unknown", "why": why});
+        }
         let mtls = world.service(to).map(|e| e.checked.service().mtls);
         if self.caller.is_none() && mtls == Some(MtlsMode::Strict) {
             return json!({"service": to.to_string(), "decision": "denied", "why": "the service wants mutual TLS"});

@@ -1,22 +1,22 @@
 //! What is told and not written: sidecars, history, audit, traffic, health. And join tokens, which are made here and
 //! told once.
 
-use std::net::SocketAddr;
-
 use axum::Json as JsonBody;
-use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outrigger_mesh::Label;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Api, ApiError, author};
+use super::{Api, ApiError, Caller};
 use crate::spec;
+use crate::store::Revision;
 
-pub(super) async fn proxies(State(api): State<Api>) -> JsonBody<Json> {
-    let revision = api.state.world().revision();
-    JsonBody(json!({ "revision": revision, "items": api.observed.proxies() }))
+pub(super) async fn proxies(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
+    let (revision, mut proxies) = (api.state.world().revision(), api.observed.proxies());
+    proxies.retain(|proxy| caller.covers(namespace_of_identity(proxy)));
+    JsonBody(json!({ "revision": revision, "items": proxies }))
 }
 
 /// `GET /v1/issuers`: who issues tokens, and whether there are keys.
@@ -24,8 +24,31 @@ pub(super) async fn issuers(State(api): State<Api>) -> JsonBody<Json> {
     JsonBody(json!({ "items": api.observed.issuers() }))
 }
 
-pub(super) async fn stats(State(api): State<Api>) -> JsonBody<Json> {
-    JsonBody(json!({ "items": api.observed.stats() }))
+pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
+    let mut stats = api.observed.stats();
+    stats.retain(|row| caller.covers(first(row["service"].as_str().unwrap_or_default())));
+    JsonBody(json!({ "items": stats }))
+}
+
+/// The namespace of a sidecar's proven identity, `spiffe://mesh.local/ns/shop/sa/cart`.
+fn namespace_of_identity(proxy: &Json) -> &str {
+    let identity = proxy["identity"].as_str().unwrap_or_default();
+    identity.split_once("/ns/").map_or("", |(_, rest)| first(rest))
+}
+
+fn first(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
+}
+
+/// A revision as `caller` may see it: what was changed in other namespaces is none of his business. `None` when that is
+/// all of it.
+fn seen(mut revision: Revision, caller: &Caller) -> Option<Revision> {
+    let all = revision.changes.len();
+    revision.changes.retain(|change| {
+        let namespace = change.key.split('/').nth(1).unwrap_or_default();
+        caller.covers(namespace)
+    });
+    (all == 0 || !revision.changes.is_empty()).then_some(revision)
 }
 
 /// Which part of a log is wanted: what came before `before`, at most `limit`, the newest first.
@@ -44,17 +67,21 @@ impl Page {
 
 pub(super) async fn revisions(
     State(api): State<Api>,
+    caller: Caller,
     Query(page): Query<Page>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    let items = api.state.store().revisions(page.before, page.limit()).await?;
+    let all = api.state.store().revisions(page.before, page.limit()).await?;
+    let items: Vec<Revision> = all.into_iter().filter_map(|revision| seen(revision, &caller)).collect();
     Ok(JsonBody(json!({ "revision": api.state.world().revision(), "items": items })))
 }
 
 pub(super) async fn revision(
     State(api): State<Api>,
+    caller: Caller,
     Path(number): Path<u64>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    if let Some(revision) = api.state.store().revision(number).await? {
+    let kept = api.state.store().revision(number).await?;
+    if let Some(revision) = kept.and_then(|revision| seen(revision, &caller)) {
         return Ok(JsonBody(json!(revision)));
     }
     let detail = format!("revision {number} is not kept, or was never made; the last 1,000 are");
@@ -81,8 +108,7 @@ pub(super) struct TokenRequest {
 
 pub(super) async fn create_join_token(
     State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
+    caller: Caller,
     body: String,
 ) -> Result<Response, ApiError> {
     let bad = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, detail);
@@ -93,8 +119,7 @@ pub(super) async fn create_join_token(
     if ttl > MAX_TOKEN_TTL {
         return Err(bad("a join token lives 24h at most: make it when it is needed".into()));
     }
-    let author = author(&from, &headers);
-    let token = api.state.create_join_token(namespace, account, ttl, &author).await?;
+    let token = api.state.create_join_token(namespace, account, ttl, &caller.author).await?;
     let answer = json!({
         "token": token.expose().as_str(),
         "id": token.id(),
@@ -117,5 +142,5 @@ pub(super) async fn alive(State(api): State<Api>) -> JsonBody<Json> {
 
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], api.observed.metrics()).into_response()
+    ([(header::CONTENT_TYPE, kind)], api.observed.metrics() + &api.door.metrics()).into_response()
 }

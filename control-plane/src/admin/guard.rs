@@ -2,32 +2,53 @@
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::ApiError;
+use super::{Api, ApiError};
 
 /// Lets through what names this machine, comes from no foreign page, and says that it is JSON where it carries a body.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match allowed(request.method(), request.headers()) {
+pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match allowed(api.door.hosts(), request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn allowed(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+/// What this API is called.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hosts {
+    /// Names beside those of loopback.
+    pub(super) names: Vec<String>,
+    /// Whether it can be reached by addresses of other machines' networks.
+    pub(super) beyond_loopback: bool,
+}
+
+impl Hosts {
+    /// Whether a host, with or without a port, is us. A page that wants to pass for us needs a name that it owns; an
+    /// address is none.
+    fn are(&self, host: &str) -> bool {
+        let name = without_port(host);
+        is_loopback(host)
+            || (self.beyond_loopback && bare(name).parse::<IpAddr>().is_ok())
+            || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
     // A foreign name that resolves to loopback is how a page gets around the browser's own rules.
-    if !text(header::HOST).is_some_and(is_loopback) {
+    let host = text(header::HOST);
+    if !host.is_some_and(|host| hosts.are(host)) {
         return Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
-            "this is the admin API of 127.0.0.1 or localhost only",
+            "this is the admin API of 127.0.0.1 or localhost only; --admin-host gives it another name",
         ));
     }
     if let Some(origin) = text(header::ORIGIN)
-        && !origin.split_once("://").is_some_and(|(_, host)| is_loopback(host))
+        && !origin.split_once("://").is_some_and(|(_, from)| is_loopback(from) || Some(from) == host)
     {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "pages of other origins may not use the admin API"));
     }
@@ -46,12 +67,19 @@ fn allowed(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Whether a host, with or without a port, names this machine.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
+    let name = without_port(host);
+    name.eq_ignore_ascii_case("localhost") || bare(name).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -63,7 +91,8 @@ mod tests {
         for (name, value) in headers {
             map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        allowed(method, &map).map_or_else(|e| e.into_response().status().as_u16(), |()| 200)
+        allowed(&Hosts::default(), method, &map)
+            .map_or_else(|e| e.into_response().status().as_u16(), |()| 200)
     }
 
     #[test]
@@ -88,6 +117,21 @@ mod tests {
             (Method::DELETE, &[("host", "localhost")], 200),
         ] {
             assert_eq!(verdict(&method, headers), expected, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn beyond_loopback_it_is_known_by_addresses_and_by_the_names_it_was_given() {
+        let hosts = Hosts { names: vec!["mesh.example".into()], beyond_loopback: true };
+        for host in
+            ["10.1.2.3:15080", "[2001:db8::1]:15080", "mesh.example", "MESH.example:15080", "localhost"]
+        {
+            assert!(hosts.are(host), "{host}");
+        }
+        for host in
+            ["evil.example", "mesh.example.evil.example", "10.1.2.3.evil.example", "", "[mesh.example]"]
+        {
+            assert!(!hosts.are(host), "{host}");
         }
     }
 }

@@ -22,7 +22,8 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use outrigger_certs::{AdminAcceptor, Peer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
@@ -51,6 +52,7 @@ impl Default for Limits {
 /// Serves `router` on `listener` until `shutdown`; requests under way are finished.
 pub(super) async fn serve(
     listener: TcpListener,
+    tls: Option<AdminAcceptor>,
     router: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
@@ -87,9 +89,14 @@ pub(super) async fn serve(
         let (id, held) = (next, Held::default());
         next += 1;
         open.insert(id, held.clone());
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         tasks.spawn(async move {
-            connection(stream, peer, router, limits, held).await;
+            match tls {
+                None => {
+                    connection(stream, OtherEnd { address: peer, proven: None }, router, limits, held).await;
+                }
+                Some(tls) => secured(stream, peer, &tls, router, limits, held).await,
+            }
             id
         });
     }
@@ -113,14 +120,50 @@ impl Held {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, held: Held) {
+/// Who is at the other end.
+#[derive(Clone)]
+struct OtherEnd {
+    address: SocketAddr,
+    proven: Option<Arc<Peer>>,
+}
+
+/// A connection that begins with a handshake. Until that is over nothing of a request is read.
+async fn secured(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: &AdminAcceptor,
+    router: Router,
+    limits: Limits,
+    held: Held,
+) {
+    let handshake = tokio::select! {
+        () = held.end.cancelled() => return,
+        done = timeout(limits.head, tls.accept(stream)) => done,
+    };
+    match handshake {
+        Ok(Ok((stream, peer))) => {
+            let from = OtherEnd { address, proven: peer.map(Arc::new) };
+            connection(stream, from, router, limits, held).await;
+        }
+        Ok(Err(reason)) => tracing::debug!(from = %address, %reason, "refused a connection to the admin API"),
+        Err(_late) => {}
+    }
+}
+
+async fn connection<IO>(stream: IO, from: OtherEnd, router: Router, limits: Limits, held: Held)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let at_work = &held.at_work;
     let service = service_fn(|request: Request<Incoming>| {
         at_work.store(true, Relaxed);
-        let (router, at_work) = (router.clone(), Arc::clone(at_work));
+        let (router, at_work, from) = (router.clone(), Arc::clone(at_work), from.clone());
         async move {
             let mut request = request.map(|body| Body::new(Timed::new(body, limits.body)));
-            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(ConnectInfo(from.address));
+            if let Some(peer) = from.proven {
+                request.extensions_mut().insert(peer);
+            }
             let Ok(answer) = router.oneshot(request).await;
             at_work.store(false, Relaxed);
             Ok::<_, Infallible>(answer)
@@ -232,7 +275,7 @@ mod tests {
             .route("/", get(|| async { "here" }).post(|body: String| async { body }))
             .route("/slow", get(slow));
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, router, limits, async move {
+        let serving = tokio::spawn(serve(listener, None, router, limits, async move {
             let _asked = stopped.await;
         }));
         Server { at, answers, came, stop, serving }

@@ -1,13 +1,15 @@
 //! The admin API: HTTP and JSON for people, the command line and programs.
 //!
-//! It listens on loopback only: there are no users yet, so whoever reaches it may do everything. A page in a browser on
-//! the same machine can not: names that are not loopback's and foreign origins are refused, and what changes something
-//! must say that it is JSON.
+//! Started with nothing it listens on loopback, and whoever reaches it may do everything; anywhere else nobody comes in
+//! without proof (`door`). A page in a browser can do nothing in either case: there are no cookies, foreign names and
+//! origins are refused, and what changes something must say that it is JSON (`guard`).
 //!
 //! Every error, also one for a path or a method that does not exist, is `application/problem+json` (RFC 9457).
 
 mod apply;
+mod caller;
 mod certs;
+mod door;
 mod etag;
 mod explain;
 mod facts;
@@ -15,26 +17,33 @@ mod guard;
 mod listen;
 mod objects;
 mod problem;
+mod refusals;
+mod routes;
+mod start;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit};
-use axum::http::HeaderMap;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use futures_util::future::BoxFuture;
+use outrigger_certs::AdminAcceptor;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
-use crate::audit::Author;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 
+use caller::Caller;
 pub use certs::Certs;
+pub use door::Door;
 pub(crate) use problem::ApiError;
+pub use start::{open, refuse_open_doors};
 
 /// What the API is told of the running mesh, as opposed to what people wrote.
 pub trait Observed: Send + Sync + 'static {
@@ -76,14 +85,43 @@ pub struct Api {
     pub observed: Arc<dyn Observed>,
     /// The certificate authority; none in tests of the rest.
     pub certs: Option<Certs>,
+    /// Who comes in.
+    pub door: Arc<Door>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
-pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send + 'static) {
-    listen::serve(listener, router(api), listen::Limits::default(), shutdown).await;
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<AdminAcceptor>,
+    api: Api,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let serving = listen::serve(listener, tls.clone(), router(api), listen::Limits::default(), shutdown);
+    tokio::select! {
+        () = serving => {}
+        () = refresh(tls) => {}
+    }
 }
 
-/// The routes of the API.
+/// Takes a certificate in files anew when they have changed, for as long as it runs.
+async fn refresh(tls: Option<AdminAcceptor>) {
+    let Some(tls) = tls else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        match tls.refresh() {
+            Ok(true) => tracing::info!("took the new certificate of the admin API"),
+            Ok(false) => {}
+            Err(why) => tracing::warn!(
+                why,
+                "the certificate of the admin API is not read anew; the last good one stays"
+            ),
+        }
+    }
+}
+
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// The routes of the API. What each needs of its caller is in `routes`.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/apply", post(apply::apply))
@@ -98,6 +136,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/certs", get(certs::list))
         .route("/v1/certs/rotation", get(certs::status).post(certs::turn))
         .route("/v1/certs/issue", post(certs::issue))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/whoami", get(tokens::whoami))
         .route("/v1/{collection}", get(objects::list_all))
         .route("/v1/{collection}/{namespace}", get(objects::list))
         .route(
@@ -109,19 +150,9 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(facts::metrics))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn_with_state(api.clone(), door::door))
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
         .layer(middleware::map_response(problem::one_form))
         .with_state(api)
 }
-
-/// Who asks. There are no users yet: the address is all that is known, and the reason that was given.
-fn author(from: &ConnectInfo<SocketAddr>, headers: &HeaderMap) -> Author {
-    let mut author = Author::new("admin-api", from.0.to_string());
-    let why = headers.get("x-outrigger-why").and_then(|v| v.to_str().ok());
-    author.why = why.map(|why| why.chars().take(MAX_WHY).collect());
-    author
-}
-
-/// A reason is a sentence, not a document.
-const MAX_WHY: usize = 500;

@@ -1,18 +1,17 @@
 //! Reading and writing one object, and listing many.
 
-use std::net::SocketAddr;
-
 use axum::Json as JsonBody;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outrigger_mesh::Label;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Api, ApiError, author, etag};
+use super::{Api, ApiError, Caller, etag};
 use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
 use crate::state::{Applied, Write};
+use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
 /// An object as it is answered: as it was written, with its version and its status: by
@@ -36,18 +35,20 @@ pub(super) fn to_json(entry: &AnyEntry) -> Json {
 
 pub(super) async fn list_all(
     State(api): State<Api>,
+    caller: Caller,
     Path(collection): Path<String>,
     Query(selector): Query<Selector>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    listed(&api, kind(&collection)?, None, &selector)
+    listed(&api, &caller, kind(&collection)?, None, &selector)
 }
 
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Path((collection, namespace)): Path<(String, String)>,
     Query(selector): Query<Selector>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    listed(&api, kind(&collection)?, Some(&label(&namespace)?), &selector)
+    listed(&api, &caller, kind(&collection)?, Some(&label(&namespace)?), &selector)
 }
 
 /// Which part of a list is wanted.
@@ -66,16 +67,21 @@ pub(super) struct Selector {
 
 fn listed(
     api: &Api,
+    caller: &Caller,
     kind: Kind,
     namespace: Option<&Label>,
     selector: &Selector,
 ) -> Result<JsonBody<Json>, ApiError> {
+    caller.may(Verb::Read, What::Object(kind), namespace)?;
     let wanted = labels(selector.labels.as_deref().unwrap_or_default())?;
     let limit = selector.limit.unwrap_or(1_000).clamp(1, 10_000);
     let after = selector.after.as_deref().unwrap_or_default();
     let world = api.state.world();
     let mut matching = world.objects(kind, namespace).into_iter().filter(|entry| {
         let metadata = &entry.object().metadata;
+        if !caller.covers(metadata.namespace.as_str()) {
+            return false;
+        }
         let labelled = wanted.iter().all(|(k, v)| metadata.labels.get(*k).is_some_and(|have| have == v));
         labelled && (after.is_empty() || place(entry).as_str() > after)
     });
@@ -107,16 +113,18 @@ fn labels(selector: &str) -> Result<Vec<(&str, &str)>, ApiError> {
 
 pub(super) async fn read(
     State(api): State<Api>,
+    caller: Caller,
     Path(path): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let key = key(&path)?;
+    caller.may_read(&key)?;
     let entry = api.state.world().object(&key).ok_or_else(|| absent(&key))?;
     Ok(with_etag(StatusCode::OK, entry.changed(), to_json(&entry)))
 }
 
 pub(super) async fn write(
     State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
+    caller: Caller,
     Path(path): Path<(String, String, String)>,
     Query(options): Query<WriteOptions>,
     headers: HeaderMap,
@@ -131,7 +139,8 @@ pub(super) async fn write(
         return Err(ApiError::refused(&[document.located(problem)]));
     }
     let writes = vec![Write::Put { document, expect }];
-    let applied = api.state.apply(writes, &author(&from, &headers), options.dry_run).await?;
+    caller.may_write(&writes)?;
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
     match api.state.world().object(&key) {
@@ -142,18 +151,20 @@ pub(super) async fn write(
 
 pub(super) async fn delete(
     State(api): State<Api>,
-    from: ConnectInfo<SocketAddr>,
+    caller: Caller,
     Path(path): Path<(String, String, String)>,
     Query(options): Query<WriteOptions>,
     headers: HeaderMap,
 ) -> Result<JsonBody<Json>, ApiError> {
     let key = key(&path)?;
     let expect = etag::expectation(&headers)?;
-    if api.state.world().object(&key).is_none() {
+    let there = api.state.world().object(&key).is_some();
+    let writes = vec![Write::Delete { key: key.clone(), expect }];
+    caller.may_write(&writes)?;
+    if !there {
         return Err(absent(&key));
     }
-    let writes = vec![Write::Delete { key, expect }];
-    let applied = api.state.apply(writes, &author(&from, &headers), options.dry_run).await?;
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
     Ok(JsonBody(summary(&applied)))
 }
 

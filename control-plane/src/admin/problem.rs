@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::spec::Problem;
 use crate::state::{ApplyError, TokenError};
 use crate::store::StoreError;
+use crate::users::book::NotMade;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -18,11 +19,16 @@ struct Told {
     detail: String,
     more: Map<String, Json>,
     etag: Option<HeaderValue>,
+    forbidden: Option<ForbiddenAbout>,
 }
+
+/// What a role may not: put beside a response, for the audit log.
+#[derive(Clone, Debug)]
+pub(super) struct ForbiddenAbout(pub(super) String);
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Told { status, detail: detail.into(), more: Map::new(), etag: None }))
+        Self(Box::new(Told { status, detail: detail.into(), more: Map::new(), etag: None, forbidden: None }))
     }
 
     /// What was written is refused, with everything that is wrong with it.
@@ -37,6 +43,13 @@ impl ApiError {
     #[must_use]
     pub(crate) fn with(mut self, field: &str, value: Json) -> Self {
         self.0.more.insert(field.into(), value);
+        self
+    }
+
+    /// It is refused for want of a role, which the audit log hears of.
+    #[must_use]
+    pub(crate) fn forbidden(mut self, about: &str) -> Self {
+        self.0.forbidden = Some(ForbiddenAbout(about.into()));
         self
     }
 
@@ -60,6 +73,16 @@ impl From<TokenError> for ApiError {
             TokenError::Store(e) => e.into(),
             TokenError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, e.to_string()),
             TokenError::Made(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+        }
+    }
+}
+
+impl From<NotMade> for ApiError {
+    fn from(e: NotMade) -> Self {
+        match e {
+            NotMade::Store(e) => e.into(),
+            NotMade::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, e.to_string()),
+            NotMade::Made(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
         }
     }
 }
@@ -102,8 +125,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let text = self.to_json().to_string();
-        let Told { status, etag, .. } = *self.0;
+        let Told { status, etag, forbidden, .. } = *self.0;
         let mut response = (status, text).into_response();
+        if let Some(about) = forbidden {
+            response.extensions_mut().insert(about);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(etag) = etag {

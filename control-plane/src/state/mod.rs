@@ -80,6 +80,11 @@ impl State {
         &*self.store
     }
 
+    /// The root that tokens tell their holders to believe.
+    pub fn root(&self) -> RootHash {
+        **self.root.load()
+    }
+
     /// Makes all of `writes`, as one transaction and one revision, or none and tells everything that is wrong.
     /// A dry run tells what would be.
     pub async fn apply(

@@ -1,0 +1,302 @@
+//! The door of the admin API: who asks, and whether he may.
+//!
+//! Every request comes through here, also those to paths that do not exist. What a route needs is written in `routes`,
+//! what a role may in `users::permission`; a route about objects is let through with the least role it could take, and
+//! its handler asks again as soon as it knows which object is meant.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use outrigger_certs::{ApiToken, Peer};
+use outrigger_mesh::SpiffeId;
+
+use super::caller::{Caller, Proof};
+use super::guard::Hosts;
+use super::problem::ForbiddenAbout;
+use super::refusals::{Refusals, Verdict};
+use super::routes::{self, Known, Need};
+use super::{Api, ApiError};
+use crate::audit::{AuditEntry, Author};
+use crate::store::{Store, StoreError, Transaction};
+use crate::users::book::{self, NotTaken};
+use crate::users::permission::Verb;
+use crate::users::{Grant, Role};
+
+/// How one proves who he is.
+#[derive(Debug)]
+pub struct Door {
+    local: bool,
+    certificates: Vec<(SpiffeId, Grant)>,
+    hosts: Hosts,
+    refusals: Refusals,
+}
+
+impl Door {
+    /// Whoever reaches it may do everything, as long as he is on this machine.
+    pub fn local() -> Self {
+        Self { local: true, ..Self::closed() }
+    }
+
+    /// Nobody comes in without proof.
+    pub fn closed() -> Self {
+        Self {
+            local: false,
+            certificates: vec![],
+            hosts: Hosts::default(),
+            refusals: Refusals::new(Instant::now()),
+        }
+    }
+
+    /// Takes client certificates of these identities.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: Vec<(SpiffeId, Grant)>) -> Self {
+        self.certificates = certificates;
+        self
+    }
+
+    /// Is called by these names.
+    #[must_use]
+    pub(super) fn with_hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// What was refused, as text for Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        self.refusals.metrics()
+    }
+
+    async fn identify(&self, store: &dyn Store, evidence: Evidence) -> Result<(Grant, Proof), NoProof> {
+        match evidence {
+            Evidence::Token(token) => {
+                let card = book::verify(store, &token).await.map_err(NoProof::of)?;
+                Ok((card.grant.clone(), Proof::Token(Box::new(card))))
+            }
+            Evidence::Certificate(peer) => {
+                let id = peer.id();
+                let known = self.certificates.iter().find(|(known, _)| known == id);
+                if let Some((_, grant)) = known {
+                    return Ok((grant.clone(), Proof::Certificate(id.to_string())));
+                }
+                let what = "the certificate is of nobody who has a role here; --admin-client gives one";
+                Err(NoProof::Refused { who: format!("certificate {id}"), what })
+            }
+            Evidence::Near if self.local => Ok((Grant::everything(), Proof::Local)),
+            Evidence::Near | Evidence::Nothing => {
+                let what = "send Authorization: Bearer with a token of this API";
+                Err(NoProof::Refused { who: "nobody".into(), what })
+            }
+        }
+    }
+}
+
+/// What a request shows of whoever sends it. A token counts before a certificate, and either before being near: whoever
+/// shows one wants to be nobody else.
+enum Evidence {
+    Token(ApiToken),
+    Certificate(Arc<Peer>),
+    Near,
+    Nothing,
+}
+
+impl Evidence {
+    fn of(request: &Request) -> Result<Self, NoProof> {
+        if let Some(token) = bearer(request.headers())? {
+            return Ok(Self::Token(token));
+        }
+        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+            return Ok(Self::Certificate(Arc::clone(peer)));
+        }
+        let near = from(request).is_some_and(|at| at.ip().to_canonical().is_loopback());
+        Ok(if near { Self::Near } else { Self::Nothing })
+    }
+}
+
+/// Lets through whoever proves who he is and may do what he asks for.
+pub(super) async fn door(
+    State(api): State<Api>,
+    matched: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = matched.as_ref().map(MatchedPath::as_str);
+    let known = path.map(|path| routes::known(path, request.method()));
+    if known == Some(Known::Needs(Need::Nothing)) {
+        return next.run(request).await;
+    }
+    let asked = Asked { from: from(&request), act: act(request.method(), path) };
+    let proven = match Evidence::of(&request) {
+        Ok(evidence) => api.door.identify(api.state.store(), evidence).await,
+        Err(no_proof) => Err(no_proof),
+    };
+    let (grant, proof) = match proven {
+        Ok(proven) => proven,
+        Err(no_proof) => return unauthenticated(&api, &asked, no_proof).await,
+    };
+    let caller = Caller { author: author(&proof, asked.from, request.headers()), grant, proof };
+    if let Err(error) = known.map_or(Ok(()), |known| admitted(&caller, known)) {
+        return forbidden(&api, &caller, &asked, error.into_response()).await;
+    }
+    request.extensions_mut().insert(caller.clone());
+    let response = next.run(request).await;
+    forbidden(&api, &caller, &asked, response).await
+}
+
+/// Whether the route lets him in at all.
+fn admitted(caller: &Caller, known: Known) -> Result<(), ApiError> {
+    match known {
+        Known::Needs(Need::Act(verb, what)) => caller.may(verb, what, None),
+        Known::Needs(Need::Objects(Verb::Change)) if caller.grant.role() < Role::Editor => {
+            let have = caller.grant.role();
+            let told = format!(
+                "changing objects needs the role {} of their namespace; yours is {have}",
+                Role::Editor
+            );
+            Err(ApiError::new(StatusCode::FORBIDDEN, told).forbidden("objects"))
+        }
+        Known::Needs(Need::Nothing | Need::Objects(_)) => Ok(()),
+        Known::OtherMethods => {
+            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this does not take that method"))
+        }
+        Known::Nothing => {
+            let told = "nobody may: no permission is written for this route";
+            Err(ApiError::new(StatusCode::FORBIDDEN, told).forbidden("a route without permissions"))
+        }
+    }
+}
+
+/// What is asked, as far as it may be written down: nothing that a caller chose.
+struct Asked {
+    from: Option<SocketAddr>,
+    act: String,
+}
+
+fn act(method: &Method, path: Option<&str>) -> String {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let method = if known.contains(method) { method.as_str() } else { "another method" };
+    format!("{method} {}", path.unwrap_or("a path that does not exist"))
+}
+
+fn from(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0)
+}
+
+/// Who asks, from where, and the reason that was given.
+fn author(proof: &Proof, from: Option<SocketAddr>, headers: &HeaderMap) -> Author {
+    let mut author = Author::new(proof.who(), from.map(|from| from.to_string()).unwrap_or_default());
+    let why = headers.get("x-outrigger-why").and_then(|v| v.to_str().ok());
+    author.why = why.map(|why| why.chars().take(MAX_WHY).collect());
+    author
+}
+
+async fn unauthenticated(api: &Api, asked: &Asked, no_proof: NoProof) -> Response {
+    let (who, what) = match no_proof {
+        NoProof::Store(e) => return ApiError::from(e).into_response(),
+        NoProof::Refused { who, what } => (who, what),
+    };
+    let (door, now) = (&api.door, Instant::now());
+    let near = asked.from.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |from| from.ip());
+    if door.refusals.unauthenticated(near, now) == Verdict::ComeBack {
+        let told = ApiError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many tries without a good token; come back later",
+        );
+        return ([(header::RETRY_AFTER, HeaderValue::from_static("6"))], told).into_response();
+    }
+    let author = Author::new(who, asked.from.map(|from| from.to_string()).unwrap_or_default());
+    write_down(api, author, &asked.act, what).await;
+    let told = ApiError::new(StatusCode::UNAUTHORIZED, format!("{what}; `outrigger login` keeps one"));
+    ([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outrigger\""))], told)
+        .into_response()
+}
+
+/// Writes a refusal down, if the response is one.
+async fn forbidden(api: &Api, caller: &Caller, asked: &Asked, response: Response) -> Response {
+    if let Some(ForbiddenAbout(about)) = response.extensions().get() {
+        api.door.refusals.forbidden();
+        let what = format!("{} may not: {about}", caller.grant);
+        write_down(api, caller.author.clone(), &asked.act, &what).await;
+    }
+    response
+}
+
+async fn write_down(api: &Api, mut author: Author, act: &str, what: &str) {
+    let Some(left_out) = api.door.refusals.line(Instant::now()) else { return };
+    let more =
+        if left_out > 0 { format!(" (and {left_out} more refusals since the last)") } else { String::new() };
+    author.why = Some(format!("{what}{more}"));
+    tracing::warn!(
+        who = author.who,
+        from = author.from,
+        act,
+        what,
+        left_out,
+        "refused a request to the admin API"
+    );
+    let audit = vec![AuditEntry::new(&author, "refused", act)];
+    if let Err(e) = api.state.store().commit(Transaction { author, writes: vec![], audit }).await {
+        tracing::warn!(error = %e, "a refusal is not in the audit log");
+    }
+}
+
+/// Why nobody is known.
+enum NoProof {
+    Refused { who: String, what: &'static str },
+    Store(StoreError),
+}
+
+impl NoProof {
+    fn of(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Unknown => Self::Refused { who: "nobody".into(), what: "the token is not known here" },
+            NotTaken::Expired { id } => {
+                Self::Refused { who: format!("token {id}"), what: "the token has expired" }
+            }
+            NotTaken::Revoked { id } => {
+                Self::Refused { who: format!("token {id}"), what: "the token was revoked" }
+            }
+            NotTaken::Store(e) => Self::Store(e),
+        }
+    }
+}
+
+/// The token of a request, if it has any. What is there and is none is not passed over: it was meant as proof.
+fn bearer(headers: &HeaderMap) -> Result<Option<ApiToken>, NoProof> {
+    let refused = |what| Err(NoProof::Refused { who: "nobody".into(), what });
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return refused("give Authorization once");
+    }
+    let Ok(text) = value.to_str() else { return refused("Authorization is not text") };
+    let Some((scheme, token)) = text.split_once(' ') else {
+        return refused("write Authorization: Bearer TOKEN");
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return refused("Authorization is only understood as Bearer");
+    }
+    // Why it is none is not told: the error of the parser could quote it.
+    token.parse().map(Some).or_else(|_| refused("that is not a token of this API; was it copied whole?"))
+}
+
+impl fmt::Debug for NoProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { what, .. } => f.write_str(what),
+            Self::Store(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+/// A reason is a sentence, not a document.
+const MAX_WHY: usize = 500;

@@ -1,0 +1,199 @@
+//! Tries that were refused: counted all, written down some, and slowed down where they are many.
+//!
+//! Whoever guesses must neither fill the disk nor push what matters out of the audit log, which keeps a bounded number of
+//! lines; so lines are spent from a budget of their own, and each tells how many were left out before it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The tries of all addresses.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    tries: Mutex<Tries>,
+    unauthenticated: AtomicU64,
+    throttled: AtomicU64,
+    forbidden: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Tries {
+    addresses: HashMap<IpAddr, Bucket>,
+    lines: Bucket,
+    left_out: u64,
+}
+
+/// What becomes of a failed authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is answered with what is wrong.
+    Tell,
+    /// There were too many from there: told to come back.
+    ComeBack,
+}
+
+impl Refusals {
+    pub(super) fn new(now: Instant) -> Self {
+        let lines = Bucket::full(LINES, now);
+        Self {
+            tries: Mutex::new(Tries { addresses: HashMap::new(), lines, left_out: 0 }),
+            unauthenticated: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            forbidden: AtomicU64::new(0),
+        }
+    }
+
+    /// Somebody at `from` did not prove who he is. Proof is always taken, however many tries failed before it: nobody
+    /// guesses 256 random bits, and a limit on all would let one neighbour lock out the others.
+    pub(super) fn unauthenticated(&self, from: IpAddr, now: Instant) -> Verdict {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.take(network(from), now) {
+            self.unauthenticated.fetch_add(1, Relaxed);
+            return Verdict::Tell;
+        }
+        self.throttled.fetch_add(1, Relaxed);
+        Verdict::ComeBack
+    }
+
+    /// Somebody known asked for what his role may not.
+    pub(super) fn forbidden(&self) {
+        self.forbidden.fetch_add(1, Relaxed);
+    }
+
+    /// Whether a refusal is written down: then with how many were left out since the last.
+    pub(super) fn line(&self, now: Instant) -> Option<u64> {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.lines.take(LINES, now) {
+            return Some(std::mem::take(&mut tries.left_out));
+        }
+        tries.left_out += 1;
+        None
+    }
+
+    /// As text for Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        let name = "outrigger_control_admin_refused_total";
+        let mut text =
+            format!("# HELP {name} Requests to the admin API that were refused.\n# TYPE {name} counter\n");
+        for (reason, count) in [
+            ("unauthenticated", &self.unauthenticated),
+            ("throttled", &self.throttled),
+            ("forbidden", &self.forbidden),
+        ] {
+            let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {}", count.load(Relaxed));
+        }
+        text
+    }
+}
+
+impl Tries {
+    fn take(&mut self, from: IpAddr, now: Instant) -> bool {
+        if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&from) {
+            self.addresses.retain(|_, bucket| !bucket.is_full(FAILURES, now));
+            if self.addresses.len() >= MAX_ADDRESSES {
+                // So many are guessing that one more can not be told from them.
+                return false;
+            }
+        }
+        self.addresses.entry(from).or_insert_with(|| Bucket::full(FAILURES, now)).take(FAILURES, now)
+    }
+}
+
+/// A budget that fills up again.
+#[derive(Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct Rate {
+    most: f64,
+    one_in: Duration,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Self { left: rate.most, at: now }
+    }
+
+    fn level(&self, rate: Rate, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + passed / rate.one_in.as_secs_f64()).min(rate.most)
+    }
+
+    fn is_full(&self, rate: Rate, now: Instant) -> bool {
+        self.level(rate, now) >= rate.most
+    }
+
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        (self.left, self.at) = (self.level(rate, now), now);
+        let there = self.left >= 1.0;
+        if there {
+            self.left -= 1.0;
+        }
+        there
+    }
+}
+
+/// Whoever has one IPv6 address has its whole network.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Failed tries of one address: so many at once, then one in six seconds.
+const FAILURES: Rate = Rate { most: 10.0, one_in: Duration::from_secs(6) };
+/// Lines about refusals: at one a minute they take two months to fill the audit log.
+const LINES: Rate = Rate { most: 20.0, one_in: Duration::from_secs(60) };
+const MAX_ADDRESSES: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_tries_from_one_address_are_slowed_down_and_others_are_not() {
+        let now = Instant::now();
+        let refusals = Refusals::new(now);
+        let tries = |from: &str, at| {
+            (0..100).filter(|_| refusals.unauthenticated(from.parse().unwrap(), at) == Verdict::Tell).count()
+        };
+        assert_eq!(tries("10.0.0.1", now), 10);
+        assert_eq!(tries("::ffff:10.0.0.1", now), 0, "the same address, written otherwise");
+        assert_eq!(tries("10.0.0.2", now), 10);
+        assert_eq!(tries("fd00::1", now), 10);
+        assert_eq!(tries("fd00::2", now), 0, "the same network");
+        assert_eq!(tries("10.0.0.1", now + Duration::from_secs(60)), 10);
+        assert!(refusals.metrics().contains("reason=\"unauthenticated\"} 40\n"), "{}", refusals.metrics());
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_neither_grows_nor_fills_the_audit_log() {
+        let now = Instant::now();
+        let refusals = Refusals::new(now);
+        let mut lines = 0;
+        for n in 0..20_000_u32 {
+            refusals.unauthenticated(IpAddr::from(n.to_be_bytes()), now);
+            lines += u64::from(refusals.line(now).is_some());
+        }
+        assert_eq!(lines, 20);
+        assert_eq!(refusals.tries.lock().unwrap().addresses.len(), MAX_ADDRESSES);
+        assert_eq!(
+            refusals.line(now + Duration::from_secs(60)),
+            Some(19_980),
+            "none is passed over in silence"
+        );
+        let later = now + Duration::from_secs(61);
+        assert_eq!(refusals.unauthenticated("192.0.2.1".parse().unwrap(), later), Verdict::Tell);
+    }
+}

@@ -1,0 +1,66 @@
+//! Which act each route is. A route that is not here is refused to everybody: whoever adds one says whose it is.
+
+use axum::http::Method;
+
+use crate::users::permission::{Verb, What};
+
+/// What a route needs of whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: it is for whoever watches that the process lives.
+    Nothing,
+    /// This act.
+    Act(Verb, What),
+    /// An act on objects whose kind and namespace the handler finds out and asks for ([`super::Caller::may`]).
+    Objects(Verb),
+}
+
+/// Every route: path as it is matched, method, need. HEAD is GET.
+pub(super) const ROUTES: &[(&str, Method, Need)] = &[
+    ("/healthz", Method::GET, Need::Nothing),
+    ("/readyz", Method::GET, Need::Nothing),
+    ("/metrics", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/apply", Method::POST, Need::Objects(Verb::Change)),
+    // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.
+    ("/v1/explain", Method::POST, Need::Objects(Verb::Read)),
+    ("/v1/proxies", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/stats", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/revisions", Method::GET, Need::Act(Verb::Read, What::History)),
+    ("/v1/revisions/{number}", Method::GET, Need::Act(Verb::Read, What::History)),
+    ("/v1/audit", Method::GET, Need::Act(Verb::Read, What::Audit)),
+    ("/v1/join-tokens", Method::POST, Need::Act(Verb::Change, What::JoinTokens)),
+    ("/v1/certs", Method::GET, Need::Act(Verb::Read, What::Certificates)),
+    ("/v1/certs/issue", Method::POST, Need::Act(Verb::Change, What::Certificates)),
+    ("/v1/certs/rotation", Method::GET, Need::Act(Verb::Read, What::Authority)),
+    ("/v1/certs/rotation", Method::POST, Need::Act(Verb::Change, What::Authority)),
+    ("/v1/tokens", Method::GET, Need::Act(Verb::Read, What::Users)),
+    ("/v1/tokens", Method::POST, Need::Act(Verb::Change, What::Users)),
+    ("/v1/tokens/{id}", Method::DELETE, Need::Act(Verb::Change, What::Users)),
+    ("/v1/whoami", Method::GET, Need::Act(Verb::Read, What::Own)),
+    ("/v1/{collection}", Method::GET, Need::Objects(Verb::Read)),
+    ("/v1/{collection}/{namespace}", Method::GET, Need::Objects(Verb::Read)),
+    ("/v1/{collection}/{namespace}/{name}", Method::GET, Need::Objects(Verb::Read)),
+    ("/v1/{collection}/{namespace}/{name}", Method::PUT, Need::Objects(Verb::Change)),
+    ("/v1/{collection}/{namespace}/{name}", Method::DELETE, Need::Objects(Verb::Change)),
+];
+
+/// What is known of a path and a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// This is needed.
+    Needs(Need),
+    /// The path takes other methods.
+    OtherMethods,
+    /// Nobody said whose it is.
+    Nothing,
+}
+
+/// What the route at `path`, as it is matched, needs.
+pub(super) fn known(path: &str, method: &Method) -> Known {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let mut here = ROUTES.iter().filter(|(at, ..)| *at == path).peekable();
+    if here.peek().is_none() {
+        return Known::Nothing;
+    }
+    here.find(|(_, takes, _)| takes == method).map_or(Known::OtherMethods, |(.., need)| Known::Needs(*need))
+}

@@ -1,0 +1,492 @@
+//! The door: every role at every route, and those who are nobody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request, StatusCode, header};
+use outrigger_certs::{
+    AdminAcceptor, AdminConnector, ApiToken, Authority, LeafLifetime, RootHash, WorkloadIdentity,
+    WorkloadKey, control_plane_id,
+};
+use outrigger_mesh::{Label, SpiffeId, TrustDomain};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::ServiceExt;
+
+use super::*;
+use crate::audit::Author;
+use crate::compile::ResourceChange;
+use crate::state::Publish;
+use crate::store::EmbeddedStore;
+use crate::users::{Grant, Role, book};
+
+struct Nothing;
+
+impl Publish for Nothing {
+    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
+}
+
+impl Observed for Nothing {
+    fn proxies(&self) -> Vec<Json> {
+        ["shop", "bank"]
+            .map(|ns| serde_json::json!({ "identity": format!("spiffe://mesh.local/ns/{ns}/sa/x") }))
+            .into()
+    }
+
+    fn stats(&self) -> Vec<Json> {
+        ["shop/cart", "bank/desk"].map(|service| serde_json::json!({ "service": service })).into()
+    }
+
+    fn acknowledged(&self, _: u64, _: Duration) -> BoxFuture<'_, Acknowledged> {
+        Box::pin(std::future::ready(Acknowledged::default()))
+    }
+
+    fn metrics(&self) -> String {
+        "up 1\n".into()
+    }
+}
+
+/// An API at whose door somebody stands.
+struct House {
+    api: Api,
+    _folder: tempfile::TempDir,
+}
+
+struct Told {
+    status: u16,
+    text: String,
+}
+
+impl Told {
+    fn json(&self) -> Json {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
+impl House {
+    async fn with(door: Door) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
+        let domain = TrustDomain::new("mesh.local").unwrap();
+        let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
+        let (observed, door) = (Arc::new(Nothing), Arc::new(door));
+        Self { api: Api { state, observed, certs: None, door }, _folder: folder }
+    }
+
+    async fn token(&self, grant: &str, ttl: Duration) -> ApiToken {
+        let (name, grant): (_, Grant) = (Label::new("test").unwrap(), grant.parse().unwrap());
+        let author = Author::system("a test");
+        book::create(self.api.state.store(), root(), name, grant, ttl, &author).await.unwrap().0
+    }
+
+    async fn sends(&self, method: &Method, path: &str, headers: &[(&str, &str)], body: &str) -> Told {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        let from: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+        let request = request.extension(ConnectInfo(from)).body(Body::from(body.to_owned())).unwrap();
+        let answer = router(self.api.clone()).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let text = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        Told { status, text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    async fn get(&self, path: &str, token: &ApiToken) -> Told {
+        let bearer = bearer(token);
+        self.sends(&Method::GET, path, &[("authorization", &bearer)], "").await
+    }
+
+    async fn audit(&self) -> String {
+        format!("{:?}", self.api.state.store().audit(None, 1000).await.unwrap())
+    }
+}
+
+fn root() -> RootHash {
+    RootHash::of(b"root")
+}
+
+fn bearer(token: &ApiToken) -> String {
+    format!("Bearer {}", token.expose().as_str())
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
+
+fn service(namespace: &str) -> String {
+    let metadata = serde_json::json!({ "name": "cart", "namespace": namespace });
+    serde_json::json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService", "metadata": metadata, "spec": {} })
+        .to_string()
+}
+
+/// One request for a route, and the least role that gets through. `None`: it needs no proof.
+struct Case(&'static str, Method, &'static str, String, Option<Role>);
+
+fn cases() -> Vec<Case> {
+    let none = String::new;
+    let apply = format!("{{\"items\": [{}]}}", service("shop"));
+    let (get, post) = (Method::GET, Method::POST);
+    let join = "{\"namespace\": \"shop\", \"serviceAccount\": \"cart\"}".to_owned();
+    let explain = "{\"host\": \"cart.shop\"}".to_owned();
+    let issue = "{\"namespace\": \"ops\", \"serviceAccount\": \"edge\", \"csr\": \"AA==\"}".to_owned();
+    let turn = "{\"action\": \"abort\"}".to_owned();
+    let token = "{\"name\": \"ci\", \"role\": \"viewer\"}".to_owned();
+    vec![
+        Case("/healthz", get.clone(), "/healthz", none(), None),
+        Case("/readyz", get.clone(), "/readyz", none(), None),
+        Case("/metrics", get.clone(), "/metrics", none(), Some(Role::Viewer)),
+        Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
+        Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
+        Case("/v1/proxies", get.clone(), "/v1/proxies", none(), Some(Role::Viewer)),
+        Case("/v1/stats", get.clone(), "/v1/stats", none(), Some(Role::Viewer)),
+        Case("/v1/revisions", get.clone(), "/v1/revisions", none(), Some(Role::Viewer)),
+        Case("/v1/revisions/{number}", get.clone(), "/v1/revisions/1", none(), Some(Role::Viewer)),
+        Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
+        Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
+        Case("/v1/certs", get.clone(), "/v1/certs", none(), Some(Role::Operator)),
+        Case("/v1/certs/issue", post.clone(), "/v1/certs/issue", issue, Some(Role::Operator)),
+        Case("/v1/certs/rotation", get.clone(), "/v1/certs/rotation", none(), Some(Role::Operator)),
+        Case("/v1/certs/rotation", post.clone(), "/v1/certs/rotation", turn, Some(Role::Admin)),
+        Case("/v1/tokens", get.clone(), "/v1/tokens", none(), Some(Role::Admin)),
+        Case("/v1/tokens", post, "/v1/tokens", token, Some(Role::Admin)),
+        Case("/v1/tokens/{id}", Method::DELETE, "/v1/tokens/0011223344556677", none(), Some(Role::Admin)),
+        Case("/v1/whoami", get.clone(), "/v1/whoami", none(), Some(Role::Viewer)),
+        Case("/v1/{collection}", get.clone(), "/v1/services", none(), Some(Role::Viewer)),
+        Case("/v1/{collection}/{namespace}", get.clone(), "/v1/services/shop", none(), Some(Role::Viewer)),
+        Case(OBJECT, get, "/v1/services/shop/cart", none(), Some(Role::Viewer)),
+        Case(OBJECT, Method::PUT, "/v1/services/shop/cart", service("shop"), Some(Role::Editor)),
+        Case(OBJECT, Method::DELETE, "/v1/services/shop/cart", none(), Some(Role::Editor)),
+    ]
+}
+
+#[test]
+fn every_route_has_a_case() {
+    let have: Vec<_> = cases().iter().map(|case| (case.0, case.1.clone())).collect();
+    for (path, method, _) in routes::ROUTES {
+        assert!(have.contains(&(*path, method.clone())), "{method} {path} is in no case: add one");
+    }
+    assert_eq!(have.len(), routes::ROUTES.len(), "and no case is for a route that is gone");
+}
+
+/// Whoever adds a route must write down whose it is, or nobody gets through; then the test above asks for a case.
+#[tokio::test]
+async fn a_route_that_nobody_wrote_a_permission_for_is_closed_to_everybody() {
+    let house = House::with(Door::local()).await;
+    let api = house.api.clone();
+    let router = Router::new()
+        .route("/v1/new/thing", get(|| async { "let in" }))
+        .layer(middleware::from_fn_with_state(api.clone(), door::door))
+        .with_state(api);
+    let admin = house.token("admin", HOUR).await;
+    let from: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+    let request = Request::builder().uri("/v1/new/thing").header(header::AUTHORIZATION, bearer(&admin));
+    let request = request.extension(ConnectInfo(from)).body(Body::empty()).unwrap();
+    assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn every_role_gets_through_at_exactly_its_routes_and_nobody_without_proof() {
+    let house = House::with(Door::closed()).await;
+    for case in cases() {
+        let Case(route, method, path, body, least) = &case;
+        let expects: &[(&str, &str)] = match *method {
+            Method::PUT => &[("if-none-match", "*")],
+            Method::DELETE if *route == OBJECT => &[("if-match", "*")],
+            _ => &[],
+        };
+        let nobody = house.sends(method, path, expects, body).await;
+        // Many tries from one address: some are told to come back, none gets in.
+        assert_eq!(matches!(nobody.status, 401 | 429), least.is_some(), "{method} {path}: {}", nobody.text);
+        for role in Role::ALL {
+            let token = house.token(role.as_str(), HOUR).await;
+            let bearer = bearer(&token);
+            let headers = [expects, &[("authorization", bearer.as_str())]].concat();
+            let told = house.sends(method, path, &headers, body).await;
+            let allowed = least.is_none_or(|least| role >= least);
+            assert_eq!(
+                !matches!(told.status, 401 | 403 | 429),
+                allowed,
+                "{role} {method} {path}: {}",
+                told.text
+            );
+            assert!(told.status < 500 && told.status != 405, "{role} {method} {path}: {}", told.text);
+            if let (false, Some(least)) = (allowed, least) {
+                assert_eq!(told.status, 403);
+                assert!(told.text.contains(least.as_str()), "it tells which role: {}", told.text);
+                assert!(told.text.contains(&format!("yours is {role}")), "{}", told.text);
+            }
+            if method == Method::GET {
+                let head = house.sends(&Method::HEAD, path, &headers, "").await;
+                assert_eq!(head.status, told.status, "HEAD is no way around: {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_methods_and_other_paths_are_no_way_in() {
+    let house = House::with(Door::closed()).await;
+    let admin = bearer(&house.token("admin", HOUR).await);
+    for (method, path, with_proof) in [
+        (Method::DELETE, "/v1/apply", 405),
+        (Method::PATCH, "/v1/services/shop/cart", 405),
+        (Method::OPTIONS, "/v1/services", 405),
+        (Method::TRACE, "/v1/tokens", 405),
+        (Method::GET, "/", 404),
+        (Method::GET, "/v1", 404),
+        (Method::GET, "//v1/tokens", 404),
+        (Method::GET, "/debug/pprof", 404),
+        (Method::POST, "/healthz", 405),
+    ] {
+        // A method that carries a body says that it is JSON, or the guard refuses it before.
+        let json = [("content-type", "application/json")];
+        assert!(matches!(house.sends(&method, path, &json, "").await.status, 401 | 429), "{method} {path}");
+        let headers = [json[0], ("authorization", admin.as_str())];
+        let told = house.sends(&method, path, &headers, "").await;
+        assert_eq!(told.status, with_proof, "{method} {path}: {}", told.text);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_good_token_gets_nobody_in_also_where_being_near_is_enough() {
+    for local in [true, false] {
+        let house = House::with(if local { Door::local() } else { Door::closed() }).await;
+        let good = house.token("admin", HOUR).await;
+        let expired = bearer(&house.token("admin", Duration::ZERO).await);
+        let revoked = house.token("admin", HOUR).await;
+        book::revoke(house.api.state.store(), &revoked.id(), &Author::system("a test")).await.unwrap();
+        let other_mesh = bearer(&ApiToken::generate(RootHash::of(b"another root")).unwrap());
+        let (good, revoked) = (bearer(&good), bearer(&revoked));
+        // Of a good token, one character of its secret changed.
+        let mut forged = good.clone().into_bytes();
+        forged[40] = if forged[40] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(forged).unwrap();
+        let (half, raw) = (&good[..good.len() - 9], good.trim_start_matches("Bearer "));
+        let (basic, long) = (format!("Basic {raw}"), format!("Bearer oat1.{}", "A".repeat(6000)));
+        let both = format!("{good}, {good}");
+        let tries: &[(&str, &[&str])] = &[
+            ("no such token", &[&other_mesh]),
+            ("another secret", &[&forged]),
+            ("expired", &[&expired]),
+            ("revoked", &[&revoked]),
+            ("half", &[half]),
+            ("without its scheme", &[raw]),
+            ("another scheme", &[&basic]),
+            ("nothing", &[""]),
+            ("only a scheme", &["Bearer"]),
+            ("an empty token", &["Bearer "]),
+            ("too long", &[&long]),
+            ("two lines, the first good", &[&good, &forged]),
+            ("two lines, both good", &[&good, &good]),
+            ("two in one line", &[&both]),
+            ("a join token's form", &["Bearer ojt1.AAAA"]),
+        ];
+        for (what, values) in tries {
+            let headers: Vec<_> = values.iter().map(|value| ("authorization", *value)).collect();
+            let told = house.sends(&Method::GET, "/v1/services", &headers, "").await;
+            assert!(
+                matches!(told.status, 401 | 429),
+                "{what} (local: {local}): {} {}",
+                told.status,
+                told.text
+            );
+            assert!(
+                !told.text.contains("oat1.A") && !told.text.contains(&raw[..40]),
+                "{what}: {}",
+                told.text
+            );
+        }
+        for (header, value) in [("cookie", raw), ("x-api-key", raw), ("proxy-authorization", &good)] {
+            let told = house.sends(&Method::GET, "/v1/tokens", &[(header, value)], "").await;
+            assert_eq!(told.status == 200, local, "{header} proves nothing");
+        }
+        let told = house.sends(&Method::GET, &format!("/v1/tokens?access_token={raw}"), &[], "").await;
+        assert_eq!(told.status == 200, local, "a query proves nothing");
+        // A good token is taken in spite of all the bad ones from the same address.
+        let told = house.sends(&Method::GET, "/v1/tokens", &[("authorization", &good)], "").await;
+        assert_eq!(told.status, 200, "{}", told.text);
+        assert!(!told.text.contains("hash") && !told.text.contains("oat1."), "{}", told.text);
+        let audit = house.audit().await;
+        assert!(
+            audit.contains("the token was revoked") && audit.contains("the token has expired"),
+            "{audit}"
+        );
+        assert!(!audit.contains("oat1."), "{audit}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_bound_to_a_namespace_neither_writes_nor_sees_another() {
+    let house = House::with(Door::closed()).await;
+    let (editor, operator) = (house.token("editor:shop", HOUR).await, house.token("operator", HOUR).await);
+    let bearers = (bearer(&editor), bearer(&operator));
+    let both = format!("{{\"items\": [{}, {}]}}", service("shop"), service("bank"));
+    let apply = |bearer: String, body: String| {
+        let house = &house;
+        async move { house.sends(&Method::POST, "/v1/apply", &[("authorization", &bearer)], &body).await }
+    };
+    let told = apply(bearers.0.clone(), both.clone()).await;
+    assert_eq!(told.status, 403, "one foreign object spoils the whole: {}", told.text);
+    assert!(
+        told.text.contains("in namespace bank needs the role editor there; yours is editor:shop"),
+        "{}",
+        told.text
+    );
+    assert_eq!(house.get("/v1/services", &operator).await.json()["items"].as_array().unwrap().len(), 0);
+    assert_eq!(apply(bearers.1, both).await.status, 200);
+
+    for (path, status) in [
+        ("/v1/services/shop/cart", 200),
+        ("/v1/services/bank/cart", 403),
+        ("/v1/services/bank/nothing", 403),
+        ("/v1/services/b%61nk/cart", 403),
+        ("/v1/services/bank", 403),
+        ("/v1/services/shop", 200),
+    ] {
+        assert_eq!(house.get(path, &editor).await.status, status, "{path}");
+    }
+    for path in ["/v1/services", "/v1/proxies", "/v1/stats", "/v1/revisions", "/v1/revisions/1"] {
+        let told = house.get(path, &editor).await;
+        assert!(told.status == 200 && told.text.contains("shop"), "{path}: {}", told.text);
+        assert!(!told.text.contains("bank"), "{path}: {}", told.text);
+        assert!(house.get(path, &operator).await.text.contains("bank"), "{path}");
+    }
+    for (method, expects) in [(Method::PUT, ("if-match", "*")), (Method::DELETE, ("if-match", "*"))] {
+        let headers = [expects, ("authorization", bearers.0.as_str())];
+        let body = if method == Method::PUT { service("bank") } else { String::new() };
+        let told = house.sends(&method, "/v1/services/bank/cart", &headers, &body).await;
+        assert_eq!(told.status, 403, "{method}: {}", told.text);
+        let told = house.sends(&method, "/v1/services/bank/cart?dryRun=true", &headers, &body).await;
+        assert_eq!(told.status, 403, "{method}, dry: {}", told.text);
+    }
+    let audit = house.audit().await;
+    assert!(audit.contains("editor:shop may not: services/bank/cart"), "{audit}");
+    assert!(audit.contains(&format!("token test ({})", editor.id())), "{audit}");
+}
+
+#[tokio::test]
+async fn a_token_is_told_once_works_until_it_is_revoked_and_shows_its_last_use() {
+    let house = House::with(Door::closed()).await;
+    let admin = house.token("admin", HOUR).await;
+    let authorized = bearer(&admin);
+    let headers = [("authorization", authorized.as_str()), ("x-outrigger-why", "for the pipeline")];
+    let wanted = r#"{"name": "pipeline", "role": "editor", "namespaces": ["shop"], "ttl": "1h"}"#;
+    let made = house.sends(&Method::POST, "/v1/tokens", &headers, wanted).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let (text, id) =
+        (made.json()["token"].as_str().unwrap().to_owned(), made.json()["id"].as_str().unwrap().to_owned());
+    let token: ApiToken = text.parse().unwrap();
+    let who = house.get("/v1/whoami", &token).await.json();
+    assert_eq!((who["role"].as_str(), who["namespaces"][0].as_str()), (Some("editor"), Some("shop")));
+    let listed = house.get("/v1/tokens", &admin).await;
+    assert!(!listed.text.contains(&text[5..]), "{}", listed.text);
+    let one = listed.json()["items"].as_array().unwrap().iter().find(|t| t["id"] == *id).cloned().unwrap();
+    assert!(one["lastUsed"].is_string() && one["state"] == "live", "{one}");
+
+    let told = house.sends(&Method::DELETE, &format!("/v1/tokens/{id}"), &headers, "").await;
+    assert_eq!(told.status, 200, "{}", told.text);
+    let refused = house.get("/v1/whoami", &token).await;
+    assert!(refused.status == 401 && refused.text.contains("revoked"), "{}", refused.text);
+    // Who sends a token where its id belongs does not get it back, nor into the audit log.
+    let told = house.sends(&Method::DELETE, &format!("/v1/tokens/{text}"), &headers, "").await;
+    assert!(told.status == 404 && !told.text.contains("oat1."), "{}", told.text);
+    let metrics = house.get("/metrics", &admin).await.text;
+    assert!(
+        metrics.contains("outrigger_control_admin_refused_total{reason=\"unauthenticated\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("oat1.") && !metrics.contains(&id), "{metrics}");
+    let audit = house.audit().await;
+    assert!(audit.contains("for the pipeline") && audit.contains("create-api-token"), "{audit}");
+    assert!(audit.contains("revoke-api-token") && !audit.contains("oat1."), "{audit}");
+
+    for (wrong, hint) in [
+        (r#"{"name": "x", "role": "root"}"#, "viewer, editor, operator or admin"),
+        (r#"{"name": "x", "role": "admin", "namespaces": ["shop"]}"#, "of the whole mesh"),
+        (r#"{"name": "x", "role": "editor", "namespaces": []}"#, "in no namespace"),
+        (r#"{"name": "x", "role": "editor", "ttl": "9000h"}"#, "a year"),
+        (r#"{"name": "x", "role": "editor", "nmespaces": ["shop"]}"#, "unknown field"),
+    ] {
+        let told = house.sends(&Method::POST, "/v1/tokens", &headers, wrong).await;
+        assert!(told.status == 400 && told.text.contains(hint), "{wrong}: {}", told.text);
+    }
+}
+
+/// A control plane's own certificate and one of a workload, of the same mesh.
+struct Mesh {
+    own: Arc<WorkloadIdentity>,
+    root: RootHash,
+    authority: Authority,
+}
+
+impl Mesh {
+    fn new(domain: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::new(domain).unwrap();
+        let authority = Authority::open_or_create(folder.path(), &domain).unwrap();
+        let id = control_plane_id(&domain).unwrap();
+        let own = Self::issued(&authority, &id, Some(authority.root_der().to_vec()));
+        Self { own, root: authority.root_sha256(), authority }
+    }
+
+    fn issued(authority: &Authority, id: &SpiffeId, root: Option<Vec<u8>>) -> Arc<WorkloadIdentity> {
+        let (key, now) = (WorkloadKey::generate().unwrap(), std::time::SystemTime::now());
+        let mut chain = authority.sign(&key.csr().unwrap(), id, LeafLifetime::default(), now).unwrap().chain;
+        chain.extend(root);
+        Arc::new(WorkloadIdentity::from_parts(&key, &chain, &authority.trust()).unwrap())
+    }
+
+    fn workload(&self, id: &str) -> Arc<WorkloadIdentity> {
+        Self::issued(&self.authority, &id.parse().unwrap(), None)
+    }
+}
+
+/// Asks over TLS who one is. Nothing, where there is no answer.
+async fn whoami(at: SocketAddr, connector: &AdminConnector) -> String {
+    let tcp = tokio::net::TcpStream::connect(at).await.unwrap();
+    let Ok(mut stream) = connector.connect(tcp).await else { return "no handshake".into() };
+    let ask = format!("GET /v1/whoami HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
+    let mut answer = vec![];
+    let exchange = async {
+        stream.write_all(ask.as_bytes()).await?;
+        stream.read_to_end(&mut answer).await
+    };
+    let _ended = tokio::time::timeout(Duration::from_secs(10), exchange).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_of_the_mesh_has_the_role_it_was_given_and_no_other_has_any() {
+    let (mesh, other) = (Mesh::new("mesh.local"), Mesh::new("mesh.local"));
+    let (known, unknown) = ("spiffe://mesh.local/ns/ops/sa/deploy", "spiffe://mesh.local/ns/ops/sa/web");
+    let grants = vec![(known.parse().unwrap(), "editor:shop".parse().unwrap())];
+    let house = House::with(Door::closed().with_certificates(grants)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (at, tls) = (listener.local_addr().unwrap(), AdminAcceptor::of_the_mesh(&mesh.own).unwrap());
+    let serving = tokio::spawn(serve(listener, Some(tls), house.api.clone(), std::future::pending()));
+
+    let with = |identity| AdminConnector::with_identity(&identity).unwrap();
+    let told = whoami(at, &with(mesh.workload(known))).await;
+    assert!(told.starts_with("HTTP/1.1 200") && told.contains("editor") && told.contains(known), "{told}");
+    let told = whoami(at, &with(mesh.workload(unknown))).await;
+    assert!(told.starts_with("HTTP/1.1 401") && told.contains("nobody who has a role here"), "{told}");
+    // The same name, of another mesh: there is no handshake with whom it trusts, nor an answer where it trusts us.
+    assert!(!whoami(at, &with(other.workload(known))).await.contains("200 OK"));
+    let told = whoami(at, &AdminConnector::pinned(mesh.root).unwrap()).await;
+    assert!(told.starts_with("HTTP/1.1 401"), "the right server, and no proof: {told}");
+    assert_eq!(whoami(at, &AdminConnector::pinned(other.root).unwrap()).await, "no handshake");
+
+    // Plain HTTP at a port that speaks TLS gets nothing of the API.
+    let mut plain = tokio::net::TcpStream::connect(at).await.unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = vec![];
+    let _ended = tokio::time::timeout(Duration::from_secs(10), plain.read_to_end(&mut answer)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1"), "{answer:?}");
+    let audit = house.audit().await;
+    assert!(audit.contains(&format!("certificate {unknown}")), "{audit}");
+    serving.abort();
+}
