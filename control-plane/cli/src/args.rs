@@ -2,8 +2,15 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::client::Admin;
+use crate::credentials::{self, Credential, Credentials, Token};
+use crate::failure::Failure;
 use crate::out::Format;
-use crate::{apply, breaker, certs, compile, delete, demo, explain, failure, get, guard, proxy, run};
+use crate::server::{Believed, Server};
+use crate::{
+    apply, audit, breaker, certs, compile, delete, demo, explain, failure, get, guard, login, proxy, run,
+    token,
+};
 
 /// The command line of the Outrigger service mesh.
 #[derive(Debug, Parser)]
@@ -18,15 +25,47 @@ pub(crate) struct Arguments {
 /// Where the control plane is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Control {
-    /// The control plane's admin API.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "OUTRIGGER_ADMIN",
-        default_value = "http://127.0.0.1:15080"
-    )]
-    pub(crate) admin: String,
+    /// The control plane's admin API; that of the last login, or else http://127.0.0.1:15080. Whoever did not log in there
+    /// shows the token in OUTRIGGER_TOKEN, if any.
+    #[arg(long, alias = "admin", global = true, value_name = "URL", env = "OUTRIGGER_SERVER")]
+    server: Option<String>,
+}
+
+impl Control {
+    /// Which control plane is meant.
+    pub(crate) fn server(&self, kept: &Credentials) -> Result<Server, Failure> {
+        let older = || std::env::var("OUTRIGGER_ADMIN").ok().filter(|url| !url.is_empty());
+        let url = self.server.clone().or_else(older).or_else(|| kept.current.clone());
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:15080".into());
+        Server::parse(&url).map_err(|why| {
+            Failure::usage(format!("{url:?} is not the URL of an admin API: {why}"))
+                .hint("write it as http://127.0.0.1:15080, or https://mesh.example:15080")
+        })
+    }
+
+    /// It, with what proves who we are.
+    pub(crate) fn admin(&self) -> Result<Admin, Failure> {
+        let kept = credentials::folder().and_then(|folder| Credentials::load(&folder));
+        let given = std::env::var("OUTRIGGER_TOKEN").ok().filter(|text| !text.is_empty());
+        let kept = match (kept, &given) {
+            (Ok(kept), _) => kept,
+            // Whoever has no folder of his own, and shows a token, needs none.
+            (Err(_), Some(_)) => Credentials::default(),
+            (Err(failure), None) => return Err(failure),
+        };
+        let server = self.server(&kept)?;
+        let known = kept.servers.get(&server.url()).cloned();
+        let credential = match given {
+            None => known,
+            Some(text) => {
+                let token = Token::read(&text)?;
+                let pin = || token.pin().filter(|_| server.is_secure()).map(Believed::Pin);
+                let believed = known.and_then(|known| known.believed).or_else(pin);
+                Some(Credential { token, believed })
+            }
+        };
+        Admin::with(server, credential)
+    }
 }
 
 /// How to print.
@@ -57,6 +96,17 @@ pub(crate) enum Command {
     /// Certificates and what leads to them.
     #[command(subcommand)]
     Certs(certs::Certs),
+    /// Tokens of the admin API.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Keep a token for a control plane, and be its holder from then on.
+    Login(login::Login),
+    /// Forget the token for a control plane.
+    Logout(login::Logout),
+    /// Show who the control plane takes you for.
+    Whoami(login::Whoami),
+    /// Show who changed what, when, from where and why; and who was refused.
+    Audit(audit::Audit),
     /// Compile resources without a control plane, for `outrigger-proxy --plan`.
     Compile(compile::Compile),
     /// Run a command as a service of the mesh, with a sidecar beside it.

@@ -1,20 +1,24 @@
 //! The admin API of the control plane, as the commands ask it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue, IF_MATCH};
-use http::{Method, StatusCode, Uri};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::credentials::Credential;
 use crate::failure::{Exit, Failure};
-use crate::http::{Answer, Ask, NoAnswer, ask};
+use crate::http::{Answer, Ask, NoAnswer, ask_server};
 use crate::problems::Refusal;
+use crate::server::{Believed, Server};
 
 /// A control plane's admin API.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    address: SocketAddr,
+    server: Server,
+    believed: Option<Believed>,
+    /// What is sent as proof of who we are.
+    bearer: Option<HeaderValue>,
 }
 
 /// A stored object with the tag that a change to it must carry.
@@ -34,12 +38,63 @@ pub(crate) enum NotWritten {
 }
 
 impl Admin {
-    /// The API at a URL such as `http://127.0.0.1:15080`.
+    /// The API of a control plane of our own at a URL such as `http://127.0.0.1:15080`, without a token.
     pub(crate) fn at(url: &str) -> Result<Self, Failure> {
-        parse(url).map(|address| Self { address }).map_err(|why| {
-            Failure::usage(format!("{url:?} is not the URL of an admin API: {why}"))
-                .hint("write it as http://127.0.0.1:15080; it listens on loopback only")
-        })
+        let server = Server::parse(url)
+            .map_err(|why| Failure::usage(format!("{url:?} is not the URL of an admin API: {why}")))?;
+        Self::with(server, None)
+    }
+
+    /// The API of `server`, asked by the holder of `credential`. A token is not sent over the network in the clear.
+    pub(crate) fn with(server: Server, credential: Option<Credential>) -> Result<Self, Failure> {
+        let Some(credential) = credential else {
+            if server.is_secure() {
+                let url = server.url();
+                return Err(Failure::usage(format!("nothing is known of {url}"))
+                    .hint(format!("log in there: outrigger login --server {url}")));
+            }
+            return Ok(Self { server, believed: None, bearer: None });
+        };
+        if !server.may_have_a_token() {
+            return Err(Failure::usage(format!("{} would get the token in the clear", server.url()))
+                .hint("use https://, or http:// on this machine only"));
+        }
+        let mut bearer = HeaderValue::from_str(&credential.token.bearer())
+            .map_err(|_| Failure::usage("the token is not text"))?;
+        bearer.set_sensitive(true);
+        Ok(Self { server, believed: credential.believed, bearer: Some(bearer) })
+    }
+
+    /// Who the control plane takes us for.
+    pub(crate) async fn whoami(&self) -> Result<Value, Failure> {
+        body(&self.read("/v1/whoami").await?)
+    }
+
+    /// A page of the audit log before a line of it.
+    pub(crate) async fn audit(&self, before: Option<u64>) -> Result<Value, Failure> {
+        let before = before.map(|line| format!("&before={line}")).unwrap_or_default();
+        body(&self.read(&format!("/v1/audit?limit=1000{before}")).await?)
+    }
+
+    /// A new token of this API.
+    pub(crate) async fn create_token(&self, wanted: &Value, why: Option<&str>) -> Result<Value, Failure> {
+        let mut asked = post("/v1/tokens", wanted, Duration::from_secs(10));
+        asked.headers = reason(why);
+        self.done(asked).await
+    }
+
+    /// Ends a token of this API.
+    pub(crate) async fn revoke_token(&self, id: &str, why: Option<&str>) -> Result<Value, Failure> {
+        if !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Failure::usage("that is not the id of a token: `outrigger token list` shows them"));
+        }
+        let path = format!("/v1/tokens/{id}");
+        self.done(Ask { method: Method::DELETE, headers: reason(why), ..Ask::get(&path) }).await
+    }
+
+    async fn done(&self, asked: Ask<'_>) -> Result<Value, Failure> {
+        let answer = self.send(asked).await?;
+        if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
     }
 
     /// Every object of a kind, in one namespace or in all; and what is only told: `proxies`, `stats`.
@@ -159,15 +214,21 @@ impl Admin {
         if answer.status.is_success() { Ok(answer) } else { Err(unexpected(&answer)) }
     }
 
-    async fn send(&self, asked: Ask<'_>) -> Result<Answer, Failure> {
-        ask(self.address, asked).await.map_err(|why| {
-            let message = format!("the control plane at http://{}: {why}", self.address);
+    async fn send(&self, mut asked: Ask<'_>) -> Result<Answer, Failure> {
+        if let Some(bearer) = &self.bearer {
+            asked.headers.insert(AUTHORIZATION, bearer.clone());
+        }
+        ask_server(&self.server, self.believed.as_ref(), asked).await.map_err(|why| {
+            let message = format!("the control plane at {}: {why}", self.server.url());
             let hint = match why {
                 NoAnswer::Connect(_) => {
-                    "is outrigger-control running? give its admin address with --admin or OUTRIGGER_ADMIN"
+                    "is outrigger-control running? give its admin address with --server or OUTRIGGER_SERVER"
                 }
                 NoAnswer::Broken(_) => {
-                    "does something else listen there? give the admin address with --admin or OUTRIGGER_ADMIN"
+                    "does something else listen there? give the admin address with --server or OUTRIGGER_SERVER"
+                }
+                NoAnswer::Unproven(_) => {
+                    "is it another mesh, or was the root turned? `outrigger login` takes --ca-pin or --ca-file"
                 }
                 NoAnswer::Late(_) => "try again; its log tells what keeps it",
             };
@@ -179,20 +240,9 @@ impl Admin {
 /// A page has 1,000 objects.
 const MOST_PAGES: usize = 200;
 
-fn parse(url: &str) -> Result<SocketAddr, String> {
-    let uri: Uri = url.parse().map_err(|e| format!("{e}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err("it must begin with http://".into());
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err("it must end after the port".into());
-    }
-    let host = uri.host().unwrap_or_default();
-    let ip = match host.trim_start_matches('[').trim_end_matches(']') {
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        other => other.parse().map_err(|_| format!("{other:?} is not an address"))?,
-    };
-    Ok(SocketAddr::new(ip, uri.port_u16().unwrap_or(80)))
+fn reason(why: Option<&str>) -> HeaderMap {
+    let why = why.and_then(|why| HeaderValue::from_str(why).ok());
+    why.into_iter().map(|why| (HeaderName::from_static("x-outrigger-why"), why)).collect()
 }
 
 fn post<'a>(path: &'a str, value: &Value, within: Duration) -> Ask<'a> {
@@ -228,6 +278,11 @@ fn unexpected(answer: &Answer) -> Failure {
         StatusCode::PRECONDITION_FAILED => {
             failure.hint("somebody else changed it meanwhile; run the command again")
         }
+        StatusCode::UNAUTHORIZED => {
+            failure.hint("`outrigger login --server URL` keeps a token; OUTRIGGER_TOKEN shows one")
+        }
+        StatusCode::FORBIDDEN => failure
+            .hint("`outrigger whoami` shows your role; an admin gives another with `outrigger token create`"),
         StatusCode::NOT_FOUND => failure.hint("`outrigger get services -A` lists what there is"),
         _ => failure,
     }
@@ -240,26 +295,13 @@ fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::http::tests::answers;
 
     fn admin(address: SocketAddr) -> Admin {
         Admin::at(&format!("http://{address}")).unwrap()
-    }
-
-    #[test]
-    fn a_url_names_a_host_and_a_port_and_nothing_else() {
-        for (url, expected) in [
-            ("http://127.0.0.1:15080", Some("127.0.0.1:15080")),
-            ("http://localhost:1/", Some("127.0.0.1:1")),
-            ("http://[::1]:9", Some("[::1]:9")),
-            ("https://127.0.0.1:15080", None),
-            ("127.0.0.1:15080", None),
-            ("http://127.0.0.1:15080/v1", None),
-            ("http://mesh.example:80", None),
-        ] {
-            assert_eq!(parse(url).ok(), expected.map(|a| a.parse().unwrap()), "{url}");
-        }
     }
 
     #[tokio::test]
@@ -293,6 +335,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_refused_is_told_what_to_do_and_nothing_of_the_token() {
+        let forbidden = json!({"detail": "changing join tokens needs the role operator; yours is viewer"});
+        let (address, server) = answers(vec![
+            (401, "", json!({"detail": "expired"}).to_string()),
+            (403, "", forbidden.to_string()),
+        ])
+        .await;
+        let token =
+            outrigger_certs::ApiToken::generate(outrigger_certs::RootHash::of(b"root")).unwrap().expose();
+        let credential =
+            Credential { token: crate::credentials::Token::read(&token).unwrap(), believed: None };
+        let admin =
+            Admin::with(Server::parse(&format!("http://{address}")).unwrap(), Some(credential)).unwrap();
+        let told = admin.whoami().await.unwrap_err().to_string();
+        assert!(told.contains("401: expired") && told.contains("outrigger login"), "{told}");
+        let told = admin.join_token("shop", "cart", "1m").await.unwrap_err().to_string();
+        assert!(told.contains("needs the role operator") && told.contains("whoami"), "{told}");
+        assert!(!format!("{admin:?} {told}").contains("oat1."), "{admin:?}");
+        let asked = server.await.unwrap();
+        assert!(
+            asked
+                .iter()
+                .all(|asked| asked.contains(&format!("authorization: Bearer {}\r\n", token.as_str())))
+        );
+    }
+
+    #[test]
+    fn a_token_is_not_sent_in_the_clear_to_another_machine_and_a_server_is_not_believed_for_nothing() {
+        let token =
+            outrigger_certs::ApiToken::generate(outrigger_certs::RootHash::of(b"root")).unwrap().expose();
+        let credential =
+            || Credential { token: crate::credentials::Token::read(&token).unwrap(), believed: None };
+        let with = |url: &str, credential| Admin::with(Server::parse(url).unwrap(), credential).map(|_| ());
+        assert!(
+            with("http://10.0.0.1:1", Some(credential())).unwrap_err().to_string().contains("in the clear")
+        );
+        assert!(with("https://10.0.0.1:1", None).unwrap_err().to_string().contains("log in there"));
+        assert!(with("http://127.0.0.1:1", Some(credential())).is_ok());
+    }
+
+    #[tokio::test]
     async fn a_long_list_is_read_page_by_page() {
         let (address, server) = answers(vec![
             (200, "", json!({"revision": 3, "items": [1, 2], "continue": "shop/b"}).to_string()),
@@ -308,6 +391,6 @@ mod tests {
     async fn nobody_listening_is_told_with_what_to_do() {
         let failure = Admin::at("http://127.0.0.1:1").unwrap().list("services", None).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Unreachable);
-        assert!(failure.to_string().contains("OUTRIGGER_ADMIN"), "{failure}");
+        assert!(failure.to_string().contains("OUTRIGGER_SERVER"), "{failure}");
     }
 }

@@ -1,7 +1,7 @@
 //! Small, bounded HTTP calls on loopback: to the admin API and to the sidecars' own admin ports.
 //!
-//! One connection a call, a limit on time and on the size of the answer. Deliberately no TLS, no redirects and no
-//! proxies: what these calls reach listens on this machine.
+//! One connection a call, a limit on time and on the size of the answer. Deliberately no redirects and no proxies: a
+//! token goes to whom it is meant for. How a control plane elsewhere is reached is in `server`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,9 +16,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::server::{Believed, Server};
+
 /// No answer is larger: a mesh's whole configuration fits.
 const LARGEST_ANSWER: usize = 64 << 20;
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -72,6 +74,8 @@ pub(crate) enum NoAnswer {
     Broken(String),
     /// It took too long.
     Late(Duration),
+    /// Somebody is there, and did not prove to be the one who is meant.
+    Unproven(String),
 }
 
 impl fmt::Display for NoAnswer {
@@ -79,6 +83,7 @@ impl fmt::Display for NoAnswer {
         match self {
             Self::Connect(e) => write!(f, "can not connect: {e}"),
             Self::Broken(what) => write!(f, "the answer broke off: {what}"),
+            Self::Unproven(what) => write!(f, "it is not believed: {what}"),
             Self::Late(within) => write!(f, "no answer within {} s", within.as_secs()),
         }
     }
@@ -88,6 +93,17 @@ impl fmt::Display for NoAnswer {
 pub(crate) async fn ask(address: SocketAddr, ask: Ask<'_>) -> Result<Answer, NoAnswer> {
     let within = ask.within;
     let exchange = async { exchange(connect(address).await?, &address.to_string(), ask).await };
+    tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
+}
+
+/// Asks a control plane once.
+pub(crate) async fn ask_server(
+    server: &Server,
+    believed: Option<&Believed>,
+    ask: Ask<'_>,
+) -> Result<Answer, NoAnswer> {
+    let within = ask.within;
+    let exchange = async { exchange(server.connect(believed).await?, &server.host_and_port(), ask).await };
     tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
 }
 

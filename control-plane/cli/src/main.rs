@@ -6,11 +6,13 @@
 
 mod apply;
 mod args;
+mod audit;
 mod binaries;
 mod breaker;
 mod certs;
 mod client;
 mod compile;
+mod credentials;
 mod delete;
 mod demo;
 mod documents;
@@ -20,6 +22,7 @@ mod get;
 mod guard;
 mod http;
 mod kind;
+mod login;
 mod netns;
 mod out;
 mod ports;
@@ -27,8 +30,10 @@ mod problems;
 mod process;
 mod proxy;
 mod run;
+mod server;
 mod sidecar;
 mod signals;
+mod token;
 mod transparent;
 
 use std::process::ExitCode;
@@ -37,7 +42,6 @@ use clap::Parser;
 use owo_colors::OwoColorize;
 
 use crate::args::{Arguments, Command};
-use crate::client::Admin;
 use crate::failure::{Doing, Failure};
 
 fn main() -> ExitCode {
@@ -53,7 +57,8 @@ fn main() -> ExitCode {
 }
 
 async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let admin = || Admin::at(&arguments.control.admin);
+    let control = arguments.control;
+    let admin = || control.admin();
     match arguments.command {
         Command::Apply(apply) => apply.run(&admin()?).await,
         Command::Get(get) => get.run(&admin()?).await,
@@ -62,6 +67,11 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Proxy(proxy) => proxy.run(&admin()?).await,
         Command::Breaker(breaker) => breaker.run(&admin()?).await,
         Command::Certs(certs) => certs.run(&admin()?).await,
+        Command::Token(token) => token.run(&admin()?).await,
+        Command::Login(login) => login.run(&control).await,
+        Command::Logout(login::Logout {}) => login::Logout::run(&control),
+        Command::Whoami(whoami) => whoami.run(&admin()?).await,
+        Command::Audit(audit) => audit.run(&admin()?).await,
         Command::Compile(compile) => compile.run(),
         Command::Run(run) => run.run(&admin()?).await,
         Command::Demo(demo) => demo.run().await,

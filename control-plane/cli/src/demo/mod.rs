@@ -227,7 +227,7 @@ fn look_around(stage: &Stage, setting: &Setting) {
     let web = plant.instances().iter().find(|i| i.part.service == "web");
     let files = setting.folder.join("mesh");
     out::say(format!("\n{}", "It runs on, under load. Look around:".bold()));
-    out::say(format!("  export OUTRIGGER_ADMIN=http://{admin}"));
+    out::say(format!("  export OUTRIGGER_SERVER=http://{admin}"));
     out::say("  outrigger proxy status");
     out::say("  outrigger get services -A");
     out::say("  outrigger get httproutes -n shop -o yaml");

@@ -15,3 +15,4 @@ mod rolling;
 mod rotation;
 mod routing;
 mod support;
+mod users;

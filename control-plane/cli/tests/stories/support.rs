@@ -199,7 +199,7 @@ impl Mesh {
 static SERIAL: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// The YAML of a service `shop/<name>`.
-fn service(name: &str) -> String {
+pub(crate) fn service(name: &str) -> String {
     format!(
         "apiVersion: outrigger.dev/v1alpha1\nkind: MeshService\nmetadata: {{name: {name}, namespace: shop}}\n\
          spec:\n  ports: [{{port: 80, protocol: http}}]\n"

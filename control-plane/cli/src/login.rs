@@ -1,0 +1,149 @@
+//! `outrigger login`, `logout` and `whoami`.
+
+use std::io::{BufRead, IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::args::{Control, Printed};
+use crate::client::Admin;
+use crate::credentials::{self, Credential, Credentials, Token};
+use crate::failure::{Doing, Failure};
+use crate::out::{self, Format};
+use crate::server::{Believed, Server};
+
+/// Keep a token for a control plane, and be its holder from then on. The token is read from a file, from
+/// OUTRIGGER_TOKEN, or asked for; it is never an argument.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Login {
+    /// The file with the token. `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The SHA-256 of the root of the mesh, if it is not the one that the token names.
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["ca_file", "system_roots"])]
+    ca_pin: Option<String>,
+    /// The roots that vouch for a server with a certificate of its own (PEM).
+    #[arg(long, value_name = "FILE", conflicts_with = "system_roots")]
+    ca_file: Option<PathBuf>,
+    /// Believe a server for which the roots of this system vouch.
+    #[arg(long)]
+    system_roots: bool,
+}
+
+/// Forget the token for a control plane. It stays good: `outrigger token revoke` ends it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logout {}
+
+/// Show who the control plane takes you for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Whoami {
+    #[command(flatten)]
+    printed: Printed,
+}
+
+impl Login {
+    pub(crate) async fn run(self, control: &Control) -> Result<ExitCode, Failure> {
+        let folder = credentials::folder()?;
+        let mut kept = Credentials::load(&folder)?;
+        let server = control.server(&kept)?;
+        let token = self.token()?;
+        let believed = self.believed(&server, &token)?;
+        let credential = Credential { token, believed };
+        // Tried before it is kept: a token that is not good is told now.
+        let who = Admin::with(server.clone(), Some(credential.clone()))?.whoami().await?;
+        kept.servers.insert(server.url(), credential);
+        kept.current = Some(server.url());
+        kept.save(&folder)?;
+        out::say(format!("logged in at {} as {}", server.url(), sentence(&who)));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn token(&self) -> Result<Token, Failure> {
+        let text = match &self.token_file {
+            Some(file) if file.as_os_str() == "-" => all_of_stdin()?,
+            Some(file) => std::fs::read_to_string(file).doing(file.display())?,
+            None => match std::env::var("OUTRIGGER_TOKEN") {
+                Ok(text) => text,
+                Err(_) if std::io::stdin().is_terminal() => asked()?,
+                Err(_) => all_of_stdin()?,
+            },
+        };
+        Token::read(&text)
+    }
+
+    fn believed(&self, server: &Server, token: &Token) -> Result<Option<Believed>, Failure> {
+        if !server.is_secure() {
+            return Ok(None);
+        }
+        Ok(Some(match (&self.ca_pin, &self.ca_file) {
+            (Some(pin), _) => Believed::Pin(pin.to_ascii_lowercase()),
+            (None, Some(file)) => Believed::Roots(std::fs::read_to_string(file).doing(file.display())?),
+            (None, None) if self.system_roots => Believed::System,
+            (None, None) => Believed::Pin(token.pin().unwrap_or_default()),
+        }))
+    }
+}
+
+impl Logout {
+    pub(crate) fn run(control: &Control) -> Result<ExitCode, Failure> {
+        let folder = credentials::folder()?;
+        let mut kept = Credentials::load(&folder)?;
+        let url = control.server(&kept)?.url();
+        if kept.servers.remove(&url).is_none() {
+            return Err(Failure::failed(format!("there is no token for {url}")));
+        }
+        if kept.current.as_ref() == Some(&url) {
+            kept.current = None;
+        }
+        kept.save(&folder)?;
+        out::say(format!("forgot the token for {url}; it is good until it is revoked"));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Whoami {
+    pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
+        let who = admin.whoami().await?;
+        match self.printed.format {
+            Format::Table => out::say(sentence(&who)),
+            format => out::value(&who, format)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn sentence(who: &serde_json::Value) -> String {
+    let text = |field: &str| who[field].as_str().unwrap_or("?").to_owned();
+    let some = who["namespaces"].as_array().map(|all| {
+        let names: Vec<&str> = all.iter().filter_map(|name| name.as_str()).collect();
+        format!(" in {}", names.join(", "))
+    });
+    let until = who["expires"].as_str().map(|at| format!(", until {at}")).unwrap_or_default();
+    format!("{}: {}{}{until}", text("who"), text("role"), some.unwrap_or_default())
+}
+
+/// No token is longer.
+const LONGEST: u64 = 4096;
+
+fn all_of_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().lock().take(LONGEST).read_to_string(&mut text).doing("can not read the token")?;
+    Ok(text)
+}
+
+/// Asks for it on the terminal, which does not show what is typed.
+fn asked() -> Result<String, Failure> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let input = std::io::stdin();
+    let before = tcgetattr(&input).map_err(std::io::Error::from).doing("can not ask for the token")?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    eprint!("Token: ");
+    let set = |modes| tcsetattr(&input, OptionalActions::Flush, modes).map_err(std::io::Error::from);
+    set(&silent).doing("can not hide the token")?;
+    let mut text = String::new();
+    let read = input.lock().take(LONGEST).read_line(&mut text);
+    let _as_it_was = set(&before);
+    out::warn("");
+    read.doing("can not read the token")?;
+    Ok(text)
+}

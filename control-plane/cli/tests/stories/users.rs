@@ -1,0 +1,150 @@
+//! Who may use the admin API: logging in, roles, the audit log, and tokens that show nowhere.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::{Mesh, binary, service, text};
+
+/// Somebody with a configuration folder of his own.
+struct User<'a> {
+    mesh: &'a Mesh,
+    home: PathBuf,
+}
+
+impl<'a> User<'a> {
+    fn new(mesh: &'a Mesh, name: &str) -> Self {
+        Self { mesh, home: mesh.path(name) }
+    }
+
+    fn runs(&self, args: &[&str]) -> Output {
+        let server = format!("https://127.0.0.1:{}", self.mesh.admin.port());
+        Command::new(binary("outrigger"))
+            .args(args)
+            .env("OUTRIGGER_SERVER", server)
+            .env("OUTRIGGER_CONFIG_DIR", &self.home)
+            .env_remove("OUTRIGGER_TOKEN")
+            .env_remove("OUTRIGGER_ADMIN")
+            .output()
+            .unwrap()
+    }
+
+    fn may(&self, args: &[&str]) -> String {
+        let out = self.runs(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out));
+        text(&out)
+    }
+
+    fn may_not(&self, args: &[&str], why: &str) -> String {
+        let out = self.runs(args);
+        assert!(!out.status.success() && text(&out).contains(why), "{args:?}: {}", text(&out));
+        text(&out)
+    }
+
+    fn logs_in(&self, token: &Path) -> String {
+        self.may(&["login", "--token-file", token.to_str().unwrap()])
+    }
+}
+
+/// A service of a namespace, in a file.
+fn wanted(mesh: &Mesh, namespace: &str) -> String {
+    let file = mesh.path(&format!("{namespace}.yaml"));
+    fs::write(&file, service("cart").replace("namespace: shop", &format!("namespace: {namespace}"))).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_admin_api_that_others_reach_takes_tls_and_authentication_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for (more, missing) in [
+        (&[][..], "--admin-auth required and --admin-tls mesh"),
+        (&["--admin-auth", "required"], "takes --admin-tls mesh"),
+        (&["--admin-tls", "mesh"], "takes --admin-auth required"),
+    ] {
+        let out = Command::new(binary("outrigger-control"))
+            .args(["--admin", "0.0.0.0:0", "--push", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(3), "{}", text(&out));
+        assert!(text(&out).contains(missing), "{}", text(&out));
+        assert!(!data.exists(), "nothing was made");
+    }
+}
+
+#[test]
+fn users_log_in_do_what_their_role_may_and_the_audit_log_says_who_it_was() {
+    let mesh = Mesh::start_with(&["--admin-auth", "required", "--admin-tls", "mesh"]);
+    let first = mesh.path("control").join("admin-token");
+    assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
+    let (admin, editor) = (User::new(&mesh, "admin"), User::new(&mesh, "editor"));
+    let (shop, bank) = (wanted(&mesh, "shop"), wanted(&mesh, "bank"));
+    let mut said = admin.may_not(&["get", "services", "-A"], "outrigger login");
+
+    let pin = "0".repeat(64);
+    let wrong = ["login", "--token-file", first.to_str().unwrap(), "--ca-pin", &pin];
+    said += &admin.may_not(&wrong, "it is not believed");
+    said += &admin.logs_in(&first);
+    assert!(said.contains("token first-admin") && said.contains(": admin"), "{said}");
+
+    let file = mesh.path("editor.token");
+    let create =
+        ["token", "create", "pipeline", "--role", "editor", "-n", "shop", "--why", "for the pipeline"];
+    said += &admin.may(&[&create[..], &["--to", file.to_str().unwrap()]].concat());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    said += &editor.logs_in(&file);
+    said += &editor.may(&["whoami"]);
+    said += &editor.may(&["apply", "-f", &shop]);
+    said += &editor.may_not(&["apply", "-f", &bank], "needs the role editor there; yours is editor:shop");
+    said += &editor.may_not(&["certs", "join-token", "-n", "shop", "-s", "cart"], "needs the role operator");
+    said += &editor.may_not(&["token", "list"], "needs the role admin");
+    said += &editor.may_not(&["audit"], "needs the role operator");
+
+    let listed = admin.may(&["token", "list"]);
+    let row = listed.lines().find(|line| line.contains("pipeline")).unwrap().to_owned();
+    let id = row.split_whitespace().next().unwrap();
+    assert!(row.contains("editor") && row.contains("shop") && row.contains("live"), "{row}");
+    let who = format!("token pipeline ({id})");
+    let audit = admin.may(&["audit", "--who", "pipeline"]);
+    let line = |action: &str, object: &str| {
+        let here =
+            |line: &&str| [who.as_str(), action, object, "127.0.0.1:"].iter().all(|w| line.contains(w));
+        assert!(audit.lines().any(|line| here(&line)), "{action} {object}: {audit}");
+    };
+    line(" create ", "services/shop/cart");
+    line(" refused ", "editor:shop may not: services/bank/cart");
+    line(" refused ", "join tokens");
+    let made = admin.may(&["audit", "--action", "create-api-token"]);
+    assert!(made.contains("for the pipeline") && made.contains("token first-admin"), "{made}");
+
+    said += &admin.may(&["token", "revoke", id]);
+    said += &editor.may_not(&["get", "services", "-n", "shop"], "the token was revoked");
+    said += &admin.may(&["logout"]);
+    said += &admin.may_not(&["whoami"], "outrigger login");
+
+    // The tokens are in none of it; their ids are, so the search finds what is there.
+    let secrets = [&first, &file].map(|file| fs::read_to_string(file).unwrap().trim()[5..].to_owned());
+    let log = mesh.control_log();
+    assert!(log.contains("wrote the first admin token") && audit.contains(id));
+    for secret in &secrets {
+        assert!(fs::read_to_string(&first).unwrap().contains(&secrets[0]), "the search finds what is there");
+        for (what, text) in
+            [("output", &said), ("log", &log), ("audit", &audit), ("audit", &made), ("list", &listed)]
+        {
+            assert!(
+                !text.contains(secret.as_str()) && !text.contains(&secret[20..50]),
+                "a token is in the {what}"
+            );
+        }
+        for kept in fs::read_dir(mesh.path("control")).unwrap() {
+            let path = kept.unwrap().path();
+            if path.is_file() && path != first {
+                let bytes = fs::read(&path).unwrap();
+                let found = bytes.windows(30).any(|part| part == &secret.as_bytes()[20..50]);
+                assert!(!found, "a token is in {}", path.display());
+            }
+        }
+    }
+}
