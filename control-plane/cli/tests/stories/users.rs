@@ -113,7 +113,7 @@ fn users_log_in_do_what_their_role_may_and_the_audit_log_says_who_it_was() {
             |line: &&str| [who.as_str(), action, object, "127.0.0.1:"].iter().all(|w| line.contains(w));
         assert!(audit.lines().any(|line| here(&line)), "{action} {object}: {audit}");
     };
-    line(" create ", "services/shop/cart");
+    line(" create ", "MeshService shop/cart");
     line(" refused ", "editor:shop may not: services/bank/cart");
     line(" refused ", "join tokens");
     let made = admin.may(&["audit", "--action", "create-api-token"]);
