@@ -1,7 +1,7 @@
 //! TLS of the control plane's admin API: for people and programs, HTTP/1.1 inside.
 //!
 //! The server shows the control plane's own certificate, which a client believes that knows the root's hash; or one from
-//! files, for clients that go by names. A client may show a certificate of the mesh; one that is shown must verify.
+//! files, for clients that go by names. Whose certificates a client may show is in `admin_clients`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::admin_clients::{AdminClient, AdminVerifier, ClientAuthority, Clients};
 use crate::control_tls::control_plane_id;
 use crate::error::HandshakeError;
 use crate::identity::WorkloadIdentity;
-use crate::peer::Peer;
 use crate::public::read;
-use crate::tls::{client_config, in_time, mesh_name, proven, server_config};
+use crate::tls::{client_config, in_time, mesh_name, proven, server_config_with};
 use crate::token::RootHash;
 use crate::verify::{Role, Roots};
 
@@ -30,53 +30,67 @@ const ALPN: &[u8] = b"http/1.1";
 #[derive(Clone)]
 pub struct AdminAcceptor {
     tls: tokio_rustls::TlsAcceptor,
-    roots: Roots,
+    clients: Clients,
     files: Option<Arc<Files>>,
 }
 
 impl AdminAcceptor {
-    /// Shows the certificate of `identity`, whose chain must include the root.
-    pub fn of_the_mesh(identity: &Arc<WorkloadIdentity>) -> Result<Self, HandshakeError> {
-        let roots = Roots::Store(identity.trust().clone());
-        let config = server_config(identity, roots.clone(), true, vec![ALPN.to_vec()])?;
-        Ok(Self { tls: Arc::new(config).into(), roots, files: None })
+    /// Shows the certificate of `identity`, whose chain must include the root. Clients are held to what `identity` trusts,
+    /// or to an authority of the operator's own.
+    pub fn of_the_mesh(
+        identity: &Arc<WorkloadIdentity>,
+        authority: Option<ClientAuthority>,
+    ) -> Result<Self, HandshakeError> {
+        let (config, clients) = config(identity, authority)?;
+        Ok(Self { tls: Arc::new(config).into(), clients, files: None })
     }
 
-    /// Shows the certificate in these files (PEM; the chain, leaf first). Clients are held to the trust of `identity`.
+    /// Shows the certificate in these files (PEM; the chain, leaf first). Clients as in [`AdminAcceptor::of_the_mesh`].
     pub fn of_files(
         identity: &Arc<WorkloadIdentity>,
+        authority: Option<ClientAuthority>,
         certificate: &Path,
         key: &Path,
     ) -> Result<Self, String> {
         let files = Arc::new(Files::read(certificate, key)?);
-        let roots = Roots::Store(identity.trust().clone());
-        let mut config: ServerConfig =
-            server_config(identity, roots.clone(), true, vec![ALPN.to_vec()]).map_err(|e| e.to_string())?;
+        let (mut config, clients) = config(identity, authority).map_err(|e| e.to_string())?;
         config.cert_resolver = files.clone();
-        Ok(Self { tls: Arc::new(config).into(), roots, files: Some(files) })
+        Ok(Self { tls: Arc::new(config).into(), clients, files: Some(files) })
     }
 
-    /// Reads the files again if they have changed. The last good certificate stays in use where that fails. Told is
-    /// whether there is a new one.
+    /// Reads the files again if they have changed. The last good ones stay in use where that fails. Told is whether there
+    /// is something new.
     pub fn refresh(&self) -> Result<bool, String> {
-        self.files.as_ref().map_or(Ok(false), |files| files.refresh())
+        let shown = self.files.as_ref().map_or(Ok(false), |files| files.refresh());
+        let believed = self.clients.authority.as_ref().map_or(Ok(false), |authority| authority.refresh());
+        Ok(shown? | believed?)
     }
 
     /// The handshake over `io`, and who the client proved to be.
     pub async fn accept<IO>(
         &self,
         io: IO,
-    ) -> Result<(tokio_rustls::server::TlsStream<IO>, Option<Peer>), HandshakeError>
+    ) -> Result<(tokio_rustls::server::TlsStream<IO>, Option<AdminClient>), HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = in_time(self.tls.accept(io)).await?;
-        let peer = match stream.get_ref().1.peer_certificates() {
+        let client = match stream.get_ref().1.peer_certificates() {
             None | Some([]) => None,
-            Some(chain) => Some(proven(Some(chain), &self.roots, Role::Client)?),
+            Some(chain) => Some(self.clients.verify(chain, UnixTime::now())?),
         };
-        Ok((stream, peer))
+        Ok((stream, client))
     }
+}
+
+fn config(
+    identity: &Arc<WorkloadIdentity>,
+    authority: Option<ClientAuthority>,
+) -> Result<(ServerConfig, Clients), HandshakeError> {
+    let roots = Roots::Store(identity.trust().clone());
+    let clients = Clients { roots, authority: authority.map(Arc::new) };
+    let verifier = AdminVerifier::new(clients.clone());
+    Ok((server_config_with(identity, Arc::new(verifier), vec![ALPN.to_vec()])?, clients))
 }
 
 impl fmt::Debug for AdminAcceptor {

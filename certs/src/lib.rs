@@ -6,6 +6,7 @@
 //! Deliberately elsewhere: the names themselves and their parsing (`outrigger-mesh`), who may get a certificate, when
 //! tokens expire and that they are used once (`outrigger-control`), and when to renew (`outrigger-proxy`).
 
+mod admin_clients;
 mod admin_tls;
 mod api_token;
 mod authority;
@@ -27,6 +28,7 @@ mod token;
 mod trust;
 mod verify;
 
+pub use admin_clients::{AdminClient, ClientAuthority, ClientName, NamedClient};
 pub use admin_tls::{AdminAcceptor, AdminConnector};
 pub use api_token::{ApiToken, ApiTokenHash};
 pub use authority::{Authority, AuthorityPems, Ends, LeafLifetime, SignedLeaf};

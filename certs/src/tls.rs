@@ -11,6 +11,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -235,9 +236,17 @@ pub(crate) fn server_config(
     optional: bool,
     alpns: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, HandshakeError> {
-    let provider = provider();
-    let verifier = Arc::new(Verifier::new(roots, &provider, optional));
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let verifier = Arc::new(Verifier::new(roots, &provider(), optional));
+    server_config_with(identity, verifier, alpns)
+}
+
+/// The same with rules of its own for clients.
+pub(crate) fn server_config_with(
+    identity: &WorkloadIdentity,
+    verifier: Arc<dyn ClientCertVerifier>,
+    alpns: Vec<Vec<u8>>,
+) -> Result<ServerConfig, HandshakeError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?
         .with_client_cert_verifier(verifier)

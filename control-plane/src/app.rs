@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
 use outrigger_certs::ControlAcceptor;
+use outrigger_mesh::SpiffeId;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
-use crate::ca::{self, CertificateService, Keeper};
+use crate::ca::{self, CertificateService, Fleet, Keeper};
 use crate::jwks;
 use crate::push::{self, Hub};
 use crate::settings::Settings;
@@ -158,6 +159,10 @@ impl Observed for Running {
 
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged> {
         Box::pin(self.hub.acknowledged(revision, timeout))
+    }
+
+    fn is_revoked(&self, identity: &SpiffeId) -> bool {
+        Fleet::is_revoked(&*self.hub, identity)
     }
 
     fn metrics(&self) -> String {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
-use outrigger_mesh::{SpiffeId, TrustDomain};
+use outrigger_mesh::TrustDomain;
 
 use crate::ca::Given;
 use crate::spec;
-use crate::users::Grant;
+use crate::users::{ClientId, Grant};
 
 /// The control plane of the Outrigger service mesh.
 ///
@@ -53,10 +53,14 @@ pub struct Settings {
     #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_HOST", value_delimiter = ',', value_name = "NAME")]
     pub admin_host: Vec<String>,
 
-    /// The role of a client certificate of the mesh at the admin API: spiffe://mesh.local/ns/ops/sa/deploy=editor:shop. Can
-    /// be given several times.
+    /// The role of a client certificate at the admin API: spiffe://mesh.local/ns/ops/sa/deploy=editor:shop for one of the
+    /// mesh, cn:, dns:, email: or uri:NAME=ROLE for one of --admin-client-ca. Can be given several times.
     #[arg(long, value_parser = client, value_name = "ID=ROLE[:NAMESPACE,...]")]
-    pub admin_client: Vec<(SpiffeId, Grant)>,
+    pub admin_client: Vec<(ClientId, Grant)>,
+
+    /// An authority of your own for client certificates at the admin API (PEM), read again when it changes.
+    #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_CLIENT_CA", value_name = "FILE")]
+    pub admin_client_ca: Option<PathBuf>,
 
     /// The trust domain of the mesh's identities. It can not be changed later.
     #[arg(long, env = "OUTRIGGER_CONTROL_TRUST_DOMAIN", default_value = "mesh.local", value_name = "DOMAIN")]
@@ -138,9 +142,10 @@ pub enum LogFormat {
 const EXIT_CODES: &str = "Exit codes: 0 ended when asked to; 2 bad usage; 3 could not start: a port in use, a folder \
                           that can not be written, a store or authority that is damaged. Nothing is overwritten then.";
 
-fn client(text: &str) -> Result<(SpiffeId, Grant), String> {
-    let (id, grant) = text.split_once('=').ok_or("write it as spiffe://...=ROLE")?;
-    Ok((id.parse().map_err(|e| format!("{id}: {e}"))?, grant.parse()?))
+fn client(text: &str) -> Result<(ClientId, Grant), String> {
+    // A name may have the sign in it, a role may not.
+    let (id, grant) = text.rsplit_once('=').ok_or("write it as spiffe://...=ROLE")?;
+    Ok((id.parse()?, grant.parse()?))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

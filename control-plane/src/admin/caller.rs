@@ -3,10 +3,11 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use outrigger_mesh::Label;
+use outrigger_certs::control_plane_id;
+use outrigger_mesh::{Label, SpiffeId};
 use serde_json::{Value as Json, json};
 
-use super::ApiError;
+use super::{ApiError, Door};
 use crate::audit::Author;
 use crate::spec::Key;
 use crate::state::Write;
@@ -65,6 +66,20 @@ impl Caller {
             permission::check(&self.grant, Verb::Change, what, Some(&key.namespace))
                 .map_err(|forbidden| refused(&forbidden, &key.path()))
         })
+    }
+
+    /// Whether he may let somebody be this workload, who then may here what it may.
+    pub(super) fn may_let_be(&self, door: &Door, id: &SpiffeId) -> Result<(), ApiError> {
+        let told = |why: String| Err(ApiError::new(StatusCode::FORBIDDEN, why).forbidden(&id.to_string()));
+        if control_plane_id(id.trust_domain()).is_ok_and(|own| own == *id) {
+            return told(format!("{id} is the control plane itself"));
+        }
+        match door.grant_of(id) {
+            Some(more) if !self.grant.includes(more) => {
+                told(format!("{id} may more here than you: it is {more}, and yours is {}", self.grant))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether what is in a namespace is any of his business.

@@ -130,9 +130,7 @@ pub(super) async fn issue(
     let csr = STANDARD.decode(&wanted.csr).map_err(|_| bad("csr is not base64".into()))?;
     let keeper = &api.certs()?.keeper;
     let id = SpiffeId::new(keeper.trust_domain().clone(), namespace, account);
-    if outrigger_certs::control_plane_id(keeper.trust_domain()).is_ok_and(|own| own == id) {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, format!("{id} is the control plane itself")));
-    }
+    caller.may_let_be(&api.door, &id)?;
     let author = caller.author;
     let audit = AuditEntry::new(&author, "issue-certificate", format!("a certificate for {id}, as files"));
     let wanted = Wanted {
@@ -160,7 +158,7 @@ pub(super) async fn issue(
 fn not_issued(why: &NotIssued) -> ApiError {
     let status = match why {
         NotIssued::Certificate(_) => StatusCode::BAD_REQUEST,
-        NotIssued::Revoked(_) => StatusCode::FORBIDDEN,
+        NotIssued::Revoked(_) | NotIssued::Own(_) => StatusCode::FORBIDDEN,
         NotIssued::Full(_) => StatusCode::TOO_MANY_REQUESTS,
         NotIssued::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -6,14 +6,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use outrigger_certs::{ApiToken, Peer};
+use outrigger_certs::{AdminClient, ApiToken};
 use outrigger_mesh::SpiffeId;
 
 use super::caller::{Caller, Proof};
@@ -23,16 +22,16 @@ use super::refusals::{Refusals, Verdict};
 use super::routes::{self, Known, Need};
 use super::{Api, ApiError};
 use crate::audit::{AuditEntry, Author};
-use crate::store::{Store, StoreError, Transaction};
+use crate::store::{StoreError, Transaction};
 use crate::users::book::{self, NotTaken};
 use crate::users::permission::Verb;
-use crate::users::{Grant, Role};
+use crate::users::{ClientId, Grant, Role};
 
 /// How one proves who he is.
 #[derive(Debug)]
 pub struct Door {
     local: bool,
-    certificates: Vec<(SpiffeId, Grant)>,
+    certificates: Vec<(ClientId, Grant)>,
     hosts: Hosts,
     refusals: Refusals,
 }
@@ -53,9 +52,9 @@ impl Door {
         }
     }
 
-    /// Takes client certificates of these identities.
+    /// Takes client certificates of these. The first that a certificate proves counts.
     #[must_use]
-    pub fn with_certificates(mut self, certificates: Vec<(SpiffeId, Grant)>) -> Self {
+    pub fn with_certificates(mut self, certificates: Vec<(ClientId, Grant)>) -> Self {
         self.certificates = certificates;
         self
     }
@@ -76,26 +75,50 @@ impl Door {
         self.refusals.metrics()
     }
 
-    async fn identify(&self, store: &dyn Store, evidence: Evidence) -> Result<(Grant, Proof), NoProof> {
+    /// What whoever has a certificate of this workload may here.
+    pub(super) fn grant_of(&self, workload: &SpiffeId) -> Option<&Grant> {
+        let is = |known: &ClientId| matches!(known, ClientId::Workload(id) if id == workload);
+        self.certificates.iter().find(|(known, _)| is(known)).map(|(_, grant)| grant)
+    }
+
+    async fn identify(&self, api: &Api, evidence: Evidence) -> Result<(Grant, Proof), NoProof> {
         match evidence {
             Evidence::Token(token) => {
-                let card = book::verify(store, &token).await.map_err(NoProof::of)?;
+                let card = book::verify(api.state.store(), &token).await.map_err(NoProof::of)?;
                 Ok((card.grant.clone(), Proof::Token(Box::new(card))))
             }
-            Evidence::Certificate(peer) => {
-                let id = peer.id();
-                let known = self.certificates.iter().find(|(known, _)| known == id);
-                if let Some((_, grant)) = known {
-                    return Ok((grant.clone(), Proof::Certificate(id.to_string())));
-                }
-                let what = "the certificate is of nobody who has a role here; --admin-client gives one";
-                Err(NoProof::Refused { who: format!("certificate {id}"), what })
-            }
+            Evidence::Certificate(client) => self.holder(api, &client),
             Evidence::Near if self.local => Ok((Grant::everything(), Proof::Local)),
             Evidence::Near | Evidence::Nothing => {
                 let what = "send Authorization: Bearer with a token of this API";
                 Err(NoProof::Refused { who: "nobody".into(), what })
             }
+        }
+    }
+
+    /// Whoever has a certificate. It was good when the connection began, which may be a while ago.
+    fn holder(&self, api: &Api, client: &AdminClient) -> Result<(Grant, Proof), NoProof> {
+        let (proves, not_after): (Vec<ClientId>, _) = match client {
+            AdminClient::Workload(peer) => (vec![ClientId::Workload(peer.id().clone())], peer.not_after()),
+            AdminClient::Named(named) => {
+                (named.names().iter().cloned().map(ClientId::Named).collect(), named.not_after())
+            }
+        };
+        let refused = |what| {
+            let who = proves.iter().map(ClientId::to_string).collect::<Vec<_>>().join(" ");
+            Err(NoProof::Refused { who: format!("certificate {who}"), what })
+        };
+        if not_after <= SystemTime::now() {
+            return refused("the certificate has expired");
+        }
+        if let AdminClient::Workload(peer) = client
+            && api.observed.is_revoked(peer.id())
+        {
+            return refused("the identity is revoked");
+        }
+        match self.certificates.iter().find(|(known, _)| proves.contains(known)) {
+            Some((known, grant)) => Ok((grant.clone(), Proof::Certificate(known.to_string()))),
+            None => refused("the certificate is of nobody who has a role here; --admin-client gives one"),
         }
     }
 }
@@ -104,7 +127,7 @@ impl Door {
 /// shows one wants to be nobody else.
 enum Evidence {
     Token(ApiToken),
-    Certificate(Arc<Peer>),
+    Certificate(AdminClient),
     Near,
     Nothing,
 }
@@ -114,8 +137,8 @@ impl Evidence {
         if let Some(token) = bearer(request.headers())? {
             return Ok(Self::Token(token));
         }
-        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-            return Ok(Self::Certificate(Arc::clone(peer)));
+        if let Some(client) = request.extensions().get::<AdminClient>() {
+            return Ok(Self::Certificate(client.clone()));
         }
         let near = from(request).is_some_and(|at| at.ip().to_canonical().is_loopback());
         Ok(if near { Self::Near } else { Self::Nothing })
@@ -136,7 +159,7 @@ pub(super) async fn door(
     }
     let asked = Asked { from: from(&request), act: act(request.method(), path) };
     let proven = match Evidence::of(&request) {
-        Ok(evidence) => api.door.identify(api.state.store(), evidence).await,
+        Ok(evidence) => api.door.identify(&api, evidence).await,
         Err(no_proof) => Err(no_proof),
     };
     let (grant, proof) = match proven {
@@ -214,7 +237,7 @@ async fn unauthenticated(api: &Api, asked: &Asked, no_proof: NoProof) -> Respons
         return ([(header::RETRY_AFTER, HeaderValue::from_static("6"))], told).into_response();
     }
     let author = Author::new(who, asked.from.map(|from| from.to_string()).unwrap_or_default());
-    write_down(api, author, &asked.act, what).await;
+    write_down(api, None, author, &asked.act, what).await;
     let told = ApiError::new(StatusCode::UNAUTHORIZED, format!("{what}; `outrigger login` keeps one"));
     ([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outrigger\""))], told)
         .into_response()
@@ -225,16 +248,18 @@ async fn forbidden(api: &Api, caller: &Caller, asked: &Asked, response: Response
     if let Some(ForbiddenAbout(about)) = response.extensions().get() {
         api.door.refusals.forbidden();
         let what = format!("{} may not: {about}", caller.grant);
-        write_down(api, caller.author.clone(), &asked.act, &what).await;
+        let known = caller.author.who.as_str();
+        write_down(api, Some(known), caller.author.clone(), &asked.act, &what).await;
     }
     response
 }
 
-async fn write_down(api: &Api, mut author: Author, act: &str, what: &str) {
-    let Some(left_out) = api.door.refusals.line(Instant::now()) else { return };
+async fn write_down(api: &Api, known: Option<&str>, mut author: Author, act: &str, what: &str) {
+    let Some(left_out) = api.door.refusals.line(known, Instant::now()) else { return };
     let more =
         if left_out > 0 { format!(" (and {left_out} more refusals since the last)") } else { String::new() };
-    author.why = Some(format!("{what}{more}"));
+    let said = author.why.take().map(|why| format!("; asked for because: {why}")).unwrap_or_default();
+    author.why = Some(format!("{what}{said}{more}"));
     tracing::warn!(
         who = author.who,
         from = author.from,

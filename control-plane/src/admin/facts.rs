@@ -5,7 +5,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use outrigger_mesh::Label;
+use outrigger_mesh::{Label, SpiffeId};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -119,6 +119,8 @@ pub(super) async fn create_join_token(
     if ttl > MAX_TOKEN_TTL {
         return Err(bad("a join token lives 24h at most: make it when it is needed".into()));
     }
+    let domain = api.state.world().trust_domain().clone();
+    caller.may_let_be(&api.door, &SpiffeId::new(domain, namespace.clone(), account.clone()))?;
     let token = api.state.create_join_token(namespace, account, ttl, &caller.author).await?;
     let answer = json!({
         "token": token.expose().as_str(),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -11,11 +11,22 @@ use super::{Api, ApiError};
 
 /// Lets through what names this machine, comes from no foreign page, and says that it is JSON where it carries a body.
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match allowed(api.door.hosts(), request.method(), request.headers()) {
+    let mut response = match allowed(api.door.hosts(), request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
+    };
+    // An answer is data: nothing that a browser could show, run or keep.
+    for (name, value) in SEALED {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
+    response
 }
+
+const SEALED: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
 
 /// What this API is called.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +49,12 @@ impl Hosts {
 }
 
 fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+    // Said twice it is not understood: two readers could take two different ones.
+    let text = |name: HeaderName| {
+        let mut all = headers.get_all(name).iter();
+        let first = all.next()?;
+        Some(if all.next().is_some() { "?" } else { first.to_str().unwrap_or("?") })
+    };
     // A foreign name that resolves to loopback is how a page gets around the browser's own rules.
     let host = text(header::HOST);
     if !host.is_some_and(|host| hosts.are(host)) {
@@ -50,7 +66,11 @@ fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), Ap
     if let Some(origin) = text(header::ORIGIN)
         && !origin.split_once("://").is_some_and(|(_, from)| is_loopback(from) || Some(from) == host)
     {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "pages of other origins may not use the admin API"));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, FOREIGN));
+    }
+    // Browsers say it also of what carries no Origin: pictures, scripts, forms that only ask.
+    if text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin")) {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, FOREIGN));
     }
     if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         let kind = text(header::CONTENT_TYPE).unwrap_or_default();
@@ -64,6 +84,9 @@ fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), Ap
     }
     Ok(())
 }
+
+const FOREIGN: &str = "pages of other origins may not use the admin API";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a host, with or without a port, names this machine.
 fn is_loopback(host: &str) -> bool {
@@ -89,7 +112,7 @@ mod tests {
     fn verdict(method: &Method, headers: &[(&str, &str)]) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         allowed(&Hosts::default(), method, &map)
             .map_or_else(|e| e.into_response().status().as_u16(), |()| 200)
@@ -107,6 +130,26 @@ mod tests {
             (Method::GET, &[("host", "localhost"), ("origin", "http://localhost:15080")], 200),
             (Method::GET, &[("host", "localhost"), ("origin", "https://evil.example")], 403),
             (Method::GET, &[("host", "localhost"), ("origin", "null")], 403),
+            (
+                Method::GET,
+                &[("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil")],
+                403,
+            ),
+            (Method::GET, &[("host", "localhost"), ("host", "evil.example")], 421),
+            (Method::GET, &[("host", "localhost"), ("sec-fetch-site", "same-origin")], 200),
+            (Method::GET, &[("host", "localhost"), ("sec-fetch-site", "none")], 200),
+            (Method::GET, &[("host", "localhost"), ("sec-fetch-site", "cross-site")], 403),
+            (Method::GET, &[("host", "localhost"), ("sec-fetch-site", "same-site")], 403),
+            (Method::DELETE, &[("host", "localhost"), ("sec-fetch-site", "cross-site")], 403),
+            (
+                Method::POST,
+                &[
+                    ("host", "localhost"),
+                    ("content-type", "application/json"),
+                    ("content-type", "text/plain"),
+                ],
+                415,
+            ),
             (
                 Method::POST,
                 &[("host", "localhost"), ("content-type", "application/json; charset=utf-8")],

@@ -22,7 +22,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrigger_certs::{AdminAcceptor, Peer};
+use outrigger_certs::{AdminAcceptor, AdminClient};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -41,11 +41,14 @@ pub(super) struct Limits {
     pub(super) head: Duration,
     /// The whole body of a request.
     pub(super) body: Duration,
+    /// A connection, after which it ends as soon as no request is under way: certificates are looked at anew with the next.
+    pub(super) life: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, head: Duration::from_secs(10), body: Duration::from_secs(30) }
+        let [head, body, life] = [10, 30, 300].map(Duration::from_secs);
+        Self { connections: 256, head, body, life }
     }
 }
 
@@ -124,7 +127,7 @@ impl Held {
 #[derive(Clone)]
 struct OtherEnd {
     address: SocketAddr,
-    proven: Option<Arc<Peer>>,
+    proven: Option<AdminClient>,
 }
 
 /// A connection that begins with a handshake. Until that is over nothing of a request is read.
@@ -141,8 +144,8 @@ async fn secured(
         done = timeout(limits.head, tls.accept(stream)) => done,
     };
     match handshake {
-        Ok(Ok((stream, peer))) => {
-            let from = OtherEnd { address, proven: peer.map(Arc::new) };
+        Ok(Ok((stream, proven))) => {
+            let from = OtherEnd { address, proven };
             connection(stream, from, router, limits, held).await;
         }
         Ok(Err(reason)) => tracing::debug!(from = %address, %reason, "refused a connection to the admin API"),
@@ -161,8 +164,8 @@ where
         async move {
             let mut request = request.map(|body| Body::new(Timed::new(body, limits.body)));
             request.extensions_mut().insert(ConnectInfo(from.address));
-            if let Some(peer) = from.proven {
-                request.extensions_mut().insert(peer);
+            if let Some(client) = from.proven {
+                request.extensions_mut().insert(client);
             }
             let Ok(answer) = router.oneshot(request).await;
             at_work.store(false, Relaxed);
@@ -176,6 +179,7 @@ where
         // A peer that breaks the rules or goes away is its own business.
         _ended = &mut serving => return,
         () = held.end.cancelled() => {}
+        () = sleep(limits.life) => {}
     }
     serving.as_mut().graceful_shutdown();
     if held.is_waiting() {

@@ -33,6 +33,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use futures_util::future::BoxFuture;
 use outrigger_certs::AdminAcceptor;
+use outrigger_mesh::SpiffeId;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
@@ -60,6 +61,9 @@ pub trait Observed: Send + Sync + 'static {
 
     /// Waits until every connected sidecar has acknowledged `revision`, or for `timeout`.
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged>;
+
+    /// Whether a workload's identity is revoked.
+    fn is_revoked(&self, identity: &SpiffeId) -> bool;
 
     /// Metrics of the control plane, as text for Prometheus.
     fn metrics(&self) -> String;

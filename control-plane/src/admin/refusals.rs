@@ -23,7 +23,15 @@ pub(super) struct Refusals {
 #[derive(Debug)]
 struct Tries {
     addresses: HashMap<IpAddr, Bucket>,
-    lines: Bucket,
+    /// Of whoever is known, by his name; of all who are not, and of those who are too many, together.
+    lines: HashMap<String, Lines>,
+    others: Lines,
+}
+
+/// The lines that somebody's refusals may fill.
+#[derive(Debug)]
+struct Lines {
+    bucket: Bucket,
     left_out: u64,
 }
 
@@ -38,9 +46,9 @@ pub(super) enum Verdict {
 
 impl Refusals {
     pub(super) fn new(now: Instant) -> Self {
-        let lines = Bucket::full(LINES, now);
+        let others = Lines::new(now);
         Self {
-            tries: Mutex::new(Tries { addresses: HashMap::new(), lines, left_out: 0 }),
+            tries: Mutex::new(Tries { addresses: HashMap::new(), lines: HashMap::new(), others }),
             unauthenticated: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             forbidden: AtomicU64::new(0),
@@ -64,13 +72,15 @@ impl Refusals {
         self.forbidden.fetch_add(1, Relaxed);
     }
 
-    /// Whether a refusal is written down: then with how many were left out since the last.
-    pub(super) fn line(&self, now: Instant) -> Option<u64> {
+    /// Whether a refusal is written down: then with how many were left out since the last. Whoever is `known` has lines
+    /// of his own, so that those who only knock do not hide what he tries.
+    pub(super) fn line(&self, known: Option<&str>, now: Instant) -> Option<u64> {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if tries.lines.take(LINES, now) {
-            return Some(std::mem::take(&mut tries.left_out));
+        let lines = tries.lines_of(known, now);
+        if lines.bucket.take(LINES, now) {
+            return Some(std::mem::take(&mut lines.left_out));
         }
-        tries.left_out += 1;
+        lines.left_out += 1;
         None
     }
 
@@ -91,6 +101,17 @@ impl Refusals {
 }
 
 impl Tries {
+    fn lines_of(&mut self, known: Option<&str>, now: Instant) -> &mut Lines {
+        let Some(known) = known else { return &mut self.others };
+        if self.lines.len() >= MAX_KNOWN && !self.lines.contains_key(known) {
+            self.lines.retain(|_, lines| lines.left_out > 0 || !lines.bucket.is_full(LINES, now));
+            if self.lines.len() >= MAX_KNOWN {
+                return &mut self.others;
+            }
+        }
+        self.lines.entry(known.to_owned()).or_insert_with(|| Lines::new(now))
+    }
+
     fn take(&mut self, from: IpAddr, now: Instant) -> bool {
         if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&from) {
             self.addresses.retain(|_, bucket| !bucket.is_full(FAILURES, now));
@@ -100,6 +121,12 @@ impl Tries {
             }
         }
         self.addresses.entry(from).or_insert_with(|| Bucket::full(FAILURES, now)).take(FAILURES, now)
+    }
+}
+
+impl Lines {
+    fn new(now: Instant) -> Self {
+        Self { bucket: Bucket::full(LINES, now), left_out: 0 }
     }
 }
 
@@ -153,9 +180,10 @@ fn network(from: IpAddr) -> IpAddr {
 
 /// Failed tries of one address: so many at once, then one in six seconds.
 const FAILURES: Rate = Rate { most: 10.0, one_in: Duration::from_secs(6) };
-/// Lines about refusals: at one a minute they take two months to fill the audit log.
+/// Lines about refusals of one: at one a minute they take two months to fill the audit log.
 const LINES: Rate = Rate { most: 20.0, one_in: Duration::from_secs(60) };
 const MAX_ADDRESSES: usize = 4_096;
+const MAX_KNOWN: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -184,13 +212,19 @@ mod tests {
         let mut lines = 0;
         for n in 0..20_000_u32 {
             refusals.unauthenticated(IpAddr::from(n.to_be_bytes()), now);
-            lines += u64::from(refusals.line(now).is_some());
+            lines += u64::from(refusals.line(None, now).is_some());
         }
         assert_eq!(lines, 20);
+        let known = (0..100).filter(|_| refusals.line(Some("token ci (01)"), now).is_some()).count();
+        assert_eq!(known, 20, "whoever is known is written down in spite of them");
+        for n in 0..20_000 {
+            refusals.line(Some(&format!("token {n}")), now);
+        }
+        assert_eq!(refusals.tries.lock().unwrap().lines.len(), MAX_KNOWN);
         assert_eq!(refusals.tries.lock().unwrap().addresses.len(), MAX_ADDRESSES);
         assert_eq!(
-            refusals.line(now + Duration::from_secs(60)),
-            Some(19_980),
+            refusals.line(Some("token ci (01)"), now + Duration::from_secs(60)),
+            Some(80),
             "none is passed over in silence"
         );
         let later = now + Duration::from_secs(61);

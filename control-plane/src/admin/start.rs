@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use outrigger_certs::{AdminAcceptor, RootHash, WorkloadIdentity};
+use outrigger_certs::{AdminAcceptor, ClientAuthority, RootHash, WorkloadIdentity};
 
 use super::Door;
 use super::guard::Hosts;
 use crate::settings::{AdminAuth, AdminTls, Settings};
 use crate::store::Store;
+use crate::users::ClientId;
 use crate::users::first::first_token;
 
 /// Refuses settings with which somebody would come in who should not. Before anything is made or bound.
@@ -17,6 +18,17 @@ pub fn refuse_open_doors(settings: &Settings) -> anyhow::Result<()> {
     let (address, tls) = (settings.admin, shows_tls(settings));
     if settings.admin_tls == AdminTls::Mesh && settings.admin_tls_cert.is_some() {
         bail!("--admin-tls mesh and --admin-tls-cert contradict each other: give one");
+    }
+    let clients = &settings.admin_client;
+    if !clients.is_empty() && !tls {
+        bail!("--admin-client gives a role to certificates, which only TLS shows: add --admin-tls mesh");
+    }
+    match (&settings.admin_client_ca, clients.iter().find(|(id, _)| matches!(id, ClientId::Named(_)))) {
+        (None, Some((id, _))) => {
+            bail!("--admin-client {id} is of an authority of yours: give it with --admin-client-ca")
+        }
+        (Some(_), None) => bail!("--admin-client-ca takes an --admin-client, such as cn:deploy=editor:shop"),
+        (None, None) | (Some(_), Some(_)) => {}
     }
     if address.ip().to_canonical().is_loopback() {
         return Ok(());
@@ -58,9 +70,11 @@ pub async fn open(
     let beyond = !settings.admin.ip().to_canonical().is_loopback();
     let hosts = Hosts { names: settings.admin_host.clone(), beyond_loopback: beyond };
     let door = door.with_certificates(settings.admin_client.clone()).with_hosts(hosts);
+    let clients = settings.admin_client_ca.as_deref().map(ClientAuthority::read).transpose();
+    let clients = clients.map_err(anyhow::Error::msg).context("--admin-client-ca")?;
     let tls = match (&settings.admin_tls_cert, &settings.admin_tls_key) {
-        (Some(certificate), Some(key)) => Some(of_files(identity, certificate, key)?),
-        _ if settings.admin_tls == AdminTls::Mesh => Some(AdminAcceptor::of_the_mesh(identity)?),
+        (Some(certificate), Some(key)) => Some(of_files(identity, clients, certificate, key)?),
+        _ if settings.admin_tls == AdminTls::Mesh => Some(AdminAcceptor::of_the_mesh(identity, clients)?),
         _ => None,
     };
     if tls.is_some() {
@@ -71,10 +85,11 @@ pub async fn open(
 
 fn of_files(
     identity: &Arc<WorkloadIdentity>,
+    clients: Option<ClientAuthority>,
     certificate: &Path,
     key: &Path,
 ) -> anyhow::Result<AdminAcceptor> {
-    AdminAcceptor::of_files(identity, certificate, key)
+    AdminAcceptor::of_files(identity, clients, certificate, key)
         .map_err(anyhow::Error::msg)
         .context("--admin-tls-cert")
 }

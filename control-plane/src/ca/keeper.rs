@@ -65,6 +65,9 @@ pub enum NotIssued {
     /// The identity is revoked.
     #[error("{0} is revoked")]
     Revoked(SpiffeId),
+    /// Nobody else is the control plane, whatever was attested.
+    #[error("{0} is the control plane itself")]
+    Own(SpiffeId),
     /// Too many.
     #[error(transparent)]
     Full(#[from] Full),
@@ -193,6 +196,9 @@ impl Keeper {
     }
 
     fn sign(&self, csr_der: &[u8], wanted: &Wanted<'_>) -> Result<(SignedLeaf, Leaf, Trust), NotIssued> {
+        if wanted.id == self.own.id() {
+            return Err(NotIssued::Own(wanted.id.clone()));
+        }
         if self.fleet.is_revoked(wanted.id) {
             return Err(NotIssued::Revoked(wanted.id.clone()));
         }

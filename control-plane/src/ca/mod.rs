@@ -102,7 +102,7 @@ impl CertificateService {
 fn kind_of(why: &NotIssued) -> RpcErrorKind {
     match why {
         NotIssued::Certificate(_) => RpcErrorKind::Invalid,
-        NotIssued::Revoked(_) => RpcErrorKind::Denied,
+        NotIssued::Revoked(_) | NotIssued::Own(_) => RpcErrorKind::Denied,
         NotIssued::Full(_) => RpcErrorKind::Exhausted,
         NotIssued::Store(_) => RpcErrorKind::Unavailable,
     }

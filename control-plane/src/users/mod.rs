@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use outrigger_mesh::Label;
+use outrigger_certs::ClientName;
+use outrigger_mesh::{Label, SpiffeId};
 
 /// How much somebody may. Each may what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +66,36 @@ pub enum Namespaces {
     Only(BTreeSet<Label>),
 }
 
+/// Whose client certificate it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientId {
+    /// A workload's of the mesh.
+    Workload(SpiffeId),
+    /// One of an authority of the operator's own.
+    Named(ClientName),
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(id) => id.fmt(f),
+            Self::Named(name) => name.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let told = |e: &dyn fmt::Display| format!("{text}: {e}");
+        if text.starts_with("spiffe:") {
+            return text.parse().map(Self::Workload).map_err(|e| told(&e));
+        }
+        text.parse().map(Self::Named).map_err(|e| told(&e))
+    }
+}
+
 /// A role and where it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -100,6 +131,16 @@ impl Grant {
             Namespaces::All => None,
             Namespaces::Only(some) => Some(some),
         }
+    }
+
+    /// Whether it may everything that `other` may.
+    pub fn includes(&self, other: &Self) -> bool {
+        let there = match (&self.namespaces, &other.namespaces) {
+            (Namespaces::All, _) => true,
+            (Namespaces::Only(_), Namespaces::All) => false,
+            (Namespaces::Only(own), Namespaces::Only(others)) => own.is_superset(others),
+        };
+        self.role >= other.role && there
     }
 
     /// Whether what is in `namespace` is any of its business.

@@ -1,4 +1,8 @@
-//! The door: every role at every route, and those who are nobody.
+//! The door: every role at every route, and those who are nobody. What the audit log says of it, and client certificates,
+//! have files of their own.
+
+mod audit;
+mod clients;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,19 +10,17 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
-use outrigger_certs::{
-    AdminAcceptor, AdminConnector, ApiToken, Authority, LeafLifetime, RootHash, WorkloadIdentity,
-    WorkloadKey, control_plane_id,
-};
+use outrigger_certs::{ApiToken, LeafLifetime, RootHash};
 use outrigger_mesh::{Label, SpiffeId, TrustDomain};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
 use crate::audit::Author;
+use crate::ca;
 use crate::compile::ResourceChange;
+use crate::push::Hub;
 use crate::state::Publish;
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Store};
 use crate::users::{Grant, Role, book};
 
 struct Nothing;
@@ -42,6 +44,10 @@ impl Observed for Nothing {
         Box::pin(std::future::ready(Acknowledged::default()))
     }
 
+    fn is_revoked(&self, identity: &SpiffeId) -> bool {
+        identity.service_account().as_str() == "revoked"
+    }
+
     fn metrics(&self) -> String {
         "up 1\n".into()
     }
@@ -50,7 +56,14 @@ impl Observed for Nothing {
 /// An API at whose door somebody stands.
 struct House {
     api: Api,
+    turner: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.turner.abort();
+    }
 }
 
 struct Told {
@@ -67,11 +80,17 @@ impl Told {
 impl House {
     async fn with(door: Door) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
-        let domain = TrustDomain::new("mesh.local").unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
+        let (domain, hub) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Hub::new()));
+        let (keeper, turning, turner) =
+            ca::open(store.clone(), hub, &folder.path().join("ca"), &domain, LeafLifetime::default())
+                .await
+                .unwrap();
         let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
+        let turner = tokio::spawn(turner.run(state.clone()));
         let (observed, door) = (Arc::new(Nothing), Arc::new(door));
-        Self { api: Api { state, observed, certs: None, door }, _folder: folder }
+        let certs = Some(Certs { keeper, turning });
+        Self { api: Api { state, observed, certs, door }, turner, _folder: folder }
     }
 
     async fn token(&self, grant: &str, ttl: Duration) -> ApiToken {
@@ -170,6 +189,28 @@ fn every_route_has_a_case() {
         assert!(have.contains(&(*path, method.clone())), "{method} {path} is in no case: add one");
     }
     assert_eq!(have.len(), routes::ROUTES.len(), "and no case is for a route that is gone");
+}
+
+/// The router can not be asked what it has, so its text is: what stands there is in the table, and the other way round.
+#[test]
+fn every_route_of_the_router_has_a_permission() {
+    let text = include_str!("../mod.rs");
+    let router = &text[text.find("pub fn router").unwrap()..];
+    let mut found = std::collections::BTreeSet::new();
+    for route in router.split(".route(").skip(1) {
+        let path = route.split('"').nth(1).unwrap();
+        let handlers = &route[route.find("\",").unwrap()..];
+        let handlers = &handlers[..handlers.find("\n        .").unwrap_or(handlers.len())];
+        for method in ["get", "post", "put", "patch", "delete", "head", "options", "any", "on"] {
+            if [" ", "."].iter().any(|before| handlers.contains(&format!("{before}{method}("))) {
+                found.insert((path.to_owned(), method.to_uppercase()));
+            }
+        }
+    }
+    let known =
+        routes::ROUTES.iter().map(|(path, method, _)| ((*path).to_owned(), method.to_string())).collect();
+    assert_eq!(found, known);
+    assert!(!router.contains("nest") && !router.contains("merge"), "they would hide routes");
 }
 
 /// Whoever adds a route must write down whose it is, or nobody gets through; then the test above asks for a case.
@@ -414,79 +455,4 @@ async fn a_token_is_told_once_works_until_it_is_revoked_and_shows_its_last_use()
         let told = house.sends(&Method::POST, "/v1/tokens", &headers, wrong).await;
         assert!(told.status == 400 && told.text.contains(hint), "{wrong}: {}", told.text);
     }
-}
-
-/// A control plane's own certificate and one of a workload, of the same mesh.
-struct Mesh {
-    own: Arc<WorkloadIdentity>,
-    root: RootHash,
-    authority: Authority,
-}
-
-impl Mesh {
-    fn new(domain: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::new(domain).unwrap();
-        let authority = Authority::open_or_create(folder.path(), &domain).unwrap();
-        let id = control_plane_id(&domain).unwrap();
-        let own = Self::issued(&authority, &id, Some(authority.root_der().to_vec()));
-        Self { own, root: authority.root_sha256(), authority }
-    }
-
-    fn issued(authority: &Authority, id: &SpiffeId, root: Option<Vec<u8>>) -> Arc<WorkloadIdentity> {
-        let (key, now) = (WorkloadKey::generate().unwrap(), std::time::SystemTime::now());
-        let mut chain = authority.sign(&key.csr().unwrap(), id, LeafLifetime::default(), now).unwrap().chain;
-        chain.extend(root);
-        Arc::new(WorkloadIdentity::from_parts(&key, &chain, &authority.trust()).unwrap())
-    }
-
-    fn workload(&self, id: &str) -> Arc<WorkloadIdentity> {
-        Self::issued(&self.authority, &id.parse().unwrap(), None)
-    }
-}
-
-/// Asks over TLS who one is. Nothing, where there is no answer.
-async fn whoami(at: SocketAddr, connector: &AdminConnector) -> String {
-    let tcp = tokio::net::TcpStream::connect(at).await.unwrap();
-    let Ok(mut stream) = connector.connect(tcp).await else { return "no handshake".into() };
-    let ask = format!("GET /v1/whoami HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
-    let mut answer = vec![];
-    let exchange = async {
-        stream.write_all(ask.as_bytes()).await?;
-        stream.read_to_end(&mut answer).await
-    };
-    let _ended = tokio::time::timeout(Duration::from_secs(10), exchange).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_of_the_mesh_has_the_role_it_was_given_and_no_other_has_any() {
-    let (mesh, other) = (Mesh::new("mesh.local"), Mesh::new("mesh.local"));
-    let (known, unknown) = ("spiffe://mesh.local/ns/ops/sa/deploy", "spiffe://mesh.local/ns/ops/sa/web");
-    let grants = vec![(known.parse().unwrap(), "editor:shop".parse().unwrap())];
-    let house = House::with(Door::closed().with_certificates(grants)).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (at, tls) = (listener.local_addr().unwrap(), AdminAcceptor::of_the_mesh(&mesh.own).unwrap());
-    let serving = tokio::spawn(serve(listener, Some(tls), house.api.clone(), std::future::pending()));
-
-    let with = |identity| AdminConnector::with_identity(&identity).unwrap();
-    let told = whoami(at, &with(mesh.workload(known))).await;
-    assert!(told.starts_with("HTTP/1.1 200") && told.contains("editor") && told.contains(known), "{told}");
-    let told = whoami(at, &with(mesh.workload(unknown))).await;
-    assert!(told.starts_with("HTTP/1.1 401") && told.contains("nobody who has a role here"), "{told}");
-    // The same name, of another mesh: there is no handshake with whom it trusts, nor an answer where it trusts us.
-    assert!(!whoami(at, &with(other.workload(known))).await.contains("200 OK"));
-    let told = whoami(at, &AdminConnector::pinned(mesh.root).unwrap()).await;
-    assert!(told.starts_with("HTTP/1.1 401"), "the right server, and no proof: {told}");
-    assert_eq!(whoami(at, &AdminConnector::pinned(other.root).unwrap()).await, "no handshake");
-
-    // Plain HTTP at a port that speaks TLS gets nothing of the API.
-    let mut plain = tokio::net::TcpStream::connect(at).await.unwrap();
-    plain.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    let mut answer = vec![];
-    let _ended = tokio::time::timeout(Duration::from_secs(10), plain.read_to_end(&mut answer)).await.unwrap();
-    assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1"), "{answer:?}");
-    let audit = house.audit().await;
-    assert!(audit.contains(&format!("certificate {unknown}")), "{audit}");
-    serving.abort();
 }
