@@ -98,6 +98,10 @@ pub enum StartError {
     Plan(#[from] PlanError),
     #[error("the workers can not be started: {0}")]
     Workers(io::Error),
+    #[error(
+        "the application's address {0} is a port of this sidecar: say where the application itself listens"
+    )]
+    OwnPort(SocketAddr),
 }
 
 /// Starts a sidecar. Waits for the control plane for as long as it takes to get an identity; to be dropped when the
@@ -110,6 +114,8 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let names = bind_names(&settings.dns.listen).await?;
     let uid = new_uid(&settings);
     let bound = bound(&settings, &listening, &admin, &names, &uid)?;
+    let own_ports = OwnPorts([listening.own_ports(), vec![bound.admin], bound.dns.clone()].concat());
+    settings.workload.as_ref().map_or(Ok(()), |workload| leads_out(workload, &own_ports, &bound))?;
 
     let live = Arc::new(Live::new(settings.max_connections));
     settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
@@ -186,7 +192,6 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         }
     };
 
-    let own_ports = OwnPorts([listening.own_ports(), vec![bound.admin]].concat());
     let trust_domain = settings.identity.trust_domain().clone();
     tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports, names, trust_domain));
     let edge = settings.gateway.clone().map(Edge::new).map(Arc::new);
@@ -409,6 +414,17 @@ fn bound(
         dns: names.iter().map(|sockets| sockets.address).collect(),
         uid: uid.clone(),
     })
+}
+
+/// Refuses an application that would be the sidecar itself: calls from the mesh would come to where only this machine's
+/// own may.
+fn leads_out(workload: &Workload, own: &OwnPorts, bound: &Bound) -> Result<(), StartError> {
+    let arriving = OwnPorts(bound.inbound.into_iter().chain(bound.mapped.iter().copied()).collect());
+    let mut applications = workload.ports().map(|port| port.application);
+    match applications.find(|at| own.contains(*at) || arriving.contains(*at)) {
+        Some(at) => Err(StartError::OwnPort(at)),
+        None => Ok(()),
+    }
 }
 
 fn applications(workload: &Workload, live: &Live, uid: &EndpointUid) -> Vec<Arc<Application>> {

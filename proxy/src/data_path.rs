@@ -45,6 +45,8 @@ pub struct Ports {
 pub struct Listening {
     /// Where the application calls.
     pub outbound: SocketAddr,
+    /// Where the application's redirected calls of the other family of addresses arrive.
+    outbound_too: Option<SocketAddr>,
     /// Where the mesh calls.
     pub inbound: Option<SocketAddr>,
     /// Where the mesh calls further ports of the application.
@@ -87,9 +89,11 @@ impl Listening {
             None => None,
             Some(address) => Some(add_taking(address, arriving, &|s, l| s.inbound.push((l, 0)))?),
         };
+        let mut outbound_too = None;
         if intercepting {
             // The kernel redirects within a family.
             if let Some(other) = other_family(outbound) {
+                outbound_too = Some(other);
                 add_taking(other, Taking::default(), &|s, l| s.outbound.push((l, None)))?;
             }
             if let Some(other) = inbound.and_then(other_family) {
@@ -110,12 +114,16 @@ impl Listening {
             let bound = add((ip, *port).into(), &|s, l| s.outbound.push((l, Some(host.clone()))))?;
             upstreams.push((host.clone(), bound));
         }
-        Ok(Self { outbound, inbound, mapped, upstreams, workers: all })
+        Ok(Self { outbound, outbound_too, inbound, mapped, upstreams, workers: all })
     }
 
     /// Every address at which applications are served: nothing is ever sent there.
     pub fn own_ports(&self) -> Vec<SocketAddr> {
-        [self.outbound].into_iter().chain(self.upstreams.iter().map(|(_, a)| *a)).collect()
+        [self.outbound]
+            .into_iter()
+            .chain(self.outbound_too)
+            .chain(self.upstreams.iter().map(|(_, a)| *a))
+            .collect()
     }
 
     /// The way to tell each worker of a gateway's ports.

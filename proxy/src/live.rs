@@ -2,7 +2,8 @@
 //!
 //! Everything here is atomics. Connections are not here: each worker has its own (`attempt::pool`).
 
-use std::net::SocketAddr;
+mod own_ports;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,6 +31,8 @@ use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
 use crate::token::{self, known::Known};
+
+pub use own_ports::OwnPorts;
 
 /// The state of the process that is not configuration.
 #[derive(Debug)]
@@ -392,20 +395,6 @@ impl Millis {
     /// This moment.
     pub fn now() -> Self {
         Self::at(std::time::Instant::now())
-    }
-}
-
-/// The addresses at which this process listens for applications and operators: nothing is ever sent there.
-#[derive(Clone, Debug, Default)]
-pub struct OwnPorts(pub Vec<SocketAddr>);
-
-impl OwnPorts {
-    /// Whether `address` is one of them.
-    pub fn contains(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|own| {
-            own.port() == address.port()
-                && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))
-        })
     }
 }
 

@@ -43,7 +43,12 @@ async fn what_can_not_be_routed_is_refused_with_its_reason() {
     sidecar.knows(open_service("shop/cart"), [plain("shop/cart", "i-1", origin.addr())]);
     sidecar.knows(resources::service("shop/strict"), [plain("shop/strict", "i-1", origin.addr())]);
     sidecar.knows(open_service("shop/empty"), []);
-    sidecar.knows(open_service("shop/loop"), [plain("shop/loop", "i-1", sidecar.outbound)]);
+    let port = sidecar.outbound.port();
+    let here = format!("127.0.0.1:{port} [::ffff:127.0.0.1]:{port} 0.0.0.0:{port} [::]:{port}");
+    for (number, at) in here.split(' ').enumerate() {
+        let name = format!("shop/loop{number}");
+        sidecar.knows(open_service(&name), [plain(&name, "i-1", at.parse().unwrap())]);
+    }
     for (host, path, status, reason) in [
         ("nobody", "/", 404, "unknown_service"),
         ("127.0.0.1:80", "/", 400, "bad_request"),
@@ -51,7 +56,10 @@ async fn what_can_not_be_routed_is_refused_with_its_reason() {
         ("cart", "/a%2fb", 400, "bad_request"),
         ("empty", "/", 503, "no_endpoint"),
         ("strict", "/", 502, "tls_failed"),
-        ("loop", "/", 508, "loop_detected"),
+        ("loop0", "/", 508, "loop_detected"),
+        ("loop1", "/", 508, "loop_detected"),
+        ("loop2", "/", 508, "loop_detected"),
+        ("loop3", "/", 508, "loop_detected"),
     ] {
         let mut client = Client::h1(sidecar.outbound).await;
         let reply = client.get(host, path).await.unwrap();

@@ -174,6 +174,15 @@ fn what_can_not_start_says_why_in_one_line() {
     refused("--service-account web --log nonsense=x=y", 2, "log filter");
     let port = taken.local_addr().unwrap();
     refused(&format!("{free} --data {} --outbound {port}", data.display()), 3, &port.to_string());
+    // An application that is the sidecar itself, spelled otherwise.
+    let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let service = format!("{free} --data {} --service web --port {own}", data.display());
+    refused(&format!("{service} --outbound 0.0.0.0:{own}"), 3, "is a port of this sidecar");
+    refused(
+        &format!("{service} --outbound 127.0.0.1:0 --dns 127.0.0.1:{own}"),
+        3,
+        "is a port of this sidecar",
+    );
     let file = folder.path().join("file");
     std::fs::write(&file, "mine").unwrap();
     refused(&format!("{free} --data {} --outbound 127.0.0.1:0", file.display()), 3, "file");
