@@ -61,10 +61,16 @@ impl Caller {
 
     /// Whether he may make every one of these writes.
     pub(super) fn may_write(&self, writes: &[Write]) -> Result<(), ApiError> {
-        writes.iter().map(Write::key).try_for_each(|key| {
-            let what = What::Object(key.kind);
-            permission::check(&self.grant, Verb::Change, what, Some(&key.namespace))
-                .map_err(|forbidden| refused(&forbidden, &key.path()))
+        writes.iter().try_for_each(|write| {
+            let key = write.key();
+            let beside = match write {
+                Write::Put { document, .. } => permission::beside(&document.object.spec),
+                Write::Delete { .. } => None,
+            };
+            [Some(What::Object(key.kind)), beside].into_iter().flatten().try_for_each(|what| {
+                permission::check(&self.grant, Verb::Change, what, Some(&key.namespace))
+                    .map_err(|forbidden| refused(&forbidden, &key.path()))
+            })
         })
     }
 

@@ -20,8 +20,10 @@ pub(super) async fn proxies(State(api): State<Api>, caller: Caller) -> JsonBody<
 }
 
 /// `GET /v1/issuers`: who issues tokens, and whether there are keys.
-pub(super) async fn issuers(State(api): State<Api>) -> JsonBody<Json> {
-    JsonBody(json!({ "items": api.observed.issuers() }))
+pub(super) async fn issuers(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
+    let mut issuers = api.observed.issuers();
+    issuers.retain(|issuer| caller.covers(first(issuer["name"].as_str().unwrap_or_default())));
+    JsonBody(json!({ "items": issuers }))
 }
 
 pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {

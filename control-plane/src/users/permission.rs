@@ -8,7 +8,7 @@ use std::fmt;
 use outrigger_mesh::Label;
 
 use super::{Grant, Role};
-use crate::spec::Kind;
+use crate::spec::{Kind, Spec};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,8 @@ pub enum What {
     Own,
     /// Objects that people write.
     Object(Kind),
+    /// What only the control plane can reach, through an object that makes it: its files, addresses inside.
+    Inside,
     /// What runs: sidecars, traffic, explanations, metrics. Nobody changes it here.
     Running,
     /// Revisions.
@@ -47,6 +49,7 @@ impl What {
     pub fn all() -> impl Iterator<Item = Self> {
         let rest = [
             Self::Own,
+            Self::Inside,
             Self::Running,
             Self::History,
             Self::Audit,
@@ -64,6 +67,7 @@ impl fmt::Display for What {
         f.write_str(match self {
             Self::Own => "who one is",
             Self::Object(kind) => kind.as_str(),
+            Self::Inside => "what only the control plane can reach",
             Self::Running => "what runs",
             Self::History => "revisions",
             Self::Audit => "the audit log",
@@ -82,12 +86,15 @@ pub fn needed(verb: Verb, what: What, namespace: Option<&Label>) -> Option<Role>
     Some(match (what, verb) {
         (What::Own | What::Object(_) | What::Running | What::History, Read) => Role::Viewer,
         (What::Object(kind), Change) => writer_of(kind, namespace),
+        (What::Inside, Change) => Role::Operator,
         (What::Audit | What::Authority, Read) => Role::Operator,
         // Whoever gets a join token or a certificate can be that workload.
         (What::JoinTokens | What::Certificates, Read | Change) => Role::Operator,
         // Whoever makes tokens, or the root, can be everybody.
         (What::Users, Read | Change) | (What::Authority, Change) => Role::Admin,
-        (What::Own | What::Running | What::History | What::Audit, Change) => return None,
+        (What::Own | What::Running | What::History | What::Audit, Change) | (What::Inside, Read) => {
+            return None;
+        }
     })
 }
 
@@ -99,16 +106,24 @@ fn writer_of(kind: Kind, namespace: Option<&Label>) -> Role {
     }
     // Each kind by name: whoever adds one has to say here whose it is.
     match kind {
-        // The hosts of an EgressService are names for everybody in the mesh.
-        Kind::MeshDefaults | Kind::EgressService => Role::Operator,
+        // The hosts of an EgressService are names for everybody in the mesh, and a Denylist names anybody in it.
+        Kind::MeshDefaults | Kind::EgressService | Kind::Denylist => Role::Operator,
         Kind::MeshService
         | Kind::Gateway
         | Kind::HttpRoute
         | Kind::TrafficPolicy
         | Kind::BreakerOverride
         | Kind::AccessPolicy
+        | Kind::TokenPolicy
         | Kind::Instance => Role::Editor,
     }
+}
+
+/// What writing this takes beside the object itself.
+pub fn beside(spec: &Spec) -> Option<What> {
+    let Spec::TokenPolicy(policy) = spec else { return None };
+    let mut keys = policy.issuers.iter().map(|issuer| &issuer.jwks);
+    keys.any(|keys| keys.file.is_some() || keys.allow_private == Some(true)).then_some(What::Inside)
 }
 
 /// Why something is not allowed, for whom it is told to.
@@ -161,12 +176,13 @@ mod tests {
     fn table() -> Vec<(What, Option<Role>, Option<Role>)> {
         use Role::{Admin, Editor, Operator, Viewer};
         let kinds = Kind::ALL.into_iter().map(|kind| {
-            let of_the_mesh = matches!(kind, Kind::MeshDefaults | Kind::EgressService);
+            let of_the_mesh = matches!(kind, Kind::MeshDefaults | Kind::EgressService | Kind::Denylist);
             let writer = if of_the_mesh { Operator } else { Editor };
             (What::Object(kind), Some(Viewer), Some(writer))
         });
         let mut rows = vec![
             (What::Own, Some(Viewer), None),
+            (What::Inside, None, Some(Operator)),
             (What::Running, Some(Viewer), None),
             (What::History, Some(Viewer), None),
             (What::Audit, Some(Operator), None),

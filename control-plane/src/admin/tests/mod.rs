@@ -36,6 +36,10 @@ impl Observed for Nothing {
             .into()
     }
 
+    fn issuers(&self) -> Vec<Json> {
+        ["shop/users/people", "bank/users/people"].map(|name| serde_json::json!({ "name": name })).into()
+    }
+
     fn stats(&self) -> Vec<Json> {
         ["shop/cart", "bank/desk"].map(|service| serde_json::json!({ "service": service })).into()
     }
@@ -142,6 +146,18 @@ fn service(namespace: &str) -> String {
         .to_string()
 }
 
+/// A policy for the tokens of an issuer whose keys are there.
+fn policy(jwks: &str) -> String {
+    let jwks: Json = serde_json::from_str(jwks).unwrap();
+    let issuer = serde_json::json!({
+        "name": "people", "issuer": "https://login.example", "audiences": ["cart"], "jwks": jwks
+    });
+    let spec = serde_json::json!({ "targetRefs": [{ "name": "cart" }], "issuers": [issuer] });
+    let metadata = serde_json::json!({ "name": "users", "namespace": "shop" });
+    serde_json::json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "TokenPolicy", "metadata": metadata, "spec": spec })
+        .to_string()
+}
+
 /// One request for a route, and the least role that gets through. `None`: it needs no proof.
 struct Case(&'static str, Method, &'static str, String, Option<Role>);
 
@@ -165,6 +181,7 @@ fn cases() -> Vec<Case> {
         Case("/v1/revisions", get.clone(), "/v1/revisions", none(), Some(Role::Viewer)),
         Case("/v1/revisions/{number}", get.clone(), "/v1/revisions/1", none(), Some(Role::Viewer)),
         Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
+        Case("/v1/issuers", get.clone(), "/v1/issuers", none(), Some(Role::Viewer)),
         Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
         Case("/v1/certs", get.clone(), "/v1/certs", none(), Some(Role::Operator)),
         Case("/v1/certs/issue", post.clone(), "/v1/certs/issue", issue, Some(Role::Operator)),
@@ -390,7 +407,9 @@ async fn who_is_bound_to_a_namespace_neither_writes_nor_sees_another() {
     ] {
         assert_eq!(house.get(path, &editor).await.status, status, "{path}");
     }
-    for path in ["/v1/services", "/v1/proxies", "/v1/stats", "/v1/revisions", "/v1/revisions/1"] {
+    for path in
+        ["/v1/services", "/v1/proxies", "/v1/stats", "/v1/issuers", "/v1/revisions", "/v1/revisions/1"]
+    {
         let told = house.get(path, &editor).await;
         assert!(told.status == 200 && told.text.contains("shop"), "{path}: {}", told.text);
         assert!(!told.text.contains("bank"), "{path}: {}", told.text);
@@ -403,6 +422,19 @@ async fn who_is_bound_to_a_namespace_neither_writes_nor_sees_another() {
         assert_eq!(told.status, 403, "{method}: {}", told.text);
         let told = house.sends(&method, "/v1/services/bank/cart?dryRun=true", &headers, &body).await;
         assert_eq!(told.status, 403, "{method}, dry: {}", told.text);
+    }
+    // What makes the control plane read its own files, or ask where only it may, is not of any namespace.
+    for (jwks, status) in [
+        (r#"{"file": "/etc/hostname"}"#, 403),
+        (r#"{"uri": "https://10.0.0.1/keys", "allowPrivate": true}"#, 403),
+        (r#"{"uri": "https://login.example/keys"}"#, 200),
+    ] {
+        let policy = policy(jwks);
+        let told = apply(bearers.0.clone(), format!("{{\"items\": [{policy}]}}")).await;
+        assert_eq!(told.status, status, "{jwks}: {}", told.text);
+        let headers = [("if-match", "*"), ("authorization", bearers.0.as_str())];
+        let told = house.sends(&Method::PUT, "/v1/tokenpolicies/shop/users", &headers, &policy).await;
+        assert_eq!(told.status == 403, status == 403, "{jwks}: {}", told.text);
     }
     let audit = house.audit().await;
     assert!(audit.contains("editor:shop may not: services/bank/cart"), "{audit}");
