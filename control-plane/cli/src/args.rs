@@ -29,6 +29,9 @@ pub(crate) struct Control {
     /// shows the token in OUTRIGGER_TOKEN, if any.
     #[arg(long, alias = "admin", global = true, value_name = "URL", env = "OUTRIGGER_SERVER")]
     server: Option<String>,
+    /// Why, for the audit log: with every command that changes something.
+    #[arg(long, global = true, value_name = "REASON")]
+    why: Option<String>,
 }
 
 impl Control {
@@ -64,7 +67,7 @@ impl Control {
                 Some(Credential { token, believed })
             }
         };
-        Admin::with(server, credential)
+        Admin::with(server, credential)?.because(self.why.as_deref())
     }
 }
 

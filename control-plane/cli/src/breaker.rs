@@ -149,7 +149,7 @@ impl Which {
             return Err(Failure::failed(format!("nobody said anything of {}", self.told()))
                 .hint("`outrigger breaker list` shows what was said"));
         };
-        match admin.delete_because(plural, &self.namespace, &name, &stored, Some(&self.why)).await {
+        match admin.delete(plural, &self.namespace, &name, &stored).await {
             Ok(()) => {
                 out::say(format!("{} is as its policy says", self.told()));
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ pub(crate) struct Admin {
     believed: Option<Believed>,
     /// What is sent as proof of who we are.
     bearer: Option<HeaderValue>,
+    /// Why something is changed, for the audit log.
+    why: Option<HeaderValue>,
 }
 
 /// A stored object with the tag that a change to it must carry.
@@ -53,7 +55,7 @@ impl Admin {
                 return Err(Failure::usage(format!("nothing is known of {url}"))
                     .hint(format!("log in there: outrigger login --server {url}")));
             }
-            return Ok(Self { server, believed: None, bearer: None });
+            return Ok(Self { server, believed: None, bearer: None, why: None });
         };
         if !server.may_have_a_token() {
             return Err(Failure::usage(format!("{} would get the token in the clear", server.url()))
@@ -62,7 +64,17 @@ impl Admin {
         let mut bearer = HeaderValue::from_str(&credential.token.bearer())
             .map_err(|_| Failure::usage("the token is not text"))?;
         bearer.set_sensitive(true);
-        Ok(Self { server, believed: credential.believed, bearer: Some(bearer) })
+        Ok(Self { server, believed: credential.believed, bearer: Some(bearer), why: None })
+    }
+
+    /// The same, with a reason for whatever it will change.
+    pub(crate) fn because(mut self, why: Option<&str>) -> Result<Self, Failure> {
+        let line = |why: &str| {
+            HeaderValue::from_bytes(why.as_bytes())
+                .map_err(|_| Failure::usage("--why takes one line of text"))
+        };
+        self.why = why.map(line).transpose()?;
+        Ok(self)
     }
 
     /// Who the control plane takes us for.
@@ -77,19 +89,17 @@ impl Admin {
     }
 
     /// A new token of this API.
-    pub(crate) async fn create_token(&self, wanted: &Value, why: Option<&str>) -> Result<Value, Failure> {
-        let mut asked = post("/v1/tokens", wanted, Duration::from_secs(10));
-        asked.headers = reason(why);
-        self.done(asked).await
+    pub(crate) async fn create_token(&self, wanted: &Value) -> Result<Value, Failure> {
+        self.done(post("/v1/tokens", wanted, Duration::from_secs(10))).await
     }
 
     /// Ends a token of this API.
-    pub(crate) async fn revoke_token(&self, id: &str, why: Option<&str>) -> Result<Value, Failure> {
+    pub(crate) async fn revoke_token(&self, id: &str) -> Result<Value, Failure> {
         if !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Failure::usage("that is not the id of a token: `outrigger token list` shows them"));
         }
         let path = format!("/v1/tokens/{id}");
-        self.done(Ask { method: Method::DELETE, headers: reason(why), ..Ask::get(&path) }).await
+        self.done(Ask { method: Method::DELETE, ..Ask::get(&path) }).await
     }
 
     async fn done(&self, asked: Ask<'_>) -> Result<Value, Failure> {
@@ -141,24 +151,9 @@ impl Admin {
         name: &str,
         stored: &Stored,
     ) -> Result<(), NotWritten> {
-        self.delete_because(plural, namespace, name, stored, None).await
-    }
-
-    /// The same, with a reason for the audit log.
-    pub(crate) async fn delete_because(
-        &self,
-        plural: &str,
-        namespace: &str,
-        name: &str,
-        stored: &Stored,
-        why: Option<&str>,
-    ) -> Result<(), NotWritten> {
         let mut headers = HeaderMap::new();
         let tag = stored.etag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok());
         headers.insert(IF_MATCH, tag.unwrap_or(HeaderValue::from_static("*")));
-        if let Some(why) = why.and_then(|why| HeaderValue::from_str(why).ok()) {
-            headers.insert("x-outrigger-why", why);
-        }
         let path = format!("/v1/{plural}/{namespace}/{name}");
         let asked = Ask { method: Method::DELETE, headers, ..Ask::get(&path) };
         written(self.send(asked).await).map(|_| ())
@@ -218,6 +213,9 @@ impl Admin {
         if let Some(bearer) = &self.bearer {
             asked.headers.insert(AUTHORIZATION, bearer.clone());
         }
+        if let Some(why) = self.why.as_ref().filter(|_| asked.method != Method::GET) {
+            asked.headers.insert("x-outrigger-why", why.clone());
+        }
         ask_server(&self.server, self.believed.as_ref(), asked).await.map_err(|why| {
             let message = format!("the control plane at {}: {why}", self.server.url());
             let hint = match why {
@@ -239,11 +237,6 @@ impl Admin {
 
 /// A page has 1,000 objects.
 const MOST_PAGES: usize = 200;
-
-fn reason(why: Option<&str>) -> HeaderMap {
-    let why = why.and_then(|why| HeaderValue::from_str(why).ok());
-    why.into_iter().map(|why| (HeaderName::from_static("x-outrigger-why"), why)).collect()
-}
 
 fn post<'a>(path: &'a str, value: &Value, within: Duration) -> Ask<'a> {
     Ask { method: Method::POST, body: Some(value.to_string().into_bytes()), within, ..Ask::get(path) }

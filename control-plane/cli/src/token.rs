@@ -40,9 +40,6 @@ pub(crate) struct Create {
     /// Write it to this file, which must not be there and only you can read, instead of showing it.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Why, for the audit log.
-    #[arg(long)]
-    why: Option<String>,
     #[command(flatten)]
     printed: Printed,
 }
@@ -59,9 +56,6 @@ pub(crate) struct List {
 pub(crate) struct Revoke {
     /// Its id, as `outrigger token list` shows it.
     id: String,
-    /// Why, for the audit log.
-    #[arg(long)]
-    why: Option<String>,
 }
 
 impl Token {
@@ -70,7 +64,7 @@ impl Token {
             Self::Create(create) => create.run(admin).await?,
             Self::List(list) => list.run(admin).await?,
             Self::Revoke(revoke) => {
-                let ended = admin.revoke_token(&revoke.id, revoke.why.as_deref()).await?;
+                let ended = admin.revoke_token(&revoke.id).await?;
                 out::say(format!("revoked {} ({})", text(&ended, "name"), text(&ended, "id")));
             }
         }
@@ -90,7 +84,7 @@ impl Create {
             opened.doing(path.display())
         });
         let file = file.transpose()?;
-        let made = admin.create_token(&wanted, self.why.as_deref()).await;
+        let made = admin.create_token(&wanted).await;
         let mut made = match (made, &self.to) {
             (Err(failure), Some(path)) => {
                 let _absent = std::fs::remove_file(path);

@@ -217,8 +217,10 @@ fn from(request: &Request) -> Option<SocketAddr> {
 /// Who asks, from where, and the reason that was given.
 fn author(proof: &Proof, from: Option<SocketAddr>, headers: &HeaderMap) -> Author {
     let mut author = Author::new(proof.who(), from.map(|from| from.to_string()).unwrap_or_default());
-    let why = headers.get("x-outrigger-why").and_then(|v| v.to_str().ok());
-    author.why = why.map(|why| why.chars().take(MAX_WHY).collect());
+    author.why = headers.get("x-outrigger-why").map(|why| {
+        let why = String::from_utf8_lossy(why.as_bytes());
+        why.chars().filter(|c| !c.is_control()).take(MAX_WHY).collect()
+    });
     author
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use crate::support::{Mesh, binary, service, text};
 
@@ -96,7 +97,7 @@ fn users_log_in_do_what_their_role_may_and_the_audit_log_says_who_it_was() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     said += &editor.logs_in(&file);
     said += &editor.may(&["whoami"]);
-    said += &editor.may(&["apply", "-f", &shop]);
+    said += &editor.may(&["apply", "-f", &shop, "--why", "a new cart, für Ada"]);
     said += &editor.may_not(&["apply", "-f", &bank], "needs the role editor there; yours is editor:shop");
     said += &editor.may_not(&["certs", "join-token", "-n", "shop", "-s", "cart"], "needs the role operator");
     said += &editor.may_not(&["token", "list"], "needs the role admin");
@@ -114,6 +115,7 @@ fn users_log_in_do_what_their_role_may_and_the_audit_log_says_who_it_was() {
         assert!(audit.lines().any(|line| here(&line)), "{action} {object}: {audit}");
     };
     line(" create ", "MeshService shop/cart");
+    line(" create ", "a new cart, für Ada");
     line(" refused ", "editor:shop may not: services/bank/cart");
     line(" refused ", "join tokens");
     let made = admin.may(&["audit", "--action", "create-api-token"]);
@@ -147,4 +149,127 @@ fn users_log_in_do_what_their_role_may_and_the_audit_log_says_who_it_was() {
             }
         }
     }
+}
+
+/// Whoever logged in before the root changes goes on afterwards, and its token still leads to the right server.
+#[test]
+fn a_change_of_the_root_logs_nobody_out() {
+    let mesh = Mesh::start_with(&["--admin-auth", "required", "--admin-tls", "mesh"]);
+    let token = mesh.path("control").join("admin-token");
+    let (admin, late) = (User::new(&mesh, "admin"), User::new(&mesh, "late"));
+    admin.logs_in(&token);
+    let root = || -> serde_json::Value {
+        serde_json::from_str(&admin.may(&["certs", "rotation", "status", "-o", "json"])).unwrap()
+    };
+    let before = root();
+    admin.may(&["certs", "rotate-root"]);
+    let end = Instant::now() + Duration::from_secs(60);
+    let after = loop {
+        let now = root();
+        if now["step"] == "none" && now["last"]["outcome"] == "completed" {
+            break now;
+        }
+        assert!(Instant::now() < end, "{now:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_ne!(before["authority"]["root"], after["authority"]["root"]);
+    assert!(late.logs_in(&token).contains("token first-admin"));
+    let told = admin.may(&["audit", "--action", "rotate-root"]);
+    assert!(told.contains("token first-admin"), "{told}");
+}
+
+/// Runs openssl in the folder.
+fn openssl(folder: &Path, args: &str) {
+    let out = Command::new("openssl").args(args.split_whitespace()).current_dir(folder).output().unwrap();
+    assert!(out.status.success(), "openssl {args}: {}", text(&out));
+}
+
+/// A key with a certificate: `NAME.key` and `NAME.pem`, by the authority `by`.
+fn certificate(folder: &Path, name: &str, by: &str, names: &str, usage: &str) {
+    let extensions = format!("subjectAltName={names}\nextendedKeyUsage={usage}\nbasicConstraints=CA:FALSE\n");
+    fs::write(folder.join("extensions"), extensions).unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(folder, &format!("req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+    openssl(
+        folder,
+        &format!(
+            "x509 -req -in {name}.csr -CA {by}.pem -CAkey {by}.key -CAcreateserial -days 2 -extfile extensions -out {name}.pem"
+        ),
+    );
+}
+
+/// openssl makes them, curl shows them.
+#[test]
+fn certificates_of_an_authority_of_ones_own_have_the_role_of_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for authority in ["own", "other"] {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(
+            at,
+            &format!(
+                "req -x509 {key} -subj /CN={authority} -days 2 -keyout {authority}.key -out {authority}.pem"
+            ),
+        );
+    }
+    certificate(at, "server", "own", "IP:127.0.0.1", "serverAuth");
+    certificate(at, "ci", "own", "DNS:ci.example", "clientAuth");
+    certificate(at, "nobody", "own", "DNS:nobody.example", "clientAuth");
+    certificate(at, "servers", "own", "DNS:ci.example", "serverAuth");
+    certificate(at, "stranger", "other", "DNS:ci.example", "clientAuth");
+    certificate(at, "spelled", "own", "URI:spiffe://mesh.local/ns/ops/sa/boss", "clientAuth");
+    let file = |name: &str| at.join(name).to_str().unwrap().to_owned();
+    let (server, key, own) = (file("server.pem"), file("server.key"), file("own.pem"));
+    let mesh = Mesh::start_with(&[
+        "--admin-auth=required",
+        "--admin-tls-cert",
+        &server,
+        "--admin-tls-key",
+        &key,
+        "--admin-client-ca",
+        &own,
+        "--admin-client=dns:ci.example=editor:shop",
+        "--admin-client=spiffe://mesh.local/ns/ops/sa/boss=admin",
+    ]);
+    let curl = |as_whom: Option<&str>, args: &[&str], path: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "-w", "\n%{http_code}", "--cacert", &own]).args(args);
+        if let Some(name) = as_whom {
+            curl.args(["--cert", &file(&format!("{name}.pem")), "--key", &file(&format!("{name}.key"))]);
+        }
+        text(&curl.arg(format!("https://{}{path}", mesh.admin)).output().unwrap())
+    };
+    let told = curl(Some("ci"), &[], "/v1/whoami");
+    assert!(told.ends_with("\n200") && told.contains("certificate dns:ci.example"), "{told}");
+    for (namespace, status) in [("shop", "201"), ("bank", "403")] {
+        let yaml = serde_json::json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService",
+            "metadata": {"name": "cart", "namespace": namespace}, "spec": {"ports": [{"port": 80, "protocol": "http"}]}
+        });
+        let args = [
+            "-X",
+            "PUT",
+            "-H",
+            "content-type: application/json",
+            "-H",
+            "if-none-match: *",
+            "-d",
+            &yaml.to_string(),
+        ];
+        let told = curl(Some("ci"), &args, &format!("/v1/services/{namespace}/cart"));
+        assert!(told.ends_with(status), "{namespace}: {told}");
+    }
+    for (who, why) in [
+        (None, "\n401"),
+        (Some("nobody"), "\n401"),
+        (Some("spelled"), "\n401"),
+        (Some("servers"), "\n000"),
+        (Some("stranger"), "\n000"),
+    ] {
+        let told = curl(who, &[], "/v1/whoami");
+        assert!(told.contains(why), "{who:?}: {told}");
+    }
+    // A certificate beside a token that is not good proves nothing: whoever shows a token wants to be its holder.
+    let told = curl(Some("ci"), &["-H", "authorization: Bearer oat1.AAAA"], "/v1/whoami");
+    assert!(told.ends_with("\n401"), "{told}");
 }

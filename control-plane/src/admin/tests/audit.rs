@@ -49,7 +49,7 @@ async fn every_change_is_in_the_audit_log_with_who_from_where_what_and_why_and_s
         };
         let expects = if method == Method::PUT { ("if-none-match", "*") } else { ("if-match", "*") };
         for (token, done) in [(&viewer, false), (&admin, true)] {
-            let (bearer, why) = (bearer(token), format!("why {method} {path}"));
+            let (bearer, why) = (bearer(token), format!("why {method} {path}, für Ada"));
             let headers = [("authorization", bearer.as_str()), ("x-outrigger-why", &why), expects];
             let told = house.sends(&method, &path, &headers, &body).await;
             assert_eq!(told.status < 300, done, "{method} {path}: {} {}", told.status, told.text);

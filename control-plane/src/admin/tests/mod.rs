@@ -152,7 +152,8 @@ fn policy(jwks: &str) -> String {
     let issuer = serde_json::json!({
         "name": "people", "issuer": "https://login.example", "audiences": ["cart"], "jwks": jwks
     });
-    let spec = serde_json::json!({ "targetRefs": [{ "name": "cart" }], "issuers": [issuer] });
+    let spec =
+        serde_json::json!({ "targetRefs": [{ "kind": "MeshService", "name": "cart" }], "issuers": [issuer] });
     let metadata = serde_json::json!({ "name": "users", "namespace": "shop" });
     serde_json::json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "TokenPolicy", "metadata": metadata, "spec": spec })
         .to_string()
