@@ -16,6 +16,7 @@ mod error;
 mod external;
 mod hardening;
 mod identity;
+pub mod jwt;
 mod key;
 mod outside;
 mod peer;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
 use crate::ca::{self, CertificateService, Fleet, Keeper};
+use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
 use crate::settings::Settings;
@@ -58,6 +59,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let acceptor = ControlAcceptor::new(keeper.own_identity())?;
 
     let issuers = Arc::new(jwks::Keeper::new(state.clone()));
+    let signers = exchange::Keys::open(store.clone(), hub.clone(), settings.trust_domain.clone()).await?;
+    let signers = Arc::new(signers);
+    let tokens = Arc::new(TokenService::new(state.clone(), Arc::clone(&signers)));
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -68,20 +72,27 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         Arc::clone(&hub),
         certificates,
         Arc::clone(&registrations),
-        (Arc::clone(&telemetry), Arc::clone(&issuers)),
+        (Arc::clone(&telemetry), Arc::clone(&issuers), Arc::clone(&tokens)),
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
     let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
-    let running = Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers) };
+    let running =
+        Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers), tokens };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
-    let api =
-        Api { state: state.clone(), observed: Arc::new(running), certs: Some(certs), door: Arc::new(door) };
+    let api = Api {
+        state: state.clone(),
+        observed: Arc::new(running),
+        certs: Some(certs),
+        door: Arc::new(door),
+        signers: Some(Arc::clone(&signers)),
+    };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, tls, api, async move { stopped.cancelled().await });
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
     tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })
@@ -142,6 +153,7 @@ struct Running {
     telemetry: Arc<Telemetry>,
     keeper: Arc<Keeper>,
     issuers: Arc<jwks::Keeper>,
+    tokens: Arc<TokenService>,
 }
 
 impl Observed for Running {
@@ -174,10 +186,11 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}",
             proxies.len(),
             self.keeper.metrics(),
-            self.issuers.metrics()
+            self.issuers.metrics(),
+            self.tokens.metrics()
         )
     }
 }

@@ -12,6 +12,7 @@ pub mod ca;
 pub mod check;
 pub mod compile;
 mod policy;
+pub mod exchange;
 pub mod jwks;
 pub mod push;
 pub mod secret;

@@ -37,6 +37,7 @@ use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
 use crate::telemetry::log;
+use crate::token::exchange::Asker;
 use crate::worker::{Application, MeshTls, Shared};
 
 /// A running sidecar.
@@ -299,6 +300,7 @@ fn link(
         tasks.spawn(renewal.run());
     }
     tasks.spawn(registration::report(Arc::clone(live), control.clone()));
+    tasks.spawn(Asker::new(Arc::clone(live), control.clone()).run());
     let withdrawer = match (instance(settings, bound), &settings.workload) {
         (Some(instance), Some(_)) => {
             let (registrar, withdrawer) = Registrar::new(

@@ -30,7 +30,7 @@ use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
-use crate::token::{self, known::Known};
+use crate::token::{self, exchange::Exchanges, known::Known};
 
 pub use own_ports::OwnPorts;
 
@@ -73,6 +73,8 @@ pub struct Live {
     pub counted: Counted,
     /// Who issues tokens of users, and what is revoked.
     pub tokens: Known,
+    /// Tokens of the mesh that go along in their place.
+    pub exchanges: Exchanges,
 }
 
 impl Default for Live {
@@ -110,6 +112,7 @@ impl Live {
             handles,
             counted,
             tokens: Known::default(),
+            exchanges: Exchanges::default(),
         }
     }
 
@@ -152,6 +155,7 @@ impl Live {
         self.protections.write(&mut text);
         self.access.write(&mut text);
         token::cache::write(&mut text);
+        self.exchanges.write(&mut text);
         self.counted.write(&mut text);
         self.handles.write(&mut text);
         text

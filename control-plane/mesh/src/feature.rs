@@ -52,13 +52,15 @@ pub enum Feature {
     Claims,
     /// What becomes of tokens on calls, other than that they go as the application sends them.
     TokenTravel,
+    /// Tokens of the mesh in place of those that came in.
+    TokenExchange,
     /// Access policies.
     Access,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -80,6 +82,7 @@ impl Feature {
         Self::TokenRules,
         Self::Claims,
         Self::TokenTravel,
+        Self::TokenExchange,
         Self::Access,
     ];
 
@@ -107,6 +110,7 @@ impl Feature {
             Self::TokenRules => "token-rules",
             Self::Claims => "claims",
             Self::TokenTravel => "token-travel",
+            Self::TokenExchange => "token-exchange",
             Self::Access => "access",
         }
     }

@@ -58,7 +58,7 @@ pub use settings::{IpRange, MeshSettings, OutboundMode};
 pub use split::Split;
 pub use token::{
     AcceptedIssuer, ClaimHeader, ClaimMatch, ClaimPath, ClaimTest, ClaimValue, Claims, DeniedToken, Denylist,
-    InvalidDenylist, InvalidIssuer, Issuer, IssuerKeys, IssuerName, KeyMaterial, ToApplication,
-    TokenAlgorithm, TokenKey, TokenNeed, TokenRule, TokenRules, TokenTravel,
+    EXCHANGED_LIFETIME, InvalidDenylist, InvalidIssuer, Issuer, IssuerKeys, IssuerName, KeyMaterial, ORIGIN,
+    ToApplication, TokenAlgorithm, TokenKey, TokenNeed, TokenRule, TokenRules, TokenTravel, iss_of_the_mesh,
 };
 pub use trust::Trust;

@@ -93,6 +93,7 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
     need(features, Feature::Dns, service.location != Location::Mesh);
     need(features, Feature::HttpRules, service.http != HttpRules::default());
     need(features, Feature::TokenTravel, service.tokens != TokenTravel::Keep);
+    need(features, Feature::TokenExchange, matches!(service.tokens, TokenTravel::Exchange { .. }));
 }
 
 fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {

@@ -77,7 +77,7 @@ impl Service {
             return fault(what);
         }
         let outside = matches!(self.location, Location::Dns { outside: true, .. });
-        if outside && self.tokens == TokenTravel::Attach {
+        if outside && matches!(self.tokens, TokenTravel::Attach | TokenTravel::Exchange { .. }) {
             return fault("no token is attached to a call that leaves the mesh".into());
         }
         let mut routes = HashSet::new();

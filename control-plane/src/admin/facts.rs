@@ -26,6 +26,11 @@ pub(super) async fn issuers(State(api): State<Api>, caller: Caller) -> JsonBody<
     JsonBody(json!({ "items": issuers }))
 }
 
+/// `GET /.well-known/jwks.json`: the public keys of the mesh's own tokens.
+pub(super) async fn jwks(State(api): State<Api>) -> JsonBody<Json> {
+    JsonBody(api.signers.map_or_else(|| json!({ "keys": [] }), |keys| keys.jwks()))
+}
+
 pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
     let mut stats = api.observed.stats();
     stats.retain(|row| caller.covers(first(row["service"].as_str().unwrap_or_default())));

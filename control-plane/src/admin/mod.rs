@@ -37,6 +37,7 @@ use outrigger_mesh::SpiffeId;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
+use crate::exchange::Keys;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 
@@ -91,6 +92,8 @@ pub struct Api {
     pub certs: Option<Certs>,
     /// Who comes in.
     pub door: Arc<Door>,
+    /// The mesh's own keys for tokens; none in tests of the rest.
+    pub signers: Option<Arc<Keys>>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
@@ -149,6 +152,8 @@ pub fn router(api: Api) -> Router {
             "/v1/{collection}/{namespace}/{name}",
             get(objects::read).put(objects::write).delete(objects::delete),
         )
+        // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
+        .route("/.well-known/jwks.json", get(facts::jwks))
         .route("/healthz", get(facts::alive))
         .route("/readyz", get(facts::alive))
         .route("/metrics", get(facts::metrics))

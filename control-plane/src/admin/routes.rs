@@ -7,7 +7,7 @@ use crate::users::permission::{Verb, What};
 /// What a route needs of whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Nothing: it is for whoever watches that the process lives.
+    /// Nothing: it is for whoever watches that the process lives, or public anyway.
     Nothing,
     /// This act.
     Act(Verb, What),
@@ -19,6 +19,8 @@ pub(super) enum Need {
 pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/healthz", Method::GET, Need::Nothing),
     ("/readyz", Method::GET, Need::Nothing),
+    // Keys to verify tokens with, for any application.
+    ("/.well-known/jwks.json", Method::GET, Need::Nothing),
     ("/metrics", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/apply", Method::POST, Need::Objects(Verb::Change)),
     // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.

@@ -26,7 +26,7 @@ pub use http_route::{CheckedRoute, GatewayParent};
 pub(crate) use http_route::{read_match, taken_by};
 pub use instance::{CheckedInstance, instance_of};
 pub use service::CheckedService;
-pub use token_policy::{CheckedIssuer, CheckedTokenPolicy};
+pub use token_policy::{CheckedExchange, CheckedIssuer, CheckedTokenPolicy};
 pub use traffic_policy::{CheckedPolicy, PolicyTarget};
 
 use crate::spec::{Object, Problem, Severity, Spec};

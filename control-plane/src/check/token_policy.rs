@@ -13,7 +13,9 @@ use outrigger_mesh::{
 use super::settings::no_service;
 use super::{Found, http_route};
 use crate::jwks::{Place, Source, read_keys};
-use crate::spec::{self, Code, Given, Kind, Object, Problem, Propagation, Requirement, TokenPolicy};
+use crate::spec::{
+    self, Code, Given, Kind, Object, Problem, Propagation, Requirement, TokenPolicy, Unavailable,
+};
 use crate::world::World;
 
 /// A policy for tokens that holds.
@@ -23,10 +25,37 @@ pub struct CheckedTokenPolicy {
     pub services: Vec<ServiceName>,
     /// The issuers it names.
     pub issuers: Vec<CheckedIssuer>,
-    /// What is wanted of tokens.
-    pub(crate) rules: TokenRules,
+    /// What is wanted of tokens, with those of the mesh for the first service in the place of each.
+    rules: TokenRules,
     /// What goes along on calls.
     pub(crate) travel: TokenTravel,
+    /// What goes on when tokens are exchanged, where they are.
+    pub(crate) exchange: Option<CheckedExchange>,
+}
+
+/// What of a token goes on when it is exchanged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckedExchange {
+    /// The words of the scope; `None` for all.
+    pub(crate) scopes: Option<Vec<Arc<str>>>,
+    /// Other claims.
+    pub(crate) claims: Vec<Arc<str>>,
+}
+
+impl CheckedTokenPolicy {
+    /// What one of the services wants of tokens: those of the mesh are good for it alone.
+    pub(crate) fn rules_of(&self, service: &ServiceName) -> TokenRules {
+        let mut rules = self.rules.clone();
+        if self.exchange.is_some() {
+            let (mesh, own) = (IssuerName::of_the_mesh(), AcceptedIssuer::of_the_mesh(service));
+            for issuer in rules.rules.iter_mut().flat_map(|rule| &mut rule.issuers) {
+                if issuer.issuer == mesh {
+                    issuer.clone_from(&own);
+                }
+            }
+        }
+        rules
+    }
 }
 
 /// An issuer, and where its keys come from.
@@ -53,7 +82,8 @@ pub(super) fn check(
     let policy = policy.map_err(|e| found.add(bad("/metadata/name", e.to_string()))).ok();
     let mut issuers = vec![];
     let mut accepted: Vec<(String, AcceptedIssuer)> = vec![];
-    if spec.issuers.is_empty() {
+    let exchanged = spec.propagation == Some(Propagation::Exchange);
+    if spec.issuers.is_empty() && !exchanged {
         found.add(Problem::error("/spec/issuers", Code::MissingField, "it names no issuer"));
     }
     for (i, written) in spec.issuers.iter().enumerate() {
@@ -74,14 +104,26 @@ pub(super) fn check(
         let name = IssuerName::new(object.metadata.namespace.clone(), policy.clone(), name);
         let max_lifetime = written.max_lifetime.map_or(TokenRules::MAX_LIFETIME, spec::Duration::get);
         let audiences = written.audiences.iter().map(|a| Arc::from(a.as_str())).collect();
+        if name == IssuerName::of_the_mesh() || (exchanged && written.name == MESH) {
+            let problem = bad(&format!("{at}/name"), "this name is that of the mesh itself".into());
+            found.add(problem.hint("give it another name"));
+        }
         accepted
             .push((written.name.clone(), AcceptedIssuer { issuer: name.clone(), audiences, max_lifetime }));
         issuers.push(CheckedIssuer { name, iss: written.issuer.as_str().into(), source, inline });
+    }
+    let exchange = exchange(spec, found);
+    if let (Some(_), Some(service)) = (&exchange, services.first()) {
+        accepted.push((MESH.into(), AcceptedIssuer::of_the_mesh(service)));
     }
     let rules = token_rules(spec, &accepted, found);
     let travel = match spec.propagation {
         None | Some(Propagation::None) => TokenTravel::Keep,
         Some(Propagation::Attach) => TokenTravel::Attach,
+        Some(Propagation::Exchange) => {
+            let unavailable = spec.exchange.as_ref().and_then(|e| e.unavailable);
+            TokenTravel::Exchange { or_original: unavailable == Some(Unavailable::Original) }
+        }
     };
     if found.is_fatal() {
         return None;
@@ -90,7 +132,32 @@ pub(super) fn check(
         found.add(Problem::error("/spec", Code::Contradiction, what));
         return None;
     }
-    Some(CheckedTokenPolicy { services, issuers, rules, travel })
+    Some(CheckedTokenPolicy { services, issuers, rules, travel, exchange })
+}
+
+fn exchange(spec: &TokenPolicy, found: &mut Found) -> Option<CheckedExchange> {
+    const AT: &str = "/spec/exchange";
+    if spec.propagation != Some(Propagation::Exchange) {
+        if spec.exchange.is_some() {
+            let message = "it means nothing without propagation: exchange";
+            found.add(Problem::error(AT, Code::Contradiction, message));
+        }
+        return None;
+    }
+    let written = spec.exchange.clone().unwrap_or_default();
+    for (i, claim) in written.claims.iter().enumerate() {
+        if OWN_CLAIMS.contains(&claim.as_str()) {
+            let message = format!("the mesh itself says what {claim} is");
+            found.add(bad(&format!("{AT}/claims/{i}"), message));
+        }
+    }
+    if written.unavailable == Some(Unavailable::Original) && spec.issuers.is_empty() {
+        let message = "the original would be refused: the policy takes no tokens but those of the mesh";
+        let problem = Problem::error(format!("{AT}/unavailable"), Code::Contradiction, message);
+        found.add(problem.hint("list its issuer under issuers"));
+    }
+    let texts = |all: Vec<String>| all.into_iter().map(Arc::from).collect();
+    Some(CheckedExchange { scopes: written.scopes.map(texts), claims: texts(written.claims) })
 }
 
 fn bad(pointer: &str, message: String) -> Problem {
@@ -281,5 +348,10 @@ fn need(written: Requirement) -> TokenNeed {
     }
 }
 
+/// By what rules name the mesh as an issuer.
+const MESH: &str = "mesh";
+/// What no policy lets through as it was.
+const OWN_CLAIMS: [&str; 13] =
+    ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "act", "may_act", "cnf", "scope", "scp", "origin"];
 const REFRESH: Duration = Duration::from_secs(300);
 const SHORTEST_REFRESH: Duration = Duration::from_secs(10);

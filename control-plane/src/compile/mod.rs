@@ -273,7 +273,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
                 http: service.http.clone(),
                 between: service.between,
                 protection: policy::protection(world, &service.name),
-                tokens: world.token_policy_of(&service.name).map(|p| p.checked.rules.clone()),
+                tokens: world.token_policy_of(&service.name).map(|p| p.checked.rules_of(&service.name)),
                 longest: policy::longest(world, &service.name),
                 access: policy::access(world, &service.name),
             }

@@ -11,7 +11,7 @@ mod parse; // a set of keys, as text
 mod source; // where keys are published
 
 pub use keeper::{Keeper, Status};
-pub use parse::keys as read_keys;
+pub use parse::{keys as read_keys, to_json};
 pub use source::{Place, Source};
 
 pub(crate) use keeper::{keep, kept as kept_keys};

@@ -92,7 +92,7 @@ fn sized<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], String> {
 }
 
 /// Keys as a set again, in which [`keys`] finds them as they were.
-pub(super) fn to_json(keys: &[TokenKey]) -> Value {
+pub fn to_json(keys: &[TokenKey]) -> Value {
     let text = |bytes: &[u8]| Value::from(URL_SAFE_NO_PAD.encode(bytes));
     let one = |key: &TokenKey| {
         let mut written = match &key.material {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use outrigger_certs::{ControlAcceptor, Peer};
 use outrigger_mesh::Report;
 use outrigger_wire::rpc::{
-    self, Accepted, Caller, ControlHandler, Hello, RegisterReply, Registration, RpcError, RpcErrorKind,
-    ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
+    self, Accepted, Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply,
+    Registration, RpcError, RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Hub;
 use super::fleet::Proof;
 use crate::ca::CertificateService;
+use crate::exchange::TokenService;
 use crate::jwks::Keeper;
 use crate::source::registration::Registrations;
 use crate::telemetry::Telemetry;
@@ -32,11 +33,11 @@ pub async fn serve(
     hub: Arc<Hub>,
     certificates: Arc<CertificateService>,
     registrations: Arc<Registrations>,
-    (telemetry, keeper): (Arc<Telemetry>, Arc<Keeper>),
+    (telemetry, keeper, tokens): (Arc<Telemetry>, Arc<Keeper>, Arc<TokenService>),
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let (accepted, incoming) = mpsc::channel(1);
-    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry, keeper });
+    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry, keeper, tokens });
     // Not a task of its own: it ends with this future, and all handshakes with it.
     let accepting = accept(listener, acceptor, accepted);
     let serving = rpc::serve(ReceiverStream::new(incoming), handler, shutdown);
@@ -108,6 +109,7 @@ struct Handler {
     registrations: Arc<Registrations>,
     telemetry: Arc<Telemetry>,
     keeper: Arc<Keeper>,
+    tokens: Arc<TokenService>,
 }
 
 impl Handler {
@@ -152,6 +154,15 @@ impl ControlHandler for Handler {
         self.keeper.want(&report.wanted_keys);
         self.telemetry.take(&caller.peer, report);
         Ok(())
+    }
+
+    async fn exchange(
+        &self,
+        caller: Caller<Peer>,
+        request: ExchangeRequest,
+    ) -> Result<ExchangeReply, RpcError> {
+        self.admit(&caller)?;
+        self.tokens.exchange(caller.peer.id(), caller.remote, &request)
     }
 
     async fn discover(

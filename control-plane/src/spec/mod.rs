@@ -57,7 +57,8 @@ pub use service::{
 };
 pub use size::Size;
 pub use token_policy::{
-    ClaimHeader, Given, Jwks, Propagation, Requirement, ToApplication, TokenIssuer, TokenPolicy, TokenRule,
+    ClaimHeader, Exchange, Given, Jwks, Propagation, Requirement, ToApplication, TokenIssuer, TokenPolicy,
+    TokenRule, Unavailable,
 };
 pub use traffic_policy::{TargetKind, TargetRef, TrafficPolicy};
 pub use tree::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Place};

@@ -16,7 +16,8 @@ use super::traffic_policy::TargetRef;
 pub struct TokenPolicy {
     /// The services it holds for, in its own namespace.
     pub target_refs: Vec<TargetRef>,
-    /// Whose tokens are taken.
+    /// Whose tokens are taken. With `propagation: exchange` those of the mesh itself are, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<TokenIssuer>,
     /// Whether a token must be there, where no rule says otherwise. None: required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +34,9 @@ pub struct TokenPolicy {
     /// What goes along on calls to these services. None: what the application sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
+    /// What goes on when tokens are exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
 }
 
 /// Who issues tokens.
@@ -142,16 +146,50 @@ pub enum Propagation {
     None,
     /// The token of the request for whose sake the call is made, where the application sends none.
     Attach,
+    /// A token of the mesh for the called service alone, in its place.
+    Exchange,
+}
+
+/// What goes on when tokens are exchanged, besides `sub`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exchange {
+    /// The words of the scope. None: all there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// Other claims, by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<String>,
+    /// What goes along while the control plane is away. None: refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<Unavailable>,
+}
+
+/// What becomes of a call whose token can not be exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unavailable {
+    /// It is refused with 503.
+    Refuse,
+    /// It carries the token that came in.
+    Original,
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::required("targetRefs", &Shape::List(&TARGET, 64)),
-    Field::required("issuers", &Shape::List(&ISSUER, 16)),
+    Field::new("issuers", &Shape::List(&ISSUER, 15)),
     Field::new("requirement", &REQUIREMENT),
     Field::new("rules", &Shape::List(&RULE, 63)),
     Field::new("toApplication", &TO_APPLICATION),
     Field::new("maxSize", &Shape::Text(rules::size)),
-    Field::new("propagation", &Shape::WordSoFar(&["none", "attach"], &["exchange"])),
+    Field::new("propagation", &Shape::Word(&["none", "attach", "exchange"])),
+    Field::new("exchange", &EXCHANGE),
+]);
+
+const EXCHANGE: Shape = Shape::Object(&[
+    Field::new("scopes", &Shape::List(&Shape::Text(scope), 64)),
+    Field::new("claims", &Shape::List(&Shape::Text(rules::words), 32)),
+    Field::new("unavailable", &Shape::Word(&["refuse", "original"])),
 ]);
 
 const TARGET: Shape = Shape::Object(&[
@@ -199,6 +237,15 @@ const CLAIM: Shape = Shape::Object(&[
     ),
     Field::required("header", &Shape::Text(rules::header_name)),
 ]);
+
+/// One word of a scope (RFC 6749, section 3.3).
+fn scope(text: &str) -> Result<(), String> {
+    let fits = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if (1..=256).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(());
+    }
+    Err("it is one word, without blanks, quotes and backslashes".into())
+}
 
 /// What is read by rules of its own.
 #[allow(clippy::unnecessary_wraps, reason = "the form of a rule")]

@@ -13,8 +13,8 @@ use outrigger_mesh::{
     HeaderMatch, Histogram, HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label,
     Listener, ListenerKind, Location, MeshSettings, MtlsMode, Origination, OutboundMode, OutsideRoots,
     PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, Route, RouteMatch, RouteName,
-    Service, ServiceName, Side, SpiffeId, SrvName, TrafficKey, TrafficStats, Transport, Trust, TrustDomain,
-    Version, Weight,
+    Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey, TrafficStats, Transport, Trust,
+    TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -99,6 +99,7 @@ fn service() -> impl Strategy<Value = Service> {
         .prop_map(
             |(name, hosts, ports, identities, mtls, between, routes, policies, (v4, v6, location, http))| {
                 let (policy, for_callers, overrides, tokens) = policies;
+                let outside = matches!(location, Location::Dns { outside: true, .. });
                 let named =
                     |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
                 Service {
@@ -115,7 +116,7 @@ fn service() -> impl Strategy<Value = Service> {
                     policy,
                     for_callers,
                     overrides,
-                    tokens,
+                    tokens: if outside { TokenTravel::Strip } else { tokens },
                 }
                 .checked()
                 .unwrap()

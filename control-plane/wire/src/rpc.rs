@@ -15,6 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use outrigger_mesh::{Endpoint, EndpointUid, FeatureSet, ServiceName, SpiffeId, Trust};
+use zeroize::Zeroizing;
 
 pub use client::{ControlClient, DiscoverStream};
 pub use io::{Accepted, Hangup};
@@ -77,6 +78,36 @@ pub struct WithdrawReply {
     pub subscribers: u32,
     /// How many of them have acknowledged that the instance is gone.
     pub acknowledged: u32,
+}
+
+/// A token of a user that shall become one of the mesh.
+#[derive(Clone)]
+pub struct ExchangeRequest {
+    /// The token.
+    pub token: Zeroizing<String>,
+    /// Where the new one shall be good.
+    pub service: ServiceName,
+}
+
+impl fmt::Debug for ExchangeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeRequest").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+/// A token of the mesh.
+#[derive(Clone)]
+pub struct ExchangeReply {
+    /// The token.
+    pub token: Zeroizing<String>,
+    /// Its end, in seconds since 1970.
+    pub expires: u64,
+}
+
+impl fmt::Debug for ExchangeReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeReply").field("expires", &self.expires).finish_non_exhaustive()
+    }
 }
 
 /// Who opens a discovery stream.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts};
+use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts, TokenTravel};
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::endpoint_breaker::{self, of_answer, of_error};
@@ -270,7 +270,16 @@ async fn try_once(
     mut head: Outgoing,
 ) -> Result<Answer, Error> {
     let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
-    carry::outgoing(known, chosen.travel, mesh, call.sake.token.as_ref(), &mut head.headers);
+    let exchanged = match chosen.travel {
+        // Boxed: only the calls that want it pay for it.
+        TokenTravel::Exchange { or_original } if mesh && call.sake.token.is_some() => {
+            Box::pin(exchange(worker, call, chosen, or_original, &mut head.headers)).await
+        }
+        travel => {
+            carry::outgoing(known, travel, mesh, call.sake.token.as_ref(), &mut head.headers);
+            Ok(())
+        }
+    };
     if chosen.place.secured.is_mesh() {
         call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header, call.body.as_ref());
         let attempt = call.sake.attempt.max(attempt);
@@ -286,7 +295,10 @@ async fn try_once(
     let mut pass = chosen.pass.take();
     let sending = send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body);
     let (alarms, sent) = (&worker.alarms, call.body.as_ref());
-    let mut outcome = call.deadline.within(alarms, began, sent, Duration::ZERO, sending).await;
+    let mut outcome = match exchanged {
+        Ok(()) => call.deadline.within(alarms, began, sent, Duration::ZERO, sending).await,
+        Err(error) => Err(error),
+    };
     match &mut outcome {
         Ok((answer, exchange)) => {
             let callers =
@@ -311,6 +323,29 @@ async fn try_once(
         }
     }
     outcome
+}
+
+/// Puts a token of the mesh for the called service in place of the one that came in.
+async fn exchange(
+    worker: &Worker,
+    call: &Call,
+    chosen: &Chosen,
+    or_original: bool,
+    headers: &mut HeaderMap,
+) -> Result<(), Error> {
+    let live = &worker.shared.live;
+    let Some(served) = carry::to_exchange(&live.tokens, call.sake.token.as_ref(), headers) else {
+        return Ok(());
+    };
+    let service = &chosen.view.endpoint.service;
+    let answer = match live.exchanges.find(served, service) {
+        Ok(answer) => answer,
+        Err(awaited) => {
+            let (body, awaited) = (call.body.as_ref(), async { Ok(awaited.answer().await) });
+            call.deadline.within(&worker.alarms, Instant::now(), body, Duration::ZERO, awaited).await?
+        }
+    };
+    carry::exchanged(answer, or_original, service, served, headers)
 }
 
 /// The answer as the application gets it.

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use outrigger_mesh::IssuerName;
 
-use super::known::Arranged;
-use super::verify::{self, Fault, Verified};
+use super::{Fault, Verified, verify};
+use outrigger_certs::jwt::Arranged;
 
 /// A proven token: remembered from before, or proven now.
 pub fn prove<'a>(

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
-use outrigger_mesh::{Claims, IssuerName, TokenRules, TokenTravel};
+use outrigger_mesh::{Claims, IssuerName, ServiceName, TokenRules, TokenTravel};
 
 use super::cache;
+use super::exchange::{Answer, NotExchanged};
 use super::gate::{self, claims_to_be_of, of_bearer};
 use super::known::Known;
-use super::verify::{self, Verified};
+use super::{Verified, verify};
+use crate::error::Error;
 
 /// Makes the tokens of one attempt what they are to be where it goes. `mesh`: whether that is a sidecar of the mesh,
 /// proven so.
@@ -21,7 +23,8 @@ pub fn outgoing(
     headers: &mut HeaderMap,
 ) {
     match travel {
-        TokenTravel::Keep => {}
+        // What is exchanged is not known here; see [`exchange`].
+        TokenTravel::Keep | TokenTravel::Exchange { .. } => {}
         TokenTravel::Attach => attach(known, mesh, served, headers),
         TokenTravel::Strip => strip(known, served, headers),
     }
@@ -32,17 +35,54 @@ fn attach(known: &Known, mesh: bool, served: Option<&Arc<Verified>>, headers: &m
         return;
     };
     // What was good when it came may be over or revoked by now.
-    if verify::accept(&known.load(), served, None, gate::now()).is_err() {
-        return;
+    if verify::accept(&known.load(), served, None, gate::now()).is_ok() {
+        put(headers, served.secret());
     }
-    let mut value = zeroize::Zeroizing::new(Vec::with_capacity(served.secret().len() + 7));
+}
+
+fn put(headers: &mut HeaderMap, token: &[u8]) {
+    let mut value = zeroize::Zeroizing::new(Vec::with_capacity(token.len() + 7));
     value.extend_from_slice(b"Bearer ");
-    value.extend_from_slice(served.secret());
+    value.extend_from_slice(token);
     if let Ok(mut value) = HeaderValue::from_bytes(&value) {
         // Kept out of the tables of HPACK.
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
+}
+
+/// Whether a token of the mesh is to go along, and in place of which: where the application sends none, or the very one
+/// that came in.
+pub fn to_exchange<'a>(
+    known: &Known,
+    served: Option<&'a Arc<Verified>>,
+    headers: &HeaderMap,
+) -> Option<&'a Arc<Verified>> {
+    let served = served?;
+    let own = gate::bearer(headers).ok()?;
+    if own.is_some_and(|own| own != served.secret())
+        || (own.is_none() && headers.contains_key(header::AUTHORIZATION))
+    {
+        return None;
+    }
+    verify::accept(&known.load(), served, None, gate::now()).is_ok().then_some(served)
+}
+
+/// Puts what was exchanged in place of `served`. What the control plane does not exchange does not go on either.
+pub fn exchanged(
+    answer: Answer,
+    or_original: bool,
+    service: &ServiceName,
+    served: &Verified,
+    headers: &mut HeaderMap,
+) -> Result<(), Error> {
+    match answer {
+        Ok(exchanged) => put(headers, exchanged.secret()),
+        Err(NotExchanged::Refused) => drop(headers.remove(header::AUTHORIZATION)),
+        Err(NotExchanged::Unavailable) if or_original => put(headers, served.secret()),
+        Err(NotExchanged::Unavailable) => return Err(NotExchanged::refuse(service)),
+    }
+    Ok(())
 }
 
 /// Takes out every token that is the mesh's: of an issuer that anybody in it believes, or the one that came in. Others are

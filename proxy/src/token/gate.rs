@@ -8,9 +8,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use outrigger_mesh::{Reason, RequestHead, ToApplication, TokenNeed, TokenRules};
 
+use super::cache;
 use super::known::Known;
-use super::verify::{self, Fault, Verified};
-use super::{cache, parse};
+use super::{Fault, Verified, verify};
 use crate::error::Error;
 
 /// Finds the rule and the token of a request: the verified token, where there is one, or why the request is refused.
@@ -153,7 +153,7 @@ pub(super) fn claims_to_be_of(value: &HeaderValue) -> Option<Box<str>> {
     let bytes = value.as_bytes();
     // More generous than for proof: several blanks, or a list.
     let mut words = bytes.split(|b| matches!(b, b' ' | b'\t' | b',')).filter(|w| w.len() > 4);
-    words.find_map(parse::claimed_issuer)
+    words.find_map(verify::claimed_issuer)
 }
 
 const BEARER: &[u8] = b"bearer";

@@ -15,4 +15,5 @@ mod rolling;
 mod rotation;
 mod routing;
 mod support;
+mod tokens;
 mod users;

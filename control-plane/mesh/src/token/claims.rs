@@ -46,20 +46,24 @@ impl Claims {
         member(members, last)
     }
 
+    /// Everything at the top.
+    pub(super) fn all(&self) -> &[(Arc<str>, ClaimValue)] {
+        &self.members
+    }
+
+    /// The value of a claim at the top.
+    pub fn top(&self, name: &str) -> Option<&ClaimValue> {
+        member(&self.members, name)
+    }
+
     /// The text of a claim at the top.
     pub fn text(&self, name: &str) -> Option<&str> {
-        match member(&self.members, name)? {
-            ClaimValue::Text(text) => Some(text),
-            _ => None,
-        }
+        text_of(&self.members, name)
     }
 
     /// The number of a claim at the top.
     pub fn integer(&self, name: &str) -> Option<i64> {
-        match member(&self.members, name)? {
-            ClaimValue::Integer(number) => Some(*number),
-            _ => None,
-        }
+        integer_of(&self.members, name)
     }
 
     /// Whether `test` holds for any of the values at `path`: each of a list by itself, each word of `scope` by itself.
@@ -90,6 +94,20 @@ impl Claims {
 
 fn member<'a>(members: &'a [(Arc<str>, ClaimValue)], name: &str) -> Option<&'a ClaimValue> {
     members.iter().find(|(own, _)| &**own == name).map(|(_, value)| value)
+}
+
+pub(super) fn text_of<'a>(members: &'a [(Arc<str>, ClaimValue)], name: &str) -> Option<&'a str> {
+    match member(members, name)? {
+        ClaimValue::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+pub(super) fn integer_of(members: &[(Arc<str>, ClaimValue)], name: &str) -> Option<i64> {
+    match member(members, name)? {
+        ClaimValue::Integer(number) => Some(*number),
+        _ => None,
+    }
 }
 
 impl ClaimValue {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Claims;
+use super::claims::{ClaimValue, Claims, integer_of, text_of};
 use crate::identity::SpiffeId;
 use crate::name::ServiceName;
 
@@ -56,20 +56,25 @@ pub struct DeniedToken {
 }
 
 impl DeniedToken {
-    /// Whether a token is among them.
+    /// Whether a token is among them, or the one that it was exchanged for.
     pub fn is_meant(&self, claims: &Claims) -> bool {
+        let same = |wanted: &Option<Arc<str>>, said: Option<&str>| {
+            wanted.as_ref().is_none_or(|wanted| said == Some(&**wanted))
+        };
+        // Both are of the same user.
+        same(&self.sub, claims.text("sub"))
+            && (self.means(claims.all()) || claims.origin().is_some_and(|origin| self.means(origin)))
+    }
+
+    fn means(&self, members: &[(Arc<str>, ClaimValue)]) -> bool {
         let same = |wanted: &Option<Arc<str>>, name| {
-            wanted.as_ref().is_none_or(|wanted| claims.text(name) == Some(&**wanted))
+            wanted.as_ref().is_none_or(|wanted| text_of(members, name) == Some(&**wanted))
         };
         let before = |moment: u64| {
-            claims
-                .integer("iat")
+            integer_of(members, "iat")
                 .is_none_or(|iat| u64::try_from(iat).is_ok_and(|iat| iat < moment) || iat < 0)
         };
-        same(&self.iss, "iss")
-            && same(&self.jti, "jti")
-            && same(&self.sub, "sub")
-            && self.issued_before.is_none_or(before)
+        same(&self.iss, "iss") && same(&self.jti, "jti") && self.issued_before.is_none_or(before)
     }
 
     /// Refuses an entry that would mean every token, and texts that no claim has.

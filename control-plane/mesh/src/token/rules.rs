@@ -26,6 +26,8 @@ impl TokenRules {
     pub const SKEW: Duration = Duration::from_secs(60);
     /// The longest token, where nothing else is said.
     pub const MAX_BYTES: u32 = 8 * 1_024;
+    /// The longest token that can be allowed.
+    pub const LONGEST: u32 = 32 * 1_024;
     /// What a token may last, where nothing else is said.
     pub const MAX_LIFETIME: Duration = Duration::from_hours(24);
     /// How many rules there may be.
@@ -46,7 +48,7 @@ impl TokenRules {
         if self.rules.last().is_none_or(|last| !last.matches.is_empty()) {
             return Err("the last rule must be for every request".into());
         }
-        if !(256..=32 * 1_024).contains(&self.max_bytes) {
+        if !(256..=Self::LONGEST).contains(&self.max_bytes) {
             return Err("a token is at most 256 to 32768 bytes long".into());
         }
         for rule in &self.rules {

@@ -18,8 +18,15 @@ use proptest::sample::{select, subsequence};
 use super::{identity, label, route_match, service_name};
 
 pub(super) fn travel() -> impl Strategy<Value = TokenTravel> {
-    // Strip suits every location.
-    select(&[TokenTravel::Keep, TokenTravel::Strip][..])
+    select(
+        &[
+            TokenTravel::Keep,
+            TokenTravel::Attach,
+            TokenTravel::Exchange { or_original: false },
+            TokenTravel::Exchange { or_original: true },
+            TokenTravel::Strip,
+        ][..],
+    )
 }
 
 pub(super) fn claim() -> impl Strategy<Value = ClaimPath> {

@@ -187,6 +187,8 @@ pub(super) fn travel_to_pb(travel: TokenTravel) -> Option<i32> {
     let travel = match travel {
         TokenTravel::Keep => return None,
         TokenTravel::Attach => pb::TokenTravel::Attach,
+        TokenTravel::Exchange { or_original: false } => pb::TokenTravel::Exchange,
+        TokenTravel::Exchange { or_original: true } => pb::TokenTravel::ExchangeOrOriginal,
         TokenTravel::Strip => pb::TokenTravel::Strip,
     };
     Some(travel.into())
@@ -198,6 +200,8 @@ pub(super) fn travel_from_pb(number: Option<i32>) -> Result<TokenTravel, Fault> 
         pb::TokenTravel::Unspecified => return Err(Fault::missing("tokens")),
         pb::TokenTravel::Keep => TokenTravel::Keep,
         pb::TokenTravel::Attach => TokenTravel::Attach,
+        pb::TokenTravel::Exchange => TokenTravel::Exchange { or_original: false },
+        pb::TokenTravel::ExchangeOrOriginal => TokenTravel::Exchange { or_original: true },
         pb::TokenTravel::Strip => TokenTravel::Strip,
     })
 }

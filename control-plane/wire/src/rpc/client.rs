@@ -17,8 +17,8 @@ use tonic::{Request, Streaming};
 
 use super::convert::{from_status, invalid, request_to_pb, response_from_pb};
 use super::{
-    CALL_BYTES, Hello, PING_INTERVAL, PING_TIMEOUT, RESPONSE_BYTES, RegisterReply, Registration, RpcError,
-    RpcErrorKind, SignReply, SignRequest, WithdrawReply,
+    CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT, RESPONSE_BYTES,
+    RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest, WithdrawReply,
 };
 use crate::codec;
 use crate::pb;
@@ -95,6 +95,16 @@ impl ControlClient {
         let request = within(CALL_TIMEOUT, codec::report_to_pb(&report));
         self.calls().report(request).await.map_err(|s| from_status(&s))?;
         Ok(())
+    }
+
+    /// Has a token exchanged.
+    pub async fn exchange(&self, request: ExchangeRequest) -> Result<ExchangeReply, RpcError> {
+        let ExchangeRequest { mut token, service } = request;
+        let request =
+            pb::ExchangeRequest { token: std::mem::take(&mut *token), service: service.to_string() };
+        let reply = self.calls().exchange(within(CALL_TIMEOUT, request)).await;
+        let pb::ExchangeReply { token, expires } = reply.map_err(|s| from_status(&s))?.into_inner();
+        Ok(ExchangeReply { token: token.into(), expires })
     }
 
     /// Opens a discovery stream. The first request sent carries `hello`; a refusal of it comes as the stream's end.

@@ -21,12 +21,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
 
 use super::convert::{hello_from_pb, invalid, request_from_pb, response_to_pb, to_status};
 use super::io::{Accepted, ConnectionInfo, Hangup};
 use super::{
-    CALL_BYTES, Hello, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES, RegisterReply, Registration, RpcError,
-    RpcErrorKind, SignReply, SignRequest, WithdrawReply, Withdrawal,
+    CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES,
+    RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest, WithdrawReply, Withdrawal,
 };
 use crate::codec;
 use crate::pb;
@@ -65,6 +66,13 @@ pub trait ControlHandler: Send + Sync + 'static {
         caller: Caller<Self::Peer>,
         report: Report,
     ) -> impl Future<Output = Result<(), RpcError>> + Send;
+
+    /// Exchanges a user's token for one of the mesh.
+    fn exchange(
+        &self,
+        caller: Caller<Self::Peer>,
+        request: ExchangeRequest,
+    ) -> impl Future<Output = Result<ExchangeReply, RpcError>> + Send;
 
     /// Serves a discovery stream until it ends. The stream's task is aborted when the connection is gone.
     fn discover(
@@ -198,6 +206,20 @@ impl<H: ControlHandler> ControlPlane for Front<H> {
         let report = codec::report_from_pb(request.get_ref()).map_err(|f| to_status(f.into()))?;
         self.handler.report(caller, report).await.map_err(to_status)?;
         Ok(Response::new(pb::ReportReply {}))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<pb::ExchangeRequest>,
+    ) -> Result<Response<pb::ExchangeReply>, Status> {
+        let caller = Self::caller(&request)?;
+        let pb::ExchangeRequest { token, service } = request.into_inner();
+        let token = Zeroizing::new(token);
+        let service =
+            service.parse().map_err(|e: outrigger_mesh::InvalidName| to_status(invalid(e.to_string())))?;
+        let reply = self.handler.exchange(caller, ExchangeRequest { token, service }).await;
+        let ExchangeReply { mut token, expires } = reply.map_err(to_status)?;
+        Ok(Response::new(pb::ExchangeReply { token: std::mem::take(&mut *token), expires }))
     }
 }
 

@@ -56,6 +56,15 @@ impl ControlHandler for Handler {
         Err(RpcError::new(RpcErrorKind::Exhausted, format!("enough of {}", caller.peer)))
     }
 
+    async fn exchange(
+        &self,
+        caller: Caller<SpiffeId>,
+        request: ExchangeRequest,
+    ) -> Result<ExchangeReply, RpcError> {
+        let token = format!("{} for {} by {}", &*request.token, request.service, caller.peer);
+        Ok(ExchangeReply { token: token.into(), expires: 7 })
+    }
+
     async fn discover(
         &self,
         _: Caller<SpiffeId>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use outrigger_certs::{JoinToken, Peer};
 use outrigger_mesh::{Report, Selector};
 use outrigger_wire::rpc::{
-    Caller, ControlHandler, Hello, RegisterReply, Registration, RpcError, RpcErrorKind, ServerStream,
-    SignReply, SignRequest, WithdrawReply, Withdrawal,
+    Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply, Registration, RpcError,
+    RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
 };
 use outrigger_wire::session::{Catalog, Changed, Limits, ServerSession};
 
@@ -101,6 +101,10 @@ impl ControlHandler for Handler {
             knobs.reports.push((caller.peer.id().clone(), report));
         }
         Ok(())
+    }
+
+    async fn exchange(&self, _: Caller<Peer>, _: ExchangeRequest) -> Result<ExchangeReply, RpcError> {
+        Err(RpcError::new(RpcErrorKind::Unavailable, "a plan exchanges no tokens"))
     }
 
     async fn discover(

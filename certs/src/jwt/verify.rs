@@ -8,8 +8,8 @@ use std::fmt;
 use outrigger_mesh::{AcceptedIssuer, ClaimValue, Claims, IssuerName, TokenRules};
 use zeroize::Zeroizing;
 
+use super::arranged::{Arranged, Key};
 use super::json::Members;
-use super::known::{Arranged, Key};
 use super::parse::{self, Parsed};
 
 /// A token whose signature was verified with a key of its issuer.
