@@ -119,5 +119,5 @@ fn to_json(value: &ClaimValue) -> Json {
     }
 }
 
-/// So many acted before the caller at most; what reads tokens has a bound of its own.
+/// So many act at most; what reads tokens has a bound of its own.
 const MAX_CHAIN: usize = 6;

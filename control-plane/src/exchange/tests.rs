@@ -189,7 +189,7 @@ async fn a_chain_is_bounded_and_so_is_what_one_identity_may_ask() {
             Err(error) => break error.message,
         }
     };
-    assert!(why.contains("chain") && hops == 7, "{hops}: {why}");
+    assert!(why.contains("chain") && hops == 6, "{hops}: {why}");
     let many = (0..2_000).map(|_| shop.exchange("web", "x", "cart").unwrap_err().kind);
     let exhausted = many.filter(|kind| *kind == RpcErrorKind::Exhausted).count();
     assert!((500..1_500).contains(&exhausted), "{exhausted}");

@@ -14,6 +14,7 @@ mod resilience;
 mod rolling;
 mod rotation;
 mod routing;
+mod shop_users;
 mod support;
 mod tokens;
 mod users;

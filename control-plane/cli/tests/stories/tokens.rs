@@ -77,7 +77,7 @@ impl Chain {
 
     async fn metric(&self, sidecar: usize, line: &str) -> u64 {
         let admin = self.sidecars[sidecar].admin;
-        let text = Client::h1(admin).await.get(&admin.to_string(), "/metrics").await.unwrap().text();
+        let text = Client::h1(admin).await.get(&admin.to_string(), "/stats/prometheus").await.unwrap().text();
         let found = text.lines().find_map(|l| l.strip_prefix(line));
         found.unwrap_or_else(|| panic!("{line}: {text}")).trim().parse().unwrap()
     }
