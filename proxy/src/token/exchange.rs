@@ -73,6 +73,7 @@ type Waiting = watch::Receiver<Option<Answer>>;
 struct Table {
     services: HashMap<ServiceName, HashMap<Key, Slot>>,
     slots: usize,
+    bytes: usize,
 }
 
 /// Finds itself by its token, which it shares with what was proven.
@@ -122,8 +123,11 @@ impl Exchanges {
                 return Ok(Ok(good));
             }
             Some(Slot::Failed(why, until)) if Instant::now() < *until => return Ok(Err(*why)),
-            Some(Slot::Asked(waiting)) => return Err(Awaited(waiting.clone())),
-            Some(Slot::Good(..) | Slot::Failed(..)) | None => {}
+            // Unless whoever was asked is gone.
+            Some(Slot::Asked(waiting)) if waiting.has_changed().is_ok() => {
+                return Err(Awaited(waiting.clone()));
+            }
+            Some(_) | None => {}
         }
         let Some(waiting) = self.ask(subject, service) else {
             self.counts.unavailable.fetch_add(1, Relaxed);
@@ -225,7 +229,8 @@ impl NotExchanged {
 
 impl Table {
     fn keep(&mut self, subject: &Arc<Verified>, service: &ServiceName, slot: Slot, now: u64) {
-        if self.slots >= MOST {
+        let bytes = subject.secret().len();
+        if self.slots >= MOST || self.bytes + bytes > MOST_BYTES {
             self.tidy(now);
         }
         if !self.services.contains_key(service) {
@@ -234,6 +239,7 @@ impl Table {
         let Some(tokens) = self.services.get_mut(service) else { return };
         if tokens.insert(Key(Arc::clone(subject)), slot).is_none() {
             self.slots += 1;
+            self.bytes += bytes;
         }
     }
 
@@ -245,7 +251,7 @@ impl Table {
             Slot::Good(good, _) => good.expires > now,
             Slot::Failed(_, until) => moment < *until,
         });
-        if self.slots >= MOST {
+        if self.slots >= MOST || self.bytes > MOST_BYTES / 2 {
             self.retain(|slot| matches!(slot, Slot::Asked(_)));
         }
     }
@@ -256,6 +262,7 @@ impl Table {
             !tokens.is_empty()
         });
         self.slots = self.services.values().map(HashMap::len).sum();
+        self.bytes = self.services.values().flat_map(HashMap::keys).map(|key| key.0.secret().len()).sum();
     }
 }
 
@@ -339,5 +346,6 @@ const CALL: Duration = Duration::from_secs(5);
 /// A token is asked for anew when this part of its time is over.
 const RENEWED_AFTER: f64 = 0.6;
 const MOST: usize = 8_192;
+const MOST_BYTES: usize = 16 * 1_024 * 1_024;
 const QUEUE: usize = 1_024;
 const AT_ONCE: usize = 32;
