@@ -2,6 +2,7 @@
 
 use outrigger_mesh::{AccessDefault, Hostname, IpRange, MeshSettings, OutboundMode};
 
+use super::grants::{self, Grant};
 use super::settings::{self, Scope};
 use super::{Found, access_policy};
 use crate::spec::{self, Code, MeshDefaults, Object, PolicySettings, Problem};
@@ -16,6 +17,8 @@ pub struct CheckedDefaults {
     pub policy: Option<PolicySettings>,
     /// What becomes of requests of which no access policy says anything.
     pub access: AccessDefault,
+    /// Who may have host names outside the own namespace.
+    pub(crate) grants: Vec<Grant>,
 }
 
 /// The one name that such an object may have, and its namespace.
@@ -78,8 +81,10 @@ pub(super) fn check(
         settings::check("/spec/trafficPolicy", policy, Scope::Mesh, world, found);
     }
     let access = access_policy::default_of(spec.access);
+    let grants = grants::check(&spec.hostname_grants, found);
     (!found.is_fatal()).then(|| CheckedDefaults {
         settings: mesh,
+        grants,
         policy: spec.traffic_policy.clone(),
         access,
     })

@@ -9,6 +9,7 @@ mod defaults;
 mod denylist;
 mod egress;
 mod gateway;
+mod grants;
 mod http_route;
 mod location;
 mod instance;

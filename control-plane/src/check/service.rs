@@ -8,7 +8,7 @@ use outrigger_mesh::{
     Protocol, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
 };
 
-use super::{Found, location};
+use super::{Found, grants, location};
 use crate::addresses::VirtualAddress;
 use crate::spec::{self, Code, Discovery, MeshService, Object, PolicySettings, Problem};
 use crate::world::World;
@@ -106,8 +106,8 @@ pub(super) fn check(
     }
 }
 
-/// The names every service has, and its own. A service takes names of its own namespace only: a name of another would
-/// take that namespace's traffic.
+/// The names every service has, and its own. A service takes names of its own namespace, and what an operator has granted
+/// it: a name of another would take that namespace's traffic.
 fn hostnames(name: &ServiceName, spec: &MeshService, world: &World, found: &mut Found) -> Vec<Hostname> {
     let mut all = default_hostnames(name);
     for (i, text) in spec.hostnames.iter().enumerate() {
@@ -122,14 +122,16 @@ fn hostnames(name: &ServiceName, spec: &MeshService, world: &World, found: &mut 
         if all.contains(&hostname) {
             let message = format!("the service has the host name {hostname} already");
             found.add(Problem::error(pointer, Code::Duplicate, message));
-        } else if namespace_of(&hostname) != Some(name.namespace().as_str()) {
+        } else if !grants::allow(world, name.namespace(), &hostname) {
+            let namespace = name.namespace();
             let message = format!(
-                "{hostname} is not a name of the namespace {}; names outside it need an operator's grant, which is \
-                 not supported yet",
-                name.namespace()
+                "{hostname} is not a name of the namespace {namespace}; names outside it need an operator's grant"
             );
-            let hint = format!("end it with .{0}, .{0}.mesh or .{0}.svc.cluster.local", name.namespace());
-            found.add(Problem::error(pointer, Code::Unsupported, message).hint(hint));
+            let hint = format!(
+                "end it with .{namespace}, .{namespace}.mesh or .{namespace}.svc.cluster.local, or have it granted: \
+                 hostnameGrants in MeshDefaults"
+            );
+            found.add(Problem::error(pointer, Code::Conflict, message).hint(hint));
         } else {
             all.push(hostname);
         }
@@ -155,7 +157,7 @@ fn default_hostnames(name: &ServiceName) -> Vec<Hostname> {
 
 /// The namespace whose name a host name is. The longest suffix decides, so that no namespace called `mesh` can take
 /// the names of all others.
-fn namespace_of(hostname: &Hostname) -> Option<&str> {
+pub(super) fn namespace_of(hostname: &Hostname) -> Option<&str> {
     let bare = SUFFIXES.iter().rev().find_map(|suffix| hostname.as_str().strip_suffix(suffix))?;
     bare.rsplit_once('.').map(|(_, namespace)| namespace)
 }

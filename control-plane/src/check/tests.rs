@@ -38,7 +38,7 @@ fn all_problems_of_a_service_are_told_at_once() {
     let problems = put(&mut shop(), wrong).unwrap_err();
     let expected = [
         ("/spec/hostnames/1", Code::Duplicate),
-        ("/spec/hostnames/2", Code::Unsupported),
+        ("/spec/hostnames/2", Code::Conflict),
         ("/spec/hostnames/4", Code::Duplicate),
         ("/spec/hostnames/0", Code::Conflict),
         ("/spec/ports/1/port", Code::Duplicate),
@@ -64,11 +64,48 @@ fn no_namespace_takes_the_names_of_another() {
              spec: {{hostnames: [{hostname}]}}}}"
         );
         let problems = put(&mut world, crate::testing::object(&text)).unwrap_err();
-        assert!(
-            told(&problems).contains(&("/spec/hostnames/0", Code::Unsupported)),
-            "{namespace} {hostname}"
-        );
+        assert!(told(&problems).contains(&("/spec/hostnames/0", Code::Conflict)), "{namespace} {hostname}");
     }
+}
+
+fn grants(text: &str) -> crate::spec::Object {
+    defaults(&format!("hostnameGrants: [{text}]"))
+}
+
+#[test]
+fn a_name_outside_the_namespace_is_taken_with_an_operators_grant_and_only_with_it() {
+    let mut world = shop();
+    let api = || service("api", "hostnames: [api.example.com]");
+    let problems = put(&mut world, api()).unwrap_err();
+    assert_eq!(told(&problems), [("/spec/hostnames/0", Code::Conflict)], "{problems:#?}");
+    assert!(problems[0].to_string().contains("grant"), "{problems:#?}");
+
+    put(&mut world, grants("{namespace: bank, hostnames: ['*.example.com']}")).unwrap();
+    assert!(put(&mut world, api()).is_err(), "the grant is another namespace's");
+    put(&mut world, grants("{namespace: shop, hostnames: ['*.example.com']}")).unwrap();
+    put(&mut world, api()).unwrap();
+    for other in ["other.example.org", "example.com", "notexample.com", "cart.bank.mesh"] {
+        assert!(put(&mut world, service("evil", &format!("hostnames: [{other}]"))).is_err(), "{other}");
+    }
+    let com = "{apiVersion: outrigger.dev/v1alpha1, kind: MeshService, metadata: {name: evil, namespace: com}, spec: \
+               {hostnames: [www.example.com]}}";
+    assert!(
+        put(&mut world, crate::testing::object(com)).is_err(),
+        "a namespace that is called com owns no .com"
+    );
+    let problems = put(&mut world, service("late", "hostnames: [api.example.com]")).unwrap_err();
+    assert!(problems[0].to_string().contains("belongs to the service shop/api"), "{problems:#?}");
+}
+
+#[test]
+fn a_grant_of_names_of_the_mesh_is_refused_and_so_is_one_twice() {
+    let at = |i: u8| format!("/spec/hostnameGrants/0/hostnames/{i}");
+    let written =
+        "{namespace: shop, hostnames: ['*.bank.mesh', cart.bank.svc.cluster.local, '*.x.org', '*.x.org']}";
+    let problems = put(&mut shop(), grants(written)).unwrap_err();
+    let expected = [(at(0), Code::Contradiction), (at(1), Code::Contradiction), (at(3), Code::Duplicate)];
+    let expected: Vec<_> = expected.iter().map(|(p, c)| (p.as_str(), *c)).collect();
+    assert_eq!(told(&problems), expected, "{problems:#?}");
 }
 
 #[test]

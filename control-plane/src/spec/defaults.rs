@@ -21,12 +21,25 @@ pub struct MeshDefaults {
     /// The endings of the mesh's names, beside `mesh` and `svc.cluster.local`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub suffixes: Vec<String>,
+    /// Host names outside their own namespace that services may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostname_grants: Vec<HostnameGrant>,
     /// What holds for the traffic of every service that says nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_policy: Option<PolicySettings>,
     /// Who may ask what where no policy says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<MeshAccess>,
+}
+
+/// An operator lets the services of a namespace have these host names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HostnameGrant {
+    /// The namespace.
+    pub namespace: String,
+    /// Host names; `*.example.com` means every name below example.com.
+    pub hostnames: Vec<String>,
 }
 
 /// What becomes of calls to places outside the mesh.
@@ -42,6 +55,12 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("outboundMode", &Shape::Word(&["allowAny", "registryOnly"])),
     Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
     Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
+    Field::new("hostnameGrants", &Shape::List(&GRANT, 256)),
     Field::new("trafficPolicy", &policy::SHAPE),
     Field::new("access", &access_policy::MESH),
+]);
+
+const GRANT: Shape = Shape::Object(&[
+    Field::required("namespace", &Shape::Text(rules::label)),
+    Field::required("hostnames", &Shape::List(&rules::HOST_PATTERN, 64)),
 ]);

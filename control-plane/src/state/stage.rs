@@ -238,6 +238,11 @@ impl Stage {
                     told.entry(key).or_insert(write);
                 }
             }
+            if write.key().kind == Kind::MeshDefaults {
+                for key in with_own_names(old).filter(|key| !own.contains(key)) {
+                    told.entry(key).or_insert(write);
+                }
+            }
             let Some(name) = parent_name(&write.key()) else { continue };
             let routes = match write.key().kind {
                 Kind::Gateway => old.routes_at(&name),
@@ -434,6 +439,12 @@ fn changes(old: &World, write: &Write) -> bool {
         }
         Write::Delete { .. } => true,
     }
+}
+
+/// Services that have names of their own, which somebody may have to grant.
+fn with_own_names(world: &World) -> impl Iterator<Item = Key> {
+    let own = |spec: &Spec| matches!(spec, Spec::MeshService(service) if !service.hostnames.is_empty());
+    world.services().filter(move |e| own(&e.object.spec)).map(|e| e.object.key())
 }
 
 /// The policies that hold for the object of `key`, if policies can.

@@ -208,6 +208,26 @@ async fn a_service_that_routes_need_stays_until_they_go() {
 }
 
 #[tokio::test]
+async fn a_grant_stays_while_a_service_lives_by_it_also_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = open(folder.path()).await;
+    let granted = |pattern: &str| {
+        put(defaults(&format!("hostnameGrants: [{{namespace: shop, hostnames: ['{pattern}']}}]")))
+    };
+    let api = service("api", "hostnames: [api.example.com]");
+    plane.apply(vec![put(api.clone()), granted("*.example.com")]).await.unwrap();
+    drop(plane);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let plane = open(folder.path()).await;
+    for write in [granted("www.example.com"), delete(&defaults(""))] {
+        let problems = plane.refused(vec![write]).await;
+        assert!(problems[0].0.contains("MeshService shop/api would no longer hold"), "{problems:?}");
+    }
+    plane.apply(vec![granted("api.example.com")]).await.unwrap();
+    plane.apply(vec![delete(&defaults("")), put(service("api", ""))]).await.unwrap();
+}
+
+#[tokio::test]
 async fn instances_go_with_their_service() {
     let plane = fresh().await;
     let cart = service("cart", "");
