@@ -86,15 +86,14 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
         let (domain, hub) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Hub::new()));
+        let place = ca::Place { folder: &folder.path().join("ca"), given: None };
         let (keeper, turning, turner) =
-            ca::open(store.clone(), hub, &folder.path().join("ca"), &domain, LeafLifetime::default())
-                .await
-                .unwrap();
+            ca::open(store.clone(), hub, place, &domain, LeafLifetime::default()).await.unwrap();
         let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
         let turner = tokio::spawn(turner.run(state.clone()));
         let (observed, door) = (Arc::new(Nothing), Arc::new(door));
         let certs = Some(Certs { keeper, turning });
-        Self { api: Api { state, observed, certs, door }, turner, _folder: folder }
+        Self { api: Api { state, observed, certs, door, signers: None }, turner, _folder: folder }
     }
 
     async fn token(&self, grant: &str, ttl: Duration) -> ApiToken {
