@@ -134,7 +134,7 @@ async fn apply_is_all_or_nothing_and_one_revision() {
     let wrong = json!({ "items": [service("prices", json!({})), route, service("cart", json!({ "hostnames": ["a.bank"] }))] });
     let answer = plane.send("POST", "/v1/apply", &[], &wrong).await;
     assert_eq!(answer.status, 422, "{}", answer.body);
-    assert_eq!(answer.problems(), [("/items/2/spec/hostnames/0".to_owned(), "unsupported".to_owned())]);
+    assert_eq!(answer.problems(), [("/items/2/spec/hostnames/0".to_owned(), "conflict".to_owned())]);
     assert_eq!(plane.get("/v1/services").await.body["items"], json!([]));
 
     let right = json!({ "items": [route, service("prices", json!({}))] });
