@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -145,6 +145,28 @@ impl ResolvesServerCert for Files {
     }
 }
 
+/// A certificate with its key that a client shows, read from files (PEM; the chain, leaf first). Its text shows neither.
+#[derive(Clone)]
+pub struct ShownCertificate(Arc<CertifiedKey>);
+
+impl ShownCertificate {
+    /// Reads them.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
+        read(&(certificate.to_owned(), key.to_owned())).map(Self)
+    }
+
+    pub(crate) fn show(&self, config: &mut Arc<ClientConfig>) {
+        let resolver = SingleCertAndKey::from(Arc::clone(&self.0));
+        Arc::make_mut(config).client_auth_cert_resolver = Arc::new(resolver);
+    }
+}
+
+impl fmt::Debug for ShownCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShownCertificate")
+    }
+}
+
 /// Connects to an admin API that shows the control plane's own certificate. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminConnector {
@@ -166,6 +188,13 @@ impl AdminConnector {
         let roots = Roots::Store(identity.trust().clone());
         let tls = Arc::new(client_config(Some(identity), roots.clone(), vec![ALPN.to_vec()])?);
         Ok(Self { tls, roots, name: mesh_name()? })
+    }
+
+    /// Shows a certificate to a server that asks for one.
+    #[must_use]
+    pub fn showing(mut self, certificate: &ShownCertificate) -> Self {
+        certificate.show(&mut self.tls);
+        self
     }
 
     /// The handshake over `io`. Nothing is sent to whoever is not a control plane of the mesh.

@@ -30,7 +30,7 @@ mod trust;
 mod verify;
 
 pub use admin_clients::{AdminClient, ClientAuthority, ClientName, NamedClient};
-pub use admin_tls::{AdminAcceptor, AdminConnector};
+pub use admin_tls::{AdminAcceptor, AdminConnector, ShownCertificate};
 pub use api_token::{ApiToken, ApiTokenHash};
 pub use authority::{Authority, AuthorityPems, Ends, LeafLifetime, SignedLeaf};
 pub use control_tls::{ControlAcceptor, ControlConnector, control_plane_id};

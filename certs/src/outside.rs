@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use crate::admin_tls::ShownCertificate;
 use crate::error::CertError;
 use crate::tls::HANDSHAKE_TIMEOUT;
 
@@ -128,6 +129,15 @@ impl OutsideConnector {
             http1: config(&store, Some(b"http/1.1"))?,
             opaque: config(&store, None)?,
         })
+    }
+
+    /// Shows a certificate to a server that asks for one.
+    #[must_use]
+    pub fn showing(mut self, certificate: &ShownCertificate) -> Self {
+        for config in [&mut self.h2, &mut self.http1, &mut self.opaque] {
+            certificate.show(config);
+        }
+        self
     }
 
     /// The handshake over `io`. The server must prove to be `name`; nothing of the application is sent before.

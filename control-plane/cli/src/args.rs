@@ -64,7 +64,7 @@ impl Control {
                 let token = Token::read(&text)?;
                 let pin = || token.pin().filter(|_| server.is_secure()).map(Believed::Pin);
                 let believed = known.and_then(|known| known.believed).or_else(pin);
-                Some(Credential { token, believed })
+                Some(Credential { token: Some(token), certificate: None, believed })
             }
         };
         Admin::with(server, credential)?.because(self.why.as_deref())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH};
 use http::{Method, StatusCode};
+use outrigger_certs::ShownCertificate;
 use serde_json::{Value, json};
 
 use crate::credentials::Credential;
@@ -19,6 +20,8 @@ pub(crate) struct Admin {
     believed: Option<Believed>,
     /// What is sent as proof of who we are.
     bearer: Option<HeaderValue>,
+    /// What is shown as proof of who we are.
+    shown: Option<ShownCertificate>,
     /// Why something is changed, for the audit log.
     why: Option<HeaderValue>,
 }
@@ -55,16 +58,22 @@ impl Admin {
                 return Err(Failure::usage(format!("nothing is known of {url}"))
                     .hint(format!("log in there: outrigger login --server {url}")));
             }
-            return Ok(Self { server, believed: None, bearer: None, why: None });
+            return Ok(Self { server, believed: None, bearer: None, shown: None, why: None });
         };
         if !server.may_have_a_token() {
             return Err(Failure::usage(format!("{} would get the token in the clear", server.url()))
                 .hint("use https://, or http:// on this machine only"));
         }
-        let mut bearer = HeaderValue::from_str(&credential.token.bearer())
-            .map_err(|_| Failure::usage("the token is not text"))?;
-        bearer.set_sensitive(true);
-        Ok(Self { server, believed: credential.believed, bearer: Some(bearer), why: None })
+        if credential.certificate.is_some() && !server.is_secure() {
+            return Err(Failure::usage(format!("{} sees no certificate: use https://", server.url())));
+        }
+        let shown = credential.certificate.map(|files| files.read()).transpose()?;
+        let bearer = credential.token.map(|token| HeaderValue::from_str(&token.bearer())).transpose();
+        let mut bearer = bearer.map_err(|_| Failure::usage("the token is not text"))?;
+        if let Some(bearer) = &mut bearer {
+            bearer.set_sensitive(true);
+        }
+        Ok(Self { server, believed: credential.believed, bearer, shown, why: None })
     }
 
     /// The same, with a reason for whatever it will change.
@@ -216,7 +225,7 @@ impl Admin {
         if let Some(why) = self.why.as_ref().filter(|_| asked.method != Method::GET) {
             asked.headers.insert("x-outrigger-why", why.clone());
         }
-        ask_server(&self.server, self.believed.as_ref(), asked).await.map_err(|why| {
+        ask_server(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await.map_err(|why| {
             let message = format!("the control plane at {}: {why}", self.server.url());
             let hint = match why {
                 NoAnswer::Connect(_) => {
@@ -337,8 +346,11 @@ mod tests {
         .await;
         let token =
             outrigger_certs::ApiToken::generate(outrigger_certs::RootHash::of(b"root")).unwrap().expose();
-        let credential =
-            Credential { token: crate::credentials::Token::read(&token).unwrap(), believed: None };
+        let credential = Credential {
+            token: crate::credentials::Token::read(&token).ok(),
+            certificate: None,
+            believed: None,
+        };
         let admin =
             Admin::with(Server::parse(&format!("http://{address}")).unwrap(), Some(credential)).unwrap();
         let told = admin.whoami().await.unwrap_err().to_string();
@@ -358,8 +370,11 @@ mod tests {
     fn a_token_is_not_sent_in_the_clear_to_another_machine_and_a_server_is_not_believed_for_nothing() {
         let token =
             outrigger_certs::ApiToken::generate(outrigger_certs::RootHash::of(b"root")).unwrap().expose();
-        let credential =
-            || Credential { token: crate::credentials::Token::read(&token).unwrap(), believed: None };
+        let credential = || Credential {
+            token: crate::credentials::Token::read(&token).ok(),
+            certificate: None,
+            believed: None,
+        };
         let with = |url: &str, credential| Admin::with(Server::parse(url).unwrap(), credential).map(|_| ());
         assert!(
             with("http://10.0.0.1:1", Some(credential())).unwrap_err().to_string().contains("in the clear")

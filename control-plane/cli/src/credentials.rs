@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use outrigger_certs::ApiToken;
+use outrigger_certs::{ApiToken, ShownCertificate};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Failure};
@@ -47,11 +47,29 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What is known of one server.
+/// Where a certificate of ours lies, and its key. They are read at each command: whoever renews them needs no other login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClientFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl ClientFiles {
+    pub(crate) fn read(&self) -> Result<ShownCertificate, Failure> {
+        ShownCertificate::read(&self.certificate, &self.key)
+            .map_err(|why| Failure::failed(format!("the client certificate: {why}")))
+    }
+}
+
+/// What is known of one server: how we prove who we are, and why it is believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Credential {
-    pub(crate) token: Token,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Token>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<ClientFiles>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) believed: Option<Believed>,
 }
@@ -140,7 +158,7 @@ mod tests {
         let inner = folder.path().join("a/outrigger");
         assert!(Credentials::load(&inner).unwrap().servers.is_empty());
         let mut kept = Credentials { current: Some("https://a:1".into()), ..Credentials::default() };
-        let one = Credential { token: token(), believed: Some(Believed::System) };
+        let one = Credential { token: Some(token()), certificate: None, believed: Some(Believed::System) };
         kept.servers.insert("https://a:1".into(), one.clone());
         kept.save(&inner).unwrap();
         assert_eq!(Credentials::load(&inner).unwrap().servers["https://a:1"], one);
@@ -157,7 +175,7 @@ mod tests {
     #[test]
     fn a_token_is_in_no_text_but_the_header() {
         let token = token();
-        let kept = Credential { token: token.clone(), believed: None };
+        let kept = Credential { token: Some(token.clone()), certificate: None, believed: None };
         assert!(token.bearer().contains("oat1."));
         assert!(!format!("{token:?} {kept:?}").contains("oat1."));
         let half = &token.bearer()[7..40];
@@ -168,7 +186,10 @@ mod tests {
     fn a_damaged_file_is_told_without_what_is_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut kept = Credentials::default();
-        kept.servers.insert("https://a:1".into(), Credential { token: token(), believed: None });
+        kept.servers.insert(
+            "https://a:1".into(),
+            Credential { token: Some(token()), certificate: None, believed: None },
+        );
         kept.save(folder.path()).unwrap();
         let file = folder.path().join(FILE);
         let text = fs::read_to_string(&file).unwrap().replace("\"token\": ", "\"tokne\": ");

@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, ETAG, HOST};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use outrigger_certs::ShownCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -100,10 +101,14 @@ pub(crate) async fn ask(address: SocketAddr, ask: Ask<'_>) -> Result<Answer, NoA
 pub(crate) async fn ask_server(
     server: &Server,
     believed: Option<&Believed>,
+    shown: Option<&ShownCertificate>,
     ask: Ask<'_>,
 ) -> Result<Answer, NoAnswer> {
     let within = ask.within;
-    let exchange = async { exchange(server.connect(believed).await?, &server.host_and_port(), ask).await };
+    let exchange = async {
+        let stream = server.connect(believed, shown).await?;
+        exchange(stream, &server.host_and_port(), ask).await
+    };
     tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
 }
 

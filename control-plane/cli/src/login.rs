@@ -6,18 +6,25 @@ use std::process::ExitCode;
 
 use crate::args::{Control, Printed};
 use crate::client::Admin;
-use crate::credentials::{self, Credential, Credentials, Token};
+use crate::credentials::{self, ClientFiles, Credential, Credentials, Token};
 use crate::failure::{Doing, Failure};
 use crate::out::{self, Format};
 use crate::server::{Believed, Server};
 
 /// Keep a token for a control plane, and be its holder from then on. The token is read from a file, from
-/// OUTRIGGER_TOKEN, or asked for; it is never an argument.
+/// OUTRIGGER_TOKEN, or asked for; it is never an argument. Or show a client certificate in its place.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Login {
     /// The file with the token. `-` is standard input.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A certificate to show in place of a token (PEM, leaf first): of a workload of the mesh, or of an authority that the
+    /// control plane was given.
+    #[arg(long, value_name = "FILE", requires = "client_key", conflicts_with = "token_file")]
+    client_cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// The SHA-256 of the root of the mesh, if it is not the one that the token names.
     #[arg(long, value_name = "HEX", conflicts_with_all = ["ca_file", "system_roots"])]
     ca_pin: Option<String>,
@@ -45,9 +52,10 @@ impl Login {
         let folder = credentials::folder()?;
         let mut kept = Credentials::load(&folder)?;
         let server = control.server(&kept)?;
-        let token = self.token()?;
-        let believed = self.believed(&server, &token)?;
-        let credential = Credential { token, believed };
+        let certificate = self.certificate()?;
+        let token = if certificate.is_some() { None } else { Some(self.token()?) };
+        let believed = self.believed(&server, token.as_ref())?;
+        let credential = Credential { token, certificate, believed };
         // Tried before it is kept: a token that is not good is told now.
         let who = Admin::with(server.clone(), Some(credential.clone()))?.whoami().await?;
         kept.servers.insert(server.url(), credential);
@@ -55,6 +63,15 @@ impl Login {
         kept.save(&folder)?;
         out::say(format!("logged in at {} as {}", server.url(), sentence(&who)));
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn certificate(&self) -> Result<Option<ClientFiles>, Failure> {
+        let Some((certificate, key)) = self.client_cert.as_ref().zip(self.client_key.as_ref()) else {
+            return Ok(None);
+        };
+        // As seen from wherever the next command is run.
+        let whole = |file: &PathBuf| std::path::absolute(file).doing(file.display());
+        Ok(Some(ClientFiles { certificate: whole(certificate)?, key: whole(key)? }))
     }
 
     fn token(&self) -> Result<Token, Failure> {
@@ -70,7 +87,7 @@ impl Login {
         Token::read(&text)
     }
 
-    fn believed(&self, server: &Server, token: &Token) -> Result<Option<Believed>, Failure> {
+    fn believed(&self, server: &Server, token: Option<&Token>) -> Result<Option<Believed>, Failure> {
         if !server.is_secure() {
             return Ok(None);
         }
@@ -78,7 +95,13 @@ impl Login {
             (Some(pin), _) => Believed::Pin(pin.to_ascii_lowercase()),
             (None, Some(file)) => Believed::Roots(std::fs::read_to_string(file).doing(file.display())?),
             (None, None) if self.system_roots => Believed::System,
-            (None, None) => Believed::Pin(token.pin().unwrap_or_default()),
+            (None, None) => {
+                let pin = token.and_then(Token::pin).ok_or_else(|| {
+                    Failure::usage("a certificate does not tell which server is meant")
+                        .hint("give --ca-pin, --ca-file or --system-roots")
+                })?;
+                Believed::Pin(pin)
+            }
         }))
     }
 }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::Uri;
 use outrigger_certs::{
-    AdminConnector, OutsideAlpn, OutsideConnector, OutsideName, RootHash, certificates_from_pem,
+    AdminConnector, OutsideAlpn, OutsideConnector, OutsideName, RootHash, ShownCertificate,
+    certificates_from_pem,
 };
 use outrigger_mesh::{Hostname, OutsideRoots};
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,11 @@ impl Server {
     }
 
     /// A connection to it. Over TLS, whoever is there has proven to be `believed` when this returns.
-    pub(crate) async fn connect(&self, believed: Option<&Believed>) -> Result<Box<dyn Io>, NoAnswer> {
+    pub(crate) async fn connect(
+        &self,
+        believed: Option<&Believed>,
+        shown: Option<&ShownCertificate>,
+    ) -> Result<Box<dyn Io>, NoAnswer> {
         let stream = async {
             match self.address() {
                 Some(ip) => TcpStream::connect((ip, self.port)).await,
@@ -110,7 +115,10 @@ impl Server {
             Believed::Pin(pin) => {
                 let pin =
                     RootHash::from_hex(pin).ok_or_else(|| broken(&"the CA pin is not 64 hex digits"))?;
-                let connector = AdminConnector::pinned(pin).map_err(|e| broken(&e))?;
+                let mut connector = AdminConnector::pinned(pin).map_err(|e| broken(&e))?;
+                if let Some(shown) = shown {
+                    connector = connector.showing(shown);
+                }
                 return Ok(Box::new(connector.connect(stream).await.map_err(|e| broken(&e))?));
             }
             Believed::Roots(pem) => OutsideRoots::Only(certificates_from_pem(pem).map_err(|e| broken(&e))?),
@@ -121,7 +129,10 @@ impl Server {
             None => Hostname::new(&self.host).ok().and_then(|name| OutsideName::of_host(&name)),
         };
         let name = name.ok_or_else(|| broken(&"no certificate can have its name"))?;
-        let connector = OutsideConnector::new(&roots).map_err(|e| broken(&e))?;
+        let mut connector = OutsideConnector::new(&roots).map_err(|e| broken(&e))?;
+        if let Some(shown) = shown {
+            connector = connector.showing(shown);
+        }
         let stream = connector.connect(stream, &name, OutsideAlpn::Http1).await.map_err(|e| broken(&e))?;
         Ok(Box::new(stream))
     }

@@ -269,7 +269,49 @@ fn certificates_of_an_authority_of_ones_own_have_the_role_of_their_name() {
         let told = curl(who, &[], "/v1/whoami");
         assert!(told.contains(why), "{who:?}: {told}");
     }
+    // `outrigger` shows it as well, as it lies there at each command.
+    let ci = User::new(&mesh, "ci");
+    let (shown, key) = (file("ci.pem"), file("ci.key"));
+    let login = ["login", "--client-cert", &shown, "--client-key", &key];
+    ci.may_not(&login, "give --ca-pin, --ca-file or --system-roots");
+    let told = ci.may(&[&login[..], &["--ca-file", &own]].concat());
+    assert!(told.contains("as certificate dns:ci.example: editor in shop"), "{told}");
+    assert!(ci.may(&["get", "services", "-n", "shop"]).contains("cart"));
+    ci.may_not(&["get", "services", "-n", "bank"], "needs the role viewer there; yours is editor:shop");
+    fs::copy(at.join("nobody.pem"), at.join("ci.pem")).unwrap();
+    fs::copy(at.join("nobody.key"), at.join("ci.key")).unwrap();
+    ci.may_not(&["whoami"], "nobody who has a role here");
+    certificate(at, "ci", "own", "DNS:ci.example", "clientAuth");
     // A certificate beside a token that is not good proves nothing: whoever shows a token wants to be its holder.
     let told = curl(Some("ci"), &["-H", "authorization: Bearer oat1.AAAA"], "/v1/whoami");
     assert!(told.ends_with("\n401"), "{told}");
+}
+
+/// A workload's certificate, issued as files by somebody who may, is the caller it was given a role for.
+#[test]
+fn a_workload_uses_the_admin_api_with_its_certificate() {
+    let deploy = "--admin-client=spiffe://mesh.local/ns/ops/sa/deploy=editor:shop";
+    let mesh = Mesh::start_with(&["--admin-auth=required", "--admin-tls=mesh", deploy]);
+    let admin = User::new(&mesh, "admin");
+    admin.logs_in(&mesh.path("control").join("admin-token"));
+    let root = admin.may(&["certs", "rotation", "status", "-o", "json"]);
+    let root: serde_json::Value = serde_json::from_str(&root).unwrap();
+    let pin = root["authority"]["root"]["sha256"].as_str().unwrap();
+    for (account, role) in [("deploy", Some("editor in shop")), ("other", None)] {
+        let (user, files) = (User::new(&mesh, account), mesh.path(&format!("files-{account}")));
+        let folder = files.to_str().unwrap();
+        admin.may(&["certs", "issue", "--files", folder, "-s", &format!("ops/{account}")]);
+        let (cert, key) = (format!("{folder}/cert.pem"), format!("{folder}/key.pem"));
+        let login = ["login", "--client-cert", &cert, "--client-key", &key, "--ca-pin", pin];
+        match role {
+            Some(role) => assert!(user.may(&login).contains(role)),
+            None => drop(user.may_not(&login, "nobody who has a role here")),
+        }
+    }
+    let deploy = User::new(&mesh, "deploy");
+    deploy.may(&["apply", "-f", &wanted(&mesh, "shop")]);
+    deploy.may_not(&["apply", "-f", &wanted(&mesh, "bank")], "needs the role editor there");
+    let audit = admin.may(&["audit", "--who", "ops/sa/deploy"]);
+    assert!(audit.contains("certificate spiffe://mesh.local/ns/ops/sa/deploy"), "{audit}");
+    assert!(audit.contains("MeshService shop/cart") && audit.contains("refused"), "{audit}");
 }
