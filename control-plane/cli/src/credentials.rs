@@ -92,6 +92,8 @@ impl Credentials {
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            // Where not even the folder opens, nothing was kept by this user: HOME is somebody else's, as under sudo -E.
+            Err(_) if fs::metadata(&file).is_err() => return Ok(Self::default()),
             Err(e) => return Err(Failure::failed(format!("{}: {e}", file.display()))),
         };
         let mode = fs::metadata(&file).doing(file.display())?.permissions().mode();

@@ -173,6 +173,7 @@ fn cases() -> Vec<Case> {
     vec![
         Case("/healthz", get.clone(), "/healthz", none(), None),
         Case("/readyz", get.clone(), "/readyz", none(), None),
+        Case("/.well-known/jwks.json", get.clone(), "/.well-known/jwks.json", none(), None),
         Case("/metrics", get.clone(), "/metrics", none(), Some(Role::Viewer)),
         Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
         Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
