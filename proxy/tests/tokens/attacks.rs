@@ -292,7 +292,11 @@ fn times(table: &mut Table, mint: &Mint) {
         table.claim(mint, id, json!({"exp": exp}), End::Invalid);
     }
     table.claim(mint, "exp-with-a-fraction", json!({"exp": now as f64 + 600.5}), End::Passes);
-    let null = claims(json!({})).to_string().replacen(&format!("\"exp\":{}", now + 600), "\"exp\":null", 1);
+    let null = claims(json!({"exp": now + 600})).to_string().replacen(
+        &format!("\"exp\":{}", now + 600),
+        "\"exp\":null",
+        1,
+    );
     table.bearer("exp-is-null", mint.raw(r#"{"alg":"ES256","kid":"ec"}"#, &null), End::Invalid);
     table.claim(mint, "exp-zero", json!({"exp": 0, "iat": null, "nbf": null}), End::Expired);
     table.claim(mint, "lifetime-of-a-year", json!({"exp": now + 31_536_000}), End::Invalid);
