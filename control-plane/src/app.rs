@@ -166,7 +166,8 @@ impl Observed for Running {
     }
 
     fn issuers(&self) -> Vec<Json> {
-        self.issuers.to_json()
+        let own = std::iter::once(self.tokens.to_json());
+        own.chain(self.issuers.to_json()).collect()
     }
 
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged> {

@@ -1,6 +1,6 @@
 //! Policies for tokens and denylists, as written, through check and compile.
 
-use outrigger_mesh::{DeniedToken, IssuerKeys, Resource, ToApplication, TokenNeed, TokenTravel};
+use outrigger_mesh::{DeniedToken, IssuerKeys, IssuerName, Resource, ToApplication, TokenNeed, TokenTravel};
 
 use super::check;
 use crate::spec::{Problem, Severity, read};
@@ -120,4 +120,75 @@ fn everything_wrong_with_a_policy_or_a_list_is_told_at_once() {
         tokens: [{}, {issuer: i}, {sub: s}, {issuedBefore: "2026-01-01T00:00:00Z"}]}}"#,
     );
     assert_eq!(found, ["/spec/tokens/0", "/spec/tokens/1", "/spec/tokens/3"]);
+}
+
+const EXCHANGED: &str = r"
+apiVersion: outrigger.dev/v1alpha1
+kind: MeshService
+metadata: {name: cart, namespace: shop}
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: MeshService
+metadata: {name: prices, namespace: shop}
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: TokenPolicy
+metadata: {name: users, namespace: shop}
+spec:
+  targetRefs: [{kind: MeshService, name: cart}, {kind: MeshService, name: prices}]
+  rules:
+    - {matches: [{path: {type: Exact, value: /open}}], requirement: optional, issuers: [mesh]}
+  propagation: exchange
+  exchange: {scopes: [read], claims: [groups]}
+";
+
+#[test]
+fn where_tokens_are_exchanged_each_service_takes_those_of_the_mesh_for_itself_alone() {
+    let all = compile_all(read(EXCHANGED, "mesh.yaml").unwrap(), &"mesh.local".parse().unwrap()).unwrap();
+    assert!(!all.iter().any(|r| matches!(r, Resource::Issuer(_))), "the mesh tells of itself elsewhere");
+    let inbound = all.iter().filter_map(|r| if let Resource::Inbound(i) = r { Some(i) } else { None });
+    let services: Vec<_> = inbound.flat_map(|i| &i.services).collect();
+    assert_eq!(services.len(), 2);
+    for service in services {
+        let rules = &service.tokens.as_ref().unwrap().rules;
+        assert_eq!(rules.len(), 2);
+        for rule in rules {
+            let [issuer] = &rule.issuers[..] else { panic!("{:?}", rule.issuers) };
+            assert_eq!(issuer.issuer, IssuerName::of_the_mesh());
+            assert_eq!(&*issuer.audiences[0], service.name.to_string());
+            assert_eq!((issuer.audiences.len(), issuer.max_lifetime.as_secs()), (1, 300));
+        }
+    }
+    let exchanged = |r: &&Resource| matches!(r, Resource::Service(s) if s.tokens == TokenTravel::Exchange { or_original: false });
+    assert_eq!(all.iter().filter(exchanged).count(), 2);
+    assert!(
+        all.iter()
+            .filter(exchanged)
+            .all(|r| r.required_features().iter().any(|f| f.as_str() == "token-exchange"))
+    );
+}
+
+#[test]
+fn what_can_not_be_meant_of_an_exchange_is_told_at_once() {
+    let faults = |spec: &str| -> Vec<String> {
+        let mut world = world();
+        crate::testing::put(&mut world, crate::testing::service("cart", "ports: [{port: 80}]")).unwrap();
+        let text = format!(
+            "{{apiVersion: outrigger.dev/v1alpha1, kind: TokenPolicy, metadata: {{name: mesh, namespace: outrigger}}, \
+             spec: {{targetRefs: [], {spec}}}}}"
+        );
+        let problems: Vec<Problem> = check(&object(&text), &world).unwrap_err();
+        let told = problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.pointer);
+        told.filter(|pointer| pointer != "/spec/targetRefs").collect()
+    };
+    let issuer = |name: &str| format!("{{name: {name}, issuer: i, audiences: [x], jwks: {{file: /x}}}}");
+    assert_eq!(faults("exchange: {scopes: [a]}, propagation: attach"), ["/spec/issuers", "/spec/exchange"]);
+    assert_eq!(
+        faults("propagation: exchange, exchange: {claims: [groups, scp, act], unavailable: original}"),
+        ["/spec/exchange/claims/1", "/spec/exchange/claims/2", "/spec/exchange/unavailable"]
+    );
+    let own = format!("issuers: [{}, {}], propagation: exchange", issuer("mesh"), issuer("exchange"));
+    assert_eq!(faults(&own), ["/spec/issuers/0/name", "/spec/issuers/1/name"]);
+    let other = format!("issuers: [{}, {}]", issuer("mesh"), issuer("exchange"));
+    assert_eq!(faults(&other), ["/spec/issuers/1/name"], "the name of the mesh's issuer is nobody's, ever");
 }

@@ -236,6 +236,37 @@ mod tests {
         assert_eq!(plan(&[500], 0), is(0, false, 0));
     }
 
+    #[derive(Default)]
+    struct Told(Mutex<Vec<usize>>);
+
+    impl Publish for Told {
+        fn publish(&self, _: u64, changes: Vec<ResourceChange>) {
+            for change in changes {
+                let ResourceChange::Set(Resource::Issuer(issuer)) = change else { panic!("an issuer") };
+                self.0.lock().unwrap().push(issuer.keys.all().len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_change_of_the_keys_is_told_and_published_without_their_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, told) =
+            (Arc::new(EmbeddedStore::open(folder.path()).await.unwrap()), Arc::new(Told::default()));
+        let keys = Keys::open(store, told.clone(), "mesh.local".parse().unwrap()).await.unwrap();
+        let (now, first) = (OffsetDateTime::now_utc(), keys.jwks());
+        keys.turn(now).await.unwrap();
+        let later = now + Duration::from_hours(25);
+        for moment in [later, later, later + ANNOUNCED, later + ANNOUNCED + OVERLAP] {
+            keys.turn(moment).await.unwrap();
+        }
+        assert_eq!(*told.0.lock().unwrap(), [1, 2, 1], "only what changes is told");
+        let last = keys.jwks();
+        assert!(last["keys"][0]["kid"] != first["keys"][0]["kid"]);
+        let members: Vec<_> = last["keys"][0].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"]);
+    }
+
     #[tokio::test]
     async fn keys_outlive_the_process_and_two_that_make_them_end_up_with_one() {
         let folder = tempfile::tempdir().unwrap();

@@ -81,6 +81,18 @@ impl TokenService {
         exchanged
     }
 
+    /// The mesh as an issuer, for operators.
+    pub fn to_json(&self) -> serde_json::Value {
+        let issuer = &self.keys.in_force().issuer;
+        serde_json::json!({
+            "name": issuer.name.to_string(),
+            "issuer": &*issuer.iss,
+            "keys": issuer.keys.all().len(),
+            "state": "ok",
+            "source": "this control plane",
+        })
+    }
+
     /// The metrics as text for Prometheus.
     pub fn metrics(&self) -> String {
         let (issued, refused) = (self.issued.load(Relaxed), self.refused.load(Relaxed));

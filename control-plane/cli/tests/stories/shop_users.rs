@@ -52,8 +52,11 @@ impl Shop {
         })
         .await;
         shop.mesh.apply(&read("users.yaml").replace("127.0.0.1:8090", &shop.login.to_string()));
-        let ok =
-            |told: &Value| told["items"].as_array().is_some_and(|all| all.iter().any(|i| i["state"] == "ok"));
+        let ok = |told: &Value| {
+            told["items"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|i| i["name"] == "shop/web/login" && i["state"] == "ok"))
+        };
         shop.mesh.until("the keys of the login are fetched", "/v1/issuers", ok).await;
         shop
     }
