@@ -25,7 +25,7 @@ pub fn service(routes: usize) -> Service {
             .collect(),
         ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Http }],
         identities: vec![SpiffeId::new(domain, label("shop"), label("cart"))],
-        mtls: MtlsMode::Strict,
+        mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
         location: outrigger_mesh::Location::Mesh,

@@ -373,7 +373,8 @@ fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Port) {
     };
     let wanted = |port: &&(PortNumber, Protocol)| named.is_none_or(|p| p == port.0);
     let found = service.ports.iter().find(wanted);
-    (service.mtls, found.map_or(unknown, |p| Port { number: p.0, protocol: p.1 }))
+    let port = found.map_or(unknown, |p| Port { number: p.0, protocol: p.1 });
+    (service.mtls.at(port.number), port)
 }
 
 /// The verified token of a request, where its service wants one. The application has got then what it is to get of it.

@@ -279,7 +279,7 @@ fn cases() -> Vec<Case> {
 #[tokio::test]
 async fn no_spelling_of_a_path_passes_a_deny_and_an_allow_allows_no_other() {
     let (mesh, app) = (Mesh::new(), Origin::start().await);
-    let open = Service { mtls: MtlsMode::Permissive, ..cart() };
+    let open = Service { mtls: MtlsMode::Permissive.into(), ..cart() };
     let server = mesh.server("shop/cart", app.addr());
     let cases = cases();
     let ids: std::collections::BTreeSet<_> = cases.iter().map(|c| c.id).collect();
@@ -296,7 +296,7 @@ async fn no_spelling_of_a_path_passes_a_deny_and_an_allow_allows_no_other() {
 #[tokio::test]
 async fn each_value_of_a_header_is_looked_at_by_itself() {
     let (mesh, app) = (Mesh::new(), Origin::start().await);
-    let open = Service { mtls: MtlsMode::Permissive, ..cart() };
+    let open = Service { mtls: MtlsMode::Permissive.into(), ..cart() };
     let server = mesh.server("shop/cart", app.addr());
     let header =
         AccessHeader { name: "x-role".parse().unwrap(), values: vec!["admin".into(), "root".into()] };
@@ -325,7 +325,7 @@ async fn each_value_of_a_header_is_looked_at_by_itself() {
 #[tokio::test]
 async fn a_caller_in_plaintext_is_unauthenticated_in_every_policy_whatever_it_says_of_itself() {
     let (mesh, app) = (Mesh::new(), Origin::start().await);
-    let open = Service { mtls: MtlsMode::Permissive, ..cart() };
+    let open = Service { mtls: MtlsMode::Permissive.into(), ..cart() };
     let server = mesh.server("shop/cart", app.addr());
     let shop = || ("mesh.local".parse().unwrap(), "shop".parse().unwrap());
     let forged = "x-forwarded-client-cert: Hash=1;URI=spiffe://mesh.local/ns/shop/sa/web\r\n";
@@ -379,7 +379,7 @@ async fn echo() -> (SocketAddr, Owned) {
 
 fn db(mtls: MtlsMode) -> Service {
     let port = Port { number: PortNumber::new(5432).unwrap(), protocol: Protocol::Tcp };
-    Service { ports: vec![port], mtls, ..resources::service("shop/db") }
+    Service { ports: vec![port], mtls: mtls.into(), ..resources::service("shop/db") }
 }
 
 async fn echoes(stream: &mut TcpStream) -> bool {
@@ -435,6 +435,37 @@ async fn opaque_connections_are_held_to_caller_and_port_and_cut_when_a_change_de
     push(&server, &service, access(vec![policy("a", AccessAction::Allow, vec![of(web())])]));
     let mut again = TcpStream::connect(client.upstreams[0]).await.unwrap();
     assert!(echoes(&mut again).await, "nothing of it stays");
+}
+
+#[tokio::test]
+async fn the_mode_of_a_port_wins_over_its_services_and_plaintext_is_counted() {
+    use MtlsMode::{Off, Permissive, Strict};
+    let (mesh, app) = (Mesh::new(), Origin::start().await);
+    let server = mesh.server("shop/cart", app.addr());
+    let client = mesh.client();
+    let mut counted = 0;
+    for (of_service, of_port, plaintext) in [
+        (Strict, None, false),
+        (Strict, Some(Permissive), true),
+        (Permissive, Some(Strict), false),
+        (Off, Some(Permissive), true),
+    ] {
+        let port = of_port.map(|mode| (PortNumber::HTTP, mode));
+        let service = Service { mtls: outrigger_mesh::MtlsModes::new(of_service, port), ..cart() };
+        push(&server, &service, access(vec![]));
+        client.knows(service, [server.endpoint("shop/cart", "i-1")]);
+        let got = raw(&server, "GET /", "").await;
+        assert_eq!(got.starts_with("HTTP/1.1 200"), plaintext, "{of_service:?} {of_port:?}: {got}");
+        counted += u64::from(plaintext);
+        let counters = &server.live.counters;
+        assert_eq!(counters.plaintext_accepted.load(std::sync::atomic::Ordering::Relaxed), counted);
+        // Sidecars use mutual TLS between them in each of these.
+        let before = counters.handshakes.load(std::sync::atomic::Ordering::Relaxed);
+        let mut caller = Client::h1(client.outbound).await;
+        assert_eq!(caller.get("cart.shop.mesh", "/").await.unwrap().status, 200);
+        let after = counters.handshakes.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(after > 0 && after >= before, "{of_service:?} {of_port:?}");
+    }
 }
 
 #[tokio::test]

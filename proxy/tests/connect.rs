@@ -263,7 +263,7 @@ async fn outside_the_mesh_a_tunnel_leads_where_the_mesh_lets_it() {
         let service = Service {
             hostnames: vec!["api.example".parse().unwrap()],
             location: Location::Dns { targets, tls: None, outside: true },
-            mtls: MtlsMode::Off,
+            mtls: MtlsMode::Off.into(),
             identities: vec![],
             ..service(443, protocol)
         };
@@ -277,7 +277,7 @@ async fn outside_the_mesh_a_tunnel_leads_where_the_mesh_lets_it() {
 async fn at_a_port_that_stands_for_one_service_there_is_no_connect() {
     let (mesh, (app, _app)) = (Mesh::new(), backwards().await);
     let client = mesh.client_with(&["web"], 1);
-    let open = Service { mtls: MtlsMode::Permissive, ..resources::service("shop/web") };
+    let open = Service { mtls: MtlsMode::Permissive.into(), ..resources::service("shop/web") };
     client.knows(open, [plain("shop/web", "i-1", app)]);
     let mut stream = TcpStream::connect(client.upstreams[0]).await.unwrap();
     stream.write_all(b"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n").await.unwrap();

@@ -79,7 +79,7 @@ fn outside(at: SocketAddr, protocol: Protocol, tls: Option<Origination>) -> Serv
         hostnames: vec!["api.example".parse().unwrap()],
         ports: vec![Port { number: PortNumber::new(443).unwrap(), protocol }],
         location: Location::Dns { targets, tls, outside: true },
-        mtls: MtlsMode::Off,
+        mtls: MtlsMode::Off.into(),
         identities: vec![],
         ..resources::service("shop/payments")
     }

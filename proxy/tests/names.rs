@@ -39,7 +39,7 @@ fn domain() -> outrigger_mesh::TrustDomain {
 
 fn found_at(name: &str, targets: Vec<DnsTarget>) -> Service {
     let location = Location::Dns { targets, tls: None, outside: false };
-    Service { location, mtls: MtlsMode::Off, identities: vec![], ..resources::service(name) }
+    Service { location, mtls: MtlsMode::Off.into(), identities: vec![], ..resources::service(name) }
 }
 
 fn host(name: &str, at: SocketAddr) -> DnsTarget {

@@ -338,7 +338,7 @@ async fn tls_of_the_application_goes_where_its_server_name_says_byte_for_byte() 
 #[tokio::test]
 async fn while_migrating_plaintext_tls_of_the_application_and_the_mesh_are_told_apart() {
     let app = App::greeter().await;
-    let service = Service { mtls: MtlsMode::Permissive, ..db(9000, Protocol::Tcp) };
+    let service = Service { mtls: MtlsMode::Permissive.into(), ..db(9000, Protocol::Tcp) };
     let (mesh, server, client) = pair(&service, app.addr);
     let outside = mesh.client_with(&["db"], 1);
     let direct = plain("shop/db", "i-1", server.inbound.unwrap());
@@ -365,7 +365,7 @@ async fn what_is_only_nearly_http_does_not_reach_the_application_in_plaintext() 
         async {}
     })
     .await;
-    let service = Service { mtls: MtlsMode::Permissive, ..db(9000, Protocol::Detect) };
+    let service = Service { mtls: MtlsMode::Permissive.into(), ..db(9000, Protocol::Detect) };
     let (_mesh, server, _client) = pair(&service, app.addr);
     let sent = [
         &b"GET\t/a HTTP/1.1\r\nHost: db\r\n\r\n"[..],

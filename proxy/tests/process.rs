@@ -96,7 +96,7 @@ async fn names_are_answered_and_a_service_outside_is_found_by_name() {
         hostnames: vec!["api.example".parse().unwrap()],
         addresses: vec!["240.0.0.9".parse().unwrap()],
         location: Location::Dns { targets, tls: None, outside: true },
-        mtls: MtlsMode::Off,
+        mtls: MtlsMode::Off.into(),
         identities: vec![],
         ..resources::service("shop/api")
     });

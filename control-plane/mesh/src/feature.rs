@@ -26,6 +26,8 @@ pub enum Feature {
     Between,
     /// A TLS mode other than strict.
     MtlsMode,
+    /// Ports with a TLS mode of their own.
+    PortMtls,
     /// Ports that speak no HTTP.
     Opaque,
     /// Endpoints that the sidecar finds by DNS.
@@ -60,7 +62,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -69,6 +71,7 @@ impl Feature {
         Self::Retry,
         Self::Between,
         Self::MtlsMode,
+        Self::PortMtls,
         Self::Opaque,
         Self::Dns,
         Self::HttpRules,
@@ -97,6 +100,7 @@ impl Feature {
             Self::Retry => "retry",
             Self::Between => "between",
             Self::MtlsMode => "mtls-mode",
+            Self::PortMtls => "port-mtls",
             Self::Opaque => "opaque",
             Self::Dns => "dns",
             Self::HttpRules => "http-rules",

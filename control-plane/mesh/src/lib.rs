@@ -37,7 +37,7 @@ pub use gateway::{Gateway, GatewayRoute, HostPattern, InvalidGateway, Listener, 
 pub use histogram::{BUCKETS, Histogram, bucket_bounds, bucket_of};
 pub use http_rules::HttpRules;
 pub use identity::{SpiffeId, TrustDomain};
-pub use inbound::{Inbound, InboundService, MtlsMode};
+pub use inbound::{Inbound, InboundService, MtlsMode, MtlsModes};
 pub use location::{DnsTarget, Location, Origination, OutsideRoots, SrvName};
 pub use name::{Host, Hostname, InvalidName, Label, PortNumber, ServiceName, Version};
 pub use policy::{

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::inbound::MtlsMode;
+use crate::inbound::{MtlsMode, MtlsModes};
 use crate::name::{Hostname, PortNumber};
 
 /// Where the endpoints of a service come from.
@@ -33,12 +33,12 @@ impl Location {
         matches!(self, Self::Dns { outside: true, .. })
     }
 
-    pub(crate) fn check(&self, mtls: MtlsMode) -> Result<(), String> {
+    pub(crate) fn check(&self, mtls: &MtlsModes) -> Result<(), String> {
         let Self::Dns { targets, .. } = self else { return Ok(()) };
         if targets.is_empty() || targets.len() > Self::MAX_TARGETS {
             return Err(format!("it has {} DNS targets, not 1 to {}", targets.len(), Self::MAX_TARGETS));
         }
-        if mtls == MtlsMode::Strict {
+        if mtls.any(MtlsMode::Strict) {
             return Err("endpoints found by DNS have no sidecar, so mtls can not be strict".into());
         }
         Ok(())
@@ -144,6 +144,6 @@ mod tests {
     fn what_has_no_sidecar_can_not_want_mutual_tls() {
         let target = DnsTarget::Address { ip: [192, 0, 2, 1].into(), port: None };
         let dns = Location::Dns { targets: vec![target], tls: None, outside: true };
-        assert!(dns.check(MtlsMode::Off).is_ok() && dns.check(MtlsMode::Strict).is_err());
+        assert!(dns.check(&MtlsMode::Off.into()).is_ok() && dns.check(&MtlsMode::Strict.into()).is_err());
     }
 }

@@ -88,7 +88,8 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
     need(features, Feature::CallerPolicies, !service.for_callers.is_empty());
     need(features, Feature::BreakerOverrides, !service.overrides.is_empty());
     need(features, Feature::Between, service.between != Between::Auto);
-    need(features, Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+    need(features, Feature::MtlsMode, service.mtls.of_service() != MtlsMode::Strict);
+    need(features, Feature::PortMtls, !service.mtls.ports().is_empty());
     need(features, Feature::Opaque, service.ports.iter().any(|p| p.protocol.is_opaque()));
     need(features, Feature::Dns, service.location != Location::Mesh);
     need(features, Feature::HttpRules, service.http != HttpRules::default());
@@ -124,7 +125,8 @@ fn route_features(route: &Route, features: &mut FeatureSet) {
 
 fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
     for service in &inbound.services {
-        need(features, Feature::MtlsMode, service.mtls != MtlsMode::Strict);
+        need(features, Feature::MtlsMode, service.mtls.of_service() != MtlsMode::Strict);
+        need(features, Feature::PortMtls, !service.mtls.ports().is_empty());
         need(features, Feature::Opaque, service.ports.iter().any(|(_, p): &(_, Protocol)| p.is_opaque()));
         need(features, Feature::HttpRules, service.http != HttpRules::default());
         need(features, Feature::Between, service.between != Between::Auto);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
-use crate::inbound::MtlsMode;
+use crate::inbound::MtlsModes;
 use crate::location::Location;
 use crate::name::{Hostname, PortNumber, ServiceName};
 use crate::policy::{BreakerOverride, CallerPolicy, TrafficPolicy};
@@ -32,7 +32,7 @@ pub struct Service {
     /// Who may serve it. A peer with another identity is refused, whatever an endpoint says of itself.
     pub identities: Vec<SpiffeId>,
     /// Whether its endpoints must be reached over mutual TLS.
-    pub mtls: MtlsMode,
+    pub mtls: MtlsModes,
     /// What two sidecars speak between them for this service.
     pub between: Between,
     /// What callers may ask of HTTP.
@@ -70,7 +70,7 @@ impl Service {
         {
             return fault("it has more than one virtual address of a family".into());
         }
-        if let Err(what) = self.location.check(self.mtls) {
+        if let Err(what) = self.location.check(&self.mtls) {
             return fault(what);
         }
         if let Err(what) = self.http.check() {

@@ -169,7 +169,7 @@ impl Request {
             let why = "what its namespace says of callers is not told to you";
             return json!({"service": to.to_string(), "decision": "unknown", "why": why});
         }
-        let mtls = world.service(to).map(|e| e.checked.service().mtls);
+        let mtls = world.service(to).map(|e| e.checked.service().mtls.at(port.number));
         if self.caller.is_none() && mtls == Some(MtlsMode::Strict) {
             return json!({"service": to.to_string(), "decision": "denied", "why": "the service wants mutual TLS"});
         }

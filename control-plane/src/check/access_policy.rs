@@ -5,8 +5,8 @@ use outrigger_mesh::{
     ClaimPath, ClaimTest, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, canonical_path,
 };
 
-use super::Found;
 use super::settings::no_service;
+use super::{Found, federation};
 use crate::spec::{self, Code, Kind, Object, Problem, access_policy as written};
 use crate::world::World;
 
@@ -180,8 +180,10 @@ fn read_caller(
     }
     let own = world.trust_domain();
     let foreign = |domain: &TrustDomain| {
-        let message = format!("{domain} is not the trust domain of this mesh, which is {own}");
-        (domain != own).then(|| Problem::warning(at, Code::Reference, message))
+        let message = format!(
+            "{domain} is neither the trust domain of this mesh, which is {own}, nor one of its trustedDomains"
+        );
+        (!federation::is_believed(world, domain)).then(|| Problem::warning(at, Code::Reference, message))
     };
     let meant = if let Some(text) = identity {
         let id: SpiffeId = text.parse().ok()?;

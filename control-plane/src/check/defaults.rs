@@ -1,10 +1,10 @@
 //! Whether what holds for the mesh as a whole agrees with itself and with what is there.
 
-use outrigger_mesh::{AccessDefault, Hostname, IpRange, MeshSettings, OutboundMode};
+use outrigger_mesh::{AccessDefault, Hostname, IpRange, MeshSettings, OutboundMode, Trust};
 
 use super::grants::{self, Grant};
 use super::settings::{self, Scope};
-use super::{Found, access_policy};
+use super::{Found, access_policy, federation};
 use crate::spec::{self, Code, MeshDefaults, Object, PolicySettings, Problem};
 use crate::world::World;
 
@@ -19,6 +19,8 @@ pub struct CheckedDefaults {
     pub access: AccessDefault,
     /// Who may have host names outside the own namespace.
     pub(crate) grants: Vec<Grant>,
+    /// The roots of other trust domains.
+    pub(crate) trusted: Vec<Trust>,
 }
 
 /// The one name that such an object may have, and its namespace.
@@ -82,8 +84,10 @@ pub(super) fn check(
     }
     let access = access_policy::default_of(spec.access);
     let grants = grants::check(&spec.hostname_grants, found);
+    let trusted = federation::check(&spec.trusted_domains, world, found);
     (!found.is_fatal()).then(|| CheckedDefaults {
         settings: mesh,
+        trusted,
         grants,
         policy: spec.traffic_policy.clone(),
         access,

@@ -24,6 +24,11 @@ pub(super) fn check(
     service::no_other_kind(object, &name, world, found);
     let hostnames = hosts(&name, spec, world, found);
     let ports = service::ports(&spec.ports, found);
+    for (i, _) in spec.ports.iter().enumerate().filter(|(_, port)| port.mtls.is_some()) {
+        let message = "what is outside the mesh proves no identity of it";
+        let problem = Problem::error(format!("/spec/ports/{i}/mtls"), Code::Contradiction, message);
+        found.add(problem.hint("TLS to a server outside is tls: {mode: simple}"));
+    }
     let inline = service::inline(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
     let targets = if spec.targets.is_empty() {
         hostnames.iter().map(|name| DnsTarget::Host { name: name.clone(), port: None }).collect()
@@ -45,7 +50,7 @@ pub(super) fn check(
         ports,
         location: Location::Dns { targets, tls, outside: true },
         identities: vec![],
-        mtls: MtlsMode::Off,
+        mtls: MtlsMode::Off.into(),
         between: Between::Auto,
         http: HttpRules::default(),
         routes: vec![],

@@ -51,7 +51,9 @@ pub(super) fn check(
     }
     let ports = ports(spec, &entry.checked, found);
     let transport = spec.transport.map_or(Transport::Mesh, transport);
-    if transport == Transport::Plaintext && entry.checked.service().mtls == MtlsMode::Strict {
+    let mtls = &entry.checked.service().mtls;
+    let strict = |port: &EndpointPort| mtls.at(port.port) == MtlsMode::Strict;
+    if transport == Transport::Plaintext && ports.iter().any(strict) {
         let message = format!("{service} takes mutual TLS only, so an instance in plaintext gets no request");
         let problem = Problem::warning("/spec/transport", Code::NoTraffic, message);
         found.add(problem.hint("set mtls: permissive at the service while it has such instances"));

@@ -8,6 +8,7 @@ mod breaker_override;
 mod defaults;
 mod denylist;
 mod egress;
+mod federation;
 mod gateway;
 mod grants;
 mod http_route;

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use outrigger_mesh::{
-    Between, Hostname, HttpRules, InvalidPolicy, Label, Location, MeshSettings, MtlsMode, Port, PortNumber,
-    Protocol, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
+    Between, Hostname, HttpRules, InvalidPolicy, Label, Location, MeshSettings, MtlsMode, MtlsModes, Port,
+    PortNumber, Protocol, Service, ServiceName, SpiffeId, Timeouts, TrafficPolicy,
 };
 
-use super::{Found, grants, location};
+use super::{Found, federation, grants, location};
 use crate::addresses::VirtualAddress;
 use crate::spec::{self, Code, Discovery, MeshService, Object, PolicySettings, Problem};
 use crate::world::World;
@@ -86,7 +86,7 @@ pub(super) fn check(
         hostnames,
         ports,
         identities,
-        mtls: spec.mtls.map_or(MtlsMode::default(), mtls),
+        mtls: modes(spec),
         between: spec.between.map_or(Between::default(), between),
         addresses: vec![],
         location,
@@ -179,6 +179,11 @@ fn whereabouts(spec: &MeshService, world: &World, found: &mut Found) -> Location
                 let problem = Problem::error("/spec/mtls", Code::Contradiction, message);
                 found.add(problem.hint("write mtls: off, or permissive while sidecars are being added"));
             }
+            for (i, _) in (0..).zip(&spec.ports).filter(|(_, port)| port.mtls == Some(spec::Mtls::Strict)) {
+                let message = "what is found by DNS has no sidecar, so it can not prove who it is";
+                let pointer: String = format!("/spec/ports/{i}/mtls");
+                found.add(Problem::error(pointer, Code::Contradiction, message));
+            }
             if spec.targets.is_empty() {
                 let message = "discovery: dns needs something to look up";
                 let problem = Problem::error("/spec/targets", Code::MissingField, message);
@@ -268,12 +273,8 @@ fn identities(name: &ServiceName, spec: &MeshService, world: &World, found: &mut
         let identity = if text.contains(':') { text.parse() } else { Label::new(text).map(account) };
         match identity {
             Err(e) => found.add(Problem::error(pointer, Code::BadValue, e.to_string())),
-            Ok(id) if id.trust_domain() != world.trust_domain() => {
-                let message = format!(
-                    "{id} is of another trust domain than {}; federation is not supported yet",
-                    world.trust_domain()
-                );
-                found.add(Problem::error(pointer, Code::Unsupported, message));
+            Ok(id) if !federation::is_believed(world, id.trust_domain()) => {
+                found.add(federation::stranger(world, &id, pointer));
             }
             Ok(id) if all.contains(&id) => {
                 found.add(Problem::error(pointer, Code::Duplicate, format!("{id} is there twice")));
@@ -324,6 +325,12 @@ fn protocol(written: spec::Protocol) -> Protocol {
         spec::Protocol::Tcp => Protocol::Tcp,
         spec::Protocol::Tls => Protocol::Tls,
     }
+}
+
+/// The mode of a port wins over the service's.
+fn modes(spec: &MeshService) -> MtlsModes {
+    let of_port = |port: &spec::ServicePort| Some((PortNumber::new(port.port)?, mtls(port.mtls?)));
+    MtlsModes::new(spec.mtls.map_or(MtlsMode::default(), mtls), spec.ports.iter().filter_map(of_port))
 }
 
 fn mtls(written: spec::Mtls) -> MtlsMode {

@@ -4,7 +4,7 @@
 //! can reach is known (`affected`), and only they are compiled again. That this finds every resource that differs is
 //! a property test: compiling incrementally gives what compiling everything gives.
 //!
-//! `Trust` is not made here: the roots belong to the CA, which publishes them itself.
+//! The `Trust` of the mesh's own domain is not made here: its roots belong to the CA, which publishes them itself.
 
 use std::collections::BTreeSet;
 
@@ -66,6 +66,7 @@ pub struct Touched {
 /// Every resource of the world, in the order of their names.
 pub fn everything(world: &World) -> Vec<Resource> {
     let mut names = BTreeSet::from([ResourceName::Mesh(world.trust_domain().clone())]);
+    names.extend(world.trusted().iter().map(|trust| ResourceName::Trust(trust.trust_domain.clone())));
     names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
     names.extend(world.issuers().map(|issuer| ResourceName::Issuer(issuer.name.clone())));
     names.extend(world.denylists().map(|list| ResourceName::Denylist(list.name.clone())));
@@ -97,7 +98,7 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
         ResourceName::Gateway(gateway) => compile_gateway(world, gateway).map(Resource::Gateway),
         ResourceName::Issuer(issuer) => world.issuer(issuer).map(Resource::Issuer),
         ResourceName::Denylist(list) => world.denylist(list).cloned().map(Resource::Denylist),
-        ResourceName::Trust(_) => None,
+        ResourceName::Trust(domain) => world.trust_of(domain).cloned().map(Resource::Trust),
     }
 }
 
@@ -114,6 +115,9 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
     let mut names = BTreeSet::new();
     if touched.defaults {
         names.insert(ResourceName::Mesh(new.trust_domain().clone()));
+        for world in [old, new] {
+            names.extend(world.trusted().iter().map(|trust| ResourceName::Trust(trust.trust_domain.clone())));
+        }
         if old.access_default() != new.access_default() {
             for world in [old, new] {
                 world.services().for_each(|s| names_of_access(world, s.checked.name(), &mut names));
@@ -268,7 +272,7 @@ fn compile_inbound(world: &World, identity: SpiffeId) -> Option<Inbound> {
             let service = entry.checked.service();
             InboundService {
                 name: service.name.clone(),
-                mtls: service.mtls,
+                mtls: service.mtls.clone(),
                 ports: service.ports.iter().map(|p| (p.number, p.protocol)).collect(),
                 http: service.http.clone(),
                 between: service.between,

@@ -174,7 +174,7 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
         ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Http }],
         identities: Vec::new(),
-        mtls: MtlsMode::Strict,
+        mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
         location: outrigger_mesh::Location::Mesh,

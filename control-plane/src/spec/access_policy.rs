@@ -236,6 +236,6 @@ fn account(text: &str) -> Result<(), String> {
     rules::label(namespace).and_then(|()| rules::label(name))
 }
 
-fn trust_domain(text: &str) -> Result<(), String> {
+pub(super) fn trust_domain(text: &str) -> Result<(), String> {
     outrigger_mesh::TrustDomain::new(text).map(drop).map_err(|e| e.to_string())
 }

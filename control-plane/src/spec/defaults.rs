@@ -24,6 +24,9 @@ pub struct MeshDefaults {
     /// Host names outside their own namespace that services may have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostname_grants: Vec<HostnameGrant>,
+    /// Other trust domains whose workloads are believed, by their own roots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_domains: Vec<TrustedDomain>,
     /// What holds for the traffic of every service that says nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_policy: Option<PolicySettings>,
@@ -42,6 +45,16 @@ pub struct HostnameGrant {
     pub hostnames: Vec<String>,
 }
 
+/// Another trust domain, and who vouches for its identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TrustedDomain {
+    /// The domain.
+    pub trust_domain: String,
+    /// Its roots, PEM, one after the other.
+    pub roots: String,
+}
+
 /// What becomes of calls to places outside the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,8 +69,14 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
     Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
     Field::new("hostnameGrants", &Shape::List(&GRANT, 256)),
+    Field::new("trustedDomains", &Shape::List(&TRUSTED, 64)),
     Field::new("trafficPolicy", &policy::SHAPE),
     Field::new("access", &access_policy::MESH),
+]);
+
+const TRUSTED: Shape = Shape::Object(&[
+    Field::required("trustDomain", &Shape::Text(access_policy::trust_domain)),
+    Field::required("roots", &rules::PEM),
 ]);
 
 const GRANT: Shape = Shape::Object(&[

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use access_policy::AccessPolicy;
 pub use breaker_override::BreakerOverride;
-pub use defaults::{HostnameGrant, MeshDefaults, OutboundMode};
+pub use defaults::{HostnameGrant, MeshDefaults, OutboundMode, TrustedDomain};
 pub use denylist::{DeniedToken, Denylist};
 pub use duration::Duration;
 pub use egress::{EgressService, EgressTls, EgressTlsMode, EgressTokens};

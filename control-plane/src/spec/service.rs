@@ -66,6 +66,9 @@ pub struct ServicePort {
     /// What the application speaks there. None: detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// Whether callers of this port must prove who they are. None: as for the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<Mtls>,
 }
 
 /// What an application speaks.
@@ -237,6 +240,7 @@ pub(super) const TARGETS: Shape = Shape::List(
 pub(super) const PORT: Shape = Shape::Object(&[
     Field::required("port", &Shape::Integer(1, 65_535)),
     Field::new("protocol", &Shape::Word(&["http", "http2", "grpc", "tcp", "tls"])),
+    Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
 ]);
 
 pub(super) const TIMEOUTS: Shape = Shape::Object(&[

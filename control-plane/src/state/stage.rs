@@ -441,9 +441,12 @@ fn changes(old: &World, write: &Write) -> bool {
     }
 }
 
-/// Services that have names of their own, which somebody may have to grant.
+/// Services that have names of their own, which somebody may have to grant, or identities that somebody must vouch for.
 fn with_own_names(world: &World) -> impl Iterator<Item = Key> {
-    let own = |spec: &Spec| matches!(spec, Spec::MeshService(service) if !service.hostnames.is_empty());
+    let own = |spec: &Spec| match spec {
+        Spec::MeshService(service) => !service.hostnames.is_empty() || !service.identities.is_empty(),
+        _ => false,
+    };
     world.services().filter(move |e| own(&e.object.spec)).map(|e| e.object.key())
 }
 

@@ -1,9 +1,9 @@
-//! The access policies of the world, by the services they are for.
+//! The access policies of the world, by the services they are for, and who is believed besides the mesh's own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use outrigger_mesh::{AccessDefault, Label, ServiceName};
+use outrigger_mesh::{AccessDefault, Label, ServiceName, Trust, TrustDomain};
 
 use super::{Entry, World};
 use crate::check::{CheckedAccess, Selects};
@@ -51,6 +51,16 @@ impl World {
     /// The access policies that name a service.
     pub(crate) fn access_naming(&self, service: &ServiceName) -> impl Iterator<Item = &Key> {
         self.access.by_place.get(&Place::Service(service.clone())).into_iter().flatten()
+    }
+
+    /// The roots of other trust domains.
+    pub(crate) fn trusted(&self) -> &[Trust] {
+        self.defaults.as_ref().map(|e| e.checked.trusted.as_slice()).unwrap_or_default()
+    }
+
+    /// Those of one of them; the mesh's own are its authority's.
+    pub(crate) fn trust_of(&self, domain: &TrustDomain) -> Option<&Trust> {
+        self.trusted().iter().find(|trust| trust.trust_domain == *domain)
     }
 
     /// What becomes of requests of which no policy says anything.

@@ -11,10 +11,10 @@ use http::{HeaderName, Method};
 use outrigger_mesh::{
     Backend, Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute,
     HeaderMatch, Histogram, HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label,
-    Listener, ListenerKind, Location, MeshSettings, MtlsMode, Origination, OutboundMode, OutsideRoots,
-    PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, Route, RouteMatch, RouteName,
-    Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey, TrafficStats, Transport, Trust,
-    TrustDomain, Version, Weight,
+    Listener, ListenerKind, Location, MeshSettings, MtlsMode, MtlsModes, Origination, OutboundMode,
+    OutsideRoots, PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, Route, RouteMatch,
+    RouteName, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey, TrafficStats,
+    Transport, Trust, TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -79,8 +79,10 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     )
 }
 
-fn mtls() -> impl Strategy<Value = MtlsMode> {
-    select(&[MtlsMode::Strict, MtlsMode::Permissive, MtlsMode::Off][..])
+fn mtls() -> impl Strategy<Value = MtlsModes> {
+    let mode = select(&[MtlsMode::Strict, MtlsMode::Permissive, MtlsMode::Off][..]);
+    (mode.clone(), vec((port_number(), mode), 0..3))
+        .prop_map(|(service, ports)| MtlsModes::new(service, ports))
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -108,7 +110,7 @@ fn service() -> impl Strategy<Value = Service> {
                     ports: ports.into_iter().map(|(number, protocol)| Port { number, protocol }).collect(),
                     addresses: v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from)).collect(),
                     identities,
-                    mtls: if location == Location::Mesh { mtls } else { MtlsMode::Off },
+                    mtls: if location == Location::Mesh { mtls } else { MtlsMode::Off.into() },
                     location,
                     http,
                     between,

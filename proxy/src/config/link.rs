@@ -224,6 +224,12 @@ impl Link {
 
     fn on_removed(&mut self, removed: Removed) {
         match removed {
+            Removed::Name(ResourceName::Trust(domain)) if domain != *self.hello.identity.trust_domain() => {
+                tracing::info!(%domain, "this trust domain is not believed any more");
+                self.identity.trust().forget(&domain);
+                let name = ResourceName::Trust(domain);
+                self.in_force.send_modify(|held| drop(Arc::make_mut(held).1.remove(&name)));
+            }
             Removed::Name(ResourceName::Trust(domain)) => {
                 // Believing nobody would end every connection; roots are replaced, never merely taken away.
                 tracing::warn!(%domain, "the control plane withdrew its roots; they are kept");

@@ -353,7 +353,7 @@ pub(crate) fn place(
             format!("endpoint {uid} is this sidecar's own port"),
         ));
     }
-    let secured = match (view.is_mesh(), snapshot.service.mtls, &snapshot.outside) {
+    let secured = match (view.is_mesh(), snapshot.service.mtls.at(port.number), &snapshot.outside) {
         (true, MtlsMode::Strict | MtlsMode::Permissive, _) => Secured::Mesh(Arc::clone(snapshot)),
         (false, MtlsMode::Strict, _) => {
             let why = format!("endpoint {uid} has no sidecar, and the service wants mutual TLS");

@@ -30,7 +30,7 @@ pub fn service(name: &str) -> Service {
         ],
         ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }],
         identities: vec![identity(name.namespace().as_str(), name.name().as_str())],
-        mtls: MtlsMode::Strict,
+        mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
@@ -64,7 +64,7 @@ pub fn endpoint(service: &str, uid: &str, at: SocketAddr) -> Endpoint {
 pub fn inbound(id: &SpiffeId, services: &[&Service]) -> Inbound {
     let rules = |s: &&Service| InboundService {
         name: s.name.clone(),
-        mtls: s.mtls,
+        mtls: s.mtls.clone(),
         ports: s.ports.iter().map(|p| (p.number, p.protocol)).collect(),
         http: s.http.clone(),
         between: s.between,

@@ -24,7 +24,7 @@ impl Process {
     pub(crate) fn start(cart: SocketAddr, first: &str, flags: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let (plan, ready) = (folder.path().join("plan"), folder.path().join("ready.json"));
-        let service = Service { mtls: MtlsMode::Permissive, ..resources::service("shop/cart") };
+        let service = Service { mtls: MtlsMode::Permissive.into(), ..resources::service("shop/cart") };
         let endpoint =
             Endpoint { transport: Transport::Plaintext, ..resources::endpoint("shop/cart", "cart-1", cart) };
         let resources = vec![Resource::Service(service), Resource::Endpoint(endpoint)];

@@ -253,7 +253,7 @@ impl Sidecar {
 
 /// The service, reachable without sidecars.
 pub fn open_service(name: &str) -> Service {
-    Service { mtls: outrigger_mesh::MtlsMode::Permissive, ..resources::service(name) }
+    Service { mtls: outrigger_mesh::MtlsMode::Permissive.into(), ..resources::service(name) }
 }
 
 /// An endpoint without a sidecar.

@@ -13,15 +13,16 @@ use crate::bad_start::{assert_one_clear_line, control};
 use crate::support::{Load, Mesh, text};
 
 /// A company's roots and intermediates, and the three files that its mesh is given.
-struct Company {
+pub(crate) struct Company {
     folder: tempfile::TempDir,
 }
 
 /// What makes an intermediate one.
-const SOUND: &str = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n";
+pub(crate) const SOUND: &str =
+    "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n";
 
 impl Company {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let company = Self { folder: tempfile::tempdir().unwrap() };
         company.root("one");
         company.intermediate("one", SOUND);
@@ -29,18 +30,18 @@ impl Company {
         company
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn openssl(&self, args: &str) {
+    pub(crate) fn openssl(&self, args: &str) {
         let out =
             Command::new("openssl").args(args.split(' ')).current_dir(self.folder.path()).output().unwrap();
         assert!(out.status.success(), "openssl {args}: {}", text(&out));
     }
 
     /// A root with RSA and another hash than the mesh's own.
-    fn root(&self, name: &str) {
+    pub(crate) fn root(&self, name: &str) {
         self.openssl(&format!(
             "req -x509 -newkey rsa:2048 -sha384 -nodes -days 30 -subj /O=Company/CN=Root-{name} -keyout {name}.root.key \
              -out {name}.root -addext basicConstraints=critical,CA:TRUE,pathlen:1 -addext keyUsage=critical,keyCertSign"
@@ -76,7 +77,7 @@ impl Company {
         [of("--ca-cert", "ca.pem"), of("--ca-key", "ca.key"), of("--ca-roots", "roots.pem")].concat()
     }
 
-    fn mesh(&self, more: &[&str]) -> Mesh {
+    pub(crate) fn mesh(&self, more: &[&str]) -> Mesh {
         let flags = self.flags();
         Mesh::start_with(&flags.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
     }

@@ -80,7 +80,7 @@ async fn plaintext_and_a_foreign_certificate_are_refused_at_the_inbound_port() {
     );
 }
 
-fn s_client(to: &str, more: &[&str]) -> String {
+pub(crate) fn s_client(to: &str, more: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args([
             "s_client",

@@ -8,6 +8,7 @@ mod bad_start;
 mod clocks;
 mod company;
 mod edge;
+mod federation;
 mod identity;
 mod lifecycle;
 mod resilience;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use outrigger_mesh::{Between, HttpRules, InvalidName, MtlsMode, PortNumber, Protocol};
+use outrigger_mesh::{Between, HttpRules, InvalidName, MtlsMode, MtlsModes, PortNumber, Protocol};
 
 use crate::pb;
 
@@ -105,6 +105,24 @@ pub(super) fn mtls_from_pb(number: i32) -> Result<MtlsMode, Fault> {
         pb::MtlsMode::Permissive => MtlsMode::Permissive,
         pb::MtlsMode::Off => MtlsMode::Off,
     })
+}
+
+pub(super) fn port_mtls_to_pb(modes: &MtlsModes) -> Vec<pb::PortMtls> {
+    let port = |(port, mode): &(PortNumber, MtlsMode)| pb::PortMtls {
+        port: port.get().into(),
+        mtls: mtls_to_pb(*mode),
+    };
+    modes.ports().iter().map(port).collect()
+}
+
+pub(super) fn mtls_modes_from_pb(service: i32, ports: &[pb::PortMtls]) -> Result<MtlsModes, Fault> {
+    let port = |port: &pb::PortMtls| Ok((port_number(port.port)?, mtls_from_pb(port.mtls)?));
+    let named = ports.iter().map(port).collect::<Result<Vec<_>, Fault>>()?;
+    let modes = MtlsModes::new(mtls_from_pb(service)?, named.iter().copied());
+    if modes.ports() != named {
+        return Err(Fault::new("the modes of its ports are not in order, or one is there without a reason"));
+    }
+    Ok(modes)
 }
 
 pub(super) fn ip_to_pb(ip: IpAddr) -> Vec<u8> {

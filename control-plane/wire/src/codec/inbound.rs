@@ -26,7 +26,8 @@ pub(super) fn from_pb(inbound: pb::Inbound) -> Result<Inbound, Fault> {
 fn service_to_pb(service: &InboundService) -> pb::InboundService {
     pb::InboundService {
         name: service.name.to_string(),
-        mtls: field::mtls_to_pb(service.mtls),
+        mtls: field::mtls_to_pb(service.mtls.of_service()),
+        port_mtls: field::port_mtls_to_pb(&service.mtls),
         ports: service
             .ports
             .iter()
@@ -52,7 +53,7 @@ fn service_from_pb(service: pb::InboundService) -> Result<InboundService, Fault>
     let port = |p: &pb::Port| Ok((field::port_number(p.number)?, field::protocol_from_pb(p.protocol)?));
     Ok(InboundService {
         name: field::name(&service.name)?,
-        mtls: field::mtls_from_pb(service.mtls)?,
+        mtls: field::mtls_modes_from_pb(service.mtls, &service.port_mtls)?,
         ports: service.ports.iter().map(port).collect::<Result<_, Fault>>()?,
         http: field::http_from_pb(service.http),
         between: field::between_from_pb(service.between)?,

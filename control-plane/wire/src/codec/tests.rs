@@ -48,7 +48,7 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
                 protocol: outrigger_mesh::Protocol::Http,
             }],
             identities: Vec::new(),
-            mtls: outrigger_mesh::MtlsMode::Strict,
+            mtls: outrigger_mesh::MtlsMode::Strict.into(),
             between: outrigger_mesh::Between::Auto,
             addresses: vec![],
             location: outrigger_mesh::Location::Mesh,
@@ -96,7 +96,7 @@ fn a_feature_that_is_used_must_be_named() {
         identity: "spiffe://mesh.local/ns/shop/sa/cart".parse().unwrap(),
         services: vec![outrigger_mesh::InboundService {
             name: "shop/cart".parse().unwrap(),
-            mtls: outrigger_mesh::MtlsMode::Off,
+            mtls: outrigger_mesh::MtlsMode::Off.into(),
             http: outrigger_mesh::HttpRules::default(),
             between: outrigger_mesh::Between::Auto,
             ports: vec![(PortNumber::HTTP, outrigger_mesh::Protocol::Http)],

@@ -88,7 +88,7 @@ fn service(i: u8, port: u16) -> Resource {
         hostnames: Vec::new(),
         ports: vec![Port { number: PortNumber::new(port).unwrap(), protocol: Protocol::Http }],
         identities: Vec::new(),
-        mtls: MtlsMode::Strict,
+        mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
         location: outrigger_mesh::Location::Mesh,

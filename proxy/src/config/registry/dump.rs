@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use outrigger_mesh::{Hostname, ServiceName, SpiffeId, Version};
+use outrigger_mesh::{Hostname, MtlsMode, MtlsModes, PortNumber, Protocol, ServiceName, SpiffeId, Version};
 use serde_json::{Value, json};
 
 use super::{HostEntry, Registry, ServiceEntry};
@@ -26,9 +26,8 @@ impl Registry {
             hosts.into_iter().map(|(h, e)| (h.to_string(), e.into())).collect();
         let inbound = self.inbound.load().as_deref().map(|i| {
             let services = i.services.iter().map(|s| {
-                let ports: Vec<Value> =
-                    s.ports.iter().map(|(n, p)| json!({"port": n.get(), "protocol": p.as_str()})).collect();
-                json!({"name": s.name.to_string(), "mtls": format!("{:?}", s.mtls).to_lowercase(), "ports": ports})
+                let ports: Vec<Value> = s.ports.iter().map(|(n, p)| dump_port(*n, *p, &s.mtls)).collect();
+                json!({"name": s.name.to_string(), "mtls": mode(s.mtls.of_service()), "ports": ports})
             });
             json!({"identity": i.identity.to_string(), "services": services.collect::<Vec<_>>()})
         });
@@ -116,13 +115,26 @@ fn dump_service(name: &ServiceName, entry: &ServiceEntry) -> Value {
     json!({
         "name": name.to_string(),
         "hostnames": service.hostnames.iter().map(Hostname::as_str).collect::<Vec<_>>(),
-        "ports": service.ports.iter().map(|p| json!({"port": p.number.get(), "protocol": p.protocol.as_str()})).collect::<Vec<_>>(),
+        "ports": service.ports.iter().map(|p| dump_port(p.number, p.protocol, &service.mtls)).collect::<Vec<_>>(),
         "identities": service.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "mtls": format!("{:?}", service.mtls).to_lowercase(),
+        "mtls": mode(service.mtls.of_service()),
         "between": format!("{:?}", service.between).to_lowercase(),
         "routes": routes,
         "endpoints": entry.in_force().0.len(),
     })
+}
+
+/// A port, with its TLS mode where that is its own.
+fn dump_port(number: PortNumber, protocol: Protocol, mtls: &MtlsModes) -> Value {
+    let mut port = json!({"port": number.get(), "protocol": protocol.as_str()});
+    if mtls.at(number) != mtls.of_service() {
+        port["mtls"] = mode(mtls.at(number)).into();
+    }
+    port
+}
+
+fn mode(mode: MtlsMode) -> String {
+    format!("{mode:?}").to_lowercase()
 }
 
 fn dump_endpoint(view: &EndpointView, now: Millis) -> Value {

@@ -25,7 +25,7 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
         ports: vec![Port { number: PortNumber::HTTP, protocol: Protocol::Detect }],
         identities: vec![],
-        mtls: MtlsMode::Strict,
+        mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
