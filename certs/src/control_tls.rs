@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{InvalidName, Label, SpiffeId, TrustDomain};
+use outrigger_mesh::{InvalidName, Label, SpiffeId, Trust, TrustDomain};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +15,7 @@ use crate::identity::WorkloadIdentity;
 use crate::peer::Peer;
 use crate::tls::{client_config, in_time, mesh_name, proven, server_config};
 use crate::token::RootHash;
+use crate::trust::{TrustBundle, TrustStore};
 use crate::verify::{Role, Roots};
 
 const ALPN: &[u8] = b"h2";
@@ -73,6 +74,14 @@ impl ControlConnector {
     /// First contact: no certificate of our own, the server's root must have the hash `pin`.
     pub fn pinned(pin: RootHash) -> Result<Self, HandshakeError> {
         Self::make(None, Roots::Pinned(pin))
+    }
+
+    /// First contact: no certificate of our own, and these roots vouch for the control plane of their trust domain.
+    pub fn believing(trust: &Trust) -> Result<Self, HandshakeError> {
+        let bundle = TrustBundle::new(std::slice::from_ref(trust));
+        let bundle = bundle.map_err(|e| HandshakeError::Io(std::io::Error::other(e)))?;
+        let roots = Roots::Store(Arc::new(TrustStore::new(bundle)));
+        Ok(Self { domain: Some(trust.trust_domain.clone()), ..Self::make(None, roots)? })
     }
 
     /// As `identity`, believing its trust store. Other meshes' roots may lie in there too: the control plane must be

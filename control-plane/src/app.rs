@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
-use crate::ca::{self, CertificateService, Fleet, Keeper};
+use crate::ca::{self, CertificateService, Fleet, Keeper, TokenReviews};
 use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
@@ -40,6 +40,7 @@ pub struct App {
 pub async fn build(settings: Settings) -> anyhow::Result<App> {
     admin::refuse_open_doors(&settings)?;
     outrigger_certs::warm_up()?;
+    let kubernetes = settings.kubernetes().map(TokenReviews::new).transpose()?;
     // The ports come first: a second control plane must not touch the data of the first.
     let push_listener = bind("--push", settings.push).await?;
     let admin_listener = bind("--admin", settings.admin).await?;
@@ -55,7 +56,8 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let state = State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
     let telemetry = Arc::new(Telemetry::default());
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
-    let certificates = Arc::new(CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf()));
+    let certificates = CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf());
+    let certificates = Arc::new(certificates.with_kubernetes(kubernetes));
     let acceptor = ControlAcceptor::new(keeper.own_identity())?;
 
     let issuers = Arc::new(jwks::Keeper::new(state.clone()));

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
 use outrigger_mesh::TrustDomain;
 
-use crate::ca::Given;
+use crate::ca::{Given, KubernetesSettings};
 use crate::spec;
 use crate::users::{ClientId, Grant};
 
@@ -85,6 +85,39 @@ pub struct Settings {
     /// are lost: they are cut off until they join again.
     #[arg(long, env = "OUTRIGGER_CONTROL_CA_AT_ONCE", requires = "ca_cert")]
     pub ca_at_once: bool,
+
+    /// Workloads may show a projected service-account token of Kubernetes in place of a join token: the API server at this
+    /// URL is asked whose it is (TokenReview). In a pod: https://kubernetes.default.svc
+    #[arg(long, env = "OUTRIGGER_CONTROL_KUBERNETES_API", value_name = "URL")]
+    pub kubernetes_api: Option<String>,
+
+    /// The control plane's own token for that, read again for each review. Its service account needs the ClusterRole
+    /// system:auth-delegator.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_KUBERNETES_TOKEN_FILE",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )]
+    pub kubernetes_token_file: PathBuf,
+
+    /// Who vouches for the API server, PEM.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_KUBERNETES_CA_FILE",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    )]
+    pub kubernetes_ca_file: PathBuf,
+
+    /// The audience that the tokens of workloads must be for.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_KUBERNETES_AUDIENCE",
+        value_name = "NAME",
+        default_value = "outrigger"
+    )]
+    pub kubernetes_audience: String,
 
     /// How long an instance is believed to live without a word from its sidecar. 1s to 1h.
     #[arg(long, env = "OUTRIGGER_CONTROL_LEASE", default_value = "15s", value_parser = lease, value_name = "DURATION")]
@@ -171,6 +204,16 @@ impl Settings {
     pub fn given_authority(&self) -> Option<Given> {
         let (cert, key, roots) = (self.ca_cert.clone()?, self.ca_key.clone()?, self.ca_roots.clone()?);
         Some(Given { files: AuthorityFiles { cert, key, roots }, at_once: self.ca_at_once })
+    }
+
+    /// The cluster whose tokens attest.
+    pub fn kubernetes(&self) -> Option<KubernetesSettings> {
+        Some(KubernetesSettings {
+            api: self.kubernetes_api.clone()?,
+            token: self.kubernetes_token_file.clone(),
+            ca: self.kubernetes_ca_file.clone(),
+            audience: self.kubernetes_audience.clone(),
+        })
     }
 
     /// The lifetime of leaves that is in force.

@@ -17,7 +17,9 @@ use outrigger_mesh::{
     Endpoint, EndpointPort, EndpointState, FeatureSet, PortNumber, Resource, Selector, SpiffeId, Transport,
     Weight,
 };
-use outrigger_wire::rpc::{ControlClient, DiscoverStream, Hello, Registration, RpcErrorKind, SignRequest};
+use outrigger_wire::rpc::{
+    Attestation, ControlClient, DiscoverStream, Hello, Registration, RpcErrorKind, SignRequest,
+};
 use outrigger_wire::session::{ClientSession, Delta};
 use serde_json::json;
 
@@ -64,9 +66,9 @@ impl Mesh {
         let token = self.token(account).await;
         let key = WorkloadKey::generate().unwrap();
         let client = client(self.app.push, ControlConnector::pinned(token.root()).unwrap());
-        let join_token = Some(token.expose().to_string());
+        let attestation = Some(Attestation::JoinToken(token.expose().to_string()));
         let csr_der = key.csr().unwrap();
-        let reply = client.sign(SignRequest { csr_der, join_token }).await.unwrap();
+        let reply = client.sign(SignRequest { csr_der, attestation }).await.unwrap();
         let identity = WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust).unwrap();
         let identity = Arc::new(identity);
         let client = client_of(self.app.push, &identity);
@@ -226,8 +228,8 @@ async fn a_token_opens_once_and_nothing_but_the_door_to_a_certificate() {
     assert_eq!(error.kind, RpcErrorKind::Unauthenticated, "{error}");
     let csr_der = WorkloadKey::generate().unwrap().csr().unwrap();
     let sign = || {
-        let join_token = Some(token.expose().to_string());
-        client.sign(SignRequest { csr_der: csr_der.clone(), join_token })
+        let attestation = Some(Attestation::JoinToken(token.expose().to_string()));
+        client.sign(SignRequest { csr_der: csr_der.clone(), attestation })
     };
     sign().await.unwrap();
     let error = sign().await.unwrap_err();
@@ -239,7 +241,7 @@ async fn a_certificate_is_renewed_by_itself_alone() {
     let mesh = mesh().await;
     let cart = mesh.workload("cart").await;
     let key = WorkloadKey::generate().unwrap();
-    let request = SignRequest { csr_der: key.csr().unwrap(), join_token: None };
+    let request = SignRequest { csr_der: key.csr().unwrap(), attestation: None };
     let reply = cart.client.sign(request).await.unwrap();
     let renewed = WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust).unwrap();
     assert_eq!(renewed.id(), cart.identity.id());
@@ -257,8 +259,8 @@ async fn of_fifty_parallel_uses_of_one_join_token_exactly_one_succeeds() {
         .map(|_| {
             let client = client(process.push, ControlConnector::pinned(token.root()).unwrap());
             let csr_der = WorkloadKey::generate().unwrap().csr().unwrap();
-            let join_token = Some(token.expose().to_string());
-            tokio::spawn(async move { client.sign(SignRequest { csr_der, join_token }).await })
+            let attestation = Some(Attestation::JoinToken(token.expose().to_string()));
+            tokio::spawn(async move { client.sign(SignRequest { csr_der, attestation }).await })
         })
         .collect();
     let mut signed = 0;
@@ -282,7 +284,7 @@ async fn a_process_that_renews_without_end_is_stopped_and_no_other_is() {
     let (greedy, modest) = (mesh.workload("cart").await, mesh.workload("cart").await);
     let renew = async |who: &Workload| {
         let csr_der = WorkloadKey::generate().unwrap().csr().unwrap();
-        who.client.sign(SignRequest { csr_der, join_token: None }).await
+        who.client.sign(SignRequest { csr_der, attestation: None }).await
     };
     let mut refused = None;
     for _ in 0..40 {

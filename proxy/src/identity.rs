@@ -6,6 +6,7 @@
 //! like is deliberately elsewhere (`outrigger-certs`).
 
 mod files;
+mod kubernetes;
 mod renew;
 mod workload_api;
 
@@ -21,9 +22,10 @@ use outrigger_certs::{
     WorkloadIdentity, WorkloadKey,
 };
 use outrigger_mesh::{SpiffeId, Trust};
-use outrigger_wire::rpc::{RpcErrorKind, SignRequest};
+use outrigger_wire::rpc::{Attestation, RpcErrorKind, SignRequest};
 
 pub use files::FilesWatch;
+pub use kubernetes::KubernetesToken;
 pub use renew::{Renewal, RenewalStatus};
 pub use workload_api::WorkloadApiWatch;
 
@@ -72,6 +74,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// Given by the environment.
     Given(JoinToken),
+    /// No join token, but what Kubernetes gives a pod.
+    Kubernetes(KubernetesToken),
 }
 
 /// An identity, and where it came from.
@@ -131,7 +135,7 @@ pub enum IdentityError {
         why: String,
     },
     /// The control plane said no.
-    #[error("the control plane at {address} refuses the join token: {why}")]
+    #[error("the control plane at {address} refuses to attest this workload: {why}")]
     Refused {
         /// Where it is.
         address: String,
@@ -139,7 +143,7 @@ pub enum IdentityError {
         why: String,
     },
     /// The other end is not the control plane that the token is for.
-    #[error("{0}; is the join token of another mesh?")]
+    #[error("{0}; is what attests this workload of another mesh?")]
     Stranger(String),
     /// TLS can not be set up.
     #[error(transparent)]
@@ -174,15 +178,22 @@ pub async fn obtain(
     let Some(source) = &join.token else {
         return Err(nothing(format!("{kept}, and there is no join token to get another with")));
     };
-    let token = read_token(source)?;
-    join_mesh(settings, join, &token, waiting).await
+    let evidence = Evidence::read(source)?;
+    join_mesh(settings, join, &evidence, waiting).await
 }
 
 /// Whether there is a token that can be read and is for a mesh with none of the roots we kept: the mesh was made anew,
 /// and whoever gave us the token wants us in the new one.
 fn is_of_another_mesh(kept: &Obtained, settings: &IdentitySettings) -> bool {
     let source = settings.control.as_ref().and_then(|join| join.token.as_ref());
-    let Some(Ok(token)) = source.map(read_token) else { return false };
+    let token = match source.map(Evidence::read) {
+        Some(Ok(Evidence::Join(token))) => token,
+        Some(Ok(Evidence::Kubernetes(kubernetes))) => {
+            let trust = kubernetes.trust(&settings.id);
+            return trust.is_ok_and(|trust| !kept.trust.roots.iter().any(|root| trust.roots.contains(root)));
+        }
+        Some(Err(_)) | None => return false,
+    };
     if settings.folder.as_ref().is_some_and(|folder| IdentityFiles::new(folder).did_join_with(&token)) {
         // The mesh has another root by now, but it is the mesh that this token let us into.
         return false;
@@ -224,30 +235,54 @@ fn from_disk(folder: &Path, id: &SpiffeId) -> Result<Kept, IdentityError> {
     }
 }
 
-fn read_token(source: &TokenSource) -> Result<JoinToken, IdentityError> {
-    match source {
-        TokenSource::Given(token) => Ok(token.clone()),
-        TokenSource::File(path) => {
-            let failed = |source| IdentityError::File { path: path.clone(), source };
-            let text = fs::read_to_string(path).map_err(failed)?;
-            Ok(text.parse::<JoinToken>()?)
+/// What attests us to the control plane.
+enum Evidence {
+    Join(JoinToken),
+    Kubernetes(KubernetesToken),
+}
+
+impl Evidence {
+    fn read(source: &TokenSource) -> Result<Self, IdentityError> {
+        match source {
+            TokenSource::Given(token) => Ok(Self::Join(token.clone())),
+            TokenSource::Kubernetes(kubernetes) => Ok(Self::Kubernetes(kubernetes.clone())),
+            TokenSource::File(path) => {
+                let failed = |source| IdentityError::File { path: path.clone(), source };
+                let text = fs::read_to_string(path).map_err(failed)?;
+                Ok(Self::Join(text.parse::<JoinToken>()?))
+            }
         }
+    }
+
+    /// Who is believed to be the control plane at first contact.
+    fn connector(&self, id: &SpiffeId) -> Result<ControlConnector, IdentityError> {
+        Ok(match self {
+            Self::Join(token) => ControlConnector::pinned(token.root())?,
+            Self::Kubernetes(kubernetes) => ControlConnector::believing(&kubernetes.trust(id)?)?,
+        })
+    }
+
+    /// As it is now.
+    fn attestation(&self) -> Result<Attestation, IdentityError> {
+        Ok(match self {
+            Self::Join(token) => Attestation::JoinToken(token.expose().as_str().to_owned()),
+            Self::Kubernetes(kubernetes) => Attestation::Kubernetes(kubernetes.read()?.as_str().to_owned()),
+        })
     }
 }
 
 async fn join_mesh(
     settings: &IdentitySettings,
     join: &JoinSettings,
-    token: &JoinToken,
+    evidence: &Evidence,
     waiting: impl Fn(&str) + Send,
 ) -> Result<Obtained, IdentityError> {
-    let control = Control::new(&join.address, ControlConnector::pinned(token.root())?);
+    let mut control = Control::new(&join.address, evidence.connector(&settings.id)?);
     let key = WorkloadKey::generate()?;
     let csr_der = key.csr()?;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let reply = loop {
-        let request =
-            SignRequest { csr_der: csr_der.clone(), join_token: Some(token.expose().as_str().to_owned()) };
+        let request = SignRequest { csr_der: csr_der.clone(), attestation: Some(evidence.attestation()?) };
         let error = match control.client().sign(request).await {
             Ok(reply) => break reply,
             Err(error) => error,
@@ -262,13 +297,19 @@ async fn join_mesh(
         tracing::warn!(%why, retry_in = ?wait, "no certificate yet");
         waiting(&why);
         tokio::time::sleep(wait).await;
+        if let Evidence::Kubernetes(_) = evidence {
+            // The roots may be others by now, too.
+            control = Control::new(&join.address, evidence.connector(&settings.id)?);
+        }
     };
     let identity = WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust)?;
-    check(&settings.id, &identity, || "the join token".to_owned())?;
+    check(&settings.id, &identity, || "what attests this workload".to_owned())?;
     if let Some(folder) = &settings.folder {
         let files = IdentityFiles::new(folder);
         files.store(&key, &reply.chain, &reply.trust)?;
-        files.joined_with(token)?;
+        if let Evidence::Join(token) = evidence {
+            files.joined_with(token)?;
+        }
     }
     tracing::info!(id = %identity.id(), "joined the mesh");
     Ok(Obtained { identity: Arc::new(identity), trust: reply.trust, from: Origin::Joined })

@@ -1,7 +1,7 @@
 //! The certificate service: who gets a certificate for which identity.
 //!
-//! Attestation comes first: a join token, used up by this, or the certificate of the connection (renewal). The identity
-//! is what was attested; the request contributes its public key and nothing else.
+//! Attestation comes first: a join token, used up by this, a token of Kubernetes, of which `kubernetes` asks the API server,
+//! or the certificate of the connection (renewal). The identity is what was attested; the request contributes its public key and nothing else.
 //!
 //! What signs, and the account of what was signed, is in `keeper` and `ledger`; what a company gives in `company`; the change of the root in `rotation`
 //! (what may happen) and `turn` (what does).
@@ -9,6 +9,7 @@
 mod company;
 mod keeper;
 mod kept;
+pub mod kubernetes;
 pub mod ledger;
 pub mod rotation;
 mod status;
@@ -19,15 +20,16 @@ mod turn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use outrigger_certs::{JoinToken, LeafLifetime, Peer};
+use outrigger_certs::{JoinToken, LeafLifetime, Peer, control_plane_id};
 use outrigger_mesh::SpiffeId;
-use outrigger_wire::rpc::{RpcError, RpcErrorKind, SignReply, SignRequest};
+use outrigger_wire::rpc::{Attestation, RpcError, RpcErrorKind, SignReply, SignRequest};
 
 use crate::audit::Author;
 use crate::state::{Refusal, RefusalKind, State};
 
 pub use company::Given;
 pub use keeper::{Fleet, Holding, Keeper, NotIssued, Wanted};
+pub use kubernetes::{KubernetesSettings, NotAttested, TokenReviews};
 pub use ledger::Attested;
 pub use turn::{NotTurned, Place, Turner, Turning, Wish, open};
 
@@ -36,12 +38,19 @@ pub struct CertificateService {
     keeper: Arc<Keeper>,
     state: Arc<State>,
     lifetime: LeafLifetime,
+    kubernetes: Option<TokenReviews>,
 }
 
 impl CertificateService {
     /// Hands out certificates of this `lifetime`.
     pub fn new(keeper: Arc<Keeper>, state: Arc<State>, lifetime: LeafLifetime) -> Self {
-        Self { keeper, state, lifetime }
+        Self { keeper, state, lifetime, kubernetes: None }
+    }
+
+    /// Believes the API server of a Kubernetes cluster, too.
+    #[must_use]
+    pub fn with_kubernetes(self, kubernetes: Option<TokenReviews>) -> Self {
+        Self { kubernetes, ..self }
     }
 
     /// A certificate for the caller. Every refusal is logged here with what the caller was told.
@@ -68,14 +77,22 @@ impl CertificateService {
         from: SocketAddr,
         request: &SignRequest,
     ) -> Result<(SpiffeId, SignReply), RpcError> {
-        let (id, by) = match (peer, &request.join_token) {
+        let (id, by) = match (peer, &request.attestation) {
             (Some(peer), _) => (peer.id().clone(), Attested::Renewal),
-            (None, Some(token)) => (self.attest_token(token, from).await?, Attested::JoinToken),
+            (None, Some(Attestation::JoinToken(token))) => {
+                (self.attest_token(token, from).await?, Attested::JoinToken)
+            }
+            (None, Some(Attestation::Kubernetes(token))) => {
+                (self.attest_account(token).await?, Attested::Kubernetes)
+            }
             (None, None) => {
                 let what = "give a join token, or connect with the certificate that is to be renewed";
                 return Err(RpcError::new(RpcErrorKind::Unauthenticated, what));
             }
         };
+        if control_plane_id(self.keeper.trust_domain()).is_ok_and(|own| own == id) {
+            return Err(RpcError::new(RpcErrorKind::Denied, format!("{id} is the control plane itself")));
+        }
         let wanted = Wanted {
             id: &id,
             by,
@@ -87,6 +104,23 @@ impl CertificateService {
         let issued = self.keeper.issue(&request.csr_der, wanted).await;
         let (leaf, trust) = issued.map_err(|why| RpcError::new(kind_of(&why), why.to_string()))?;
         Ok((id, SignReply { chain: leaf.chain, trust }))
+    }
+
+    async fn attest_account(&self, token: &str) -> Result<SpiffeId, RpcError> {
+        let Some(kubernetes) = &self.kubernetes else {
+            let what = "this control plane does not ask Kubernetes (--kubernetes-api); use a join token";
+            return Err(RpcError::new(RpcErrorKind::Unauthenticated, what));
+        };
+        let attested = kubernetes.review(token).await.map_err(|why| {
+            let kind = match why {
+                NotAttested::Refused(_) => RpcErrorKind::Unauthenticated,
+                NotAttested::Unknown(_) => RpcErrorKind::Unavailable,
+                NotAttested::Busy => RpcErrorKind::Exhausted,
+            };
+            RpcError::new(kind, why.to_string())
+        });
+        let (namespace, account) = attested?;
+        Ok(SpiffeId::new(self.keeper.trust_domain().clone(), namespace, account))
     }
 
     async fn attest_token(&self, text: &str, from: SocketAddr) -> Result<SpiffeId, RpcError> {

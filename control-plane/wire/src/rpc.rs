@@ -27,13 +27,30 @@ pub struct SignRequest {
     /// The request, PKCS#10, DER.
     pub csr_der: Vec<u8>,
     /// What attests a workload that has no certificate yet. Without it, the certificate of the connection does.
-    pub join_token: Option<String>,
+    pub attestation: Option<Attestation>,
+}
+
+/// What attests a workload to the control plane. A secret: its text shows its kind alone.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Attestation {
+    /// A join token.
+    JoinToken(String),
+    /// A projected service-account token of Kubernetes.
+    Kubernetes(String),
+}
+
+impl fmt::Debug for Attestation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::JoinToken(_) => "JoinToken(redacted)",
+            Self::Kubernetes(_) => "Kubernetes(redacted)",
+        })
+    }
 }
 
 impl fmt::Debug for SignRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.join_token.as_ref().map(|_| "(redacted)");
-        f.debug_struct("SignRequest").field("join_token", &token).finish_non_exhaustive()
+        f.debug_struct("SignRequest").field("attestation", &self.attestation).finish_non_exhaustive()
     }
 }
 

@@ -99,7 +99,7 @@ impl Renewal {
 
     async fn renew(&self) -> Result<(), RenewError> {
         let key = WorkloadKey::generate()?;
-        let request = SignRequest { csr_der: key.csr()?, join_token: None };
+        let request = SignRequest { csr_der: key.csr()?, attestation: None };
         let reply = self.control.client().sign(request).await;
         let reply = reply.map_err(|error| RenewError::Call { why: self.control.explain(&error), error })?;
         self.identity.trust().update(&reply.trust)?;

@@ -45,8 +45,8 @@ fn defaults(spec: &str) -> String {
 }
 
 fn trusting(domain: &str, pem: &str) -> String {
-    let pem: String = pem.lines().map(|line| format!("      {line}\n")).collect();
-    defaults(&format!("  trustedDomains:\n  - trustDomain: {domain}\n    roots: |\n{pem}"))
+    let pem = pem.lines().collect::<Vec<_>>().join("\n      ");
+    defaults(&format!("  trustedDomains:\n  - trustDomain: {domain}\n    roots: |\n      {pem}"))
 }
 
 fn refused(mesh: &Mesh, yaml: &str, words: &[&str]) {

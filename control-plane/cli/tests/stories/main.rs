@@ -10,6 +10,7 @@ mod company;
 mod edge;
 mod federation;
 mod identity;
+mod kubernetes;
 mod lifecycle;
 mod resilience;
 mod rolling;

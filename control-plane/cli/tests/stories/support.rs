@@ -289,6 +289,12 @@ impl SidecarPlan {
         }
     }
 
+    /// Starts a sidecar that is not expected to be ready.
+    pub(crate) fn waiting(&self) -> Process {
+        let (command, _) = self.command();
+        Process::spawn(command, &self.folder.join("log"))
+    }
+
     /// Starts a sidecar that is expected to give up: its exit code and what it said.
     pub(crate) fn refused(&self) -> (i32, String) {
         let (command, _) = self.command();

@@ -17,8 +17,9 @@ use tonic::{Request, Streaming};
 
 use super::convert::{from_status, invalid, request_to_pb, response_from_pb};
 use super::{
-    CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT, RESPONSE_BYTES,
-    RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest, WithdrawReply,
+    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT,
+    RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
+    WithdrawReply,
 };
 use crate::codec;
 use crate::pb;
@@ -56,7 +57,12 @@ impl ControlClient {
 
     /// Has a certificate signed.
     pub async fn sign(&self, request: SignRequest) -> Result<SignReply, RpcError> {
-        let request = pb::SignRequest { csr: request.csr_der, join_token: request.join_token };
+        let (join_token, kubernetes_token) = match request.attestation {
+            None => (None, None),
+            Some(Attestation::JoinToken(token)) => (Some(token), None),
+            Some(Attestation::Kubernetes(token)) => (None, Some(token)),
+        };
+        let request = pb::SignRequest { csr: request.csr_der, join_token, kubernetes_token };
         let reply = self.calls().sign(within(CALL_TIMEOUT, request)).await;
         let reply = reply.map_err(|s| from_status(&s))?.into_inner();
         let trust = reply.trust.ok_or_else(|| invalid("a certificate came without trust"))?;

@@ -26,8 +26,9 @@ use zeroize::Zeroizing;
 use super::convert::{hello_from_pb, invalid, request_from_pb, response_to_pb, to_status};
 use super::io::{Accepted, ConnectionInfo, Hangup};
 use super::{
-    CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES,
-    RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest, WithdrawReply, Withdrawal,
+    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT,
+    REQUEST_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
+    WithdrawReply, Withdrawal,
 };
 use crate::codec;
 use crate::pb;
@@ -172,8 +173,15 @@ impl<H: ControlHandler> Front<H> {
 impl<H: ControlHandler> ControlPlane for Front<H> {
     async fn sign(&self, request: Request<pb::SignRequest>) -> Result<Response<pb::SignReply>, Status> {
         let caller = Self::anyone(&request)?;
-        let pb::SignRequest { csr, join_token } = request.into_inner();
-        let reply = self.handler.sign(caller, SignRequest { csr_der: csr, join_token }).await;
+        let pb::SignRequest { csr, join_token, kubernetes_token } = request.into_inner();
+        let attestation = match (join_token, kubernetes_token) {
+            (None, None) => None,
+            (Some(token), None) => Some(Attestation::JoinToken(token)),
+            (None, Some(token)) => Some(Attestation::Kubernetes(token)),
+            // Whoever reads one and whoever reads the other could see two identities.
+            (Some(_), Some(_)) => return Err(to_status(invalid("one attestation at a time"))),
+        };
+        let reply = self.handler.sign(caller, SignRequest { csr_der: csr, attestation }).await;
         let reply = reply.map_err(to_status)?;
         let trust = Some(codec::trust_to_pb(&reply.trust, Vec::new()));
         Ok(Response::new(pb::SignReply { chain: reply.chain, trust }))

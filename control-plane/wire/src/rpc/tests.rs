@@ -36,7 +36,7 @@ impl ControlHandler for Handler {
         caller: Caller<Option<SpiffeId>>,
         request: SignRequest,
     ) -> Result<SignReply, RpcError> {
-        if caller.peer.is_none() && request.join_token.is_none() {
+        if caller.peer.is_none() && request.attestation.is_none() {
             return Err(RpcError::new(RpcErrorKind::Denied, "no token"));
         }
         let trust = Trust { trust_domain: "mesh.local".parse().unwrap(), roots: vec![[1].as_slice().into()] };
@@ -178,7 +178,7 @@ fn registration() -> Registration {
 #[tokio::test]
 async fn calls_go_both_ways() {
     let mesh = mesh(Some(cart()), Handler::default());
-    let request = SignRequest { csr_der: vec![1, 2], join_token: None };
+    let request = SignRequest { csr_der: vec![1, 2], attestation: None };
     assert_eq!(mesh.client.sign(request).await.unwrap().chain, [[1, 2]]);
     let reply = mesh.client.register(registration()).await.unwrap();
     assert_eq!(reply.lease, Duration::from_millis(15_001));
@@ -193,11 +193,14 @@ async fn calls_go_both_ways() {
 #[tokio::test]
 async fn without_an_identity_only_a_token_opens_a_door() {
     let mesh = mesh(None, Handler::default());
-    let sign = |join_token: Option<&str>| {
-        let request = SignRequest { csr_der: vec![1], join_token: join_token.map(str::to_owned) };
+    let sign = |attestation: Option<Attestation>| {
+        let request = SignRequest { csr_der: vec![1], attestation };
+        assert!(!format!("{request:?}").contains("secret"), "{request:?}");
         mesh.client.sign(request)
     };
-    assert!(sign(Some("token")).await.is_ok());
+    for made in [Attestation::JoinToken, Attestation::Kubernetes] {
+        assert!(sign(Some(made("secret".into()))).await.is_ok());
+    }
     assert_eq!(sign(None).await.unwrap_err().kind, RpcErrorKind::Denied);
     let error = mesh.client.register(registration()).await.unwrap_err();
     assert_eq!(error.kind, RpcErrorKind::Unauthenticated);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use outrigger_certs::{JoinToken, Peer};
 use outrigger_mesh::{Report, Selector};
 use outrigger_wire::rpc::{
-    Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply, Registration, RpcError,
-    RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
+    Attestation, Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply, Registration,
+    RpcError, RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
 };
 use outrigger_wire::session::{Catalog, Changed, Limits, ServerSession};
 
@@ -22,11 +22,14 @@ impl ControlHandler for Handler {
         if let Some(error) = self.0.knobs().refuse_signing.clone() {
             return Err(error);
         }
-        let renewal = request.join_token.is_none();
-        let id = match (&request.join_token, caller.peer) {
+        let renewal = request.attestation.is_none();
+        let id = match (&request.attestation, caller.peer) {
             (None, Some(peer)) => peer.id().clone(),
             (None, None) => return Err(unauthenticated("neither a token nor a certificate")),
-            (Some(text), _) => {
+            (Some(Attestation::Kubernetes(_)), _) => {
+                return Err(unauthenticated("there is no Kubernetes here"));
+            }
+            (Some(Attestation::JoinToken(text)), _) => {
                 let token: JoinToken = text.parse().map_err(|e| unauthenticated(&format!("{e}")))?;
                 let id = self.0.consume_token(&token);
                 id.ok_or_else(|| unauthenticated("the join token is unknown, used or expired"))?
