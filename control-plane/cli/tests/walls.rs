@@ -38,7 +38,12 @@ const MAY_NAME: &[(&[&str], &[&str])] = &[
     // A benchmark and the shop's login play issuers of tokens, another benchmark measures the library beside ours.
     (
         &["aws_lc_rs"],
-        &["certs/", "benches/benches/handshake.rs", "benches/benches/tokens.rs", "examples/shop/src/login.rs"],
+        &[
+            "certs/",
+            "benches/benches/handshake.rs",
+            "benches/benches/tokens.rs",
+            "examples/shop/src/login.rs",
+        ],
     ),
     (&["rcgen"], &["certs/", "proxy/testkit/"]),
     (&["rustls_native_certs"], &["certs/"]),
