@@ -1,8 +1,9 @@
 //! Memory near its limit: what comes new is refused with a reason, so that the process is not killed with all that is
 //! under way.
 //!
-//! What counts is the memory of this process against the limit of its control group, or the one that was set. Looking
-//! costs one small read ten times a second, on a file that is kept open, as there may be no descriptor left for it.
+//! What counts is the memory of this process against the limit of its control group, or the one that was set: what it has
+//! written to, not the pages of its program, which the system takes back by itself when it needs room. Looking costs one
+//! small read ten times a second, on a file that is kept open, as there may be no descriptor left for it.
 
 use std::fs::File;
 use std::io;
@@ -64,7 +65,7 @@ pub async fn watch(live: Arc<Live>, limit: u64) {
     let mut every = tokio::time::interval(EVERY);
     loop {
         every.tick().await;
-        if let Ok(used) = resident(&file) {
+        if let Ok(used) = own(&file) {
             live.overload.look(used, limit);
         }
         if live.overload.check().is_err() {
@@ -118,10 +119,16 @@ fn limit_of(line: &str, root: &Path) -> Option<u64> {
     limits.min()
 }
 
-fn resident(statm: &File) -> io::Result<u64> {
+/// What is resident and not backed by a file, in bytes.
+fn own(statm: &File) -> io::Result<u64> {
     let mut text = [0; 128];
     let n = statm.read_at(&mut text, 0)?;
-    let pages = std::str::from_utf8(&text[..n]).ok().and_then(|t| t.split(' ').nth(1)?.parse::<u64>().ok());
+    let text = std::str::from_utf8(&text[..n]).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut numbers = text.split(' ').map_while(|number| number.parse::<u64>().ok());
+    let pages = (|| {
+        let (_size, resident, shared) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        Some(resident.saturating_sub(shared))
+    })();
     let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
     Ok(pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096))
 }

@@ -82,11 +82,11 @@ impl Process {
         Duration::from_millis(ticks.sum::<u64>() * 1_000 / rustix::param::clock_ticks_per_second())
     }
 
-    /// Its resident memory in bytes.
+    /// Its resident memory in bytes, without the pages of its program.
     pub(crate) fn memory(&self) -> u64 {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
-        let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
-        pages * u64::try_from(rustix::param::page_size()).unwrap()
+        let pages: Vec<u64> = statm.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        (pages[1] - pages[2]) * u64::try_from(rustix::param::page_size()).unwrap()
     }
 }
 
