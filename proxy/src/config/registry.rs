@@ -20,8 +20,10 @@ use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::live::{Live, LiveService, Millis};
 
 mod dump;
+mod hosts;
 mod located;
 
+use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
 
@@ -111,16 +113,6 @@ struct State {
     hosts: HashMap<Hostname, HostEntry>,
     services: HashMap<ServiceName, ServiceEntry>,
     wants: VecDeque<Want>,
-}
-
-#[derive(Debug)]
-enum HostEntry {
-    /// Asked for, not answered yet.
-    Asked,
-    /// Leads to a service.
-    Service { service: ServiceName, asked: bool },
-    /// Nobody, as of this moment.
-    Unknown(Millis),
 }
 
 #[derive(Debug)]
@@ -558,41 +550,6 @@ fn clear_endpoints(state: &mut State, service: &ServiceName) {
     entry.publish();
 }
 
-/// Every name by which a lookup finds a service: its host names, and those of its virtual addresses.
-fn looked_up_as(service: &Service) -> Vec<Hostname> {
-    let addresses = service.addresses.iter().map(|a| Hostname::of_address(*a));
-    service.hostnames.iter().cloned().chain(addresses).collect()
-}
-
-/// The service one of whose instances `host` means. Only where everything is known: else the control plane is asked.
-fn service_of_instance(state: &State, host: &Hostname) -> Option<ServiceName> {
-    let at = host.socket()?;
-    let has = |entry: &ServiceEntry| entry.endpoints.values().any(|view| view.is_at(at));
-    state.services.iter().filter(|(_, entry)| has(entry)).map(|(name, _)| name).min().cloned()
-}
-
-/// Forgets the host names of a service but those in `kept`.
-fn drop_hosts_of(state: &mut State, name: &ServiceName, kept: &[Hostname]) {
-    state.hosts.retain(|host, entry| match entry {
-        HostEntry::Service { service, .. } => service != name || kept.contains(host),
-        HostEntry::Asked | HostEntry::Unknown(_) => true,
-    });
-}
-
-/// Names that lead nowhere go first; names that are being asked for next.
-fn make_room_for_host(state: &mut State) {
-    if state.hosts.len() < MAX_HOSTS {
-        return;
-    }
-    state.hosts.retain(|_, entry| !matches!(entry, HostEntry::Unknown(_)));
-    if state.hosts.len() >= MAX_HOSTS {
-        state.hosts.retain(|_, entry| !matches!(entry, HostEntry::Asked));
-        state.wants.retain(|want| !matches!(want, Want::Host(_)));
-    }
-}
-
-const UNKNOWN_MS: u64 = 1_000;
-const MAX_HOSTS: usize = 4_096;
 const MAX_SERVICES: usize = 1_024;
 const MAX_ENDPOINTS: usize = 10_000;
 const MAX_ROUTES: usize = 10_000;

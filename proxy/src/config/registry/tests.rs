@@ -3,6 +3,7 @@ use outrigger_mesh::{
     Timeouts, TrafficPolicy, Transport, Weight,
 };
 
+use super::hosts::MAX_HOSTS;
 use super::*;
 
 fn registry() -> Arc<Registry> {
