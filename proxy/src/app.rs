@@ -32,6 +32,7 @@ use crate::http::edges::Edges;
 use crate::identity::{
     self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal, WorkloadApiWatch,
 };
+use crate::listen::callers::Callers;
 use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
@@ -99,6 +100,8 @@ pub enum StartError {
     Plan(#[from] PlanError),
     #[error("the workers can not be started: {0}")]
     Workers(io::Error),
+    #[error("--application-uid: this system does not tell whose a connection is: {0}")]
+    Users(io::Error),
     #[error(
         "the application's address {0} is a port of this sidecar: say where the application itself listens"
     )]
@@ -110,6 +113,9 @@ pub enum StartError {
 pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     prepare_folder(&settings.data)?;
     let mut listening = Listening::bind(&ports(&settings), settings.workers)?;
+    if !settings.users.is_empty() {
+        listening.take_only(Callers::only(settings.users.iter().copied()).map_err(StartError::Users)?);
+    }
     let admin = admin::bind(settings.admin).await?;
     let socket = admin::bind_socket(&settings.admin_socket)?;
     let names = bind_names(&settings.dns.listen).await?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use outrigger_mesh::Host;
+use outrigger_mesh::{Hop, Host, Reason};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +18,7 @@ use crate::attempt::health;
 use crate::drain::Phase;
 use crate::gateway::{self, ports::PortChange};
 use crate::listen::bind::Taking;
+use crate::listen::callers::Callers;
 use crate::listen::{accept, bind, intercepted};
 use crate::live::Live;
 use crate::settings::Transparent;
@@ -62,6 +63,8 @@ struct Sockets {
     outbound: Vec<(std::net::TcpListener, Option<Host>)>,
     /// Each with its place in [`Shared::applications`].
     inbound: Vec<(std::net::TcpListener, usize)>,
+    /// Whose calls of the outbound side are taken, if not everybody's.
+    callers: Option<Arc<Callers>>,
     /// Redirected connections come to the listeners that stand for no service of their own, and to the first inbound ones.
     intercepting: bool,
     /// The ports of a gateway, which come and go with what is pushed.
@@ -124,6 +127,12 @@ impl Listening {
             .chain(self.outbound_too)
             .chain(self.upstreams.iter().map(|(_, a)| *a))
             .collect()
+    }
+
+    /// Takes calls of the application from nobody else.
+    pub fn take_only(&mut self, callers: Callers) {
+        let callers = Arc::new(callers);
+        self.workers.iter_mut().for_each(|sockets| sockets.callers = Some(Arc::clone(&callers)));
     }
 
     /// The way to tell each worker of a gateway's ports.
@@ -275,11 +284,17 @@ async fn run(
     }
     for (listener, fixed) in sockets.outbound {
         let listener = TcpListener::from_std(listener)?;
-        let listening = (intercepting && fixed.is_none()).then(|| listener.local_addr()).transpose()?;
-        let (worker, phases) = (Rc::clone(&worker), phases.clone());
+        let at = listener.local_addr()?;
+        let listening = (intercepting && fixed.is_none()).then_some(at);
+        let (worker, phases, callers) = (Rc::clone(&worker), phases.clone(), sockets.callers.clone());
         tokio::task::spawn_local(async move {
             let (live, fixed) = (Arc::clone(&worker.shared.live), fixed.map(Rc::new));
             let take = |stream, guard| {
+                if let Some(Err(why)) = callers.as_ref().map(|callers| callers.admit(&stream, at)) {
+                    live.counters.refused(Reason::AuthzDenied, Hop::Client);
+                    tracing::info!(why, "refused a connection at the outbound side");
+                    return;
+                }
                 let (worker, fixed) = (Rc::clone(&worker), fixed.clone());
                 let open = Gauge::new(&live, |c| &c.outbound_connections);
                 tokio::task::spawn_local(async move {

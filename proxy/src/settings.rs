@@ -1,5 +1,7 @@
 //! What the operator says: flags, each also by environment, proven before anything is started.
 
+mod values;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::gateway::GatewaySettings;
 use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
+use values::{dns_server, duration, feature, gateway_port, port, upstream, weight, workload_api};
 
 /// The sidecar of the Outrigger service mesh.
 ///
@@ -119,6 +122,16 @@ pub struct Args {
     /// Where the application calls other services.
     #[arg(long, env = "OUTRIGGER_PROXY_OUTBOUND", default_value = "127.0.0.1:15001", help_heading = "Ports")]
     outbound: SocketAddr,
+    /// Whose connections are taken at --outbound and --upstream, on a host that others share: those of this user, by its
+    /// number. May be repeated [default: everybody's who reaches them].
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_APPLICATION_UID",
+        value_name = "UID",
+        value_delimiter = ',',
+        help_heading = "Ports"
+    )]
+    application_uid: Vec<u32>,
     /// Take redirected connections at --outbound and --inbound, as outrigger-init sends them there: the address to which
     /// they were going decides, and a request's Host only the route. How they arrive at --inbound: redirect or tproxy.
     #[arg(long, env = "OUTRIGGER_PROXY_TRANSPARENT", value_enum, default_value_t, help_heading = "Ports")]
@@ -267,6 +280,8 @@ pub struct Settings {
     pub gateway: Option<GatewaySettings>,
     /// Where the application calls.
     pub outbound: SocketAddr,
+    /// Whose calls are taken there; everybody's, where there are none.
+    pub users: Vec<u32>,
     /// Whether redirected connections are taken.
     pub transparent: Transparent,
     /// Services with a local port of their own.
@@ -448,6 +463,7 @@ impl Settings {
             features: args.lacking.into_iter().fold(FeatureSet::all(), FeatureSet::without),
             gateway,
             outbound: args.outbound,
+            users: args.application_uid,
             transparent: args.transparent,
             upstreams: args.upstreams,
             admin: args.admin,
@@ -465,25 +481,6 @@ impl Settings {
 
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
-}
-
-fn port(text: &str) -> Result<PortNumber, String> {
-    text.parse().ok().and_then(PortNumber::new).ok_or_else(|| "a port is 1 to 65535".into())
-}
-
-fn weight(text: &str) -> Result<Weight, String> {
-    text.parse().ok().and_then(Weight::new).ok_or_else(|| "a weight is 1 to 65535".into())
-}
-
-fn upstream(text: &str) -> Result<(Host, u16), String> {
-    let (service, port) = text.split_once('=').ok_or("write it as SERVICE=PORT, for example cart=9001")?;
-    let host = service.parse::<Host>().map_err(|e| e.to_string())?;
-    Ok((host, port.parse().map_err(|_| format!("{port:?} is not a port"))?))
-}
-
-fn gateway_port(text: &str) -> Result<(PortNumber, u16), String> {
-    let (number, listen) = text.split_once('=').ok_or("write it as PORT=LISTEN, for example 443=8443")?;
-    Ok((port(number)?, listen.parse().map_err(|_| format!("{listen:?} is not a port"))?))
 }
 
 fn inbound_map(text: &str) -> Result<InboundMap, String> {
@@ -520,40 +517,6 @@ fn check_mapped(workload: &Workload, mistakes: &mut Vec<String>) {
             mistakes.push(format!("--inbound-map: {} leads to itself", port.listen));
         }
     }
-}
-
-fn dns_server(text: &str) -> Result<SocketAddr, String> {
-    let bad = |_| {
-        format!("{text:?} is not the address of a name server: write 10.0.0.2, 10.0.0.2:5353 or [fd00::2]:53")
-    };
-    match text.parse::<IpAddr>() {
-        Ok(ip) => Ok(SocketAddr::new(ip, 53)),
-        Err(_) => text.parse().map_err(bad),
-    }
-}
-
-fn workload_api(text: &str) -> Result<PathBuf, String> {
-    let path = text.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
-    let path = path.filter(|path| path.starts_with('/')).map(PathBuf::from);
-    path.ok_or_else(|| format!("{text:?} is not the socket of a Workload API: write unix:/run/agent.sock"))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is not a duration: write 500ms, 30s or 2m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-    let number: u64 = text[..digits].parse().map_err(|_| bad())?;
-    let unit = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(bad()),
-    };
-    number.checked_mul(unit).map(Duration::from_millis).ok_or_else(bad)
-}
-
-fn feature(text: &str) -> Result<Feature, String> {
-    Feature::parse(text).ok_or_else(|| format!("{text:?} is not a feature"))
 }
 
 #[cfg(test)]

@@ -114,6 +114,46 @@ async fn names_are_answered_and_a_service_outside_is_found_by_name() {
     web.wait().await.unwrap();
 }
 
+/// On a host that others share, whoever reaches the port is not yet the application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_users_it_was_told_of_call_with_its_identity() {
+    let (server, folder, origin) =
+        (PlanServer::start().await, TempDir::new().unwrap(), Origin::start().await);
+    publish(&server, "shop/cart");
+    let _cart =
+        sidecar(&server, &folder, "cart", &format!("--service cart --port {}", origin.addr().port())).await;
+    let own = rustix::process::getuid().as_raw();
+    let other = if own == 0 { 65_534 } else { own + 1 };
+    let curl = |at: SocketAddr, user: u32| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}", "-H", "host: cart"]);
+        if user != own {
+            std::os::unix::process::CommandExt::uid(&mut curl, user);
+        }
+        let out = curl.arg(format!("http://{at}/")).current_dir("/").output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    for (told, ours, theirs) in [
+        (format!("{own}"), "200", "000"),
+        (format!("{other}"), "000", "200"),
+        (format!("{own},{other}"), "200", "200"),
+    ] {
+        let flags = format!("--service-account web --upstream cart=0 --application-uid {told}");
+        let web = sidecar(&server, &folder, "web", &flags).await;
+        for at in [web.bound.outbound, web.bound.upstreams["cart"]] {
+            let curl = &curl;
+            let (by_us, by_others) =
+                tokio::task::block_in_place(|| (curl(at, own), (own == 0).then(|| curl(at, other))));
+            assert_eq!(by_us, ours, "{told}");
+            match by_others {
+                Some(by_others) => assert_eq!(by_others, theirs, "{told}"),
+                None => println!("skipped: only root can be another user"),
+            }
+        }
+        web.drain.ask(Ask::End);
+    }
+}
+
 #[tokio::test]
 async fn what_is_in_flight_is_finished_before_the_end() {
     let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod bind;
+pub mod callers;
 pub mod client_hello;
 pub mod descriptors;
 pub mod detect;
