@@ -6,10 +6,11 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use futures_util::FutureExt;
+use outrigger_certs::jwt::TokenSigner;
 use outrigger_certs::{ControlConnector, JoinToken, WorkloadIdentity, WorkloadKey};
 use outrigger_control::app::{self, App};
 use outrigger_control::settings::Settings;
@@ -18,10 +19,12 @@ use outrigger_mesh::{
     Weight,
 };
 use outrigger_wire::rpc::{
-    Attestation, ControlClient, DiscoverStream, Hello, Registration, RpcErrorKind, SignRequest,
+    Attestation, ControlClient, DiscoverStream, ExchangeRequest, Hello, Registration, RpcErrorKind,
+    SignRequest,
 };
 use outrigger_wire::session::{ClientSession, Delta};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use common::{request, service};
 
@@ -295,4 +298,55 @@ async fn a_process_that_renews_without_end_is_stopped_and_no_other_is() {
     }
     assert_eq!(refused.expect("it is stopped").kind, RpcErrorKind::Exhausted);
     renew(&modest).await.expect("another process of the same identity");
+}
+
+/// A set of keys and a token that it verifies, of the issuer `i` for `shop`.
+fn login() -> (String, Zeroizing<String>) {
+    let (signer, _) = TokenSigner::generate().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({"iss": "i", "aud": "shop", "sub": "ada", "jti": "1", "iat": now, "exp": now + 600});
+    let token = signer.sign(claims.to_string().as_bytes()).unwrap();
+    (outrigger_control::jwks::to_json(&[signer.key().clone()]).to_string(), token)
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_for_whom_the_certificate_proves_and_for_nobody_else() {
+    let (mesh, (jwks, token)) = (mesh().await, login());
+    let policy = |name: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": "TokenPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
+        })
+    };
+    let issuers = json!([{"name": "login", "issuer": "i", "audiences": ["shop"], "jwks": {"inline": jwks}}]);
+    let target = |name: &str| json!([{"kind": "MeshService", "name": name}]);
+    let items = json!({"items": [
+        policy("web", json!({"targetRefs": target("web"), "issuers": issuers})),
+        policy("cart", json!({"targetRefs": target("cart"), "propagation": "exchange"})),
+    ]});
+    mesh.admin("POST", "/v1/apply", &items.to_string()).await;
+    let (web, cart) = (mesh.workload("web").await, mesh.workload("cart").await);
+    let ask = |service: &str| ExchangeRequest { token: token.clone(), service: service.parse().unwrap() };
+    let reply = web.client.exchange(ask("shop/cart")).await.unwrap();
+    assert!(reply.token.split('.').count() == 3 && !format!("{reply:?}").contains(&*reply.token));
+
+    // Whoever has the token of another workload's user, and whoever has no certificate.
+    let refused = async |who: &ControlClient, what: ExchangeRequest| who.exchange(what).await.unwrap_err();
+    let thief = refused(&cart.client, ask("shop/cart")).await;
+    assert_eq!(thief.kind, RpcErrorKind::Denied, "{thief}");
+    assert_eq!(refused(&web.client, ask("shop/web")).await.kind, RpcErrorKind::Denied);
+    assert_eq!(refused(&web.client, ask("shop/nothing")).await.kind, RpcErrorKind::NotFound);
+    let root = mesh.token("web").await.root();
+    let nobody = client(mesh.app.push, ControlConnector::pinned(root).unwrap());
+    assert_eq!(refused(&nobody, ask("shop/cart")).await.kind, RpcErrorKind::Unauthenticated);
+
+    // An identity that is revoked exchanges nothing, whatever its certificate proves.
+    let list = json!({"items": [{
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "Denylist",
+        "metadata": {"name": "gone", "namespace": "shop"}, "spec": {"identities": ["web"]},
+    }]});
+    mesh.admin("POST", "/v1/apply", &list.to_string()).await;
+    assert_eq!(refused(&web.client, ask("shop/cart")).await.kind, RpcErrorKind::Denied);
+    assert!(cart.client.exchange(ExchangeRequest { token: reply.token, ..ask("shop/cart") }).await.is_ok());
+    mesh.app.shutdown().await;
 }

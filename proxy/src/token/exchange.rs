@@ -349,3 +349,123 @@ const MOST: usize = 8_192;
 const MOST_BYTES: usize = 16 * 1_024 * 1_024;
 const QUEUE: usize = 1_024;
 const AT_ONCE: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap as Map;
+
+    use futures_util::FutureExt as _;
+    use outrigger_certs::jwt::{self, Arranged, Keys, TokenSigner};
+    use outrigger_mesh::{Issuer, IssuerKeys, IssuerName};
+
+    use super::*;
+
+    fn verified(signer: &TokenSigner, jti: &str) -> Arc<Verified> {
+        let name: IssuerName = "shop/users/login".parse().unwrap();
+        let keys = IssuerKeys::Known(vec![signer.key().clone()]);
+        let issuer = Issuer { name: name.clone(), iss: "i".into(), keys };
+        let known =
+            Arranged::new(1, Map::from([(name.clone(), Arc::new(Keys::new(issuer)))]), [].into_iter());
+        let end = gate::now() + 600;
+        let claims = format!(r#"{{"iss":"i","aud":"a","sub":"s","jti":"{jti}","exp":{end}}}"#);
+        let token = signer.sign(claims.as_bytes()).unwrap();
+        Arc::new(jwt::prove(&known, [&name].into_iter(), token.as_bytes(), 8_192).unwrap())
+    }
+
+    fn good(text: &str, left: u64) -> Arc<Exchanged> {
+        let renew = Instant::now() + Duration::from_secs(left).mul_f64(RENEWED_AFTER);
+        let token = Zeroizing::new(text.to_owned());
+        Arc::new(Exchanged { token, expires: gate::now() + left, renew })
+    }
+
+    fn text(answer: Result<Answer, Awaited>) -> String {
+        match answer {
+            Ok(Ok(exchanged)) => String::from_utf8(exchanged.secret().to_vec()).unwrap(),
+            Ok(Err(why)) => format!("{why:?}"),
+            Err(_) => "awaited".into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_asks_for_all_and_what_is_good_goes_on_while_it_is_asked_for_anew() {
+        let (signer, _) = TokenSigner::generate().unwrap();
+        let (ada, cart): (_, ServiceName) = (verified(&signer, "1"), "shop/cart".parse().unwrap());
+        let exchanges = Exchanges::default();
+        assert_eq!(text(exchanges.find(&ada, &cart)), "Unavailable", "there is nobody to ask");
+        let (asks, mut asked) = mpsc::channel(8);
+        exchanges.asks.set(asks).unwrap();
+        let mut next = || asked.recv().now_or_never().flatten();
+        let settle = |ask: Ask, answer: Answer| {
+            exchanges.settle(&ask.subject, &ask.service, &answer);
+            ask.done.send_replace(Some(answer));
+        };
+        let waiting: Vec<Awaited> = (0..5).map(|_| exchanges.find(&ada, &cart).err().unwrap()).collect();
+        let ask = next().expect("it was asked");
+        assert!(next().is_none(), "once");
+        settle(ask, Ok(good("first", 300)));
+        for awaited in waiting {
+            assert_eq!(text(Ok(awaited.answer().await)), "first");
+        }
+        assert_eq!(
+            text(exchanges.find(&ada, &"shop/prices".parse().unwrap())),
+            "awaited",
+            "another destination"
+        );
+        assert_eq!(text(exchanges.find(&verified(&signer, "2"), &cart)), "awaited", "another token");
+        drop((next(), next()));
+
+        tokio::time::advance(Duration::from_secs(181)).await;
+        assert_eq!(text(exchanges.find(&ada, &cart)), "first");
+        settle(next().expect("it was asked anew"), Err(NotExchanged::Unavailable));
+        assert_eq!(text(exchanges.find(&ada, &cart)), "first", "a failure takes nothing away");
+        assert!(next().is_none(), "nor is it asked again at once");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(text(exchanges.find(&ada, &cart)), "first");
+        settle(next().expect("a little later"), Ok(good("second", 300)));
+        assert_eq!(text(exchanges.find(&ada, &cart)), "second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_not_asked_at_once_and_whoever_asks_and_goes_holds_up_nobody() {
+        let (signer, _) = TokenSigner::generate().unwrap();
+        let (ada, cart): (_, ServiceName) = (verified(&signer, "1"), "shop/cart".parse().unwrap());
+        let exchanges = Exchanges::default();
+        let (asks, mut asked) = mpsc::channel(8);
+        exchanges.asks.set(asks).unwrap();
+        let mut next = || asked.recv().now_or_never().flatten();
+        assert_eq!(text(exchanges.find(&ada, &cart)), "awaited");
+        drop(next());
+        assert_eq!(text(exchanges.find(&ada, &cart)), "awaited", "whoever was asked is gone");
+        let ask = next().expect("another is asked");
+        exchanges.settle(&ask.subject, &ask.service, &Err(NotExchanged::Refused));
+        drop(ask);
+        assert_eq!(text(exchanges.find(&ada, &cart)), "Refused");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert_eq!(text(exchanges.find(&ada, &cart)), "awaited");
+        let silent = exchanges.find(&ada, &cart).err().unwrap().answer();
+        assert_eq!(text(Ok(silent.await)), "Unavailable", "nobody waits for ever");
+        let mut out = String::new();
+        exchanges.write(&mut out);
+        assert!(out.contains("outcome=\"refused\"} 1"), "{out}");
+    }
+
+    #[test]
+    fn the_table_is_bounded_by_number_and_by_size() {
+        let (signer, _) = TokenSigner::generate().unwrap();
+        let ada = verified(&signer, "1");
+        let (mut table, moment) = (Table::default(), Instant::now() + Duration::from_secs(60));
+        for i in 0..MOST + 10 {
+            let service = format!("shop/s-{i}").parse().unwrap();
+            table.keep(&ada, &service, Slot::Failed(NotExchanged::Refused, moment), gate::now());
+        }
+        assert!(table.slots <= MOST, "{}", table.slots);
+        table.bytes = MOST_BYTES;
+        table.keep(
+            &ada,
+            &"shop/s-1".parse().unwrap(),
+            Slot::Failed(NotExchanged::Refused, moment),
+            gate::now(),
+        );
+        assert!(table.bytes < MOST_BYTES);
+    }
+}
