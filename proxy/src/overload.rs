@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_own_memory_is_told() {
-        let used = resident(&File::open("/proc/self/statm").unwrap()).unwrap();
+        let used = own(&File::open("/proc/self/statm").unwrap()).unwrap();
         assert!((1 << 20..1 << 40).contains(&used), "{used}");
     }
 }
