@@ -24,6 +24,11 @@ test: ## the gate: installs what the tests need, runs all of them
 soak: ## the long forms of the tests
 	OUTRIGGER_SOAK=1 ./.ci/test
 
+.PHONY: fuzz
+fuzz: ## what reads names, certificates, key sets and tokens of strangers, a minute each (OUTRIGGER_FUZZ_SECONDS)
+	OUTRIGGER_FUZZ_SECONDS=$${OUTRIGGER_FUZZ_SECONDS:-60} OUTRIGGER_FUZZ_START=$${OUTRIGGER_FUZZ_START:-$$(date +%s)} \
+	$(CARGO) test --locked -p outrigger-cli --test fuzz -- --nocapture
+
 .PHONY: planted
 planted: ## plants a defect for each test suite and sees the suite turn red
 	./.ci/planted/run
