@@ -42,7 +42,7 @@ fn all_problems_of_a_service_are_told_at_once() {
         ("/spec/hostnames/4", Code::Duplicate),
         ("/spec/hostnames/0", Code::Conflict),
         ("/spec/ports/1/port", Code::Duplicate),
-        ("/spec/identities/0", Code::Unsupported),
+        ("/spec/identities/0", Code::Reference),
         ("/spec/identities/2", Code::Duplicate),
         ("/spec/timeouts/perTry", Code::Contradiction),
     ];
