@@ -370,6 +370,7 @@ async fn at_the_limit_of_connections_requests_wait_and_too_many_of_them_are_refu
         assert_eq!(reason(&reply), (503, Some("bulkhead_full")), "{}", reply.text());
         assert!(reply.text().contains("wait for a connection"), "{}", reply.text());
     }
+    eventually("the one has arrived", || async { origin.requests() > 0 }).await;
     assert_eq!(origin.requests(), 1);
 }
 

@@ -51,7 +51,7 @@ async fn a_used_or_unknown_token_is_refused_in_one_clear_line() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     with_token(&server, one.path(), Some(token.clone())).await.unwrap();
     let error = with_token(&server, other.path(), Some(token.clone())).await.unwrap_err().to_string();
-    assert!(error.contains("refuses the join token") && error.contains("used"), "{error}");
+    assert!(error.contains("refuses to attest this workload") && error.contains("used"), "{error}");
     assert!(!error.contains('\n') && !error.contains(&token.expose()[8..40]));
     assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0, "nothing is written");
 }
