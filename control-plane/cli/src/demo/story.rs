@@ -270,6 +270,23 @@ fn prices(tally: &Tally, version: Option<&str>) -> u64 {
     counts.filter(|((_, v), _)| version.is_none_or(|wanted| v == wanted)).map(|(_, count)| count).sum()
 }
 
+/// The shop as its front page shows it, which lists nothing while `web` does not reach the services behind it yet.
+async fn front_page(web: SocketAddr, python: bool) -> Result<Shop, Failure> {
+    let end = Instant::now() + RECONNECT_WITHIN;
+    loop {
+        let answer =
+            ask(web, Ask::get("/")).await.map_err(|why| Failure::failed(format!("the shop: {why}")))?;
+        let shop = Shop::of_front_page(&answer.text(), python);
+        if !shop.is_empty() {
+            return Ok(shop);
+        }
+        if Instant::now() >= end {
+            return Err(Failure::failed("the shop's front page lists nothing"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Waits until the shop serves every kind of visit at every instance of `web`.
 async fn open_shop(plant: &Plant, webs: &[SocketAddr], python: bool) -> Result<Shop, Failure> {
     for index in 0..plant.instances().len() {
@@ -277,12 +294,7 @@ async fn open_shop(plant: &Plant, webs: &[SocketAddr], python: bool) -> Result<S
     }
     let mut opened = None;
     for web in webs {
-        let answer =
-            ask(*web, Ask::get("/")).await.map_err(|why| Failure::failed(format!("the shop: {why}")))?;
-        let shop = Shop::of_front_page(&answer.text(), python);
-        if shop.is_empty() {
-            return Err(Failure::failed("the shop's front page lists nothing"));
-        }
+        let shop = front_page(*web, python).await?;
         shop.wait_open(*web, RECONNECT_WITHIN).await?;
         opened = Some(shop);
     }
