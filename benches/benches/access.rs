@@ -55,6 +55,7 @@ fn decision(c: &mut Criterion) {
                 query: None,
                 headers: &headers,
                 claims: None,
+                source: outrigger_mesh::Source::default(),
             };
             let by = index.asked_by(Some(&caller(number)), PortNumber::HTTP);
             assert!(rules == 10 || index.decide(&by, &head).allowed, "{}", index.decide(&by, &head));

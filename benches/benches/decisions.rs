@@ -16,8 +16,14 @@ fn route_match(c: &mut Criterion) {
     for routes in [1, 10, 100, 1_000, 10_000] {
         let index = RouteIndex::new(&outrigger_benches::service(routes).routes);
         let path = format!("/area-{}/items/7/reviews", routes / 2);
-        let head =
-            RequestHead { method: &Method::GET, path: &path, query: None, headers: &headers, claims: None };
+        let head = RequestHead {
+            method: &Method::GET,
+            path: &path,
+            query: None,
+            headers: &headers,
+            claims: None,
+            source: outrigger_mesh::Source::default(),
+        };
         assert!(index.find(&head).is_some());
         group
             .bench_function(BenchmarkId::from_parameter(routes), |b| b.iter(|| index.find(black_box(&head))));

@@ -4,7 +4,7 @@
 use outrigger_mesh::{
     Backend, Between, Endpoint, EndpointPort, EndpointState, EndpointUid, Hostname, Label, MtlsMode,
     PathMatch, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service, ServiceName, SpiffeId,
-    Timeouts, TrafficPolicy, Transport, TrustDomain, Version, Weight,
+    TrafficPolicy, Transport, TrustDomain, Version, Weight,
 };
 
 /// The service `shop/cart` with `routes` routes, each a prefix of its own with a split in two.
@@ -13,10 +13,9 @@ pub fn service(routes: usize) -> Service {
     let name: ServiceName = "shop/cart".parse().expect("a name");
     let domain = TrustDomain::new("mesh.local").expect("a domain");
     let backend = |version: &str, weight| Backend {
-        service: name.clone(),
         version: Version::new(version).ok(),
-        port: None,
         weight,
+        ..Backend::to(name.clone())
     };
     Service {
         hostnames: ["cart.shop", "cart.shop.mesh"]
@@ -32,21 +31,20 @@ pub fn service(routes: usize) -> Service {
         http: outrigger_mesh::HttpRules::default(),
         routes: (0..routes)
             .map(|i| Route {
-                name: RouteName::new(&format!("shop/cart/{i}")).expect("a name"),
                 matches: vec![RouteMatch {
                     path: Some(PathMatch::Prefix(format!("/area-{i}/items").as_str().into())),
                     ..RouteMatch::default()
                 }],
                 backends: vec![backend("v1", 90), backend("v2", 10)],
-                timeouts: Timeouts::default(),
-                retry: None,
-                policy: outrigger_mesh::RoutePolicy::default(),
+                ..Route::new(RouteName::new(&format!("shop/cart/{i}")).expect("a name"))
             })
             .collect(),
         policy: TrafficPolicy::default(),
         name,
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tcp_routes: vec![],
+        division: None,
         tokens: outrigger_mesh::TokenTravel::Keep,
     }
 }

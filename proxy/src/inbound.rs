@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
     Between, Hop, HttpRules, Inbound, Longest, MtlsMode, Port, PortNumber, Protocol, Reason, RequestHead,
-    RetryPolicy, Side, Timeouts, TrafficKey,
+    RetryPolicy, Side, Source, Timeouts, TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -272,6 +272,7 @@ async fn forward(
             query,
             headers: &parts.headers,
             claims: carry::of(token.as_ref()),
+            source: Source::default(),
         };
         caller.asks.check(&worker.shared.live.access, inbound.as_ref(), head)?;
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());

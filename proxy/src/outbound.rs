@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead};
+use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead, Source};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -142,6 +142,7 @@ async fn forward(
             query: target.query(),
             headers: &parts.headers,
             claims: carry::of(token.as_ref()),
+            source: Source::default(),
         };
         let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use outrigger_mesh::{
-    Algorithm, Backend, Balance, Endpoint, HashKey, HealthCheck, Probe, Resource, Route, RouteName,
-    RoutePolicy, Service, SigningKey, Sticky, StickyBy, StickyTo, Timeouts, Version, Weight,
+    Algorithm, Backend, Balance, Endpoint, HashKey, HealthCheck, Probe, Resource, Route, RouteName, Service,
+    SigningKey, Sticky, StickyBy, StickyTo, Version, Weight,
 };
 use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request};
 use support::{Mesh, Sidecar, open_service, plain};
@@ -168,18 +168,13 @@ async fn a_caller_can_stay_in_a_version_while_the_split_moves_away_from_it() {
     let by_header = StickyBy::Header("x-place".parse().unwrap());
     let split = |weights: [u32; 2]| {
         let backend = |(version, weight): (&str, u32)| Backend {
-            service: "shop/cart".parse().unwrap(),
             version: Some(Version::new(version).unwrap()),
-            port: None,
             weight,
+            ..Backend::to("shop/cart".parse().unwrap())
         };
         let route = Route {
-            name: RouteName::new("r").unwrap(),
-            matches: vec![],
             backends: vec![backend(("v1", weights[0])), backend(("v2", weights[1]))],
-            timeouts: Timeouts::default(),
-            retry: None,
-            policy: RoutePolicy::default(),
+            ..Route::new(RouteName::new("r").unwrap())
         };
         Service { routes: vec![route], ..balanced(sticky(by_header.clone(), StickyTo::Subset)) }
     };

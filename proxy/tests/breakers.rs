@@ -7,8 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use outrigger_mesh::{
-    Backend, BreakerMode, BreakerOverride, Endpoint, Fallback, Resource, Route, RoutePolicy, Service,
-    Timeouts, Version,
+    Backend, BreakerMode, BreakerOverride, Endpoint, Fallback, Resource, Route, Service, Version,
 };
 use outrigger_testkit::{Behaviour, Client, Origin, eventually};
 use support::{Mesh, Sidecar, open_service, plain};
@@ -230,18 +229,13 @@ async fn the_fallback_holds_where_every_version_that_a_route_leads_to_is_shut() 
     let version = |v: &str| -> Version { v.parse().unwrap() };
     let endpoint = |v: &str| Endpoint { version: Some(version(v)), ..plain("shop/cart", v, origin.addr()) };
     let backend = |v, weight| Backend {
-        service: "shop/cart".parse().unwrap(),
         version: Some(version(v)),
-        port: None,
         weight,
+        ..Backend::to("shop/cart".parse().unwrap())
     };
     let route = Route {
-        name: "shop/split/0".parse().unwrap(),
-        matches: vec![],
         backends: vec![backend("v1", 1), backend("v2", 1), backend("v3", 0)],
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: RoutePolicy::default(),
+        ..Route::new("shop/split/0".parse().unwrap())
     };
     let shut = |versions: &[&str]| {
         let over = |v: &&str| BreakerOverride {

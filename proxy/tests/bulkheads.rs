@@ -149,19 +149,12 @@ async fn a_route_has_its_own_bulkhead_before_that_of_the_service() {
     let (mesh, origin) = (Mesh::new(), Origin::start().await);
     origin.behave(slow(500));
     let sidecar = mesh.client();
-    let backend = outrigger_mesh::Backend {
-        service: "shop/cart".parse().unwrap(),
-        version: None,
-        port: None,
-        weight: 1,
-    };
+    let backend =
+        outrigger_mesh::Backend { weight: 1, ..outrigger_mesh::Backend::to("shop/cart".parse().unwrap()) };
     let route = Route {
-        name: RouteName::new("shop/reports/0").unwrap(),
-        matches: vec![],
         backends: vec![backend],
-        timeouts: Timeouts::default(),
-        retry: None,
         policy: RoutePolicy { bulkhead: Some(bulkhead(1, 0, 100)), ..RoutePolicy::default() },
+        ..Route::new(RouteName::new("shop/reports/0").unwrap())
     };
     let service = Service { routes: vec![route], ..open_service("shop/cart") };
     sidecar.knows(service, [plain("shop/cart", "i-1", origin.addr())]);

@@ -5,7 +5,7 @@ mod control_common;
 
 use control_common::{Sidecar, source_settings, web};
 use outrigger_mesh::{
-    Backend, Resource, ResourceKind, ResourceName, Route, RouteName, Selector, Service, Timeouts, TrustDomain,
+    Backend, Resource, ResourceKind, ResourceName, Route, RouteName, Selector, Service, TrustDomain,
 };
 use outrigger_proxy::config::registry::Discovery;
 use outrigger_proxy::config::source;
@@ -17,16 +17,8 @@ fn endpoint(service: &str, uid: &str) -> outrigger_mesh::Endpoint {
 }
 
 fn routed(service: &str, to: &[&str]) -> Service {
-    let backends =
-        to.iter().map(|to| Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 });
-    let route = Route {
-        name: RouteName::new("r").unwrap(),
-        matches: vec![],
-        backends: backends.collect(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: outrigger_mesh::RoutePolicy::default(),
-    };
+    let backends = to.iter().map(|to| Backend::to(to.parse().unwrap()));
+    let route = Route { backends: backends.collect(), ..Route::new(RouteName::new("r").unwrap()) };
     Service { routes: vec![route], ..resources::service(service) }
 }
 

@@ -11,7 +11,7 @@ use http::StatusCode;
 use outrigger_mesh::{
     Backend, BreakerMode, Bulkhead, Fallback, Gateway, GatewayRoute, HttpRules, Label, Listener,
     ListenerKind, PathMatch, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service,
-    ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo, Timeouts,
+    ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
@@ -39,18 +39,11 @@ async fn proxy(server: &PlanServer, folder: &TempDir, account: &str, flags: &str
 
 fn route(path: &str, to: &str, hosts: &[&str]) -> GatewayRoute {
     let matches = vec![RouteMatch { path: Some(PathMatch::Prefix(path.into())), ..RouteMatch::default() }];
-    let backends = vec![Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 }];
+    let backends = vec![Backend::to(to.parse().unwrap())];
     let name = RouteName::new(&format!("{to}{path}")).unwrap();
     GatewayRoute {
         hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(),
-        route: Route {
-            name,
-            matches,
-            backends,
-            timeouts: Timeouts::default(),
-            retry: None,
-            policy: outrigger_mesh::RoutePolicy::default(),
-        },
+        route: Route { matches, backends, ..Route::new(name) },
     }
 }
 

@@ -151,21 +151,13 @@ async fn traffic_follows_the_weights_and_skips_a_subset_without_endpoints() {
     };
     let split = |weights: [u32; 2]| {
         let backend = |(v, weight)| Backend {
-            service: "shop/cart".parse().unwrap(),
             version: Some(Version::new(v).unwrap()),
-            port: None,
             weight,
+            ..Backend::to("shop/cart".parse().unwrap())
         };
         let backends = [("v1", weights[0]), ("v2", weights[1])].map(backend).to_vec();
         let (name, timeouts) = (RouteName::new("r").unwrap(), Timeouts::default());
-        let route = Route {
-            name,
-            matches: vec![],
-            backends,
-            timeouts,
-            retry: None,
-            policy: outrigger_mesh::RoutePolicy::default(),
-        };
+        let route = Route { backends, timeouts, ..Route::new(name) };
         Service { routes: vec![route], ..open_service("shop/cart") }
     };
     let sidecar = mesh.client();

@@ -58,11 +58,27 @@ pub enum Feature {
     TokenExchange,
     /// Access policies.
     Access,
+    /// Filters of routes and of their backends.
+    RouteFilters,
+    /// Conditions of routes on cookies, callers, labels and gRPC, and expressions.
+    RouteConditions,
+    /// Routes for some ports of a service.
+    RoutePorts,
+    /// Splits by a key, partitions and sessions of routes.
+    RouteChoice,
+    /// Backends that lead nowhere.
+    UnresolvedBackend,
+    /// Routes of opaque connections.
+    TcpRoutes,
+    /// A division between two versions.
+    Division,
+    /// Statuses that are tried again.
+    RetryCodes,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 32] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -87,6 +103,14 @@ impl Feature {
         Self::TokenTravel,
         Self::TokenExchange,
         Self::Access,
+        Self::RouteFilters,
+        Self::RouteConditions,
+        Self::RoutePorts,
+        Self::RouteChoice,
+        Self::UnresolvedBackend,
+        Self::TcpRoutes,
+        Self::Division,
+        Self::RetryCodes,
     ];
 
     /// The wire form.
@@ -116,6 +140,14 @@ impl Feature {
             Self::TokenTravel => "token-travel",
             Self::TokenExchange => "token-exchange",
             Self::Access => "access",
+            Self::RouteFilters => "route-filters",
+            Self::RouteConditions => "route-conditions",
+            Self::RoutePorts => "route-ports",
+            Self::RouteChoice => "route-choice",
+            Self::UnresolvedBackend => "unresolved-backend",
+            Self::TcpRoutes => "tcp-routes",
+            Self::Division => "division",
+            Self::RetryCodes => "retry-codes",
         }
     }
 

@@ -9,6 +9,7 @@
 //! or a socket. This crate imports nothing of ours.
 
 mod canonical_path;
+mod division;
 mod endpoint;
 mod feature;
 mod gateway;
@@ -23,14 +24,13 @@ mod reason;
 mod report;
 mod resource;
 mod route;
-mod route_index;
 mod service;
 mod settings;
-mod split;
 mod token;
 mod trust;
 
 pub use canonical_path::canonical_path;
+pub use division::{Division, Part};
 pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
 pub use feature::{Feature, FeatureSet};
 pub use gateway::{Gateway, GatewayRoute, HostPattern, InvalidGateway, Listener, ListenerKind};
@@ -51,11 +51,14 @@ pub use policy::{
 pub use reason::{Hop, Reason};
 pub use report::{Report, Side, TrafficKey, TrafficStats};
 pub use resource::{Resource, ResourceKind, ResourceName, Selector};
-pub use route::{Backend, HeaderMatch, PathMatch, QueryMatch, RequestHead, Route, RouteMatch, RouteName};
-pub use route_index::RouteIndex;
+pub use route::{
+    Abort, Backend, Choice, ConsumerRoutes, CookieMatch, Cors, DirectResponse, Fault, Filters, Fraction,
+    HeaderChanges, HeaderMatch, Hit, InvalidPattern, KeyRange, Labels, Mirror, Partition, PathChange,
+    PathMatch, Pattern, QueryMatch, Redirect, RequestHead, Rewrite, Route, RouteIndex, RouteMatch, RouteName,
+    Source, Split, TcpRoute, Unresolved, ValueMatch, key_hash,
+};
 pub use service::{Between, InvalidService, Port, Protocol, Service};
 pub use settings::{IpRange, MeshSettings, OutboundMode};
-pub use split::Split;
 pub use token::{
     AcceptedIssuer, ClaimHeader, ClaimMatch, ClaimPath, ClaimTest, ClaimValue, Claims, DeniedToken, Denylist,
     EXCHANGED_LIFETIME, InvalidDenylist, InvalidIssuer, Issuer, IssuerKeys, IssuerName, KeyMaterial, ORIGIN,

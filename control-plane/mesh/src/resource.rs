@@ -14,7 +14,7 @@ use crate::policy::{
     Access, Algorithm, Balance, Bulkheads, ConnectionLimits, EndpointBreaker, HashKey, Protection, RateKey,
     RateLimit, RetryPolicy, RoutePolicy, ServiceBreaker, Timeouts, TrafficPolicy,
 };
-use crate::route::{Route, RouteMatch};
+use crate::route::{Backend, Choice, ConsumerRoutes, PathMatch, Route, RouteMatch, TcpRoute, ValueMatch};
 use crate::service::{Between, Protocol, Service};
 use crate::settings::MeshSettings;
 use crate::token::{Denylist, Issuer, IssuerName, TokenTravel};
@@ -40,6 +40,8 @@ pub enum Resource {
     Issuer(Issuer),
     /// What is no longer believed.
     Denylist(Denylist),
+    /// What the callers of one namespace say of a service of another.
+    ConsumerRoutes(ConsumerRoutes),
 }
 
 impl Resource {
@@ -56,6 +58,7 @@ impl Resource {
             Self::Gateway(g) => ResourceName::Gateway(g.name.clone()),
             Self::Issuer(i) => ResourceName::Issuer(i.name.clone()),
             Self::Denylist(d) => ResourceName::Denylist(d.name.clone()),
+            Self::ConsumerRoutes(c) => ResourceName::ConsumerRoutes(c.namespace.clone(), c.service.clone()),
         }
     }
 
@@ -70,6 +73,10 @@ impl Resource {
                     route_features(&attached.route, &mut features);
                 }
             }
+            Self::ConsumerRoutes(c) => {
+                c.routes.iter().for_each(|route| route_features(route, &mut features));
+                c.tcp_routes.iter().for_each(|route| tcp_route_features(route, &mut features));
+            }
             Self::Endpoint(_) | Self::Trust(_) | Self::Mesh(_) | Self::Issuer(_) | Self::Denylist(_) => {}
         }
         features
@@ -79,6 +86,12 @@ impl Resource {
 fn service_features(service: &Service, features: &mut FeatureSet) {
     for route in &service.routes {
         route_features(route, features);
+    }
+    service.tcp_routes.iter().for_each(|route| tcp_route_features(route, features));
+    if let Some(division) = &service.division {
+        features.insert(Feature::Division);
+        match_features(&division.preview, features);
+        need(features, Feature::Claims, division.looks_at_claims());
     }
     let foreign = service.routes.iter().flat_map(|r| &r.backends).any(|b| b.service != service.name);
     need(features, Feature::ForeignBackend, foreign);
@@ -100,6 +113,7 @@ fn service_features(service: &Service, features: &mut FeatureSet) {
 fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
     need(features, Feature::Timeouts, policy.timeouts != Timeouts::default());
     need(features, Feature::Retry, policy.retry != RetryPolicy::default());
+    need(features, Feature::RetryCodes, !policy.retry.codes.is_empty());
     let breakers = policy.endpoint_breaker != EndpointBreaker::default()
         || policy.service_breaker != ServiceBreaker::default();
     need(features, Feature::Breakers, breakers);
@@ -113,14 +127,47 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
 
 fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::RouteMatch, !route.matches.is_empty());
-    need(features, Feature::Claims, looks_at_claims(&route.matches));
-    need(features, Feature::Split, route.backends.len() > 1);
-    need(features, Feature::BackendPort, route.backends.iter().any(|b| b.port.is_some()));
+    need(features, Feature::Claims, route.looks_at_claims());
+    match_features(&route.matches, features);
+    let filters = &route.filters;
+    need(features, Feature::RouteFilters, !filters.is_empty());
+    filters.faults.iter().for_each(|fault| match_features(&fault.matches, features));
+    filters.rate_limits.iter().for_each(|limit| match_features(&limit.matches, features));
+    need(features, Feature::RoutePorts, !route.ports.is_empty());
+    need(features, Feature::RouteChoice, route.choice != Choice::default());
+    backend_features(&route.backends, features);
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
     need(features, Feature::Retry, route.retry.is_some());
+    need(features, Feature::RetryCodes, route.retry.as_ref().is_some_and(|r| !r.codes.is_empty()));
     let RoutePolicy { breaker, bulkhead } = &route.policy;
     need(features, Feature::Breakers, breaker.is_some());
     need(features, Feature::Bulkheads, bulkhead.is_some());
+}
+
+fn tcp_route_features(route: &TcpRoute, features: &mut FeatureSet) {
+    features.insert(Feature::TcpRoutes);
+    backend_features(&route.backends, features);
+}
+
+fn backend_features(backends: &[Backend], features: &mut FeatureSet) {
+    need(features, Feature::Split, backends.len() > 1);
+    for backend in backends {
+        need(features, Feature::BackendPort, backend.port.is_some());
+        need(features, Feature::UnresolvedBackend, backend.unresolved.is_some());
+        need(features, Feature::RouteFilters, !backend.request.is_empty() || !backend.response.is_empty());
+    }
+}
+
+fn match_features(matches: &[RouteMatch], features: &mut FeatureSet) {
+    let is_new = |value: &ValueMatch| !matches!(value, ValueMatch::Exact(_));
+    let beyond = matches.iter().any(|m| {
+        matches!(m.path, Some(PathMatch::Regex(_) | PathMatch::Method(_)))
+            || m.headers.iter().any(|h| is_new(&h.value))
+            || m.query.iter().any(|q| is_new(&q.value))
+            || !(m.cookies.is_empty() && m.callers.is_empty() && m.labels.is_empty())
+            || m.grpc
+    });
+    need(features, Feature::RouteConditions, beyond);
 }
 
 fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
@@ -133,6 +180,9 @@ fn inbound_features(inbound: &Inbound, features: &mut FeatureSet) {
         let Protection { caller, rate_limits } = &service.protection;
         need(features, Feature::Bulkheads, caller.is_some());
         need(features, Feature::RateLimits, !rate_limits.is_empty());
+        for limit in rate_limits {
+            match_features(&limit.matches, features);
+        }
         let by_claim = |l: &RateLimit| matches!(l.key, RateKey::Claim(_)) || looks_at_claims(&l.matches);
         need(features, Feature::Claims, rate_limits.iter().any(by_claim));
         need(features, Feature::TokenRules, service.tokens.is_some());
@@ -160,19 +210,21 @@ pub enum ResourceKind {
     Denylist,
     Inbound,
     Gateway,
+    ConsumerRoutes,
     Service,
     Endpoint,
 }
 
 impl ResourceKind {
     /// Every kind, in the order in which a sidecar needs them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Trust,
         Self::Mesh,
         Self::Issuer,
         Self::Denylist,
         Self::Inbound,
         Self::Gateway,
+        Self::ConsumerRoutes,
         Self::Service,
         Self::Endpoint,
     ];
@@ -191,6 +243,7 @@ impl ResourceKind {
             Self::Denylist => "Denylist",
             Self::Inbound => "Inbound",
             Self::Gateway => "Gateway",
+            Self::ConsumerRoutes => "ConsumerRoutes",
             Self::Service => "Service",
             Self::Endpoint => "Endpoint",
         }
@@ -218,6 +271,8 @@ pub enum ResourceName {
     Gateway(ServiceName),
     /// `<namespace>/<service account>`
     Inbound(Label, Label),
+    /// `<namespace of the callers>/<namespace>/<service>`
+    ConsumerRoutes(Label, ServiceName),
     /// `<namespace>/<service>`
     Service(ServiceName),
     /// `<namespace>/<service>/<uid>`
@@ -234,6 +289,7 @@ impl ResourceName {
             Self::Denylist(_) => ResourceKind::Denylist,
             Self::Gateway(_) => ResourceKind::Gateway,
             Self::Inbound(..) => ResourceKind::Inbound,
+            Self::ConsumerRoutes(..) => ResourceKind::ConsumerRoutes,
             Self::Service(_) => ResourceKind::Service,
             Self::Endpoint(..) => ResourceKind::Endpoint,
         }
@@ -249,6 +305,11 @@ impl ResourceName {
             ResourceKind::Denylist => text.parse().map(Self::Denylist),
             ResourceKind::Gateway => text.parse().map(Self::Gateway),
             ResourceKind::Service => text.parse().map(Self::Service),
+            ResourceKind::ConsumerRoutes => {
+                let (callers, service) =
+                    text.split_once('/').ok_or_else(|| bad("write it as callers/namespace/service"))?;
+                Ok(Self::ConsumerRoutes(Label::new(callers)?, service.parse()?))
+            }
             ResourceKind::Inbound => {
                 let (namespace, account) =
                     text.split_once('/').ok_or_else(|| bad("write it as namespace/account"))?;
@@ -272,6 +333,7 @@ impl fmt::Display for ResourceName {
             Self::Denylist(list) => list.fmt(f),
             Self::Gateway(gateway) => gateway.fmt(f),
             Self::Inbound(namespace, account) => write!(f, "{namespace}/{account}"),
+            Self::ConsumerRoutes(callers, service) => write!(f, "{callers}/{service}"),
             Self::Service(service) => service.fmt(f),
             Self::Endpoint(service, uid) => write!(f, "{service}/{uid}"),
         }
@@ -341,6 +403,7 @@ mod tests {
             (ResourceKind::Issuer, "shop/users/login"),
             (ResourceKind::Denylist, "shop/gone"),
             (ResourceKind::Inbound, "shop/cart"),
+            (ResourceKind::ConsumerRoutes, "web/shop/cart"),
             (ResourceKind::Service, "shop/cart"),
             (ResourceKind::Endpoint, "shop/cart/i-1"),
         ] {
@@ -364,9 +427,13 @@ mod tests {
 
     #[test]
     fn nobody_subscribes_to_everything() {
-        for kind in
-            [ResourceKind::Inbound, ResourceKind::Gateway, ResourceKind::Service, ResourceKind::Endpoint]
-        {
+        for kind in [
+            ResourceKind::Inbound,
+            ResourceKind::Gateway,
+            ResourceKind::ConsumerRoutes,
+            ResourceKind::Service,
+            ResourceKind::Endpoint,
+        ] {
             assert!(Selector::parse(kind, "*").is_err(), "{kind}");
         }
     }

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::division::Division;
 use crate::http_rules::HttpRules;
 use crate::identity::SpiffeId;
 use crate::inbound::MtlsModes;
 use crate::location::Location;
 use crate::name::{Hostname, PortNumber, ServiceName};
 use crate::policy::{BreakerOverride, CallerPolicy, TrafficPolicy};
-use crate::route::Route;
+use crate::route::{Route, TcpRoute, check_all};
 use crate::token::TokenTravel;
 
 /// A service, whole: its routes and policies travel with it, so that a change to a split is one atomic resource.
@@ -39,6 +40,10 @@ pub struct Service {
     pub http: HttpRules,
     /// Its routes, the oldest first. Empty: everything goes to all endpoints.
     pub routes: Vec<Route>,
+    /// The routes of connections to its opaque ports, the oldest first.
+    pub tcp_routes: Vec<TcpRoute>,
+    /// How what goes to it as a whole is divided between two versions, while one takes the other's place.
+    pub division: Option<Division>,
     /// What holds where a route says nothing else.
     pub policy: TrafficPolicy,
     /// What holds in its place for some callers.
@@ -80,14 +85,11 @@ impl Service {
         if outside && matches!(self.tokens, TokenTravel::Attach | TokenTravel::Exchange { .. }) {
             return fault("no token is attached to a call that leaves the mesh".into());
         }
-        let mut routes = HashSet::new();
-        for route in &self.routes {
-            if !routes.insert(&route.name) {
-                return fault(format!("route {} is there twice", route.name));
-            }
-            if let Err(what) = route.check() {
-                return fault(format!("route {}: {what}", route.name));
-            }
+        if let Err(what) = check_all(&self.routes, &self.tcp_routes) {
+            return fault(what);
+        }
+        if let Some(Err(what)) = self.division.as_ref().map(Division::check) {
+            return fault(what);
         }
         let policies = std::iter::once(&self.policy).chain(self.for_callers.iter().map(|c| &c.policy));
         for policy in policies {

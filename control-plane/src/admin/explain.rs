@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use outrigger_mesh::{
     AccessIndex, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port, PortNumber,
-    RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, SpiffeId,
+    RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
     canonical_path,
 };
 use serde::Deserialize;
@@ -141,6 +141,7 @@ impl Request {
             query: self.query.as_deref(),
             headers: &self.headers,
             claims: self.claims.as_ref(),
+            source: Source { identity: self.caller.as_ref(), ..Source::default() },
         };
         let index = RouteIndex::new(&service.routes);
         let found = index.find(&head);

@@ -54,6 +54,8 @@ pub(super) fn check(
         between: Between::Auto,
         http: HttpRules::default(),
         routes: vec![],
+        tcp_routes: vec![],
+        division: None,
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),

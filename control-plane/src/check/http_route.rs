@@ -240,14 +240,7 @@ impl Context<'_> {
             }
         };
         let sound = found.problems[before..].iter().all(|p| p.severity != spec::Severity::Error);
-        sound.then_some(Route {
-            name,
-            matches,
-            backends,
-            timeouts,
-            retry: None,
-            policy: outrigger_mesh::RoutePolicy::default(),
-        })
+        sound.then_some(Route { matches, backends, timeouts, ..Route::new(name) })
     }
 
     fn backend(
@@ -288,7 +281,8 @@ impl Context<'_> {
         }
         // Elsewhere it is the port that callers mean anyway.
         let port = backend.port.filter(|_| at_gateway).and_then(PortNumber::new);
-        Some(Backend { service, version, port, weight: backend.weight.unwrap_or(1) })
+        let weight = backend.weight.unwrap_or(1);
+        Some(Backend { version, port, weight, ..Backend::to(service) })
     }
 
     /// A request keeps the port its caller meant, but at a gateway, where it says which it is. So a backend's port may be
@@ -441,7 +435,7 @@ pub(super) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found
         query.map(|q| QueryMatch { name: q.name.as_str().into(), value: q.value.as_str().into() }).collect();
     no_name_twice(&format!("{pointer}/headers"), headers.iter().map(|h| h.name.as_str()), found);
     no_name_twice(&format!("{pointer}/queryParams"), query.iter().map(|q| &*q.name), found);
-    Some(RouteMatch { path, method, headers, query, claims: vec![] })
+    Some(RouteMatch { path, method, headers, query, ..RouteMatch::default() })
 }
 
 /// The Gateway API ignores the second condition on one name; here it is a mistake.

@@ -92,6 +92,8 @@ pub(super) fn check(
         location,
         http,
         routes: vec![],
+        tcp_routes: vec![],
+        division: None,
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),

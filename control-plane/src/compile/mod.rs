@@ -99,6 +99,8 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
         ResourceName::Issuer(issuer) => world.issuer(issuer).map(Resource::Issuer),
         ResourceName::Denylist(list) => world.denylist(list).cloned().map(Resource::Denylist),
         ResourceName::Trust(domain) => world.trust_of(domain).cloned().map(Resource::Trust),
+        // Nothing makes them yet.
+        ResourceName::ConsumerRoutes(..) => None,
     }
 }
 

@@ -93,6 +93,7 @@ fn retry(written: &Retry) -> RetryPolicy {
         budget_percent: written.budget_percent.unwrap_or(defaults.budget_percent),
         budget_floor: written.budget_floor.unwrap_or(defaults.budget_floor),
         replay_bytes: written.replay_bytes.unwrap_or(defaults.replay_bytes),
+        codes: vec![],
         backoff: or(written.backoff, defaults.backoff),
         max_backoff: or(written.max_backoff, defaults.max_backoff),
     }

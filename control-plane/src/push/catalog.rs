@@ -127,7 +127,7 @@ impl Shelf {
                 self.general.insert(name.clone());
             }
             ResourceName::Service(service) => self.name_service(&name, service, hostnames, difference),
-            ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
+            ResourceName::Inbound(..) | ResourceName::Gateway(_) | ResourceName::ConsumerRoutes(..) => {}
         }
         self.resources.insert(name.clone(), encoded);
         difference.names.push(name);
@@ -154,7 +154,7 @@ impl Shelf {
                 self.general.remove(name);
             }
             ResourceName::Service(service) => self.name_service(name, service, Vec::new(), difference),
-            ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
+            ResourceName::Inbound(..) | ResourceName::Gateway(_) | ResourceName::ConsumerRoutes(..) => {}
         }
         difference.names.push(name.clone());
     }

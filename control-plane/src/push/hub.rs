@@ -108,7 +108,10 @@ impl Hub {
                 | ResourceName::Mesh(_)
                 | ResourceName::Issuer(_)
                 | ResourceName::Denylist(_) => each(&Selector::All(name.kind()), &mark),
-                ResourceName::Service(_) | ResourceName::Inbound(..) | ResourceName::Gateway(_) => {}
+                ResourceName::Service(_)
+                | ResourceName::Inbound(..)
+                | ResourceName::Gateway(_)
+                | ResourceName::ConsumerRoutes(..) => {}
             }
         }
         for (name, host) in &difference.hosts_of_changed {

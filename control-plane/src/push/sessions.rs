@@ -271,7 +271,12 @@ impl Hub {
             Selector::Named(ResourceName::Gateway(gateway)) => {
                 (gateway.namespace(), gateway.name()) == (&own.0, &own.1)
             }
-            _ => !matches!(selector.kind(), ResourceKind::Inbound | ResourceKind::Gateway),
+            // What a namespace's callers have made for themselves is nobody else's.
+            Selector::Named(ResourceName::ConsumerRoutes(callers, _)) => *callers == own.0,
+            _ => !matches!(
+                selector.kind(),
+                ResourceKind::Inbound | ResourceKind::Gateway | ResourceKind::ConsumerRoutes
+            ),
         });
         let proxy = self.enter(|id| Proxy::new(id, hello, from, proof))?;
         let mut guest = Guest { hub: self, proxy: &proxy, session };

@@ -183,6 +183,8 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tcp_routes: vec![],
+        division: None,
         tokens: outrigger_mesh::TokenTravel::Keep,
     }))
 }

@@ -2,19 +2,18 @@
 
 mod access;
 mod policy;
+mod route;
 mod token;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
 use outrigger_mesh::{
-    Backend, Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute,
-    HeaderMatch, Histogram, HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label,
-    Listener, ListenerKind, Location, MeshSettings, MtlsMode, MtlsModes, Origination, OutboundMode,
-    OutsideRoots, PathMatch, Port, PortNumber, Protocol, QueryMatch, Report, Resource, Route, RouteMatch,
-    RouteName, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey, TrafficStats,
-    Transport, Trust, TrustDomain, Version, Weight,
+    Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute, Histogram,
+    HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label, Listener, ListenerKind,
+    Location, MeshSettings, MtlsMode, MtlsModes, Origination, OutboundMode, OutsideRoots, Port, PortNumber,
+    Protocol, Report, Resource, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey,
+    TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -31,6 +30,7 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
         gateway().prop_map(Resource::Gateway).boxed(),
         token::issuer().prop_map(Resource::Issuer).boxed(),
         token::denylist().prop_map(Resource::Denylist),
+        route::consumer().prop_map(Resource::ConsumerRoutes).boxed(),
     ]
 }
 
@@ -94,16 +94,15 @@ fn service() -> impl Strategy<Value = Service> {
         vec(identity(), 0..3),
         mtls(),
         between(),
-        btree_map("[!-~]{1,9}", route().boxed(), 0..4),
+        (btree_map("[!-~]{1,9}", route::route(), 0..4), vec(route::tcp(), 0..2), of(route::division())),
         (policy::policy(), policy::for_callers(), policy::overrides(), token::travel()),
         (of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), location(), http_rules()),
     )
         .prop_map(
-            |(name, hosts, ports, identities, mtls, between, routes, policies, (v4, v6, location, http))| {
+            |(name, hosts, ports, identities, mtls, between, ways, policies, (v4, v6, location, http))| {
+                let (routes, tcp_routes, division) = ways;
                 let (policy, for_callers, overrides, tokens) = policies;
                 let outside = matches!(location, Location::Dns { outside: true, .. });
-                let named =
-                    |(name, route): (String, Route)| Route { name: RouteName::new(&name).unwrap(), ..route };
                 Service {
                     name,
                     hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
@@ -114,7 +113,9 @@ fn service() -> impl Strategy<Value = Service> {
                     location,
                     http,
                     between,
-                    routes: routes.into_iter().map(named).collect(),
+                    routes: route::named(routes),
+                    tcp_routes: route::tcp_named(tcp_routes),
+                    division,
                     policy,
                     for_callers,
                     overrides,
@@ -185,9 +186,10 @@ fn gateway() -> impl Strategy<Value = Gateway> {
     let pattern = |h: Hostname, wild: bool| -> HostPattern {
         format!("{}{h}", if wild { "*." } else { "" }).parse().unwrap()
     };
-    let attached = (vec((hostname(), any::<bool>()), 0..3), route()).prop_map(move |(hosts, route)| {
-        GatewayRoute { hostnames: hosts.into_iter().map(|(h, wild)| pattern(h, wild)).collect(), route }
-    });
+    let attached =
+        (vec((hostname(), any::<bool>()), 0..3), route::route()).prop_map(move |(hosts, route)| {
+            GatewayRoute { hostnames: hosts.into_iter().map(|(h, wild)| pattern(h, wild)).collect(), route }
+        });
     let rest = (of((hostname(), any::<bool>())), vec(label(), 0..3), vec(attached, 0..3));
     let listeners = btree_map(label(), (port_number(), rest), 1..4);
     (service_name(), listeners).prop_filter_map("contradictory", move |(name, listeners)| {
@@ -207,46 +209,6 @@ fn gateway() -> impl Strategy<Value = Gateway> {
             .collect();
         Gateway { name, listeners }.checked().ok()
     })
-}
-
-fn route() -> impl Strategy<Value = Route> {
-    (
-        vec(route_match(), 0..3),
-        vec(backend(), 0..3),
-        policy::timeouts(),
-        of(policy::retry()),
-        policy::of_route(),
-    )
-        .prop_map(|(matches, backends, timeouts, retry, policy)| Route {
-            name: RouteName::new("replaced").unwrap(),
-            matches,
-            backends,
-            timeouts,
-            retry,
-            policy,
-        })
-}
-
-fn route_match() -> impl Strategy<Value = RouteMatch> {
-    let path = ("(/[^\\pC/%?#.]{1,4}){1,3}", any::<bool>()).prop_map(|(text, exact)| {
-        let text = text.into();
-        if exact { PathMatch::Exact(text) } else { PathMatch::Prefix(text) }
-    });
-    let method = "[A-Z]{1,9}".prop_map(|text| Method::from_bytes(text.as_bytes()).unwrap());
-    let header = ("[a-z][a-z0-9-]{0,9}", "\\PC{0,9}").prop_map(|(name, value)| HeaderMatch {
-        name: HeaderName::from_bytes(name.as_bytes()).unwrap(),
-        value: value.into(),
-    });
-    let query = ("\\PC{0,9}", "\\PC{0,9}")
-        .prop_map(|(name, value)| QueryMatch { name: name.into(), value: value.into() });
-    (of(path), of(method), vec(header, 0..3), vec(query, 0..3), vec(token::claim_match(), 0..2)).prop_map(
-        |(path, method, headers, query, claims)| RouteMatch { path, method, headers, query, claims },
-    )
-}
-
-fn backend() -> impl Strategy<Value = Backend> {
-    (service_name(), of(version()), of(port_number()), 0..=Backend::MAX_WEIGHT)
-        .prop_map(|(service, version, port, weight)| Backend { service, version, port, weight })
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {

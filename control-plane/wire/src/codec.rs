@@ -9,11 +9,13 @@ mod breaker;
 mod bulkhead;
 mod endpoint;
 mod field;
+mod filter;
 mod gateway;
 mod inbound;
 mod location;
 mod policy;
 mod report;
+mod route;
 mod service;
 mod settings;
 mod token;
@@ -45,6 +47,7 @@ pub fn encode(resource: &Resource) -> Bytes {
         Resource::Gateway(gateway) => gateway::to_pb(gateway, features).encode_to_vec(),
         Resource::Issuer(issuer) => token::issuer_to_pb(issuer, features).encode_to_vec(),
         Resource::Denylist(list) => token::denylist_to_pb(list, features).encode_to_vec(),
+        Resource::ConsumerRoutes(routes) => route::consumer_to_pb(routes, features).encode_to_vec(),
     };
     bytes.into()
 }
@@ -78,6 +81,7 @@ fn read(kind: ResourceKind, payload: &[u8], known: &FeatureSet) -> Result<Resour
         ResourceKind::Gateway => Resource::Gateway(gateway::from_pb(parse(payload)?)?),
         ResourceKind::Issuer => Resource::Issuer(token::issuer_from_pb(parse(payload)?)?),
         ResourceKind::Denylist => Resource::Denylist(token::denylist_from_pb(parse(payload)?)?),
+        ResourceKind::ConsumerRoutes => Resource::ConsumerRoutes(route::consumer_from_pb(parse(payload)?)?),
     };
     // A writer that forgets to name a feature would lead older readers astray; the newer ones tell on it.
     let silent = resource.required_features().iter().find(|f| !needed.iter().any(|n| n == f.as_str()));

@@ -100,6 +100,7 @@ pub(crate) fn type_url(kind: ResourceKind) -> &'static str {
         ResourceKind::Denylist => "type.outrigger.dev/outrigger.v1.Denylist",
         ResourceKind::Gateway => "type.outrigger.dev/outrigger.v1.Gateway",
         ResourceKind::Inbound => "type.outrigger.dev/outrigger.v1.Inbound",
+        ResourceKind::ConsumerRoutes => "type.outrigger.dev/outrigger.v1.ConsumerRoutes",
         ResourceKind::Service => "type.outrigger.dev/outrigger.v1.Service",
         ResourceKind::Endpoint => "type.outrigger.dev/outrigger.v1.Endpoint",
     }

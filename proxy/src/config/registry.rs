@@ -202,6 +202,10 @@ impl Registry {
                 self.live.tokens.remove_denylist(&name);
                 Ok(())
             }
+            // Nobody asks for them yet.
+            Change::Set(Resource::ConsumerRoutes(_)) | Change::Remove(ResourceName::ConsumerRoutes(..)) => {
+                Ok(())
+            }
             // Like the roots, the settings of the mesh are replaced, never merely taken away.
             Change::Set(Resource::Trust(_))
             | Change::Remove(ResourceName::Trust(_) | ResourceName::Mesh(_)) => Ok(()),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Hostname, PortNumber, Reason, RequestHead};
+use outrigger_mesh::{Hop, Hostname, PortNumber, Reason, RequestHead, Source};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -184,6 +184,7 @@ async fn forward(
         query: target.query(),
         headers: &parts.headers,
         claims: carry::of(token.as_ref()),
+        source: Source::default(),
     };
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);

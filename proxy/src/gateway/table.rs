@@ -195,7 +195,7 @@ fn acceptor(
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, Method};
-    use outrigger_mesh::{Backend, GatewayRoute, PathMatch, RouteMatch, RouteName, Timeouts};
+    use outrigger_mesh::{Backend, GatewayRoute, PathMatch, RouteMatch, RouteName, Source};
 
     use super::*;
     use crate::live::Live;
@@ -203,16 +203,8 @@ mod tests {
     fn route(name: &str, path: &str, hosts: &[&str]) -> GatewayRoute {
         let matches =
             vec![RouteMatch { path: Some(PathMatch::Prefix(path.into())), ..RouteMatch::default() }];
-        let backends =
-            vec![Backend { service: "shop/cart".parse().unwrap(), version: None, port: None, weight: 1 }];
-        let route = Route {
-            name: RouteName::new(name).unwrap(),
-            matches,
-            backends,
-            timeouts: Timeouts::default(),
-            retry: None,
-            policy: outrigger_mesh::RoutePolicy::default(),
-        };
+        let backends = vec![Backend::to("shop/cart".parse().unwrap())];
+        let route = Route { matches, backends, ..Route::new(RouteName::new(name).unwrap()) };
         GatewayRoute { hostnames: hosts.iter().map(|h| h.parse().unwrap()).collect(), route }
     }
 
@@ -239,7 +231,14 @@ mod tests {
     fn found(table: &PortTable, host: &str, path: &str) -> Option<String> {
         let host = Hostname::new(host).unwrap();
         let headers = HeaderMap::new();
-        let head = RequestHead { method: &Method::GET, path, query: None, headers: &headers, claims: None };
+        let head = RequestHead {
+            method: &Method::GET,
+            path,
+            query: None,
+            headers: &headers,
+            claims: None,
+            source: Source::default(),
+        };
         let route = table.route(table.listener(&host)?, &host, &head)?;
         route.plan.name.as_ref().map(ToString::to_string)
     }

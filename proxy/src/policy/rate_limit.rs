@@ -308,7 +308,14 @@ mod tests {
     }
 
     fn ask(limits: &[Limit], headers: &HeaderMap, caller: &str, at: Duration) -> Result<(), Error> {
-        let head = RequestHead { method: &Method::GET, path: "/", query: None, headers, claims: None };
+        let head = RequestHead {
+            method: &Method::GET,
+            path: "/",
+            query: None,
+            headers,
+            claims: None,
+            source: outrigger_mesh::Source::default(),
+        };
         let now = Nanos(u64::try_from(at.as_nanos()).unwrap());
         check(limits, &Asking { head, caller: Key::of(caller.as_bytes()), now })
     }

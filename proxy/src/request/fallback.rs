@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use outrigger_mesh::{Fallback, Hop, Reason, RequestHead};
+use outrigger_mesh::{Fallback, Hop, Reason, RequestHead, Source};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +116,14 @@ fn elsewhere(service: Arc<LiveService>, routed: &Routed, arrived: &Arrived) -> O
     }
     let Arrived { parts, target, token, .. } = arrived;
     let (method, headers, claims) = (&parts.method, &parts.headers, carry::of(token.as_ref()));
-    let head = RequestHead { method, path: target.path(), query: target.query(), headers, claims };
+    let head = RequestHead {
+        method,
+        path: target.path(),
+        query: target.query(),
+        headers,
+        claims,
+        source: Source::default(),
+    };
     let plan = Arc::clone(snapshot.route(&head)?);
     Some(Routed { service, snapshot, plan, port, instance: None })
 }

@@ -23,7 +23,14 @@ pub fn admit(
 ) -> Result<Option<Arc<Verified>>, Error> {
     remove_claims(rules, &mut parts.headers);
     let (method, path, query, headers) = (&parts.method, target.path(), target.query(), &parts.headers);
-    let rule = rules.rule(&RequestHead { method, path, query, headers, claims: None });
+    let rule = rules.rule(&RequestHead {
+        method,
+        path,
+        query,
+        headers,
+        claims: None,
+        source: outrigger_mesh::Source::default(),
+    });
     let rule = rule.ok_or_else(|| Error::refused(Reason::AuthnMissing, "no rule for tokens is for it"))?;
     if rule.need == TokenNeed::Nothing {
         return Ok(None);

@@ -36,6 +36,8 @@ pub fn service(name: &str) -> Service {
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: vec![],
+        tcp_routes: vec![],
+        division: None,
         policy: TrafficPolicy::default(),
         name,
         for_callers: Vec::new(),

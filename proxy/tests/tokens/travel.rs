@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use outrigger_mesh::{
-    Backend, ClaimMatch, ClaimTest, DeniedToken, Denylist, Resource, Route, RouteMatch, RouteName,
-    RoutePolicy, Service, Timeouts, TokenNeed, TokenTravel,
+    Backend, ClaimMatch, ClaimTest, DeniedToken, Denylist, Resource, Route, RouteMatch, RouteName, Service,
+    TokenNeed, TokenTravel,
 };
 use outrigger_testkit::{Behaviour, Client, Origin, Reply, eventually, request, resources};
 use serde_json::json;
@@ -169,16 +169,12 @@ async fn calls_are_routed_by_the_claims_of_a_verified_token_alone() {
     let (all, ops) = (Origin::start().await, Origin::start().await);
     let sidecar = mesh.client();
     sidecar.set(issuer(login(), ISS, mint.keys()));
-    let backend =
-        |service: &str| Backend { service: service.parse().unwrap(), version: None, port: None, weight: 1 };
+    let backend = |service: &str| Backend::to(service.parse().unwrap());
     let wanted = ClaimMatch { claim: "groups".parse().unwrap(), test: ClaimTest::OneOf(vec!["ops".into()]) };
     let route = |name: &str, matches, to| Route {
-        name: RouteName::new(name).unwrap(),
         matches,
         backends: vec![backend(to)],
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: RoutePolicy::default(),
+        ..Route::new(RouteName::new(name).unwrap())
     };
     let by_claim = RouteMatch { claims: vec![wanted], ..RouteMatch::default() };
     let routes = vec![route("r/ops/0", vec![by_claim], "shop/ops"), route("r/all/0", vec![], "shop/cart")];

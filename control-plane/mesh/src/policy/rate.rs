@@ -40,7 +40,7 @@ pub enum RateKey {
 }
 
 impl RateLimit {
-    pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
+    pub(crate) fn check(&self) -> Result<(), InvalidPolicy> {
         counted("requests", self.requests)?;
         counted("burst", self.burst)?;
         positive("per", self.per)?;

@@ -16,6 +16,8 @@ pub struct RetryPolicy {
     pub budget_percent: u32,
     /// Retries a second that are allowed whatever the share. Default 3.
     pub budget_floor: u32,
+    /// Statuses of an answer that are tried again beside those that always are, for idempotent requests.
+    pub codes: Vec<u16>,
     /// How much of a body is kept to be sent again. A larger one is sent once. Default 64 KiB.
     pub replay_bytes: u32,
     /// The longest pause before the first retry, doubled with each further one; the pause is drawn from zero to it.
@@ -38,6 +40,10 @@ impl RetryPolicy {
             let what = format!("{:?} is shorter than backoff ({:?})", self.max_backoff, self.backoff);
             return Err(InvalidPolicy::new("retry.maxBackoff", what));
         }
+        if let Some(code) = self.codes.iter().find(|code| !(400..=599).contains(*code)) {
+            let what = format!("{code} is no status that could be tried again: 400 to 599 are");
+            return Err(InvalidPolicy::new("retry.codes", what));
+        }
         percent("retry.budgetPercent", self.budget_percent, 0)
     }
 }
@@ -49,6 +55,7 @@ impl Default for RetryPolicy {
             idempotent: false,
             budget_percent: 20,
             budget_floor: 3,
+            codes: vec![],
             replay_bytes: 64 * 1024,
             backoff: Duration::from_millis(25),
             max_backoff: Duration::from_millis(250),

@@ -29,14 +29,18 @@ pub(super) fn access() -> BoxedStrategy<Access> {
     prop_oneof![Just(Access::default()), other].boxed()
 }
 
-fn rule() -> BoxedStrategy<AccessRule> {
-    let caller = prop_oneof![
+pub(super) fn caller() -> BoxedStrategy<CallerMatch> {
+    prop_oneof![
         identity().prop_map(CallerMatch::Id),
         (trust_domain(), label()).prop_map(|(domain, namespace)| CallerMatch::Namespace(domain, namespace)),
         trust_domain().prop_map(CallerMatch::TrustDomain),
         Just(CallerMatch::Authenticated),
         Just(CallerMatch::Unauthenticated),
-    ];
+    ]
+    .boxed()
+}
+
+fn rule() -> BoxedStrategy<AccessRule> {
     let path = prop_oneof![
         "(/[a-z]{1,4}){1,3}".prop_map(|text| AccessPath::Exact(text.into())),
         "(/[a-z]{1,4}){1,3}".prop_map(|text| AccessPath::Prefix(text.into())),
@@ -49,7 +53,7 @@ fn rule() -> BoxedStrategy<AccessRule> {
     let method = "[A-Z]{1,9}".prop_map(|text| Method::from_bytes(text.as_bytes()).unwrap());
     (
         "[a-z0-9]{1,9}",
-        vec(caller, 0..3),
+        vec(caller(), 0..3),
         vec(port_number(), 0..3),
         vec(method, 0..3),
         vec(path, 0..3),

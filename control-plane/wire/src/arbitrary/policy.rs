@@ -15,7 +15,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{identity, port_number, route_match, service_name, version};
+use super::route::route_match;
+use super::{identity, port_number, service_name, version};
 
 pub(super) fn policy() -> BoxedStrategy<TrafficPolicy> {
     let breakers = (usually(endpoint_breaker()), usually(service_breaker()));
@@ -73,24 +74,27 @@ pub(super) fn of_route() -> BoxedStrategy<RoutePolicy> {
 }
 
 pub(super) fn protection() -> BoxedStrategy<Protection> {
+    (of(bulkhead()), vec(rate_limit(), 0..3))
+        .prop_map(|(caller, rate_limits)| Protection { caller, rate_limits })
+        .boxed()
+}
+
+pub(super) fn rate_limit() -> BoxedStrategy<RateLimit> {
     let key = prop_oneof![
         Just(RateKey::Service),
         Just(RateKey::Caller),
         header_name().prop_map(RateKey::Header),
         super::token::claim().prop_map(RateKey::Claim),
     ];
-    let limit = ("[a-z0-9-]{1,9}", vec(route_match(), 0..2), key, 1_u32..99, 1_u64..99, 1_u32..99).prop_map(
-        |(name, matches, key, requests, seconds, burst)| RateLimit {
+    ("[a-z0-9-]{1,9}", vec(route_match(), 0..2), key, 1_u32..99, 1_u64..99, 1_u32..99)
+        .prop_map(|(name, matches, key, requests, seconds, burst)| RateLimit {
             name: name.into(),
             matches,
             key,
             requests,
             per: Duration::from_secs(seconds),
             burst,
-        },
-    );
-    (of(bulkhead()), vec(limit, 0..3))
-        .prop_map(|(caller, rate_limits)| Protection { caller, rate_limits })
+        })
         .boxed()
 }
 
@@ -118,20 +122,23 @@ pub(super) fn retry() -> impl Strategy<Value = RetryPolicy> {
         0_u32..=100,
         any::<u32>(),
         any::<u32>(),
-        0_u64..99,
-        0_u64..99,
+        (0_u64..99, 0_u64..99),
+        vec(400_u16..600, 0..3),
     )
-        .prop_map(|(retries, idempotent, budget_percent, budget_floor, replay_bytes, pause, more)| {
-            RetryPolicy {
-                retries,
-                idempotent,
-                budget_percent,
-                budget_floor,
-                replay_bytes,
-                backoff: Duration::from_millis(pause),
-                max_backoff: Duration::from_millis(pause + more),
-            }
-        });
+        .prop_map(
+            |(retries, idempotent, budget_percent, budget_floor, replay_bytes, (pause, more), codes)| {
+                RetryPolicy {
+                    retries,
+                    idempotent,
+                    budget_percent,
+                    budget_floor,
+                    replay_bytes,
+                    codes,
+                    backoff: Duration::from_millis(pause),
+                    max_backoff: Duration::from_millis(pause + more),
+                }
+            },
+        );
     prop_oneof![usual, other]
 }
 
@@ -214,31 +221,42 @@ fn service_breaker() -> BoxedStrategy<ServiceBreaker> {
         .boxed()
 }
 
-fn balance() -> BoxedStrategy<Balance> {
-    let word = || "[a-z]{1,9}".prop_map(Arc::<str>::from);
-    let key = prop_oneof![
+pub(super) fn hash() -> BoxedStrategy<HashKey> {
+    prop_oneof![
         header_name().prop_map(HashKey::Header),
         word().prop_map(HashKey::Cookie),
         word().prop_map(HashKey::Query),
         super::token::claim().prop_map(HashKey::Claim),
         Just(HashKey::SourceIdentity),
         Just(HashKey::SourceAddress),
+    ]
+    .boxed()
+}
+
+pub(super) fn sticky() -> BoxedStrategy<Sticky> {
+    let by = prop_oneof![
+        (word(), of(duration())).prop_map(|(name, ttl)| StickyBy::Cookie { name, ttl }),
+        header_name().prop_map(StickyBy::Header),
     ];
+    (by, select(&[StickyTo::Endpoint, StickyTo::Subset][..]), any::<[u8; 32]>())
+        .prop_map(|(by, to, key)| Sticky { by, to, key: SigningKey::new(key) })
+        .boxed()
+}
+
+fn word() -> impl Strategy<Value = Arc<str>> {
+    "[a-z]{1,9}".prop_map(Arc::<str>::from)
+}
+
+fn balance() -> BoxedStrategy<Balance> {
     let algorithm = prop_oneof![
         Just(Algorithm::PeakEwma),
         Just(Algorithm::RoundRobin),
         Just(Algorithm::LeastRequest),
         Just(Algorithm::Random),
-        key.prop_map(Algorithm::Maglev),
+        hash().prop_map(Algorithm::Maglev),
     ];
-    let by = prop_oneof![
-        (word(), of(duration())).prop_map(|(name, ttl)| StickyBy::Cookie { name, ttl }),
-        header_name().prop_map(StickyBy::Header),
-    ];
-    let sticky = (by, select(&[StickyTo::Endpoint, StickyTo::Subset][..]), any::<[u8; 32]>())
-        .prop_map(|(by, to, key)| Sticky { by, to, key: SigningKey::new(key) });
     let locality = select(&[Locality::PreferZone, Locality::Off][..]);
-    (algorithm, locality, 0_u32..=100, of(sticky))
+    (algorithm, locality, 0_u32..=100, of(sticky()))
         .prop_map(|(algorithm, locality, panic_percent, sticky)| Balance {
             algorithm,
             locality,

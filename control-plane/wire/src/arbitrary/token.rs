@@ -15,7 +15,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::{identity, label, route_match, service_name};
+use super::route::route_match;
+use super::{identity, label, service_name};
 
 pub(super) fn travel() -> impl Strategy<Value = TokenTravel> {
     select(

@@ -88,7 +88,7 @@ fn rule_from_pb(rule: pb::AccessRule) -> Result<AccessRule, Fault> {
     })
 }
 
-fn caller_to_pb(caller: &CallerMatch) -> pb::CallerMatch {
+pub(super) fn caller_to_pb(caller: &CallerMatch) -> pb::CallerMatch {
     use pb::caller_match::Caller;
     let caller = match caller {
         CallerMatch::Id(id) => Caller::Id(id.to_string()),
@@ -103,7 +103,7 @@ fn caller_to_pb(caller: &CallerMatch) -> pb::CallerMatch {
     pb::CallerMatch { caller: Some(caller) }
 }
 
-fn caller_from_pb(caller: pb::CallerMatch) -> Result<CallerMatch, Fault> {
+pub(super) fn caller_from_pb(caller: pb::CallerMatch) -> Result<CallerMatch, Fault> {
     use pb::caller_match::Caller;
     Ok(match caller.caller.ok_or_else(|| Fault::missing("whom an access rule is about"))? {
         Caller::Id(id) => CallerMatch::Id(field::name(&id)?),

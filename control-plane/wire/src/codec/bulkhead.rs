@@ -4,7 +4,7 @@ use outrigger_mesh::{Bulkhead, Bulkheads, Protection, RateKey, RateLimit};
 
 use super::field::{self, Fault, duration_to_pb};
 use super::policy::header_name;
-use super::service::{match_from_pb, match_to_pb};
+use super::route::{match_from_pb, match_to_pb};
 use crate::pb;
 
 pub(super) fn to_pb(bulkhead: Bulkhead) -> pb::Bulkhead {
@@ -54,7 +54,7 @@ pub(super) fn protection_from_pb(
     Ok(protection)
 }
 
-fn rate_to_pb(limit: &RateLimit) -> pb::RateLimit {
+pub(super) fn rate_to_pb(limit: &RateLimit) -> pb::RateLimit {
     use pb::rate_limit::Key;
     pb::RateLimit {
         name: limit.name.to_string(),
@@ -71,7 +71,7 @@ fn rate_to_pb(limit: &RateLimit) -> pb::RateLimit {
     }
 }
 
-fn rate_from_pb(limit: pb::RateLimit) -> Result<RateLimit, Fault> {
+pub(super) fn rate_from_pb(limit: pb::RateLimit) -> Result<RateLimit, Fault> {
     use pb::rate_limit::Key;
     Ok(RateLimit {
         name: limit.name.into(),

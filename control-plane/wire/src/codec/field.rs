@@ -65,6 +65,11 @@ pub(super) fn port_number(number: u32) -> Result<PortNumber, Fault> {
         .ok_or_else(|| Fault(format!("{number} is not a port")))
 }
 
+/// A status of HTTP or gRPC; whether it makes sense there is the resource's own check.
+pub(super) fn status(number: u32) -> Result<u16, Fault> {
+    u16::try_from(number).map_err(|_| Fault(format!("{number} is not a status")))
+}
+
 pub(super) fn protocol_to_pb(protocol: Protocol) -> i32 {
     match protocol {
         Protocol::Detect => pb::Protocol::Detect,

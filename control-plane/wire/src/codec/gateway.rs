@@ -3,7 +3,7 @@
 use outrigger_mesh::{Gateway, GatewayRoute, HostPattern, Label, Listener, ListenerKind};
 
 use super::field::{self, Fault};
-use super::service::{route_from_pb, route_to_pb};
+use super::route::{route_from_pb, route_to_pb};
 use crate::pb;
 
 pub(super) fn to_pb(gateway: &Gateway, required_features: Vec<String>) -> pb::Gateway {

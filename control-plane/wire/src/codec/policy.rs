@@ -94,6 +94,7 @@ pub(super) fn retry_to_pb(retry: &RetryPolicy) -> pb::RetryPolicy {
         replay_bytes: retry.replay_bytes,
         backoff: (retry.backoff != usual.backoff).then(|| duration_to_pb(retry.backoff)),
         max_backoff: (retry.max_backoff != usual.max_backoff).then(|| duration_to_pb(retry.max_backoff)),
+        codes: retry.codes.iter().map(|code| u32::from(*code)).collect(),
     }
 }
 
@@ -107,6 +108,7 @@ pub(super) fn retry_from_pb(retry: pb::RetryPolicy) -> Result<RetryPolicy, Fault
         replay_bytes: retry.replay_bytes,
         backoff: retry.backoff.map_or(Ok(usual.backoff), duration_from_pb)?,
         max_backoff: retry.max_backoff.map_or(Ok(usual.max_backoff), duration_from_pb)?,
+        codes: retry.codes.into_iter().map(field::status).collect::<Result<_, _>>()?,
     })
 }
 
@@ -144,7 +146,7 @@ fn balance_from_pb(balance: pb::Balance) -> Result<Balance, Fault> {
     })
 }
 
-fn hash_to_pb(key: &HashKey) -> pb::HashKey {
+pub(super) fn hash_to_pb(key: &HashKey) -> pb::HashKey {
     use pb::hash_key::Key;
     let key = match key {
         HashKey::Header(name) => Key::Header(name.to_string()),
@@ -157,7 +159,7 @@ fn hash_to_pb(key: &HashKey) -> pb::HashKey {
     pb::HashKey { key: Some(key) }
 }
 
-fn hash_from_pb(key: Option<pb::HashKey>) -> Result<HashKey, Fault> {
+pub(super) fn hash_from_pb(key: Option<pb::HashKey>) -> Result<HashKey, Fault> {
     use pb::hash_key::Key;
     Ok(match key.and_then(|k| k.key).ok_or_else(|| Fault::missing("the key of a hash"))? {
         Key::Header(name) => HashKey::Header(header_name(&name)?),
@@ -169,7 +171,7 @@ fn hash_from_pb(key: Option<pb::HashKey>) -> Result<HashKey, Fault> {
     })
 }
 
-fn sticky_to_pb(sticky: &Sticky) -> pb::Sticky {
+pub(super) fn sticky_to_pb(sticky: &Sticky) -> pb::Sticky {
     use pb::sticky::By;
     let by = match &sticky.by {
         StickyBy::Cookie { name, ttl } => {
@@ -181,7 +183,7 @@ fn sticky_to_pb(sticky: &Sticky) -> pb::Sticky {
     pb::Sticky { by: Some(by), to_subset, key: sticky.key.secret().to_vec() }
 }
 
-fn sticky_from_pb(sticky: pb::Sticky) -> Result<Sticky, Fault> {
+pub(super) fn sticky_from_pb(sticky: pb::Sticky) -> Result<Sticky, Fault> {
     use pb::sticky::By;
     let by = match sticky.by.ok_or_else(|| Fault::missing("what names the place of sticky callers"))? {
         By::Cookie(cookie) => {

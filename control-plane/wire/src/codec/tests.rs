@@ -57,6 +57,8 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
             policy: outrigger_mesh::TrafficPolicy::default(),
             for_callers: Vec::new(),
             overrides: Vec::new(),
+            tcp_routes: vec![],
+            division: None,
             tokens: outrigger_mesh::TokenTravel::Keep,
         };
         service.policy.retry.retries = retries;

@@ -9,7 +9,7 @@ use outrigger_mesh::{
 };
 
 use super::field::{self, Fault};
-use super::service::{match_from_pb as route_match_from_pb, match_to_pb as route_match_to_pb};
+use super::route::{match_from_pb as route_match_from_pb, match_to_pb as route_match_to_pb};
 use crate::pb;
 use crate::pb::token_key::Material;
 use crate::pb::token_rules::ToApplication as Given;

@@ -82,7 +82,7 @@ impl Interest {
             | ResourceName::Mesh(_)
             | ResourceName::Issuer(_)
             | ResourceName::Denylist(_) => self.selectors.contains(&Selector::All(name.kind())),
-            ResourceName::Inbound(..) | ResourceName::Gateway(_) => false,
+            ResourceName::Inbound(..) | ResourceName::Gateway(_) | ResourceName::ConsumerRoutes(..) => false,
         };
         by_group || self.selectors.contains(&Selector::Named(name.clone()))
     }

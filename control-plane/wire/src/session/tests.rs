@@ -97,6 +97,8 @@ fn service(i: u8, port: u16) -> Resource {
         policy: TrafficPolicy::default(),
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tcp_routes: vec![],
+        division: None,
         tokens: outrigger_mesh::TokenTravel::Keep,
     })
 }

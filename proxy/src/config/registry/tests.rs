@@ -1,6 +1,6 @@
 use outrigger_mesh::{
     Backend, Between, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol, Route, RouteName,
-    Timeouts, TrafficPolicy, Transport, Weight,
+    TrafficPolicy, Transport, Weight,
 };
 
 use super::hosts::MAX_HOSTS;
@@ -15,12 +15,8 @@ fn registry() -> Arc<Registry> {
 fn service(name: &str, backend: Option<&str>) -> Service {
     let name: ServiceName = name.parse().unwrap();
     let route = |to: &str| Route {
-        name: RouteName::new("r").unwrap(),
-        matches: vec![],
-        backends: vec![Backend { service: to.parse().unwrap(), version: None, port: None, weight: 1 }],
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: outrigger_mesh::RoutePolicy::default(),
+        backends: vec![Backend::to(to.parse().unwrap())],
+        ..Route::new(RouteName::new("r").unwrap())
     };
     Service {
         hostnames: vec![format!("{}.{}", name.name(), name.namespace()).parse().unwrap()],
@@ -36,6 +32,8 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         name,
         for_callers: Vec::new(),
         overrides: Vec::new(),
+        tcp_routes: vec![],
+        division: None,
         tokens: outrigger_mesh::TokenTravel::Keep,
     }
 }

@@ -50,6 +50,7 @@ impl Asks {
             query: None,
             headers: &self.headers,
             claims: None,
+            source: crate::Source::default(),
         }
     }
 

@@ -65,6 +65,44 @@ impl Split {
     }
 }
 
+impl Split {
+    /// The backend for a key, by weight: the same key always meets the same one. `names` tells the backends apart, with
+    /// what stays the same over changes of weights and of their order.
+    ///
+    /// Weighted rendezvous hashing: each backend draws a number from the key and its name, and the best by weight wins.
+    /// When one weight grows relative to the others, keys come to that backend and none goes elsewhere.
+    pub fn pick_by_key(
+        &self,
+        key: u64,
+        names: impl Fn(usize) -> u64,
+        available: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let weight = |i: usize| self.upper[i] - if i == 0 { 0 } else { self.upper[i - 1] };
+        let open = (0..self.upper.len()).filter(|i| weight(*i) > 0 && available(*i));
+        let score = |i: usize| {
+            // Evenly over (0, 1]: the 53 bits that a float holds, and never 0, whose logarithm is none.
+            let drawn = ((mix(key ^ names(i)) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+            -drawn.ln() / weight(i) as f64
+        };
+        open.map(|i| (i, score(i))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    }
+}
+
+/// The hash of a key or a name for [`Split::pick_by_key`]: the same in every process and on every machine (FNV-1a, mixed).
+pub fn key_hash(bytes: &[u8]) -> u64 {
+    let folded = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    mix(folded)
+}
+
+/// The finisher of SplitMix64: every bit of the input moves half of the output's.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
 /// Maps the whole range of `chance` evenly onto `0..total`, without a division.
 fn scale(chance: u64, total: u64) -> u64 {
     let product = u128::from(chance) * u128::from(total);
@@ -110,7 +148,45 @@ mod tests {
         assert_eq!(Split::new([0, 5]).pick_where(7, |i| i == 0), None);
     }
 
+    #[test]
+    fn a_key_stays_while_the_weight_of_its_backend_grows() {
+        let names = [key_hash(b"shop/cart v1"), key_hash(b"shop/cart v2")];
+        let of = |share: u32, user: u32| {
+            let split = Split::new([10_000 - share, share]);
+            split.pick_by_key(key_hash(format!("user-{user}").as_bytes()), |i| names[i], |_| true)
+        };
+        let mut before = 0;
+        for share in [100, 1_000, 5_000, 10_000] {
+            let on_candidate = (0..10_000).filter(|user| of(share, *user) == Some(1));
+            let now =
+                on_candidate.inspect(|user| assert!(share >= 100 && of(10_000, *user) == Some(1))).count();
+            let sigma = (10_000.0 * f64::from(share) / 10_000.0 * (1.0 - f64::from(share) / 10_000.0)).sqrt();
+            let off = (now as f64 - f64::from(share)).abs();
+            assert!(off <= 4.0 * sigma, "{share}: {now}");
+            assert!(now >= before);
+            before = now;
+        }
+        for user in 0..10_000 {
+            let seen: Vec<_> = [100, 1_000, 5_000, 10_000].iter().map(|share| of(*share, user)).collect();
+            assert!(seen.is_sorted(), "user {user} went back: {seen:?}");
+        }
+    }
+
     proptest! {
+        /// With any number of backends: when one weight grows, a key either stays or goes to that one.
+        #[test]
+        fn a_growing_weight_only_draws_keys_to_itself(
+            weights in proptest::collection::vec(0_u32..50, 2..6), grows in 0_usize..6, by in 1_u32..50, key in any::<u64>(),
+        ) {
+            let grows = grows % weights.len();
+            let names = |i: usize| key_hash(&[u8::try_from(i).unwrap()]);
+            let mut more = weights.clone();
+            more[grows] += by;
+            let before = Split::new(weights).pick_by_key(key, names, |_| true);
+            let after = Split::new(more).pick_by_key(key, names, |_| true);
+            prop_assert!(after == before || after == Some(grows), "{before:?} {after:?}");
+        }
+
         #[test]
         fn a_pick_has_weight_and_is_available(
             weights in proptest::collection::vec(0_u32..5, 0..6), away in any::<u8>(), chance in any::<u64>(),
