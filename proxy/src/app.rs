@@ -37,6 +37,8 @@ use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
+use crate::telemetry::access_log::writer::{Output, ROOM, Writer};
+use crate::telemetry::access_log::{AccessLog, Lines};
 use crate::telemetry::log;
 use crate::token::exchange::Asker;
 use crate::worker::{Application, MeshTls, Shared};
@@ -98,6 +100,8 @@ pub enum StartError {
     Copy(#[from] DiskError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error("--access-log-file {path}: {source}", path = .path.display())]
+    AccessLog { path: PathBuf, source: io::Error },
     #[error("the workers can not be started: {0}")]
     Workers(io::Error),
     #[error("--application-uid: this system does not tell whose a connection is: {0}")]
@@ -126,6 +130,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
 
     let live = Arc::new(Live::new(settings.max_connections));
     settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
+    let lines = write_access_log(&settings, &live.access_log)?;
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     if let Some(gateway) = &settings.gateway {
         registry.serve_gateway(gateway.name.clone());
@@ -230,6 +235,9 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
             registration::report_once(&counted, &control, LAST_REPORT).await;
         }
         drop(tasks);
+        if let Some(lines) = lines {
+            lines.finish(LAST_LINES).await;
+        }
         joined.unwrap_or_else(|e| Err(io::Error::other(e)))
     });
     Ok(App { bound, drain, registry, live, refused, ended })
@@ -387,6 +395,22 @@ async fn bind_names(addresses: &[SocketAddr]) -> Result<Vec<Sockets>, StartError
     Ok(sockets)
 }
 
+/// Begins the access log as the operator said.
+fn write_access_log(settings: &Settings, log: &Arc<AccessLog>) -> Result<Option<Writer>, StartError> {
+    let lines = settings.access_log;
+    let (output, path) = match (lines, &settings.access_log_file) {
+        (Lines::Off, _) => {
+            log.turn_off();
+            return Ok(None);
+        }
+        (Lines::Denied, None) => return Ok(None),
+        (Lines::All, None) => (Output::To(Box::new(io::stdout())), PathBuf::from("-")),
+        (_, Some(path)) => (Output::File(path.clone()), path.clone()),
+    };
+    let started = Writer::start(log, lines, output, ROOM);
+    started.map(Some).map_err(|source| StartError::AccessLog { path, source })
+}
+
 fn identity_folder(settings: &Settings) -> Option<PathBuf> {
     (settings.key_storage == KeyStorage::Disk).then(|| settings.data.clone())
 }
@@ -490,3 +514,4 @@ async fn tell_ready(file: PathBuf, bound: Bound, configured: oneshot::Receiver<(
 }
 
 const LAST_REPORT: Duration = Duration::from_secs(1);
+const LAST_LINES: Duration = Duration::from_secs(1);

@@ -41,6 +41,7 @@ use crate::request::deadline::Deadline;
 use crate::request::handle::{Arrival, Held};
 use crate::request::stack::upstream_body;
 use crate::tcp;
+use crate::telemetry::access_log::{Direction, Note};
 use crate::telemetry::metrics::Traffic;
 use crate::token::{Verified, carry, gate};
 use crate::worker::{Application, Worker};
@@ -143,7 +144,12 @@ where
     let (refusing, refused) = (Rc::clone(&worker), Rc::clone(&caller));
     let refuse = move |error: &Error, asker| {
         let asker = Asker { trusted: refused.proven.is_some(), ..asker };
-        refusal(&refusing, &refused, error, asker, Duration::ZERO)
+        let mut response = refusal(&refusing, &refused, error, asker, Duration::ZERO);
+        if let Some(note) = refused.note(&refusing) {
+            note.failed(error);
+            note.answered(&mut response);
+        }
+        response
     };
     let answer = async move |request| answer(&worker, &caller, request).await;
     serve::connection(io, spoken, guard, answer, refuse).await;
@@ -194,6 +200,14 @@ impl Caller {
         }
     }
 
+    /// A note of what has come of it just now, where there is an access log.
+    fn note(&self, worker: &Worker) -> Option<Rc<Note>> {
+        let note = worker.shared.live.access_log.note(Direction::Inbound)?;
+        note.of(self.who.id());
+        note.to(&self.application.service, self.application.version.as_ref());
+        Some(note)
+    }
+
     /// Another sidecar has added to what it was sent.
     fn limits(&self) -> &'static Limits {
         if self.proven.is_some() { &Limits::MESH } else { &Limits::EDGE }
@@ -206,10 +220,22 @@ async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) ->
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
     let asker = Asker::seen(&request, seen, caller.proven.is_some());
-    let mut response = match forward(worker, caller, request, seen, began).await {
+    let note = caller.note(worker);
+    if let Some(note) = &note {
+        note.began(request.method());
+    }
+    let mut response = match forward(worker, caller, request, seen, began, note.as_deref()).await {
         Ok(response) => response,
-        Err(error) => refusal(worker, caller, &error, asker, began.elapsed()),
+        Err(error) => {
+            if let Some(note) = &note {
+                note.failed(&error);
+            }
+            refusal(worker, caller, &error, asker, began.elapsed())
+        }
     };
+    if let Some(note) = note {
+        note.answered(&mut response);
+    }
     *response.version_mut() = version;
     response
 }
@@ -234,6 +260,7 @@ async fn forward(
     request: Request<Incoming>,
     seen: Glance,
     began: Instant,
+    note: Option<&Note>,
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
     let application = &*caller.application;
@@ -244,7 +271,10 @@ async fn forward(
     let wish = upgrade::wish(&mut parts, seen, incoming.is_end_stream(), caller.proven.is_some());
     let target = canonical::target(&parts)?;
     canonical::check_within(&parts, seen, caller.limits())?;
-    canonical::authority(&parts)?;
+    let host = canonical::authority(&parts)?;
+    if let Some(note) = note {
+        note.asked(&parts, host, Some(target.path()));
+    }
 
     let inbound = worker.shared.registry.inbound();
     let longest = longest(inbound.as_deref(), application);
@@ -274,7 +304,7 @@ async fn forward(
             claims: carry::of(token.as_ref()),
             source: Source::default(),
         };
-        caller.asks.check(&worker.shared.live.access, inbound.as_ref(), head)?;
+        caller.asks.check(&worker.shared.live, inbound.as_ref(), head, note)?;
         let (table, stream) = (&worker.shared.live.bulkheads, upgrade.is_some());
         caller.protection.admit(inbound, &caller.who, head, arrival.latest(), stream, table).await?
     };

@@ -28,6 +28,7 @@ use crate::request::counted::Counted;
 use crate::request::handle::Handles;
 use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
 use crate::telemetry::ports::PortTable;
 use crate::token::{self, exchange::Exchanges, known::Known};
@@ -75,6 +76,8 @@ pub struct Live {
     pub tokens: Known,
     /// Tokens of the mesh that go along in their place.
     pub exchanges: Exchanges,
+    /// Lines of requests.
+    pub access_log: Arc<AccessLog>,
 }
 
 impl Default for Live {
@@ -113,6 +116,7 @@ impl Live {
             counted,
             tokens: Known::default(),
             exchanges: Exchanges::default(),
+            access_log: Arc::default(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Live {
         self.exchanges.write(&mut text);
         self.counted.write(&mut text);
         self.handles.write(&mut text);
+        self.access_log.write(&mut text);
         text
     }
 

@@ -26,6 +26,7 @@ use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
 use crate::tcp::{self, outbound::Called};
+use crate::telemetry::access_log::{Direction, Note};
 use crate::token::carry;
 use crate::worker::{Named, Worker};
 
@@ -48,8 +49,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
         guard.keep_header_case();
     }
     let refusing = Rc::clone(&worker);
-    let refuse =
-        move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: true, ..asker }, None);
+    let refuse = move |error: &Error, asker| refused_early(&refusing, error, asker);
     let answer = async move |request| answer(&worker, request, fixed.as_deref()).await;
     serve::connection(stream, spoken, guard, answer, refuse).await;
 }
@@ -63,15 +63,35 @@ pub(crate) async fn answer(
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
     let (asker, closes) = (Asker::seen(&request, seen, true), tcp::connect::closes(&request));
-    let mut response = match forward(worker, request, seen, fixed).await {
+    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    if let Some(note) = &note {
+        note.began(request.method());
+    }
+    let mut response = match forward(worker, request, seen, fixed, note.as_ref()).await {
         Ok(response) => response,
         Err((error, service)) => {
+            if let Some(note) = &note {
+                note.failed(&error);
+            }
             let mut refusal = refusal(worker, &error, asker, service.as_deref());
             closes.map(|close| refusal.headers_mut().insert(header::CONNECTION, close));
             refusal
         }
     };
+    if let Some(note) = note {
+        note.answered(&mut response);
+    }
     *response.version_mut() = version;
+    response
+}
+
+/// Refuses what never became a request.
+pub(crate) fn refused_early(worker: &Worker, error: &Error, asker: Asker) -> Response<ResponseBody> {
+    let mut response = refusal(worker, error, Asker { trusted: true, ..asker }, None);
+    if let Some(note) = worker.shared.live.access_log.note(Direction::Outbound) {
+        note.failed(error);
+        note.answered(&mut response);
+    }
     response
 }
 
@@ -80,6 +100,11 @@ pub(crate) fn refused(worker: &Worker, request: &Request<Incoming>, error: &Erro
     let mut response = refusal(worker, error, Asker::of(request, true), None);
     let closes = tcp::connect::closes(request);
     closes.map(|close| response.headers_mut().insert(header::CONNECTION, close));
+    if let Some(note) = worker.shared.live.access_log.note(Direction::Outbound) {
+        note.began(request.method());
+        note.failed(error);
+        note.answered(&mut response);
+    }
     *response.version_mut() = request.version();
     response
 }
@@ -103,16 +128,20 @@ async fn forward(
     request: Request<Incoming>,
     seen: Glance,
     fixed: Option<&Host>,
+    note: Option<&Rc<Note>>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let nobody = |error| (error, None);
     worker.shared.live.overload.check().map_err(nobody)?;
     let (mut parts, incoming) = request.into_parts();
     if tcp::connect::is_meant(&parts) {
-        return Box::pin(tcp::connect::answer(worker, parts, fixed.is_some())).await;
+        return Box::pin(tcp::connect::answer(worker, parts, fixed.is_some(), note.map(Rc::as_ref))).await;
     }
     let wish = upgrade::wish(&mut parts, seen, incoming.is_end_stream(), false);
     let target = canonical::target(&parts).map_err(nobody)?;
     canonical::check(&parts, seen).map_err(nobody)?;
+    if let Some(note) = note {
+        note.asked(&parts, canonical::authority(&parts).map_err(nobody)?, Some(target.path()));
+    }
     // First of all: nothing that only the mesh may say decides on a route.
     if seen.saw(Glance::OURS) {
         headers::remove_ours(&mut parts.headers);
@@ -120,6 +149,7 @@ async fn forward(
     let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, seen);
     let named = sake.wait(resolve(worker, &parts, fixed)).await.map_err(nobody)?;
     let service = named.service;
+    note.inspect(|note| note.to(&service.name, None));
     let of_service = |error| (error, Some(Arc::clone(&service)));
 
     let snapshot = service.snapshot.load_full().ok_or_else(|| of_service(unknown(&service.name)))?;
@@ -148,7 +178,8 @@ async fn forward(
         Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
     };
 
-    let arrived = Arrived { parts, seen, incoming, target, wish, from: None, tls: false, sake, token };
+    let note = note.cloned();
+    let arrived = Arrived { parts, seen, incoming, target, wish, from: None, tls: false, sake, token, note };
     let instance = instance(fixed);
     let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)

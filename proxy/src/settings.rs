@@ -18,6 +18,7 @@ use crate::gateway::GatewaySettings;
 use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
+use crate::telemetry::access_log::Lines;
 use values::{dns_server, duration, feature, gateway_port, port, upstream, weight, workload_api};
 
 /// The sidecar of the Outrigger service mesh.
@@ -221,6 +222,13 @@ pub struct Args {
     /// How to log.
     #[arg(long, env = "OUTRIGGER_PROXY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Process")]
     log_format: LogFormat,
+    /// Which requests and opaque connections get a line of their own: none, those that access policies refuse (ten a second,
+    /// in the log unless there is --access-log-file), or each.
+    #[arg(long, env = "OUTRIGGER_PROXY_ACCESS_LOG", value_enum, default_value_t, help_heading = "Process")]
+    access_log: Lines,
+    /// The file for these lines, which are JSON [default: standard output]. One that is moved away is begun anew.
+    #[arg(long, env = "OUTRIGGER_PROXY_ACCESS_LOG_FILE", help_heading = "Process")]
+    access_log_file: Option<PathBuf>,
 }
 
 /// Whether redirected connections are taken.
@@ -306,6 +314,10 @@ pub struct Settings {
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
+    /// Which requests get a line.
+    pub access_log: Lines,
+    /// The file for these.
+    pub access_log_file: Option<PathBuf>,
 }
 
 /// How names are looked up.
@@ -475,6 +487,8 @@ impl Settings {
             ready_file: args.ready_file,
             log: args.log,
             log_format: args.log_format,
+            access_log: args.access_log,
+            access_log_file: args.access_log_file,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Access policies through two sidecars, and past them: a table of cases, each with an id and what it attacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod access_log;
 mod support;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use outrigger_mesh::{
     Access, AccessAction, AccessDefault, AccessHeader, AccessPath, AccessPolicy, AccessRule, CallerMatch,
-    Inbound, MtlsMode, Port, PortNumber, Protocol, Resource, Service, SpiffeId,
+    Hop, Inbound, MtlsMode, Port, PortNumber, Protocol, Reason, Resource, Service, SpiffeId,
 };
 use outrigger_proxy::live::Live;
 use outrigger_testkit::{Client, Origin, Owned, RawClient, eventually, request, resources};
@@ -435,6 +436,25 @@ async fn opaque_connections_are_held_to_caller_and_port_and_cut_when_a_change_de
     push(&server, &service, access(vec![policy("a", AccessAction::Allow, vec![of(web())])]));
     let mut again = TcpStream::connect(client.upstreams[0]).await.unwrap();
     assert!(echoes(&mut again).await, "nothing of it stays");
+}
+
+/// The watch for later changes once ran before the caller was told, so that it took the denial for a broken connection
+/// and tried again elsewhere.
+#[tokio::test]
+async fn an_opaque_connection_that_is_denied_is_told_so_at_the_door_and_not_tried_again() {
+    let (mesh, (app, _task)) = (Mesh::new(), echo().await);
+    let (service, server) = (db(MtlsMode::Strict), mesh.server("shop/db", app));
+    push(&server, &service, access(vec![policy("d", AccessAction::Deny, vec![of(web())])]));
+    let client = mesh.client_with(&["db"], 1);
+    let mut endpoint = server.endpoint("shop/db", "i-1");
+    endpoint.ports =
+        [outrigger_mesh::EndpointPort { port: service.ports[0].number, ..endpoint.ports[0] }].into();
+    client.knows(service, [endpoint]);
+    let mut stream = TcpStream::connect(client.upstreams[0]).await.unwrap();
+    assert!(!echoes(&mut stream).await);
+    let refused = |live: &Live, hop| live.counters.refusals(Reason::AuthzDenied, hop);
+    assert_eq!((refused(&server.live, Hop::Server), refused(&client.live, Hop::Client)), (1, 1));
+    assert_eq!(client.live.counters.retries.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

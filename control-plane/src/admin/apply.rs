@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::objects::summary;
 use super::{Acknowledged, Api, ApiError, Caller};
-use crate::spec::{self, Code, Problem};
+use crate::spec::{self, Code, Key, Problem};
 use crate::state::Write;
 use crate::store::Expect;
 
@@ -49,7 +49,9 @@ pub(super) async fn apply(
         })
         .collect::<Result<_, ApiError>>()?;
     caller.may_write(&writes)?;
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
+    let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let applied = applied.map_err(|e| ApiError::from(e).of(&keys))?;
     let mut answer = summary(&applied);
     if options.wait.is_some() && !options.dry_run {
         let timeout = options.timeout.map_or(WAIT, spec::Duration::get).min(MAX_WAIT);

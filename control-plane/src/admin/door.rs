@@ -17,7 +17,7 @@ use outrigger_mesh::SpiffeId;
 
 use super::caller::{Caller, Proof};
 use super::guard::Hosts;
-use super::problem::ForbiddenAbout;
+use super::problem::{ForbiddenAbout, Invalid};
 use super::refusals::{Refusals, Verdict};
 use super::routes::{self, Known, Need};
 use super::{Api, ApiError};
@@ -157,7 +157,8 @@ pub(super) async fn door(
     if known == Some(Known::Needs(Need::Nothing)) {
         return next.run(request).await;
     }
-    let asked = Asked { from: from(&request), act: act(request.method(), path) };
+    let tries = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=true"));
+    let asked = Asked { from: from(&request), act: act(request.method(), path), changes: !tries };
     let proven = match Evidence::of(&request) {
         Ok(evidence) => api.door.identify(&api, evidence).await,
         Err(no_proof) => Err(no_proof),
@@ -202,6 +203,8 @@ fn admitted(caller: &Caller, known: Known) -> Result<(), ApiError> {
 struct Asked {
     from: Option<SocketAddr>,
     act: String,
+    /// Whether anything could have come of it.
+    changes: bool,
 }
 
 fn act(method: &Method, path: Option<&str>) -> String {
@@ -252,6 +255,12 @@ async fn forbidden(api: &Api, caller: &Caller, asked: &Asked, response: Response
         let what = format!("{} may not: {about}", caller.grant);
         let known = caller.author.who.as_str();
         write_down(api, Some(known), caller.author.clone(), &asked.act, &what).await;
+    }
+    if let Some(invalid) = response.extensions().get::<Invalid>().filter(|_| asked.changes) {
+        api.door.refusals.invalid();
+        // From a budget of its own: whoever writes what does not hold must not hide what he may not.
+        let known = format!("{} (not valid)", caller.author.who);
+        write_down(api, Some(&known), caller.author.clone(), &asked.act, &invalid.to_string()).await;
     }
     response
 }

@@ -132,15 +132,16 @@ pub(super) async fn write(
 ) -> Result<Response, ApiError> {
     let key = key(&path)?;
     let expect = etag::expectation(&headers)?;
-    let document = spec::read_one(&body).map_err(|problems| ApiError::refused(&problems))?;
+    let document = spec::read_one(&body).map_err(|problems| ApiError::refused(&problems).of([&key]))?;
     if document.object.key() != key {
         let message = format!("the path names {key}, the body {}", document.object.key());
         let problem = Problem::error("/metadata", Code::Contradiction, message);
-        return Err(ApiError::refused(&[document.located(problem)]));
+        return Err(ApiError::refused(&[document.located(problem)]).of([&key]));
     }
     let writes = vec![Write::Put { document, expect }];
     caller.may_write(&writes)?;
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
     match api.state.world().object(&key) {
@@ -164,7 +165,8 @@ pub(super) async fn delete(
     if !there {
         return Err(absent(&key));
     }
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await?;
+    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
     Ok(JsonBody(summary(&applied)))
 }
 

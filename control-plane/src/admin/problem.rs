@@ -1,10 +1,12 @@
 //! Errors of the API, all in one form (RFC 9457).
 
+use std::fmt;
+
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value as Json, json};
 
-use crate::spec::Problem;
+use crate::spec::{Key, Problem};
 use crate::state::{ApplyError, TokenError};
 use crate::store::StoreError;
 use crate::users::book::NotMade;
@@ -20,15 +22,46 @@ struct Told {
     more: Map<String, Json>,
     etag: Option<HeaderValue>,
     forbidden: Option<ForbiddenAbout>,
+    invalid: Option<Invalid>,
 }
 
 /// What a role may not: put beside a response, for the audit log.
 #[derive(Clone, Debug)]
 pub(super) struct ForbiddenAbout(pub(super) String);
 
+/// What was written and does not hold: put beside a response, for the audit log. Names that were proven and codes, nothing
+/// of what was written: that may be a secret at the wrong place.
+#[derive(Clone, Debug)]
+pub(super) struct Invalid {
+    about: Option<String>,
+    codes: String,
+    problems: usize,
+}
+
+impl Invalid {
+    fn new(problems: &[Problem]) -> Self {
+        let mut codes: Vec<Json> = Vec::new();
+        for code in problems.iter().map(|problem| json!(problem.code)) {
+            if codes.len() < MOST_CODES && !codes.contains(&code) {
+                codes.push(code);
+            }
+        }
+        let codes: Vec<&str> = codes.iter().filter_map(Json::as_str).collect();
+        Self { about: None, codes: codes.join(", "), problems: problems.len() }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = self.about.as_deref().unwrap_or("what can not be read");
+        write!(f, "not valid: {about}: {} (problems: {})", self.codes, self.problems)
+    }
+}
+
 impl ApiError {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Told { status, detail: detail.into(), more: Map::new(), etag: None, forbidden: None }))
+        let detail = detail.into();
+        Self(Box::new(Told { status, detail, more: Map::new(), etag: None, forbidden: None, invalid: None }))
     }
 
     /// What was written is refused, with everything that is wrong with it.
@@ -37,7 +70,22 @@ impl ApiError {
             [one] => one.to_string(),
             many => format!("{} problems, nothing was changed", many.len()),
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("problems", json!(problems))
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("problems", json!(problems));
+        error.0.invalid = Some(Invalid::new(problems));
+        error
+    }
+
+    /// What was written, where that is known.
+    #[must_use]
+    pub(super) fn of<'a>(mut self, keys: impl IntoIterator<Item = &'a Key>) -> Self {
+        if let Some(invalid) = &mut self.0.invalid {
+            let mut keys = keys.into_iter();
+            let first = keys.next().map(Key::path);
+            let more = keys.count();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            invalid.about = first.map(|first| first + &more);
+        }
+        self
     }
 
     #[must_use]
@@ -125,10 +173,13 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let text = self.to_json().to_string();
-        let Told { status, etag, forbidden, .. } = *self.0;
+        let Told { status, etag, forbidden, invalid, .. } = *self.0;
         let mut response = (status, text).into_response();
         if let Some(about) = forbidden {
             response.extensions_mut().insert(about);
+        }
+        if let Some(invalid) = invalid {
+            response.extensions_mut().insert(invalid);
         }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -150,6 +201,8 @@ pub(super) async fn one_form(response: Response) -> Response {
     ApiError::new(status, String::from_utf8_lossy(&text).trim()).into_response()
 }
 
+/// As many as tell what sort of mistake it is.
+const MOST_CODES: usize = 4;
 /// More than any library says of a request.
 const MAX_DETAIL: usize = 4096;
 

@@ -18,6 +18,7 @@ pub(super) struct Refusals {
     unauthenticated: AtomicU64,
     throttled: AtomicU64,
     forbidden: AtomicU64,
+    invalid: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl Refusals {
             unauthenticated: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             forbidden: AtomicU64::new(0),
+            invalid: AtomicU64::new(0),
         }
     }
 
@@ -70,6 +72,11 @@ impl Refusals {
     /// Somebody known asked for what his role may not.
     pub(super) fn forbidden(&self) {
         self.forbidden.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody known wrote what does not hold.
+    pub(super) fn invalid(&self) {
+        self.invalid.fetch_add(1, Relaxed);
     }
 
     /// Whether a refusal is written down: then with how many were left out since the last. Whoever is `known` has lines
@@ -93,6 +100,7 @@ impl Refusals {
             ("unauthenticated", &self.unauthenticated),
             ("throttled", &self.throttled),
             ("forbidden", &self.forbidden),
+            ("invalid", &self.invalid),
         ] {
             let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {}", count.load(Relaxed));
         }
@@ -180,7 +188,7 @@ fn network(from: IpAddr) -> IpAddr {
 
 /// Failed tries of one address: so many at once, then one in six seconds.
 const FAILURES: Rate = Rate { most: 10.0, one_in: Duration::from_secs(6) };
-/// Lines about refusals of one: at one a minute they take two months to fill the audit log.
+/// Lines about refusals of one: at one a minute of either sort they take a month to fill the audit log.
 const LINES: Rate = Rate { most: 20.0, one_in: Duration::from_secs(60) };
 const MAX_ADDRESSES: usize = 4_096;
 const MAX_KNOWN: usize = 4_096;

@@ -16,6 +16,7 @@ pub mod rpc;
 pub mod session;
 pub mod workload_api;
 
+mod channel;
 mod pb;
 
 #[cfg(test)]

@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -21,6 +19,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
+use crate::channel;
 use crate::pb::workload as pb;
 use crate::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use crate::pb::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
@@ -68,12 +67,7 @@ impl WorkloadApi {
         F: Fn() -> BoxFuture<'static, io::Result<IO>> + Send + Sync + 'static,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connect = Arc::new(connect);
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let connection = connect();
-            async move { connection.await.map(TokioIo::new) }
-        });
-        Self { channel: Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector) }
+        Self { channel: channel::over(&Endpoint::from_static("http://localhost"), connect) }
     }
 
     /// Follows the caller's identities.

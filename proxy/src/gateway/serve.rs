@@ -30,6 +30,7 @@ use crate::listen::detect::{self, First};
 use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
+use crate::telemetry::access_log::{Direction, Note};
 use crate::token::carry;
 use crate::worker::Worker;
 
@@ -131,7 +132,14 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let refusing = Rc::clone(&worker);
-    let refuse = move |error: &Error, asker| refusal(&refusing, error, Asker { trusted: false, ..asker });
+    let refuse = move |error: &Error, asker| {
+        let mut response = refusal(&refusing, error, Asker { trusted: false, ..asker });
+        if let Some(note) = refusing.shared.live.access_log.note(Direction::Gateway) {
+            note.failed(error);
+            note.answered(&mut response);
+        }
+        response
+    };
     let answer = async move |request| answer(&worker, &client, request).await;
     serve::connection(io, spoken, guard, answer, refuse).await;
 }
@@ -139,10 +147,22 @@ where
 async fn answer(worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
     let version = request.version();
     let asker = Asker::of(&request, false);
-    let mut response = match forward(worker, client, request).await {
+    let note = worker.shared.live.access_log.note(Direction::Gateway);
+    if let Some(note) = &note {
+        note.began(request.method());
+    }
+    let mut response = match forward(worker, client, request, note.as_ref()).await {
         Ok(response) => response,
-        Err(error) => refusal(worker, &error, asker),
+        Err(error) => {
+            if let Some(note) = &note {
+                note.failed(&error);
+            }
+            refusal(worker, &error, asker)
+        }
     };
+    if let Some(note) = note {
+        note.answered(&mut response);
+    }
     *response.version_mut() = version;
     response
 }
@@ -158,6 +178,7 @@ async fn forward(
     worker: &Worker,
     client: &Client,
     request: Request<Incoming>,
+    note: Option<&Rc<Note>>,
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
     let (mut parts, incoming) = request.into_parts();
@@ -166,6 +187,7 @@ async fn forward(
     let target = canonical::target(&parts)?;
     canonical::check(&parts, seen)?;
     let named = canonical::authority(&parts)?.to_owned();
+    note.inspect(|note| note.asked(&parts, &named, Some(target.path())));
     let host = canonical::mesh_host(&named)?.name;
     // Before anything is decided by a header: what a stranger may not say decides nothing.
     forwarded::rewrite(&mut parts.headers, client.from, &named, &client.edge.settings.trusted);
@@ -190,12 +212,14 @@ async fn forward(
     let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);
 
     let routed = sake.wait(routed(worker, &route)).await?;
+    note.inspect(|note| note.to(&routed.service.name, None));
     if token.is_none() && routed.snapshot.asks_for_claims {
         token = carry::claims(known, None, &parts.headers);
     }
     let (from, tls) = (Some(client.from.peer), client.from.tls);
-    dispatch::send(worker, Arrived { parts, seen, incoming, target, wish, from, tls, sake, token }, routed)
-        .await
+    let note = note.cloned();
+    let arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, note };
+    dispatch::send(worker, arrived, routed).await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

@@ -23,6 +23,7 @@ use crate::http::upgrade::Tunnel;
 use crate::request::handle::BodyEnd;
 use crate::request::places::Places;
 use crate::request::service_breaker::Watched;
+use crate::telemetry::access_log::{BodyEnd as NotedEnd, Note};
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
@@ -51,12 +52,14 @@ pub struct UpstreamBody {
     exchange: Exchange,
     patience: Patience,
     late: bool,
+    /// Of the access log.
+    note: Option<Rc<Note>>,
 }
 
 impl UpstreamBody {
     /// A body that may take as long as `patience` lasts.
     pub fn new(incoming: Incoming, exchange: Exchange, patience: Patience) -> Self {
-        Self { incoming, exchange, patience, late: false }
+        Self { incoming, exchange, patience, late: false, note: None }
     }
 }
 
@@ -77,6 +80,19 @@ impl ResponseBody {
                 body.exchange.hold_places(places);
             }
             Self::Tunnel(tunnel) => tunnel.hold(places),
+        }
+    }
+
+    /// Holds the note of its request to its end.
+    pub fn hold_note(&mut self, note: Rc<Note>) {
+        match self {
+            Self::Empty => note.sent(0),
+            Self::Text(text) => note.sent(text.len()),
+            Self::Upstream(body) => {
+                note.body(NotedEnd::Open);
+                body.note = Some(note);
+            }
+            Self::Tunnel(tunnel) => tunnel.hold_note(note),
         }
     }
 
@@ -142,10 +158,17 @@ impl UpstreamBody {
     /// A limit was met: for gRPC a status ends the answer, for the rest nothing that could be taken for its end.
     fn late(&mut self, late: Late) -> Result<Frame<Bytes>, BodyError> {
         self.late = true;
+        self.noted(NotedEnd::Broken);
         if late == Late::Idle {
             self.exchange.broken();
         }
         self.patience.trailers(late).map(Frame::trailers).ok_or_else(|| late.text().into())
+    }
+
+    fn noted(&self, end: NotedEnd) {
+        if let Some(note) = &self.note {
+            note.body(end);
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -162,6 +185,10 @@ impl UpstreamBody {
                 if let Some(late) = self.patience.moved().filter(|_| !frame.is_trailers()) {
                     return Poll::Ready(Some(self.late(late)));
                 }
+                if let Some(note) = &self.note {
+                    note.sent(frame.data_ref().map_or(0, Bytes::len));
+                    frame.trailers_ref().inspect(|trailers| note.trailers(trailers));
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_trailers(trailers);
                     self.exchange.trailers(trailers);
@@ -170,15 +197,18 @@ impl UpstreamBody {
                 }
                 if self.incoming.is_end_stream() {
                     self.exchange.finish();
+                    self.noted(NotedEnd::Whole);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(e))) => {
                 self.exchange.broken();
+                self.noted(NotedEnd::Broken);
                 Poll::Ready(Some(Err(e.into())))
             }
             Poll::Ready(None) => {
                 self.exchange.finish();
+                self.noted(NotedEnd::Whole);
                 Poll::Ready(None)
             }
         }

@@ -38,7 +38,8 @@ use crate::http::{headers, websocket};
 use crate::request::places::Places;
 use crate::tcp::outbound::Upstream;
 use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
-use crate::telemetry::ports::PortStats;
+use crate::telemetry::access_log::{BodyEnd, Note};
+use crate::telemetry::ports::{Ended, PortStats};
 
 /// What a caller would like its connection to become.
 #[derive(Debug)]
@@ -237,7 +238,8 @@ impl Asked {
                 head.headers.insert(websocket::ACCEPT, websocket::accept(key));
             }
         }
-        let tunnel = Tunnel { on: self.on, behind: Behind::Switched { stream, exchange, limits } };
+        let tunnel =
+            Tunnel { on: self.on, behind: Behind::Switched { stream, exchange, limits }, note: None };
         Response::from_parts(head, ResponseBody::Tunnel(Box::new(tunnel)))
     }
 }
@@ -266,6 +268,8 @@ impl std::fmt::Debug for Handed {
 pub struct Tunnel {
     on: OnUpgrade,
     behind: Behind,
+    /// Of the access log.
+    note: Option<Rc<Note>>,
 }
 
 #[derive(Debug)]
@@ -280,7 +284,7 @@ enum Behind {
 impl Tunnel {
     /// To an opaque connection, which is counted in `stats`.
     pub fn opaque(on: OnUpgrade, upstream: Upstream, stats: Arc<PortStats>) -> Self {
-        Self { on, behind: Behind::Opaque(upstream, stats) }
+        Self { on, behind: Behind::Opaque(upstream, stats), note: None }
     }
 
     /// Holds the places of its request to its end.
@@ -288,6 +292,12 @@ impl Tunnel {
         if let Behind::Switched { exchange, .. } = &mut self.behind {
             exchange.hold_places(places);
         }
+    }
+
+    /// Holds the note of its request to its end.
+    pub fn hold_note(&mut self, note: Rc<Note>) {
+        note.body(BodyEnd::Open);
+        self.note = Some(note);
     }
 
     /// Whether an end that nobody meant must be told from one that was.
@@ -300,14 +310,14 @@ impl Tunnel {
     pub async fn over_http1(self, io: &mut impl Duplex, ahead: Bytes) -> bool {
         // hyper says here whether the answer went out; where the caller left before it, there is nobody to talk to.
         let left = matches!((&mut { self.on.clone() }).now_or_never(), Some(Err(e)) if e.is_canceled());
-        !left && self.behind.pass(io, ahead).await
+        !left && self.behind.pass(io, ahead, self.note.as_deref()).await
     }
 
     /// Passes bytes over a stream of the caller's HTTP/2 connection, once the answer is on its way.
     pub async fn over_http2(self, fuse: Fuse) {
         if let Ok(stream) = self.on.await {
             let mut stream = Fused::new(TokioIo::new(stream), fuse);
-            if self.behind.pass(&mut stream, Bytes::new()).await {
+            if self.behind.pass(&mut stream, Bytes::new(), self.note.as_deref()).await {
                 stream.ends();
             }
         }
@@ -316,13 +326,14 @@ impl Tunnel {
 
 impl Behind {
     /// Whether both sides have ended as they should.
-    async fn pass(self, caller: &mut impl Duplex, ahead: Bytes) -> bool {
+    async fn pass(self, caller: &mut impl Duplex, ahead: Bytes, note: Option<&Note>) -> bool {
         match self {
             Self::Switched { mut stream, mut exchange, limits } => {
                 let ahead = Ahead { from_a: ahead, from_b: stream.ahead };
                 let flow = Flow::default();
                 let outcome = relay::relay(caller, &mut stream.io, ahead, limits, &flow).await;
                 tracing::debug!(?outcome, "an upgraded connection ended");
+                note.inspect(|note| note.ended(Ended::of(&outcome), outcome.a_to_b, outcome.b_to_a));
                 match outcome.end {
                     End::Late => _ = patience::met(Late::Stream),
                     End::Idle => _ = patience::met(Late::Idle),
@@ -331,7 +342,7 @@ impl Behind {
                 exchange.finish();
                 matches!(outcome.end, End::Finished)
             }
-            Self::Opaque(upstream, stats) => upstream.carry(caller, ahead, &stats).await,
+            Self::Opaque(upstream, stats) => upstream.carry(caller, ahead, &stats, note).await,
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::request::choose::LOOKUP_PATIENCE;
 use crate::tcp;
 use crate::tcp::outbound::Called;
 use crate::tcp::relay;
+use crate::telemetry::access_log::Direction;
 use crate::worker::{Application, Worker};
 
 /// Where a redirected connection of the application goes.
@@ -250,17 +251,23 @@ async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: Socke
     // What ends before both sides have ended is a reset; as far as the application can tell, nobody listens there.
     tcp::cut_on_close(&stream);
     let of_nobody = Arc::default();
+    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    let note = note.as_deref();
+    note.inspect(|note| note.goes_outside(to));
     match tcp::outside::dial(worker, to).await {
         Ok(there) => tokio::select! {
             biased;
             () = passing.cut() => {}
-            in_order = there.carry(&mut stream, Bytes::new(), &of_nobody) => {
+            in_order = there.carry(&mut stream, Bytes::new(), &of_nobody, note) => {
                 if in_order {
                     tcp::end_on_close(&stream);
                 }
             }
         },
-        Err(error) => tracing::debug!(%error, "a place outside the mesh can not be reached"),
+        Err(error) => {
+            note.inspect(|note| note.failed(&error));
+            tracing::debug!(%error, "a place outside the mesh can not be reached");
+        }
     }
 }
 
@@ -318,7 +325,7 @@ fn refusing(
     worker: &Rc<Worker>,
 ) -> impl Fn(&Error, Asker) -> http::Response<crate::http::body::ResponseBody> + use<> {
     let worker = Rc::clone(worker);
-    move |error, asker| outbound::refusal(&worker, error, Asker { trusted: true, ..asker }, None)
+    move |error, asker| outbound::refused_early(&worker, error, asker)
 }
 
 fn loops(to: SocketAddr) -> Error {

@@ -11,14 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
-    Access, AccessIndex, AskedBy, Because, Decision, Inbound, PortNumber, Reason, RequestHead, ServiceName,
-    SpiffeId,
+    Access, AccessIndex, AskedBy, Because, Decision, Inbound, PortNumber, Reason, RequestHead, RuleName,
+    ServiceName, SpiffeId,
 };
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::live::Millis;
+use crate::live::Live;
 use crate::policy::callers;
+use crate::telemetry::access_log::{self, Note};
 use crate::worker::Application;
 
 /// The access policies of every service that this sidecar stands before.
@@ -175,55 +176,61 @@ impl Asks {
     /// Lets a request pass, or does not. Its head is the canonical one.
     pub fn check(
         &self,
-        table: &AccessTable,
+        live: &Live,
         inbound: Option<&Arc<Inbound>>,
         head: RequestHead<'_>,
+        note: Option<&Note>,
     ) -> Result<(), Error> {
-        self.with_rules(table, inbound, |rules| {
+        let to = Told { live, head: Some(&head), note };
+        self.with_rules(&live.access, inbound, |rules| {
             if rules.index.is_open() {
+                note.inspect(|note| note.decided(&OPEN));
                 return Ok(());
             }
             let by = self.by(rules);
             for name in rules.index.audited(&by, &head) {
-                if let Some(counts) = rules.counts.get(name.number) {
-                    counts.would_deny.fetch_add(1, Relaxed);
-                }
-                self.tell("a request would be denied", &format_args!("denied by {name}"), Some(&head));
+                self.on_trial(rules, name, "a request would be denied", to);
             }
-            self.conclude(rules, &rules.index.decide(&by, &head), Some(&head))
+            self.conclude(rules, &rules.index.decide(&by, &head), to)
         })
     }
 
     /// Lets an opaque connection begin, or does not.
-    pub fn check_connection(&self, table: &AccessTable, inbound: Option<&Arc<Inbound>>) -> Result<(), Error> {
-        self.with_rules(table, inbound, |rules| {
+    pub fn check_connection(
+        &self,
+        live: &Live,
+        inbound: Option<&Arc<Inbound>>,
+        note: Option<&Note>,
+    ) -> Result<(), Error> {
+        let to = Told { live, head: None, note };
+        self.with_rules(&live.access, inbound, |rules| {
             if rules.index.is_open() {
+                note.inspect(|note| note.decided(&OPEN));
                 return Ok(());
             }
             let by = self.by(rules);
             for name in rules.index.audited_connection(&by) {
-                if let Some(counts) = rules.counts.get(name.number) {
-                    counts.would_deny.fetch_add(1, Relaxed);
-                }
-                self.tell("a connection would be denied", &format_args!("denied by {name}"), None);
+                self.on_trial(rules, name, "a connection would be denied", to);
             }
-            self.conclude(rules, &rules.index.decide_connection(&by), None)
+            self.conclude(rules, &rules.index.decide_connection(&by), to)
         })
     }
 
     /// Waits until a change of the rules denies an opaque connection that has begun.
     pub async fn denied_later(
         &self,
-        table: &AccessTable,
+        live: &Live,
         inbound: impl Fn() -> Option<Arc<Inbound>>,
+        note: Option<&Note>,
     ) -> Error {
-        let mut moved = table.moved.subscribe();
+        let to = Told { live, head: None, note };
+        let mut moved = live.access.moved.subscribe();
         loop {
             // What was pushed between the first look and this one counts, too.
             let inbound = inbound();
-            let denied = self.with_rules(table, inbound.as_ref(), |rules| {
+            let denied = self.with_rules(&live.access, inbound.as_ref(), |rules| {
                 let decision = rules.index.decide_connection(&self.by(rules));
-                if decision.allowed { Ok(()) } else { self.conclude(rules, &decision, None) }
+                if decision.allowed { Ok(()) } else { self.conclude(rules, &decision, to) }
             });
             if let Err(error) = denied {
                 return error;
@@ -270,12 +277,17 @@ impl Asks {
         by
     }
 
-    fn conclude(
-        &self,
-        rules: &Rules,
-        decision: &Decision<'_>,
-        head: Option<&RequestHead<'_>>,
-    ) -> Result<(), Error> {
+    /// A rule would refuse it if it were not on trial.
+    fn on_trial(&self, rules: &Rules, name: &RuleName, what: &str, to: Told<'_>) {
+        if let Some(counts) = rules.counts.get(name.number) {
+            counts.would_deny.fetch_add(1, Relaxed);
+        }
+        to.note.inspect(|note| note.audited(name));
+        self.tell(what, &format_args!("denied by {name}"), to);
+    }
+
+    fn conclude(&self, rules: &Rules, decision: &Decision<'_>, to: Told<'_>) -> Result<(), Error> {
+        to.note.inspect(|note| note.decided(decision));
         let counts = match decision.because {
             Because::Rule(name) => rules.counts.get(name.number).unwrap_or(&rules.default),
             Because::NoneAllows => &rules.none,
@@ -286,26 +298,27 @@ impl Asks {
             return Ok(());
         }
         counts.denied.fetch_add(1, Relaxed);
-        self.tell("denied", decision, head);
+        self.tell("denied", decision, to);
         Err(Error::downstream(Reason::AuthzDenied, decision.to_string()))
     }
 
-    /// One line of the log, as long as there are not too many.
-    fn tell(&self, what: &str, decision: &dyn std::fmt::Display, head: Option<&RequestHead<'_>>) {
-        thread_local! {
-            static WINDOW: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
-        }
-        let second = Millis::now().0 / 1000;
-        let (window, count) = WINDOW.get();
-        let count = if window == second { count + 1 } else { 1 };
-        WINDOW.set((second, count));
-        if count > LINES {
+    /// One line of the log of the process, where no access log has it and there are not too many.
+    fn tell(&self, what: &str, decision: &dyn std::fmt::Display, Told { live, head, .. }: Told<'_>) {
+        if !live.access_log.is_elsewhere() || !access_log::within_bound() {
             return;
         }
         let (service, caller) = (&self.access.service, callers::name(self.caller.as_ref()));
         let (method, path) = (head.map(|h| h.method.as_str()), head.map(|h| h.path));
         tracing::warn!(%service, caller, method, path, %decision, "access policy: {what}");
     }
+}
+
+/// Of what a decision is told, and where.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    live: &'a Live,
+    head: Option<&'a RequestHead<'a>>,
+    note: Option<&'a Note>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -315,5 +328,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const METRIC: &str = "outrigger_access_decisions_total";
 /// How many policies of a service are counted each by itself.
 const MOST_COUNTED: usize = 256;
-/// How many lines a thread writes a second.
-const LINES: u32 = 10;
+/// What comes of a request where there are no rules.
+const OPEN: Decision<'static> = Decision { allowed: true, because: Because::Default };

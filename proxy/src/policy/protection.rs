@@ -148,4 +148,9 @@ impl Requester {
         let key = Key::of(callers::name(id.as_ref()).as_bytes());
         Self { id, key, bulkhead: std::cell::OnceCell::new() }
     }
+
+    /// Who it proved to be, if it did.
+    pub fn id(&self) -> Option<&SpiffeId> {
+        self.id.as_ref()
+    }
 }

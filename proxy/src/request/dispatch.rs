@@ -29,6 +29,7 @@ use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
+use crate::telemetry::access_log::Note;
 use crate::token::{Verified, carry};
 use crate::worker::Worker;
 
@@ -52,6 +53,8 @@ pub struct Arrived {
     pub sake: Sake,
     /// The verified token by which it is routed, where anybody asks for one.
     pub token: Option<Arc<Verified>>,
+    /// Of the access log.
+    pub note: Option<Rc<Note>>,
 }
 
 /// Where it goes.
@@ -78,8 +81,11 @@ pub async fn send(
         Entered::Goes(routed, watch) => (routed, watch),
         Entered::Answered(answer) => return Ok(*answer),
     };
-    let Arrived { mut parts, seen, incoming, target, wish, from, tls, sake, token } = arrived;
+    let Arrived { mut parts, seen, incoming, target, wish, from, tls, sake, token, note } = arrived;
     let Routed { service, snapshot, plan, port, instance } = routed;
+    if let Some(note) = &note {
+        note.by(plan.name.as_ref());
+    }
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
@@ -118,6 +124,7 @@ pub async fn send(
         expects,
         body,
         asked,
+        note,
     };
     let work = pin!(stack::run(worker, call, head));
     let outcome = places.around(grpc, work).await;

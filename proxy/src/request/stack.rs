@@ -3,6 +3,7 @@
 //! deposit -> (choose -> send within the deadline -> judge -> budget -> pause)* -> answer
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::request::deadline::Deadline;
 use crate::request::handle::Sake;
 use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
+use crate::telemetry::access_log::Note;
 use crate::token::carry;
 use crate::worker::Worker;
 
@@ -61,6 +63,8 @@ pub struct Call {
     pub body: Option<Replay>,
     /// What its caller's connection shall become, where it is an upgrade.
     pub asked: Option<Asked>,
+    /// Of the access log.
+    pub note: Option<Rc<Note>>,
 }
 
 /// Runs the request: as many attempts as it takes and the rules allow.
@@ -89,6 +93,9 @@ pub async fn run(
             Ok(chosen) => chosen,
             Err(error) => return Err(gave_up(live, &call, began, error)),
         };
+        if let Some(note) = &call.note {
+            note.tries(attempt, &chosen.view.endpoint);
+        }
         let kept = may_follow(&call, attempt).then(|| head.keep());
         let mut outcome = try_once(worker, &call, &chosen, attempt, head).await;
         match &mut outcome {

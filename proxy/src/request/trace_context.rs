@@ -63,6 +63,12 @@ pub fn put(headers: &mut HeaderMap, handle: u128) {
     insert(headers, value);
 }
 
+/// The id of the trace that a request belongs to, where it belongs to one: hex digits, whatever it brought.
+pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let parent = has_parent(headers).then(|| headers.get(TRACEPARENT)).flatten()?;
+    parent.as_bytes().get(3..35)?.try_into().ok()
+}
+
 fn insert(headers: &mut HeaderMap, value: Vec<u8>) {
     // Made of parts of valid values, so it is one.
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {

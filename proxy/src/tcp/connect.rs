@@ -27,6 +27,7 @@ use crate::live::LiveService;
 use crate::outbound;
 use crate::tcp::outbound::{Called, Upstream, dial};
 use crate::tcp::outside;
+use crate::telemetry::access_log::Note;
 use crate::worker::{Named, Worker};
 
 /// Whether a request asks for a tunnel to a host and a port, and for nothing in it (RFC 8441).
@@ -46,6 +47,7 @@ pub async fn answer(
     worker: &Worker,
     mut parts: Parts,
     fixed: bool,
+    note: Option<&Note>,
 ) -> Result<Response<ResponseBody>, (Error, Option<Arc<LiveService>>)> {
     let nobody = |error| (error, None);
     canonical::check(&parts, Glance::at(&parts.headers)).map_err(nobody)?;
@@ -54,7 +56,9 @@ pub async fn answer(
     }
     let on = parts.extensions.remove::<OnUpgrade>();
     let on = on.ok_or_else(|| nobody(bad("this connection can not become a tunnel")))?;
-    let (name, port) = target(canonical::authority(&parts).map_err(nobody)?).map_err(nobody)?;
+    let authority = canonical::authority(&parts).map_err(nobody)?;
+    note.inspect(|note| note.asked(&parts, authority, None));
+    let (name, port) = target(authority).map_err(nobody)?;
     let goal = goal(worker, name, port).await.map_err(nobody)?;
     let tunnel = match goal {
         Goal::Outside(places) => {
@@ -65,7 +69,7 @@ pub async fn answer(
             let Called { service, port, .. } = &called;
             let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
             let dialled = match permitted(&called) {
-                Ok(()) => Box::pin(dial(worker, &called)).await,
+                Ok(()) => Box::pin(dial(worker, &called, note)).await,
                 Err(error) => Err(error),
             };
             let upstream = dialled.map_err(|error| {

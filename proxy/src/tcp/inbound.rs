@@ -1,5 +1,6 @@
 //! From the mesh to the application, without looking at the bytes.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use outrigger_certs::Peer;
@@ -17,6 +18,7 @@ use crate::tcp::greeting::Greeting;
 use crate::tcp::outbound::InFlight;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
+use crate::telemetry::access_log::{Direction, Note};
 use crate::telemetry::ports::Ended;
 use crate::worker::{Application, Worker};
 
@@ -32,11 +34,13 @@ pub async fn from_mesh<IO>(
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let asks = Asks::new(&worker.shared.live.access, application, Some(peer.id()));
+    let note = noted(worker, application, Some(peer));
+    let note = note.as_deref();
     let carried = async {
         let connected = match (permitted, guard.is_ending()) {
             (false, _) => Err(Error::refused(Reason::NoRoute, "the port is declared for HTTP")),
             (true, true) => Err(Error::refused(Reason::Draining, "the instance is ending")),
-            (true, false) => Box::pin(to_application(worker, application, Some(peer), &asks)).await,
+            (true, false) => Box::pin(to_application(worker, application, Some(peer), &asks, note)).await,
         };
         let said = match &connected {
             Ok(_) => Greeting::Ready,
@@ -47,17 +51,16 @@ pub async fn from_mesh<IO>(
             Ok(connected) if told => {
                 // The caller's sidecar knows how long the service allows silence; there is no second opinion.
                 let limits = Limits::idle(Duration::MAX);
-                carry(worker, &mut caller, connected, (application, port), limits).await;
+                carry(worker, &mut caller, connected, (application, port), limits, (&asks, note)).await;
             }
             Ok(_) => {}
-            Err(error) => refuse(worker, application, port, &error),
+            Err(error) => refuse(worker, application, port, &error, note),
         }
     };
     guard.opaque();
     tokio::select! {
         biased;
         () = guard.cut() => {}
-        () = denied_later(worker, application, port, &asks) => {}
         () = carried => {}
     }
 }
@@ -72,33 +75,37 @@ pub async fn from_anybody(
     cut_on_close(&caller);
     guard.opaque();
     let asks = Asks::new(&worker.shared.live.access, application, None);
+    let note = noted(worker, application, None);
+    let note = note.as_deref();
     let carried = async {
-        match Box::pin(to_application(worker, application, None, &asks)).await {
+        match Box::pin(to_application(worker, application, None, &asks, note)).await {
             Ok(connected) => {
                 let limits = Limits::idle(IDLE);
-                if carry(worker, &mut caller, connected, (application, port), limits).await {
+                if carry(worker, &mut caller, connected, (application, port), limits, (&asks, note)).await {
                     end_on_close(&caller);
                 }
             }
-            Err(error) => refuse(worker, application, port, &error),
+            Err(error) => refuse(worker, application, port, &error, note),
         }
     };
     tokio::select! {
         biased;
         () = guard.cut() => {}
-        () = denied_later(worker, application, port, &asks) => {}
         () = carried => {}
     }
 }
 
-/// Waits until a change of the access policies denies a connection that has begun; then it is cut.
-async fn denied_later(worker: &Worker, application: &Application, port: u16, asks: &Asks) {
-    let (live, registry) = (&worker.shared.live, &worker.shared.registry);
-    let error = asks.denied_later(&live.access, || registry.inbound()).await;
-    refuse(worker, application, port, &error);
+/// A note of an opaque connection, where there is an access log.
+fn noted(worker: &Worker, application: &Application, peer: Option<&Peer>) -> Option<Rc<Note>> {
+    let note = worker.shared.live.access_log.note(Direction::Inbound)?;
+    note.is_opaque();
+    note.of(peer.map(Peer::id));
+    note.to(&application.service, application.version.as_ref());
+    Some(note)
 }
 
-fn refuse(worker: &Worker, application: &Application, port: u16, error: &Error) {
+fn refuse(worker: &Worker, application: &Application, port: u16, error: &Error, note: Option<&Note>) {
+    note.inspect(|note| note.failed(error));
     worker.shared.live.ports.handle(Side::Server, &application.service, port).refused(error.reason);
     worker.shared.live.counters.refused(error.reason, Hop::Server);
     tracing::info!(%error, service = %application.service, port, "opaque connection refused");
@@ -110,10 +117,11 @@ async fn to_application(
     application: &Application,
     peer: Option<&Peer>,
     asks: &Asks,
+    note: Option<&Note>,
 ) -> Result<(TcpStream, InFlight), Error> {
     let (live, began) = (&worker.shared.live, Instant::now());
     live.overload.check()?;
-    asks.check_connection(&live.access, worker.shared.registry.inbound().as_ref())?;
+    asks.check_connection(live, worker.shared.registry.inbound().as_ref(), note)?;
     let address = application.address;
     let made = if worker.shared.own_ports.contains(address) {
         Err(Error::refused(Reason::LoopDetected, "the application's address is this sidecar's own"))
@@ -141,14 +149,25 @@ async fn carry<IO>(
     (mut stream, _load): (TcpStream, InFlight),
     (application, port): (&Application, u16),
     limits: Limits,
+    (asks, note): (&Asks, Option<&Note>),
 ) -> bool
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let stats = worker.shared.live.ports.handle(Side::Server, &application.service, port);
     let opened = stats.opened();
-    let outcome = relay(caller, &mut stream, Ahead::default(), limits, &stats.flow).await;
+    let (live, registry, ahead) = (&worker.shared.live, &worker.shared.registry, Ahead::default());
+    let outcome = tokio::select! {
+        biased;
+        // Not before it was let in: whoever is refused at the door is told so.
+        error = asks.denied_later(live, || registry.inbound(), note) => {
+            refuse(worker, application, port, &error, note);
+            return false;
+        }
+        outcome = relay(caller, &mut stream, ahead, limits, &stats.flow) => outcome,
+    };
     opened.end(Ended::of(&outcome));
+    note.inspect(|note| note.ended(Ended::of(&outcome), outcome.a_to_b, outcome.b_to_a));
     let finished = matches!(outcome.end, End::Finished);
     if finished {
         end_on_close(&stream);

@@ -24,6 +24,7 @@ use crate::request::retry;
 use crate::request::service_breaker::Shut;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
+use crate::telemetry::access_log::{Direction, Note};
 use crate::telemetry::ports::{Ended, PortStats};
 use crate::worker::Worker;
 
@@ -44,15 +45,21 @@ pub async fn serve(worker: &Worker, mut client: TcpStream, guard: Guard, called:
     guard.opaque();
     let Called { service, port, .. } = called;
     let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
+    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    let note = note.as_deref();
+    note.inspect(|note| note.is_opaque());
     let carried = async {
         // Boxed: what it takes to connect would stay part of the connection for its whole life.
-        match Box::pin(dial(worker, called)).await {
+        match Box::pin(dial(worker, called, note)).await {
             Ok(upstream) => {
-                if upstream.carry(&mut client, Bytes::new(), &stats).await {
+                if upstream.carry(&mut client, Bytes::new(), &stats, note).await {
                     end_on_close(&client);
                 }
             }
-            Err(error) => refuse(worker, &stats, &error),
+            Err(error) => {
+                note.inspect(|note| note.failed(&error));
+                refuse(worker, &stats, &error);
+            }
         }
     };
     tokio::select! {
@@ -97,7 +104,13 @@ impl Upstream {
 
     /// Passes bytes between it and `caller`, of which `ahead` was already read, to the end. Says whether both have ended
     /// as they should; else the caller must not see an end.
-    pub async fn carry<A>(mut self, caller: &mut A, ahead: Bytes, stats: &Arc<PortStats>) -> bool
+    pub async fn carry<A>(
+        mut self,
+        caller: &mut A,
+        ahead: Bytes,
+        stats: &Arc<PortStats>,
+        note: Option<&Note>,
+    ) -> bool
     where
         A: AsyncRead + AsyncWrite + Unpin,
     {
@@ -107,6 +120,7 @@ impl Upstream {
             (Limits { idle: self.idle, until }, Ahead { from_a: ahead, from_b: Bytes::new() });
         let outcome = relay(caller, &mut self.stream, ahead, limits, &stats.flow).await;
         opened.end(Ended::of(&outcome));
+        note.inspect(|note| note.ended(Ended::of(&outcome), outcome.a_to_b, outcome.b_to_a));
         let finished = matches!(outcome.end, End::Finished);
         if finished {
             self.stream.end_on_close();
@@ -119,11 +133,12 @@ impl Upstream {
 
 /// Connects to an endpoint. Nothing has been sent while this fails, so that another endpoint is tried for
 /// as long as the service's retry rule and its budget allow.
-pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
+pub async fn dial(worker: &Worker, called: &Called, note: Option<&Note>) -> Result<Upstream, Error> {
     let began = Instant::now();
     let service = &called.service;
+    note.inspect(|note| note.to(&service.name, None));
     let passes = service.breakers.enter(&service.name, None, None).map_err(Shut::refuse)?;
-    let dialled = attempts(worker, called).await;
+    let dialled = attempts(worker, called, note).await;
     match &dialled {
         Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed()), Millis::now()),
         Err(error) => service.breakers.leave_failed(passes, error),
@@ -134,7 +149,7 @@ pub async fn dial(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     dialled
 }
 
-async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
+async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Result<Upstream, Error> {
     let &Called { ref service, port, instance } = called;
     worker.shared.live.overload.check()?;
     let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
@@ -147,6 +162,7 @@ async fn attempts(worker: &Worker, called: &Called) -> Result<Upstream, Error> {
     let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
     loop {
         let chosen = choose(worker, aim, chance, &tried).await?;
+        note.inspect(|note| note.tries(attempt, &chosen.view.endpoint));
         let load = InFlight::new(&chosen.place.endpoint);
         let (mut pass, began) = (chosen.pass.take(), Instant::now());
         let error = match worker.mesh.opaque(&chosen.place).await {

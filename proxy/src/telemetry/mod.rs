@@ -1,5 +1,6 @@
 //! What is counted and logged, and how it reaches Prometheus and the reports to the control plane.
 
+pub mod access_log; // lines of requests
 pub mod by_reason; // something for each reason of a refusal
 pub mod log;
 pub mod metrics;

@@ -77,7 +77,8 @@ impl Ended {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// Its word in metrics and in the access log.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Finished => "finished",
             Self::ByCaller => "aborted_by_caller",

@@ -4,12 +4,21 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant, SystemTime};
 
+use clap::Parser;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_certs::{Authority, LeafLifetime, WorkloadKey};
-use outrigger_mesh::{Between, Denylist, Port, PortNumber, Protocol, Resource, Service, SpiffeId};
+use outrigger_mesh::{
+    Between, Denylist, Port, PortNumber, Protocol, Resource, ResourceName, Service, SpiffeId, TrustDomain,
+};
+use outrigger_proxy::app::App;
+use outrigger_proxy::drain::Ask;
 use outrigger_proxy::http::edges::Cut;
-use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Owned, eventually, request, resources};
+use outrigger_proxy::settings::{Args, Settings};
+use outrigger_testkit::{
+    Behaviour, BodyOf, Client, Origin, Owned, PlanServer, eventually, request, resources,
+};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -134,6 +143,71 @@ async fn opaque_connections_are_cut_by_a_revocation_on_either_side_and_by_a_root
         let ended = tokio::time::timeout(Duration::from_secs(2), stream.read_u8()).await;
         assert!(ended.expect(what).is_err(), "{what}");
     }
+}
+
+/// The sidecar of the service as a control plane configures it, with roots of another trust domain; a client of that domain.
+async fn of_two_domains(
+    plan: &PlanServer,
+    service: &Service,
+    app: std::net::SocketAddr,
+    data: &std::path::Path,
+) -> (App, Sidecar, ResourceName) {
+    let name = &service.name;
+    let other: TrustDomain = "other.org".parse().unwrap();
+    let theirs = Mesh::of_domain(&other);
+    plan.set(theirs.trust());
+    plan.set(resources::inbound(&service.identities[0], &[service]));
+    let revision = plan.set(service.clone());
+    let token = plan.join_token(name.namespace().as_str(), name.name().as_str()).expose();
+    let line = format!(
+        "outrigger-proxy --namespace shop --service {} --port {} --control {} --data {} --outbound 127.0.0.1:0 \
+         --inbound 127.0.0.1:0 --admin 127.0.0.1:0",
+        name.name(),
+        app.port(),
+        plan.addr(),
+        data.display()
+    );
+    let settings = Settings::new(Args::parse_from(line.split_whitespace()), Some(&token)).unwrap();
+    let server = outrigger_proxy::app::build(settings).await.unwrap();
+    let web = SpiffeId::new(other.clone(), "shop".parse().unwrap(), "web".parse().unwrap());
+    let client = theirs.client_of(&web, &[name.name().as_str()]);
+    client.identity.trust().update(&plan.authority().trust()).unwrap();
+    let endpoint = resources::endpoint(&name.to_string(), "i-1", server.bound.inbound.unwrap());
+    client.knows(service.clone(), [endpoint]);
+    plan.acknowledged(&service.identities[0], revision).await;
+    (server, client, ResourceName::Trust(other))
+}
+
+#[tokio::test]
+async fn a_trust_domain_that_is_taken_away_loses_its_running_streams_within_two_seconds_of_the_push() {
+    for between in [Between::Http1, Between::Http2] {
+        let (plan, app, folder) = (PlanServer::start().await, Origin::start().await, TempDir::new().unwrap());
+        app.behave(endless());
+        let (server, client, trust) =
+            of_two_domains(&plan, &service(between), app.addr(), folder.path()).await;
+        let took = outlives(&client, || _ = plan.remove(&trust)).await;
+        assert!(took < Duration::from_secs(2), "{between:?}: {took:?}");
+        assert_eq!(server.live.counters.cuts(Cut::Unbelieved), 1);
+        let refused = Client::h1(client.outbound).await.get("cart", "/").await.unwrap();
+        assert!(refused.status.is_server_error(), "and none of it comes in anew: {}", refused.text());
+        server.drain.ask(Ask::Now);
+        server.wait().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_trust_domain_that_is_taken_away_loses_its_opaque_connections_within_two_seconds_of_the_push() {
+    let (plan, (app, _serving)) = (PlanServer::start().await, echo().await);
+    let folder = TempDir::new().unwrap();
+    let ports = vec![Port { number: PortNumber::HTTP, protocol: Protocol::Tcp }];
+    let db = Service { ports, ..resources::service("shop/db") };
+    let (server, client, trust) = of_two_domains(&plan, &db, app, folder.path()).await;
+    let mut stream = opaque(&client).await;
+    plan.remove(&trust);
+    let ended = tokio::time::timeout(Duration::from_secs(2), stream.read_u8()).await;
+    assert!(ended.expect("it is cut in time").is_err());
+    server.drain.ask(Ask::Now);
+    server.wait().await.unwrap();
 }
 
 /// Gives `to` a certificate that ends in `life`.

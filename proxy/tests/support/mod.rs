@@ -15,7 +15,7 @@ use outrigger_certs::{
     Authority, LeafLifetime, MeshAcceptor, MeshAlpn, MeshConnector, WorkloadIdentity, WorkloadKey,
 };
 use outrigger_mesh::{
-    Endpoint, Host, PortNumber, Protection, Resource, Service, ServiceName, SpiffeId, Transport,
+    Endpoint, Host, PortNumber, Protection, Resource, Service, ServiceName, SpiffeId, Transport, TrustDomain,
 };
 use outrigger_proxy::config::registry::{Change, Discovery, Registry};
 use outrigger_proxy::data_path::{DataPath, Idle, Listening, Ports};
@@ -32,8 +32,17 @@ pub struct Mesh(Authority);
 impl Mesh {
     /// A mesh of its own: no other believes it.
     pub fn new() -> Self {
-        let domain = resources::TRUST_DOMAIN.parse().unwrap();
-        Self(Authority::create(&domain, SystemTime::now()).unwrap().0)
+        Self::of_domain(&resources::TRUST_DOMAIN.parse().unwrap())
+    }
+
+    /// A mesh of another trust domain.
+    pub fn of_domain(domain: &TrustDomain) -> Self {
+        Self(Authority::create(domain, SystemTime::now()).unwrap().0)
+    }
+
+    /// The sidecar of the client `id`, with ports of its own for `upstreams`.
+    pub fn client_of(&self, id: &SpiffeId, upstreams: &[&str]) -> Sidecar {
+        self.start(id, &[], upstreams, 1)
     }
 
     /// The certificate of `id`.

@@ -77,3 +77,51 @@ async fn every_change_is_in_the_audit_log_with_who_from_where_what_and_why_and_s
         }
     }
 }
+
+/// A service that breaks a rule, with something at a wrong place that may be a secret.
+fn broken(marker: &str) -> String {
+    service("shop").replace("\"spec\":{}", &format!("\"spec\":{{\"{marker}\":\"{marker}\"}}"))
+}
+
+#[tokio::test]
+async fn a_change_that_does_not_hold_is_in_the_audit_log_by_name_and_code_and_without_its_text() {
+    const MARKER: &str = "pl4nted";
+    let house = House::with(Door::closed()).await;
+    let admin = house.token("admin", HOUR).await;
+    let bearer = bearer(&admin);
+    let headers = [("authorization", bearer.as_str()), ("if-none-match", "*")];
+    let path = "/v1/services/shop/cart";
+    let told = house.sends(&Method::PUT, path, &headers, &broken(MARKER)).await;
+    assert_eq!((told.status, told.text.contains(MARKER)), (422, true), "{}", told.text);
+    let entry = house.api.state.store().audit(None, 1).await.unwrap().remove(0).entry;
+    assert_eq!((entry.action.as_str(), entry.object), ("refused", format!("PUT {OBJECT}")));
+    assert_eq!(entry.who, format!("token test ({})", admin.id()));
+    let why = entry.why.unwrap();
+    assert_eq!(why, "not valid: services/shop/cart: unknown-field (problems: 1)");
+    let told = house.sends(&Method::POST, "/v1/apply", &headers, &broken(MARKER)).await;
+    assert_eq!(told.status, 422);
+    let why = house.api.state.store().audit(None, 1).await.unwrap().remove(0).entry.why.unwrap();
+    assert!(why.starts_with("not valid: what can not be read: "), "{why}");
+
+    // What was only asked changes nothing, and is no line.
+    let before = house.audit().await.matches("refused").count();
+    let told = house.sends(&Method::PUT, &format!("{path}?dryRun=true"), &headers, &broken(MARKER)).await;
+    assert_eq!((told.status, house.audit().await.matches("refused").count()), (422, before));
+    assert!(!house.audit().await.contains(MARKER));
+}
+
+#[tokio::test]
+async fn changes_that_do_not_hold_neither_fill_the_audit_log_nor_hide_what_somebody_may_not() {
+    let house = House::with(Door::closed()).await;
+    let editor = house.token("editor:shop", HOUR).await;
+    let bearer = bearer(&editor);
+    let headers = [("authorization", bearer.as_str()), ("if-none-match", "*")];
+    for _ in 0..60 {
+        let told = house.sends(&Method::PUT, "/v1/services/shop/cart", &headers, &broken("x")).await;
+        assert_eq!(told.status, 422, "{}", told.text);
+    }
+    let told = house.sends(&Method::PUT, "/v1/services/bank/cart", &headers, &service("bank")).await;
+    assert_eq!(told.status, 403, "{}", told.text);
+    let log = house.audit().await;
+    assert_eq!((log.matches("not valid: ").count(), log.matches(" may not: ").count()), (20, 1), "{log}");
+}

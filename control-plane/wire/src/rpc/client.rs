@@ -1,13 +1,11 @@
 //! The sidecar's end.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use futures_util::future::BoxFuture;
-use hyper_util::rt::TokioIo;
 use outrigger_mesh::{EndpointUid, Report, ServiceName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -21,6 +19,7 @@ use super::{
     RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
     WithdrawReply,
 };
+use crate::channel;
 use crate::codec;
 use crate::pb;
 use crate::pb::control_plane_client::ControlPlaneClient;
@@ -40,19 +39,12 @@ impl ControlClient {
         F: Fn() -> BoxFuture<'static, io::Result<IO>> + Send + Sync + 'static,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connect = Arc::new(connect);
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let connection = connect();
-            async move { connection.await.map(TokioIo::new) }
-        });
-        // The name is only what HTTP/2 wants as :authority; where the connection goes decides `connect`.
-        let channel = Endpoint::from_static("http://control.outrigger")
+        let endpoint = Endpoint::from_static("http://control.outrigger")
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
-        Self { channel }
+            .keep_alive_while_idle(true);
+        Self { channel: channel::over(&endpoint, connect) }
     }
 
     /// Has a certificate signed.
