@@ -19,6 +19,7 @@ use crate::ca::{self, CertificateService, Fleet, Keeper, TokenReviews};
 use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
+use crate::rollout;
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
 use crate::state::State;
@@ -55,6 +56,8 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         ca::open(store.clone(), hub.clone(), place, domain, settings.leaf()).await?;
     let state = State::open(store.clone(), settings.trust_domain.clone(), keeper.root(), hub.clone()).await?;
     let telemetry = Arc::new(Telemetry::default());
+    let counted = Arc::new(rollout::Counted::default());
+    let (rollouts, driver) = rollout::open(state.clone(), hub.clone(), Arc::clone(&counted));
     let registrations = Arc::new(Registrations::new(state.clone(), hub.clone(), settings.lease));
     let certificates = CertificateService::new(Arc::clone(&keeper), state.clone(), settings.leaf());
     let certificates = Arc::new(certificates.with_kubernetes(kubernetes));
@@ -74,7 +77,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         Arc::clone(&hub),
         certificates,
         Arc::clone(&registrations),
-        (Arc::clone(&telemetry), Arc::clone(&issuers), Arc::clone(&tokens)),
+        (Arc::clone(&telemetry), counted, Arc::clone(&issuers), Arc::clone(&tokens)),
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
@@ -88,6 +91,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         certs: Some(certs),
         door: Arc::new(door),
         signers: Some(Arc::clone(&signers)),
+        rollouts: Some(rollouts),
     };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, tls, api, async move { stopped.cancelled().await });
@@ -96,6 +100,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), driver.run(), Duration::ZERO));
     tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })
 }

@@ -15,6 +15,7 @@ pub mod exchange;
 mod policy;
 pub mod jwks;
 pub mod push;
+pub mod rollout;
 pub mod secret;
 pub mod settings;
 mod shards;

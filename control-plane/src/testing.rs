@@ -85,6 +85,14 @@ pub(crate) fn access(namespace: &str, name: &str, spec: &str) -> Object {
     ))
 }
 
+/// A rollout with the rest of its specification in flow style.
+pub(crate) fn rollout(name: &str, service: &str, rest: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: Rollout, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{service: {service}, stable: v1, candidate: v2, {rest}}}}}"
+    ))
+}
+
 pub(crate) fn instance(name: &str, spec: &str) -> Object {
     object(&format!(
         "{{apiVersion: outrigger.dev/v1alpha1, kind: Instance, metadata: {{name: {name}, namespace: shop}}, spec: {{{spec}}}}}"
@@ -126,6 +134,7 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
         Checked::Tokens(checked) => world.put_token_policy(Entry { object, created, changed, checked }),
         Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
+        Checked::Rollout(checked) => world.rollouts.put(Entry { object, created, changed, checked }),
     }
     Ok(warnings)
 }
@@ -161,6 +170,9 @@ pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
         }
         crate::spec::Kind::Denylist => {
             touched.denylists.insert(key.clone());
+        }
+        crate::spec::Kind::Rollout => {
+            touched.rollouts.extend(world.rollouts.get(key).map(|e| e.checked.service.clone()));
         }
         crate::spec::Kind::Instance => {
             let uid = EndpointUid::new(key.name.as_str()).unwrap();

@@ -4,6 +4,7 @@
 //! of the old one; whoever reads keeps the world it took.
 
 mod access;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::check::{
     CheckedAccess, CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy,
     CheckedRoute, CheckedService, CheckedTokenPolicy, PolicyTarget,
 };
+use crate::rollout::Plan;
 use crate::secret::MeshSecret;
 use crate::shards::Shards;
 use crate::spec::{Key, Kind, Object, ObjectName, PolicySettings};
@@ -50,6 +52,7 @@ pub struct World {
     overrides: Shards<Key, Arc<Entry<CheckedOverride>>>,
     overrides_of: Shards<ServiceName, BTreeSet<Key>>,
     access: access::AccessPolicies,
+    pub(crate) rollouts: Rollouts,
     pub(crate) tokens: Tokens,
 }
 
@@ -83,6 +86,7 @@ pub enum AnyEntry {
     Access(Arc<Entry<CheckedAccess>>),
     Tokens(Arc<Entry<CheckedTokenPolicy>>),
     Denylist(Arc<Entry<Denylist>>),
+    Rollout(Arc<Entry<Plan>>),
 }
 
 impl AnyEntry {
@@ -99,6 +103,7 @@ impl AnyEntry {
             Self::Access(e) => &e.object,
             Self::Tokens(e) => &e.object,
             Self::Denylist(e) => &e.object,
+            Self::Rollout(e) => &e.object,
         }
     }
 
@@ -115,6 +120,7 @@ impl AnyEntry {
             Self::Access(e) => e.changed,
             Self::Tokens(e) => e.changed,
             Self::Denylist(e) => e.changed,
+            Self::Rollout(e) => e.changed,
         }
     }
 
@@ -131,6 +137,7 @@ impl AnyEntry {
             Self::Access(e) => e.created,
             Self::Tokens(e) => e.created,
             Self::Denylist(e) => e.created,
+            Self::Rollout(e) => e.created,
         }
     }
 
@@ -184,6 +191,7 @@ impl World {
             overrides: Shards::default(),
             overrides_of: Shards::default(),
             access: access::AccessPolicies::default(),
+            rollouts: Rollouts::default(),
             tokens: Tokens::default(),
         }
     }
@@ -216,6 +224,7 @@ impl World {
             Kind::AccessPolicy => self.access.all.len(),
             Kind::TokenPolicy => self.tokens.policies.len(),
             Kind::Denylist => self.tokens.lists.len(),
+            Kind::Rollout => self.rollouts.all().count(),
         }
     }
 
@@ -384,6 +393,7 @@ impl World {
             Kind::AccessPolicy => self.access.all.get(key).cloned().map(AnyEntry::Access),
             Kind::TokenPolicy => self.tokens.policies.get(key).cloned().map(AnyEntry::Tokens),
             Kind::Denylist => self.tokens.lists.get(key).cloned().map(AnyEntry::Denylist),
+            Kind::Rollout => self.rollouts.get(key).cloned().map(AnyEntry::Rollout),
             Kind::Instance => {
                 let uid = EndpointUid::new(key.name.as_str()).ok()?;
                 let service = self.service_of_instance(&key.namespace, &uid)?;
@@ -406,6 +416,7 @@ impl World {
             Kind::AccessPolicy => self.access.all.iter().map(|(_, e)| AnyEntry::Access(e.clone())).collect(),
             Kind::TokenPolicy => self.tokens.policies.values().map(|e| AnyEntry::Tokens(e.clone())).collect(),
             Kind::Denylist => self.tokens.lists.values().map(|e| AnyEntry::Denylist(e.clone())).collect(),
+            Kind::Rollout => self.rollouts.all().map(|e| AnyEntry::Rollout(e.clone())).collect(),
             Kind::Instance => self.all_instances().map(|e| AnyEntry::Instance(e.clone())).collect(),
         };
         all.retain(|e| namespace.is_none_or(|n| *n == e.object().metadata.namespace));
@@ -553,6 +564,7 @@ impl World {
 
 mod tokens;
 
+pub(crate) use rollouts::Rollouts;
 pub(crate) use tokens::Tokens;
 
 fn label(name: &ObjectName) -> Option<Label> {

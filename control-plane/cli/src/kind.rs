@@ -29,6 +29,7 @@ impl Kind {
             spec::Kind::AccessPolicy => "accesspolicy",
             spec::Kind::TokenPolicy => "tokenpolicy",
             spec::Kind::Denylist => "denylist",
+            spec::Kind::Rollout => "rollout",
         }
     }
 
@@ -46,6 +47,7 @@ impl Kind {
             spec::Kind::Denylist => &["tokens", "identities", "why"],
             spec::Kind::BreakerOverride => &["service", "route", "version", "mode", "until", "why"],
             spec::Kind::AccessPolicy => &["action", "targets", "rules"],
+            spec::Kind::Rollout => &["service", "strategy", "from", "to", "state", "weight"],
         }
     }
 
@@ -85,6 +87,14 @@ impl Kind {
             spec::Kind::Denylist => {
                 vec![count(&spec["tokens"]), count(&spec["identities"]), word(&spec["why"])]
             }
+            spec::Kind::Rollout => vec![
+                word(&spec["service"]),
+                word(&spec["strategy"]),
+                word(&spec["stable"]),
+                word(&spec["candidate"]),
+                word(&object["status"]["phase"]),
+                word(&object["status"]["weight"]),
+            ],
             spec::Kind::BreakerOverride => vec![
                 word(&spec["service"]),
                 word(&spec["route"]),
@@ -122,10 +132,11 @@ impl FromStr for Kind {
             "breakeroverride" | "breakeroverrides" => Ok(Self(spec::Kind::BreakerOverride)),
             "accesspolicy" | "accesspolicies" | "access" => Ok(Self(spec::Kind::AccessPolicy)),
             "tokenpolicy" | "tokenpolicies" => Ok(Self(spec::Kind::TokenPolicy)),
+            "rollout" | "rollouts" => Ok(Self(spec::Kind::Rollout)),
             "denylist" | "denylists" => Ok(Self(spec::Kind::Denylist)),
             _ => Err(
                 "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, accesspolicies, \
-                 tokenpolicies, denylists, breakeroverrides, instances and meshdefaults"
+                 tokenpolicies, denylists, rollouts, breakeroverrides, instances and meshdefaults"
                     .into(),
             ),
         }

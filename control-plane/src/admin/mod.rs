@@ -18,6 +18,7 @@ mod listen;
 mod objects;
 mod problem;
 mod refusals;
+mod rollouts;
 mod routes;
 mod start;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
 use crate::exchange::Keys;
+use crate::rollout::Rollouts;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 
@@ -94,6 +96,8 @@ pub struct Api {
     pub door: Arc<Door>,
     /// The mesh's own keys for tokens; none in tests of the rest.
     pub signers: Option<Arc<Keys>>,
+    /// The rollouts, and who drives them; none in tests of the rest.
+    pub rollouts: Option<Rollouts>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
@@ -152,6 +156,7 @@ pub fn router(api: Api) -> Router {
             "/v1/{collection}/{namespace}/{name}",
             get(objects::read).put(objects::write).delete(objects::delete),
         )
+        .route("/v1/rollouts/{namespace}/{name}/{verb}", post(rollouts::order))
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
         .route("/.well-known/jwks.json", get(facts::jwks))
         .route("/healthz", get(facts::alive))

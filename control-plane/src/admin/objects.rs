@@ -8,6 +8,7 @@ use outrigger_mesh::Label;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use super::rollouts::told;
 use super::{Api, ApiError, Caller, etag};
 use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
 use crate::state::{Applied, Write};
@@ -90,7 +91,7 @@ fn listed(
     let mut body = json!({
         "revision": world.revision(),
         "generation": world.generation(),
-        "items": page.iter().map(to_json).collect::<Vec<_>>(),
+        "items": page.iter().map(|entry| told(api, entry)).collect::<Vec<_>>(),
     });
     if let (true, Some(last), Some(fields)) = (more, page.last(), body.as_object_mut()) {
         fields.insert("continue".into(), place(last).into());
@@ -119,7 +120,7 @@ pub(super) async fn read(
     let key = key(&path)?;
     caller.may_read(&key)?;
     let entry = api.state.world().object(&key).ok_or_else(|| absent(&key))?;
-    Ok(with_etag(StatusCode::OK, entry.changed(), to_json(&entry)))
+    Ok(with_etag(StatusCode::OK, entry.changed(), told(&api, &entry)))
 }
 
 pub(super) async fn write(
@@ -145,7 +146,7 @@ pub(super) async fn write(
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
     match api.state.world().object(&key) {
-        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), to_json(&entry))),
+        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), told(&api, &entry))),
         _ => Ok((status, JsonBody(summary(&applied))).into_response()),
     }
 }

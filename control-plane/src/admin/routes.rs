@@ -40,6 +40,7 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/tokens", Method::POST, Need::Act(Verb::Change, What::Users)),
     ("/v1/tokens/{id}", Method::DELETE, Need::Act(Verb::Change, What::Users)),
     ("/v1/whoami", Method::GET, Need::Act(Verb::Read, What::Own)),
+    ("/v1/rollouts/{namespace}/{name}/{verb}", Method::POST, Need::Objects(Verb::Change)),
     ("/v1/{collection}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}/{name}", Method::GET, Need::Objects(Verb::Read)),

@@ -14,6 +14,7 @@ mod grants;
 mod http_route;
 mod location;
 mod instance;
+mod rollout;
 mod route_warnings;
 mod service;
 mod settings;
@@ -31,6 +32,7 @@ pub use service::CheckedService;
 pub use token_policy::{CheckedExchange, CheckedIssuer, CheckedTokenPolicy};
 pub use traffic_policy::{CheckedPolicy, PolicyTarget};
 
+use crate::rollout::Plan;
 use crate::spec::{Object, Problem, Severity, Spec};
 use crate::world::World;
 
@@ -49,6 +51,7 @@ pub enum Checked {
     Access(CheckedAccess),
     Tokens(CheckedTokenPolicy),
     Denylist(outrigger_mesh::Denylist),
+    Rollout(Plan),
 }
 
 /// Checks one object against `world`, in which it may already be in an older form. On success there may be warnings.
@@ -85,6 +88,7 @@ fn check_into(
         }
         Spec::TokenPolicy(spec) => token_policy::check(object, spec, world, &mut found).map(Checked::Tokens),
         Spec::Denylist(spec) => denylist::check(object, spec, world, &mut found).map(Checked::Denylist),
+        Spec::Rollout(spec) => rollout::check(object, spec, world, &mut found).map(Checked::Rollout),
     };
     match checked {
         Some(checked) if !found.is_fatal() => Ok((checked, found.problems)),
@@ -112,5 +116,7 @@ impl Found {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod token_tests;

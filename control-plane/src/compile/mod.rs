@@ -59,6 +59,8 @@ pub struct Touched {
     pub token_policies: BTreeSet<Key>,
     /// The lists of what is revoked.
     pub denylists: BTreeSet<Key>,
+    /// The services whose rollouts were put, taken away or have come further.
+    pub rollouts: BTreeSet<ServiceName>,
     /// The instances, under each service they belong or belonged to.
     pub instances: BTreeSet<(ServiceName, EndpointUid)>,
 }
@@ -159,6 +161,7 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
         let overrides = touched.overrides.iter().filter_map(|key| world.breaker_override(key));
         names.extend(overrides.map(|e| ResourceName::Service(e.checked.service.clone())));
     }
+    names.extend(touched.rollouts.iter().cloned().map(ResourceName::Service));
     let endpoints = touched.instances.iter().cloned();
     names.extend(endpoints.map(|(service, uid)| ResourceName::Endpoint(service, uid)));
     names

@@ -228,6 +228,7 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
                 Kind::AccessPolicy => world.remove_access(&key),
                 Kind::TokenPolicy => world.remove_token_policy(&key),
                 Kind::Denylist => world.remove_denylist(&key),
+                Kind::Rollout => world.rollouts.remove(&key),
                 Kind::Instance => {
                     world.remove_instance(&key.namespace, &EndpointUid::new(key.name.as_str()).unwrap());
                 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::catalog::{Difference, Position, Prepared, Shelf};
 use super::denied::Denied;
+use super::obeyed::Asked;
 use super::sessions::{Cut, Proxy, SessionId};
 use super::status::ProxyStatus;
 use crate::admin::Acknowledged;
@@ -30,6 +31,7 @@ pub struct Hub {
     subscribers: Mutex<HashMap<Selector, HashSet<SessionId>>>,
     sessions: Mutex<Sessions>,
     denied: Denied,
+    asked: Asked,
     /// Counts what makes a wait worth looking again: answers and ends of sessions.
     progress: watch::Sender<u64>,
 }
@@ -58,6 +60,7 @@ impl Hub {
             subscribers: Mutex::default(),
             sessions: Mutex::default(),
             denied: Denied::default(),
+            asked: Asked::default(),
             progress: watch::Sender::new(0),
         }
     }
@@ -236,6 +239,11 @@ impl Hub {
                 subscribers.remove(selector);
             }
         }
+    }
+
+    /// The services of which it is noted who obeys them.
+    pub(super) fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     pub(super) fn watch_progress(&self) -> watch::Receiver<u64> {

@@ -9,6 +9,7 @@ mod catalog;
 mod denied;
 mod fleet;
 mod hub;
+mod obeyed;
 mod pace;
 pub mod server;
 mod sessions;

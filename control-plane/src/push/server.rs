@@ -23,6 +23,7 @@ use super::fleet::Proof;
 use crate::ca::CertificateService;
 use crate::exchange::TokenService;
 use crate::jwks::Keeper;
+use crate::rollout::Counted;
 use crate::source::registration::Registrations;
 use crate::telemetry::Telemetry;
 
@@ -33,11 +34,11 @@ pub async fn serve(
     hub: Arc<Hub>,
     certificates: Arc<CertificateService>,
     registrations: Arc<Registrations>,
-    (telemetry, keeper, tokens): (Arc<Telemetry>, Arc<Keeper>, Arc<TokenService>),
+    (telemetry, counted, keeper, tokens): (Arc<Telemetry>, Arc<Counted>, Arc<Keeper>, Arc<TokenService>),
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let (accepted, incoming) = mpsc::channel(1);
-    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry, keeper, tokens });
+    let handler = Arc::new(Handler { hub, certificates, registrations, telemetry, counted, keeper, tokens });
     // Not a task of its own: it ends with this future, and all handshakes with it.
     let accepting = accept(listener, acceptor, accepted);
     let serving = rpc::serve(ReceiverStream::new(incoming), handler, shutdown);
@@ -108,6 +109,7 @@ struct Handler {
     certificates: Arc<CertificateService>,
     registrations: Arc<Registrations>,
     telemetry: Arc<Telemetry>,
+    counted: Arc<Counted>,
     keeper: Arc<Keeper>,
     tokens: Arc<TokenService>,
 }
@@ -152,6 +154,7 @@ impl ControlHandler for Handler {
     async fn report(&self, caller: Caller<Peer>, report: Report) -> Result<(), RpcError> {
         self.admit(&caller)?;
         self.keeper.want(&report.wanted_keys);
+        self.counted.take(&report);
         self.telemetry.take(&caller.peer, report);
         Ok(())
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::catalog::Position;
 use super::fleet::{Proof, own_trust};
 use super::hub::Hub;
+use super::obeyed::Obeyed;
 use super::pace::Pace;
 use super::status::{ProxyStatus, RejectedResource};
 use crate::ca::Holding;
@@ -48,6 +49,8 @@ struct Facts {
     subscriptions: usize,
     /// The version of the roots of its trust domain that it obeys.
     trust: Option<String>,
+    /// What it obeys of the services that somebody asks for.
+    obeyed: Obeyed,
 }
 
 /// What changed and is not looked at yet.
@@ -164,6 +167,16 @@ impl Proxy {
             since: self.since,
             trust: self.facts().trust.clone(),
         })
+    }
+
+    /// Has it note anew how far it has come.
+    pub(super) fn look_again(&self) {
+        self.marked.notify_one();
+    }
+
+    pub(super) fn with_obeyed<T>(&self, read: impl FnOnce(&Obeyed, &[RejectedResource]) -> T) -> T {
+        let facts = self.facts();
+        read(&facts.obeyed, &facts.rejected)
     }
 
     /// Ends its connection; it may come back.
@@ -420,6 +433,7 @@ impl Guest<'_> {
         }
         facts.subscriptions = self.session.selectors().count();
         facts.trust = self.session.obeyed(&own_trust(&self.proxy.hello)).map(ToString::to_string);
+        facts.obeyed = Obeyed::noted(&self.hub.asked().names(), &self.session);
         facts.rejected = self.session.rejected().map(|(kind, r)| rejected_resource(kind, r)).collect();
         drop(facts);
         self.hub.progressed();

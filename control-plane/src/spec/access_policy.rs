@@ -207,7 +207,7 @@ const HEADER: Shape = Shape::Object(&[
     Field::new("values", &Shape::List(&Shape::Text(rules::header_value), 64)),
 ]);
 
-const CLAIM: Shape = Shape::Object(&[
+pub(super) const CLAIM: Shape = Shape::Object(&[
     Field::required("claim", &Shape::Text(claim)),
     Field::new("values", &Shape::List(&Shape::Text(rules::words), 64)),
 ]);

@@ -198,14 +198,15 @@ pub(super) const MATCH: Shape = Shape::Object(&[
     Field::new("method", &Shape::Word(METHODS)),
 ]);
 
-const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+pub(super) const METHODS: &[&str] =
+    &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 const PATH: Shape = Shape::Object(&[
     Field::new("type", &Shape::WordSoFar(&["Exact", "PathPrefix"], &["RegularExpression"])),
     Field::new("value", &Shape::Text(rules::path)),
 ]);
 
-const HEADER: Shape = Shape::Object(&[
+pub(super) const HEADER: Shape = Shape::Object(&[
     Field::new("type", &Shape::WordSoFar(&["Exact"], &["RegularExpression"])),
     Field::required("name", &Shape::Text(rules::header_name)),
     Field::required("value", &Shape::Text(rules::header_value)),

@@ -13,12 +13,14 @@ mod egress;
 mod gateway;
 mod header;
 mod hint;
+mod hundredths;
 mod http_route;
 mod instance;
 mod metadata;
 mod object;
 pub mod policy;
 mod problem;
+pub mod rollout;
 mod rules;
 mod schema;
 mod service;
@@ -46,12 +48,14 @@ pub use http_route::{
     BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
     ValueMatchType,
 };
+pub use hundredths::Hundredths;
 pub use instance::{Instance, InstancePort, InstanceState, Transport};
 pub use metadata::{Metadata, ObjectName};
 pub use moment::Time;
 pub use object::{Key, Kind, Object, Spec};
 pub use policy::PolicySettings;
 pub use problem::{Code, Problem, Severity};
+pub use rollout::Rollout;
 pub use service::{
     Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
 };

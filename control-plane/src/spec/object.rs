@@ -15,8 +15,8 @@ use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
     AccessPolicy, BreakerOverride, Denylist, EgressService, Gateway, HttpRoute, Instance, MeshDefaults,
-    MeshService, TokenPolicy, TrafficPolicy, access_policy, breaker_override, defaults, denylist, egress,
-    gateway, http_route, instance, service, token_policy, traffic_policy,
+    MeshService, Rollout, TokenPolicy, TrafficPolicy, access_policy, breaker_override, defaults, denylist,
+    egress, gateway, http_route, instance, rollout, service, token_policy, traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -43,6 +43,7 @@ pub enum Spec {
     AccessPolicy(AccessPolicy),
     TokenPolicy(Box<TokenPolicy>),
     Denylist(Denylist),
+    Rollout(Box<Rollout>),
 }
 
 impl Object {
@@ -60,6 +61,7 @@ impl Object {
             Spec::AccessPolicy(_) => Kind::AccessPolicy,
             Spec::TokenPolicy(_) => Kind::TokenPolicy,
             Spec::Denylist(_) => Kind::Denylist,
+            Spec::Rollout(_) => Kind::Rollout,
         }
     }
 
@@ -122,6 +124,7 @@ impl Spec {
             Self::AccessPolicy(s) => of(s),
             Self::TokenPolicy(s) => of(s),
             Self::Denylist(s) => of(s),
+            Self::Rollout(s) => of(s),
         }
     }
 
@@ -141,6 +144,7 @@ impl Spec {
             Kind::AccessPolicy => of(json).map(Self::AccessPolicy),
             Kind::TokenPolicy => of(json).map(Self::TokenPolicy),
             Kind::Denylist => of(json).map(Self::Denylist),
+            Kind::Rollout => of(json).map(Self::Rollout),
         }
     }
 }
@@ -159,12 +163,13 @@ pub enum Kind {
     AccessPolicy,
     TokenPolicy,
     Denylist,
+    Rollout,
     Instance,
 }
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MeshDefaults,
         Self::MeshService,
         Self::EgressService,
@@ -175,6 +180,7 @@ impl Kind {
         Self::AccessPolicy,
         Self::TokenPolicy,
         Self::Denylist,
+        Self::Rollout,
         Self::Instance,
     ];
 
@@ -197,6 +203,7 @@ impl Kind {
             Self::AccessPolicy => "AccessPolicy",
             Self::TokenPolicy => "TokenPolicy",
             Self::Denylist => "Denylist",
+            Self::Rollout => "Rollout",
         }
     }
 
@@ -222,6 +229,7 @@ impl Kind {
             Self::AccessPolicy => "accesspolicies",
             Self::TokenPolicy => "tokenpolicies",
             Self::Denylist => "denylists",
+            Self::Rollout => "rollouts",
         }
     }
 
@@ -248,12 +256,20 @@ impl Kind {
             Self::AccessPolicy => &access_policy::SHAPE,
             Self::TokenPolicy => &token_policy::SHAPE,
             Self::Denylist => &denylist::SHAPE,
+            Self::Rollout => &rollout::SHAPE,
         }
     }
 
     /// A service's and an instance's name is part of other names and so a single label.
     fn name_is_label(self) -> bool {
-        !matches!(self, Self::HttpRoute | Self::TrafficPolicy | Self::BreakerOverride | Self::AccessPolicy)
+        !matches!(
+            self,
+            Self::HttpRoute
+                | Self::TrafficPolicy
+                | Self::BreakerOverride
+                | Self::AccessPolicy
+                | Self::Rollout
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! passes is certain to deserialize.
 
 use super::hint::nearest;
+use super::hundredths::Hundredths;
 use super::problem::{Code, Problem};
 use super::tree::{Node, Value};
 
@@ -19,6 +20,8 @@ pub(super) enum Shape {
     WordSoFar(&'static [&'static str], &'static [&'static str]),
     /// A whole number within bounds, both included.
     Integer(i64, i64),
+    /// A number with at most two decimals, within bounds in hundredths, both included.
+    Decimal(i32, i32),
     /// `true` or `false`.
     Bool,
     /// A list of at most so many.
@@ -73,6 +76,14 @@ pub(super) fn walk(node: &Node, shape: &Shape, pointer: &mut String, found: &mut
         (Shape::Integer(min, max), Value::Number(n)) => {
             if !n.as_i64().is_some_and(|n| (*min..=*max).contains(&n)) {
                 report(Code::BadValue, format!("{n} is not a whole number from {min} to {max}"));
+            }
+        }
+        (Shape::Decimal(min, max), Value::Number(n)) => {
+            let read = n.as_f64().and_then(Hundredths::of);
+            if !read.is_some_and(|n| (*min..=*max).contains(&n.get())) {
+                let (min, max) = (Hundredths::new(*min), Hundredths::new(*max));
+                let message = format!("{n} is not a number from {min} to {max} with at most two decimals");
+                report(Code::BadValue, message);
             }
         }
         (Shape::List(of, max), Value::List(items)) => {
@@ -162,6 +173,7 @@ fn expected(shape: &Shape) -> &'static str {
     match shape {
         Shape::Text(_) | Shape::Like(..) | Shape::Word(_) | Shape::WordSoFar(..) => "text",
         Shape::Integer(..) => "a whole number",
+        Shape::Decimal(..) => "a number",
         Shape::Bool => "true or false",
         Shape::List(..) => "a list",
         Shape::Labels => "a mapping of text to text",

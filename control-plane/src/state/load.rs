@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{SpiffeId, TrustDomain};
+use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
 use serde_json::Value as Json;
 
 use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
 use crate::jwks::kept_keys;
+use crate::rollout::Progress;
 use crate::secret::MeshSecret;
 use crate::spec::{Kind, Object};
 use crate::store::{Record, Space, Store, StoreError};
@@ -32,6 +33,18 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
             if let Err(why) = put(&mut world, record) {
                 tracing::error!(object = key, why, "left out: it is kept, but does not hold");
             }
+        }
+    }
+    for (key, record) in store.list(Space::Rollouts, "").await?.records {
+        match (key.parse::<ServiceName>(), serde_json::from_value::<Progress>(record.value)) {
+            (Ok(service), Ok(progress)) if world.service(&service).is_some() => {
+                world.rollouts.set(&service, Some(Arc::new(progress)));
+            }
+            (Ok(_), Ok(_)) => {}
+            (_, Err(why)) => {
+                tracing::error!(rollout = key, %why, "left out: how far it has come can not be read");
+            }
+            (Err(why), _) => tracing::error!(rollout = key, %why, "left out: it is of no service"),
         }
     }
     Ok(world)
@@ -65,6 +78,7 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
         Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
         Checked::Tokens(checked) => world.put_token_policy(Entry { object, created, changed, checked }),
         Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
+        Checked::Rollout(checked) => world.rollouts.put(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
             checked.registered_by = registered_by(&record.value)?;
             world.put_instance(Entry { object, created, changed, checked });
@@ -97,6 +111,7 @@ pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
         touched.access.extend(keys(Kind::AccessPolicy));
         touched.token_policies.extend(keys(Kind::TokenPolicy));
         touched.denylists.extend(keys(Kind::Denylist));
+        touched.rollouts.extend(world.rollouts.services().cloned());
         for instance in world.all_instances() {
             let endpoint = &instance.checked.endpoint;
             touched.instances.insert((endpoint.service.clone(), endpoint.uid.clone()));

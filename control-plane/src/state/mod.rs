@@ -9,6 +9,7 @@ mod instances;
 mod load;
 mod overrides;
 mod paper;
+mod progress;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::world::{AnyEntry, World};
 
 pub use instances::{Refusal, RefusalKind};
 pub use paper::compile_all;
+pub use progress::Step;
 pub use tokens::TokenError;
 use writer::{Command, Writer};
 
@@ -123,6 +125,11 @@ impl State {
     /// Puts keys in force that were fetched from `source`. They are not configuration: no revision counts them.
     pub async fn set_keys(&self, source: Source, keys: Vec<TokenKey>) -> Result<(), StoreError> {
         self.ask(|reply| Command::Keys { source, keys, reply }).await?
+    }
+
+    /// Notes how far a rollout has come: on disk first, then in force. False when it is not as it was seen.
+    pub async fn set_progress(&self, step: Step, author: Author) -> Result<bool, StoreError> {
+        self.ask(|reply| Command::Progress { step, author, reply }).await?
     }
 
     /// A token with which one workload of this service account can get its first certificate, once, within `ttl`.

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
+use time::OffsetDateTime;
 
 use super::{ApplyError, ObjectChange, Write, agreement};
 use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
 use crate::check::{Checked, CheckedInstance, CheckedService, check, check_stored};
 use crate::compile::Touched;
+use crate::rollout;
 use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec, Time};
 use crate::store::{self, Expect, Space};
 use crate::world::{AnyEntry, Entry, World};
@@ -69,7 +71,11 @@ impl Stage {
             let moves = key.kind.is_service()
                 || matches!(
                     key.kind,
-                    Kind::TrafficPolicy | Kind::BreakerOverride | Kind::AccessPolicy | Kind::TokenPolicy
+                    Kind::TrafficPolicy
+                        | Kind::BreakerOverride
+                        | Kind::AccessPolicy
+                        | Kind::TokenPolicy
+                        | Kind::Rollout
                 );
             if matches!(write, Write::Delete { .. }) || moves {
                 stage.take_away(&key);
@@ -96,6 +102,7 @@ impl Stage {
             stage.record(old, write, author);
         }
         stage.orphans(writes, author);
+        stage.abandoned(author);
         Ok(stage)
     }
 
@@ -187,6 +194,9 @@ impl Stage {
             }
             Checked::Denylist(checked) => {
                 self.world.put_denylist(Entry { object, created, changed, checked });
+            }
+            Checked::Rollout(checked) => {
+                self.world.rollouts.put(Entry { object, created, changed, checked });
             }
             Checked::Instance(mut checked) => {
                 checked.registered_by = before.and_then(|e| e.registered_by().cloned());
@@ -323,11 +333,36 @@ impl Stage {
             let Some(name) = service_name(key).filter(|n| self.world.service(n).is_none()) else { continue };
             let instances = self.world.instances(&name).map(|i| i.object.key());
             let overrides = self.world.overrides_of(&name).map(|o| o.object.key());
-            let keys: Vec<Key> = instances.chain(overrides).collect();
+            let rollouts = self.world.rollout_of(&name).map(|e| e.object.key());
+            let keys: Vec<Key> = instances.chain(overrides).chain(rollouts).collect();
             for key in keys {
                 self.remove(&key, "delete", author);
                 self.changes.push(ObjectChange { key, action: "deleted" });
             }
+        }
+    }
+
+    /// What is left of rollouts that are taken away before they are done: their candidates get nothing, until somebody
+    /// says otherwise or they are gone.
+    fn abandoned(&mut self, author: &Author) {
+        let now = OffsetDateTime::now_utc();
+        for service in self.touched.rollouts.clone() {
+            if self.world.rollout_of(&service).is_some() {
+                continue;
+            }
+            let Some(before) = self.world.rollouts.progress(&service).cloned() else { continue };
+            let there = self.world.service(&service).is_some();
+            let left = there.then(|| rollout::taken_away(&before, now)).flatten();
+            let value = left.as_ref().map(|change| json!(change.next));
+            if let Some(change) = &left {
+                let author = Author { why: Some(change.next.why.clone()), ..author.clone() };
+                let object =
+                    Key::from_path(&before.of.rollout).map_or_else(String::new, |key| key.to_string());
+                self.audit.push(AuditEntry::new(&author, change.action, object));
+            }
+            self.world.rollouts.set(&service, left.map(|change| change.next.into()));
+            let key = rollout::store_key(&service);
+            self.writes.push(store::Write { space: Space::Rollouts, key, value, expect: Expect::Anything });
         }
     }
 
@@ -368,6 +403,7 @@ impl Stage {
             Kind::AccessPolicy => self.world.remove_access(key),
             Kind::TokenPolicy => self.world.remove_token_policy(key),
             Kind::Denylist => self.world.remove_denylist(key),
+            Kind::Rollout => self.world.rollouts.remove(key),
             Kind::Instance => {
                 if let Ok(uid) = EndpointUid::new(key.name.as_str()) {
                     self.world.remove_instance(&key.namespace, &uid);
@@ -399,6 +435,10 @@ impl Stage {
             }
             Kind::Denylist => {
                 self.touched.denylists.insert(key.clone());
+            }
+            Kind::Rollout => {
+                let service = self.world.rollouts.get(key).map(|e| e.checked.service.clone());
+                self.touched.rollouts.extend(service);
             }
             Kind::Instance => {
                 let Ok(uid) = EndpointUid::new(key.name.as_str()) else { return };

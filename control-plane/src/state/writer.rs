@@ -7,6 +7,7 @@ use outrigger_mesh::{Endpoint, EndpointUid, ServiceName, TokenKey};
 use tokio::sync::{mpsc, oneshot};
 
 use super::instances::{self, Refusal};
+use super::progress::{self, Step};
 use super::stage::Stage;
 use super::{Applied, ApplyError, Publish, Write, load, overrides};
 use crate::audit::Author;
@@ -34,6 +35,11 @@ pub(super) enum Command {
         uid: EndpointUid,
         author: Author,
         reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Progress {
+        step: Step,
+        author: Author,
+        reply: oneshot::Sender<Result<bool, StoreError>>,
     },
     Keys {
         source: Source,
@@ -80,6 +86,10 @@ impl Writer {
                         self.instances(std::mem::take(&mut instances)).await;
                         let _ = reply.send(self.apply(&writes, &author, dry_run).await);
                     }
+                    Command::Progress { step, author, reply } => {
+                        self.instances(std::mem::take(&mut instances)).await;
+                        let _ = reply.send(self.progress(step, author).await);
+                    }
                     Command::Keys { source, keys, reply } => {
                         let _ = reply.send(self.keys(&source, keys).await);
                     }
@@ -125,6 +135,23 @@ impl Writer {
             self.put_in_place(&old, new, &touched);
         }
         Ok(())
+    }
+
+    /// Notes how far a rollout has come, and puts it in force. False when it is not as it was seen.
+    async fn progress(&mut self, step: Step, author: Author) -> Result<bool, StoreError> {
+        self.catch_up().await?;
+        let old = self.world.load_full();
+        let Some((transaction, new)) = progress::stage(&old, &step, author) else { return Ok(false) };
+        if let Err(e) = self.store.commit(transaction).await {
+            self.stale = true;
+            return match e {
+                CommitError::Store(e) => Err(e),
+                CommitError::Conflict { .. } => Ok(false),
+            };
+        }
+        let touched = compile::Touched { rollouts: [step.service].into(), ..Default::default() };
+        self.put_in_place(&old, new, &touched);
+        Ok(true)
     }
 
     /// Ends the overrides whose time is over: they stay to be read, and no longer hold.
@@ -253,6 +280,6 @@ fn stage_instance(stage: &mut Stage, command: Command) -> Option<Reply> {
         Command::Remove { service, uid, author, reply } => {
             Some((reply, instances::remove(stage, &service, &uid, &author)))
         }
-        Command::Apply { .. } | Command::Keys { .. } => None,
+        Command::Apply { .. } | Command::Keys { .. } | Command::Progress { .. } => None,
     }
 }

@@ -300,6 +300,7 @@ impl At<'_> {
             generation: self.count(table, Space::Instances.as_str())?,
             tokens: self.count(table, Space::Tokens.as_str())?,
             certificates: self.count(table, Space::Certificates.as_str())?,
+            rollouts: self.count(table, Space::Rollouts.as_str())?,
         })
     }
 

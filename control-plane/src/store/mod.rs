@@ -76,11 +76,14 @@ pub enum Space {
     Tokens,
     /// The certificate authority, and an account of what it signed.
     Certificates,
+    /// How far each rollout has come, by its service. A rollback of the configuration never touches it.
+    Rollouts,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 4] = [Self::Config, Self::Instances, Self::Tokens, Self::Certificates];
+    pub const ALL: [Self; 5] =
+        [Self::Config, Self::Instances, Self::Tokens, Self::Certificates, Self::Rollouts];
 
     /// Its word.
     pub fn as_str(self) -> &'static str {
@@ -89,6 +92,7 @@ impl Space {
             Self::Instances => "instances",
             Self::Tokens => "tokens",
             Self::Certificates => "certificates",
+            Self::Rollouts => "rollouts",
         }
     }
 }
@@ -173,6 +177,8 @@ pub struct Committed {
     pub tokens: u64,
     /// Of [`Space::Certificates`].
     pub certificates: u64,
+    /// Of [`Space::Rollouts`].
+    pub rollouts: u64,
 }
 
 impl Committed {
@@ -183,6 +189,7 @@ impl Committed {
             Space::Instances => self.generation,
             Space::Tokens => self.tokens,
             Space::Certificates => self.certificates,
+            Space::Rollouts => self.rollouts,
         }
     }
 }

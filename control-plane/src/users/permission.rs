@@ -115,6 +115,7 @@ fn writer_of(kind: Kind, namespace: Option<&Label>) -> Role {
         | Kind::BreakerOverride
         | Kind::AccessPolicy
         | Kind::TokenPolicy
+        | Kind::Rollout
         | Kind::Instance => Role::Editor,
     }
 }

@@ -23,6 +23,7 @@ fn changes() -> Vec<(Method, &'static str, String, &'static str, &'static str)> 
         (post.clone(), "/v1/join-tokens", join, "create-token", "shop/cart"),
         (post.clone(), "/v1/certs/issue", issue, "issue-certificate", "spiffe://mesh.local/ns/ops/sa/edge"),
         (post.clone(), "/v1/certs/rotation", turn, "rotate-intermediate", ""),
+        (post.clone(), ROLLOUT, "{}".into(), "rollout-pause", "Rollout bank/cart"),
         (post, "/v1/tokens", token, "create-api-token", "api token ci"),
         (Method::DELETE, "/v1/tokens/{id}", none, "revoke-api-token", "api token test"),
     ]
@@ -45,6 +46,10 @@ async fn every_change_is_in_the_audit_log_with_who_from_where_what_and_why_and_s
     for (method, route, body, action, object) in changes {
         let path = match route {
             OBJECT => "/v1/services/shop/cart".to_owned(),
+            ROLLOUT => {
+                house.roll_out().await;
+                "/v1/rollouts/bank/cart/pause".to_owned()
+            }
             other => other.replace("{id}", &doomed),
         };
         let expects = if method == Method::PUT { ("if-none-match", "*") } else { ("if-match", "*") };

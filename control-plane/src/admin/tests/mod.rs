@@ -19,6 +19,7 @@ use crate::audit::Author;
 use crate::ca;
 use crate::compile::ResourceChange;
 use crate::push::Hub;
+use crate::rollout;
 use crate::state::Publish;
 use crate::store::{EmbeddedStore, Store};
 use crate::users::{Grant, Role, book};
@@ -61,12 +62,14 @@ impl Observed for Nothing {
 struct House {
     api: Api,
     turner: tokio::task::JoinHandle<()>,
+    driver: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Drop for House {
     fn drop(&mut self) {
         self.turner.abort();
+        self.driver.abort();
     }
 }
 
@@ -88,12 +91,15 @@ impl House {
         let (domain, hub) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Hub::new()));
         let place = ca::Place { folder: &folder.path().join("ca"), given: None };
         let (keeper, turning, turner) =
-            ca::open(store.clone(), hub, place, &domain, LeafLifetime::default()).await.unwrap();
+            ca::open(store.clone(), hub.clone(), place, &domain, LeafLifetime::default()).await.unwrap();
         let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
         let turner = tokio::spawn(turner.run(state.clone()));
+        let (rollouts, driver) = rollout::open(state.clone(), hub, Arc::default());
+        let (driver, rollouts) = (tokio::spawn(driver.run()), Some(rollouts));
         let (observed, door) = (Arc::new(Nothing), Arc::new(door));
         let certs = Some(Certs { keeper, turning });
-        Self { api: Api { state, observed, certs, door, signers: None }, turner, _folder: folder }
+        let api = Api { state, observed, certs, door, signers: None, rollouts };
+        Self { api, turner, driver, _folder: folder }
     }
 
     async fn token(&self, grant: &str, ttl: Duration) -> ApiToken {
@@ -123,6 +129,15 @@ impl House {
         self.sends(&Method::GET, path, &[("authorization", &bearer)], "").await
     }
 
+    /// Puts a rollout of `bank/cart` there.
+    async fn roll_out(&self) {
+        let text = "{apiVersion: outrigger.dev/v1alpha1, kind: Rollout, metadata: {name: cart, namespace: bank}, \
+                    spec: {service: cart, strategy: canary, stable: v1, candidate: v2}}";
+        let document = crate::spec::read(text, "").unwrap().remove(0);
+        let write = crate::state::Write::Put { document, expect: crate::store::Expect::Anything };
+        self.api.state.apply(vec![write], &Author::system("a test"), false).await.unwrap();
+    }
+
     async fn audit(&self) -> String {
         format!("{:?}", self.api.state.store().audit(None, 1000).await.unwrap())
     }
@@ -137,6 +152,7 @@ fn bearer(token: &ApiToken) -> String {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
 const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
 
 fn service(namespace: &str) -> String {
@@ -192,6 +208,7 @@ fn cases() -> Vec<Case> {
         Case("/v1/tokens", post, "/v1/tokens", token, Some(Role::Admin)),
         Case("/v1/tokens/{id}", Method::DELETE, "/v1/tokens/0011223344556677", none(), Some(Role::Admin)),
         Case("/v1/whoami", get.clone(), "/v1/whoami", none(), Some(Role::Viewer)),
+        Case(ROLLOUT, Method::POST, "/v1/rollouts/shop/cart/pause", "{}".into(), Some(Role::Editor)),
         Case("/v1/{collection}", get.clone(), "/v1/services", none(), Some(Role::Viewer)),
         Case("/v1/{collection}/{namespace}", get.clone(), "/v1/services/shop", none(), Some(Role::Viewer)),
         Case(OBJECT, get, "/v1/services/shop/cart", none(), Some(Role::Viewer)),
@@ -488,4 +505,45 @@ async fn a_token_is_told_once_works_until_it_is_revoked_and_shows_its_last_use()
         let told = house.sends(&Method::POST, "/v1/tokens", &headers, wrong).await;
         assert!(told.status == 400 && told.text.contains(hint), "{wrong}: {}", told.text);
     }
+}
+
+#[tokio::test]
+async fn a_rollout_tells_where_it_is_and_obeys_only_what_can_be_done() {
+    let house = House::with(Door::closed()).await;
+    let admin = house.token("admin", HOUR).await;
+    let bearer = bearer(&admin);
+    let headers = [("authorization", bearer.as_str())];
+    let document = crate::spec::read(&service("bank"), "").unwrap().remove(0);
+    let write = crate::state::Write::Put { document, expect: crate::store::Expect::Anything };
+    house.api.state.apply(vec![write], &Author::system("a test"), false).await.unwrap();
+    house.roll_out().await;
+    let say = async |verb: &str, body: &str| {
+        house.sends(&Method::POST, &format!("/v1/rollouts/bank/cart/{verb}"), &headers, body).await
+    };
+    let paused = say("pause", "{}").await;
+    assert_eq!(
+        (paused.status, &paused.json()["status"]["phase"]),
+        (200, &"Paused".into()),
+        "{}",
+        paused.text
+    );
+    let told = house.get("/v1/rollouts/bank/cart", &admin).await.json();
+    assert_eq!(told["status"]["weights"], serde_json::json!([1.0, 10.0, 50.0, 100.0]), "{told}");
+    assert_eq!(house.get("/v1/rollouts", &admin).await.json()["items"][0]["status"]["phase"], "Paused");
+    for (verb, body, status, says) in [
+        ("pause", "{}", 409, "paused already"),
+        ("promote", "{\"step\": 3}", 409, "gone on meanwhile"),
+        ("promote", "{\"step\": 0}", 400, "count from 1"),
+        ("promote", "{}", 409, "no ready endpoint"),
+        ("pause", "{\"full\": true}", 400, "promote only"),
+        ("hurry", "{}", 404, "promote, pause, resume and abort"),
+        ("abort", "{}", 200, "RollingBack"),
+        ("resume", "{}", 409, "RollingBack already"),
+    ] {
+        let told = say(verb, body).await;
+        assert_eq!(told.status, status, "{verb} {body}: {}", told.text);
+        assert!(told.text.contains(says), "{verb} {body}: {}", told.text);
+    }
+    let absent = house.sends(&Method::POST, "/v1/rollouts/bank/none/abort", &headers, "{}").await;
+    assert_eq!(absent.status, 404, "{}", absent.text);
 }

@@ -494,6 +494,11 @@ impl ServerSession {
         }
     }
 
+    /// Whether the client has asked for a resource, by whatever name.
+    pub fn wants(&self, name: &ResourceName) -> bool {
+        self.interest.selects(name)
+    }
+
     /// What the client has subscribed to.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.interest.iter()

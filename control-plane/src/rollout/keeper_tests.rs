@@ -1,0 +1,259 @@
+//! The keeper over a real store, with sidecars and their reports played, in time that passes at once.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use outrigger_certs::RootHash;
+use outrigger_mesh::{
+    Histogram, Report, ServiceName, Side, TrafficKey, TrafficStats, TrustDomain, Version, bucket_of,
+};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::audit::Author;
+use crate::compile::ResourceChange;
+use crate::spec::{Document, Key, Object};
+use crate::state::{Publish, State, Write};
+use crate::store::{EmbeddedStore, Expect};
+use crate::testing::{instance, name, rollout, service};
+
+struct Nobody;
+
+impl Publish for Nobody {
+    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
+}
+
+/// Two sidecars that obey at once, or one that does not.
+#[derive(Default)]
+struct Fleet {
+    asked: Mutex<BTreeSet<ServiceName>>,
+    deaf: Mutex<bool>,
+}
+
+impl Sidecars for Fleet {
+    fn ask_for(&self, services: BTreeSet<ServiceName>) {
+        *self.asked.lock().unwrap() = services;
+    }
+
+    fn acknowledged(&self, _: &ServiceName) -> Acknowledgements {
+        let missing = if *self.deaf.lock().unwrap() {
+            vec![("web-1".into(), "has not answered".into())]
+        } else {
+            vec![]
+        };
+        Acknowledgements { settled: true, holders: 2, missing }
+    }
+}
+
+/// A control plane with a shop in it.
+struct Plane {
+    state: Arc<State>,
+    fleet: Arc<Fleet>,
+    counted: Arc<Counted>,
+    rollouts: Rollouts,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+const SPEC: &str = "strategy: canary, gates: {successRate: {min: 99}, minRequests: 100, window: 10s}, \
+                    steps: [{weight: 10, hold: 10s}, {weight: 50, hold: 10s}, {weight: 100, hold: 10s}]";
+
+impl Plane {
+    async fn open(folder: &Path) -> Self {
+        let store = Arc::new(EmbeddedStore::open(folder).await.unwrap());
+        let domain = TrustDomain::new("mesh.local").unwrap();
+        let state = State::open(store, domain, RootHash::of(b"root"), Arc::new(Nobody)).await.unwrap();
+        let (fleet, counted) = (Arc::new(Fleet::default()), Arc::new(Counted::default()));
+        let (rollouts, keeper) = open(state.clone(), fleet.clone(), counted.clone());
+        Self { state, fleet, counted, rollouts, driver: tokio::spawn(keeper.run()) }
+    }
+
+    async fn close(self) {
+        self.driver.abort();
+        self.state.store().close().await;
+    }
+
+    async fn shop(&self) {
+        let v1 = instance("cart-1", "service: cart, version: v1, address: 10.0.0.1");
+        let v2 = instance("cart-2", "service: cart, version: v2, address: 10.0.0.2");
+        self.put(vec![service("cart", "ports: [{port: 80}]"), v1, v2, rollout("cart", "cart", SPEC)]).await;
+    }
+
+    async fn put(&self, objects: Vec<Object>) {
+        let put = |object| Write::Put { document: Document::made(object), expect: Expect::Anything };
+        self.state.apply(objects.into_iter().map(put).collect(), &author(), false).await.unwrap();
+    }
+
+    async fn delete(&self, path: &str) {
+        let write = Write::Delete { key: Key::from_path(path).unwrap(), expect: Expect::Anything };
+        self.state.apply(vec![write], &author(), false).await.unwrap();
+    }
+
+    fn progress(&self) -> Option<Arc<Progress>> {
+        self.state.world().rollouts.progress(&name("shop/cart")).cloned()
+    }
+
+    /// Sidecars report so many requests to each version, every half second, until the rollout is where it is wanted.
+    async fn serves_until(&self, failed: u64, word: &str) -> Arc<Progress> {
+        for _ in 0..400 {
+            if let Some(progress) = self.progress().filter(|p| p.word() == word) {
+                return progress;
+            }
+            for (version, failed) in [("v1", 0), ("v2", failed)] {
+                self.counted.take(&report(version, 20, failed));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("it did not come to {word}: {:#?}", self.progress());
+    }
+
+    async fn audit(&self) -> Vec<(String, String)> {
+        let mut lines = self.state.store().audit(None, 100).await.unwrap();
+        lines.reverse();
+        let of_rollouts = lines.into_iter().filter(|l| l.entry.action.starts_with("rollout-"));
+        of_rollouts.map(|l| (l.entry.action, l.entry.why.unwrap_or_default())).collect()
+    }
+}
+
+fn author() -> Author {
+    Author::new("tester", "127.0.0.1:1")
+}
+
+fn report(version: &str, requests: u64, failed: u64) -> Report {
+    let version = Version::new(version).ok();
+    let key = TrafficKey { side: Side::Client, service: name("shop/cart"), version, caller: None };
+    let mut latency = Histogram::default();
+    latency.add(bucket_of(Duration::from_millis(3)), requests);
+    Report {
+        traffic: vec![(key, TrafficStats { requests, success: requests - failed, latency })],
+        wanted_keys: vec![],
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_candidate_gets_everything_and_every_step_is_in_the_audit_log_with_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    let done = plane.serves_until(0, "Done").await;
+    assert_eq!(done.share, WHOLE);
+    let audit = plane.audit().await;
+    let actions: Vec<_> = audit.iter().map(|(action, _)| action.as_str()).collect();
+    let step = ["rollout-step", "rollout-hold"];
+    let expected =
+        [&["rollout-create", "rollout-start"], &step[..], &step, &step, &["rollout-done"]].concat();
+    assert_eq!(actions, expected, "{audit:#?}");
+    assert!(audit[4].1.contains("10 % was held for 10s: candidate 100.00 % of"), "{audit:#?}");
+    assert!(plane.fleet.asked.lock().unwrap().contains(&name("shop/cart")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_candidate_goes_back_by_itself_as_soon_as_enough_is_known_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    let holding = plane.serves_until(0, "Holding").await;
+    let back = plane.serves_until(10, "RolledBack").await;
+    assert_eq!((back.share, back.step), (0, holding.step));
+    assert!((back.since - holding.since).as_seconds_f64() < 5.0, "{back:#?}");
+    let audit = plane.audit().await;
+    let [.., (action, why), (last, _)] = &audit[..] else { panic!("{audit:?}") };
+    assert_eq!((action.as_str(), last.as_str()), ("rollout-rollback", "rollout-rolled-back"));
+    assert!(why.contains("at 10 %: success is") && why.contains("wanted at least 99 %"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_the_middle_goes_on_from_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    while plane.progress().is_none_or(|p| (p.step, p.word()) != (Some(1), "Holding")) {
+        plane.serves_until(0, "Holding").await;
+        plane.counted.take(&report("v2", 100, 0));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let before = plane.progress().unwrap();
+    plane.close().await;
+    let plane = Plane::open(folder.path()).await;
+    assert_eq!(plane.progress().unwrap(), before);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(plane.progress().unwrap().share, 5_000);
+    assert_eq!(plane.serves_until(0, "Done").await.share, WHOLE);
+    let steps = plane.audit().await.iter().filter(|(action, _)| action == "rollout-step").count();
+    assert_eq!(steps, 3, "no step was made twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_one_sidecar_does_not_acknowledge_is_paused_and_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    plane.serves_until(0, "Holding").await;
+    *plane.fleet.deaf.lock().unwrap() = true;
+    // What is held already is held; without it nothing begins.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(plane.progress().unwrap().share, 1_000);
+    let key = Key::from_path("rollouts/shop/cart").unwrap();
+    let refused = plane.rollouts.order(key.clone(), Verb::Promote { full: false }, None, author()).await;
+    assert!(matches!(refused, Err(NotDone::Refused(why)) if why.contains("web-1")));
+    plane.rollouts.order(key, Verb::Abort, None, author()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(plane.progress().unwrap().word(), "RollingBack", "until everybody knows");
+    *plane.fleet.deaf.lock().unwrap() = false;
+    plane.serves_until(0, "Aborted").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_taken_away_unfinished_leaves_its_candidate_nothing_until_that_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    plane.serves_until(0, "Holding").await;
+    plane.delete("rollouts/shop/cart").await;
+    let left = plane.progress().unwrap();
+    assert_eq!((left.word(), left.share), ("Aborted", 0));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(plane.progress().is_some());
+    assert!(
+        plane
+            .audit()
+            .await
+            .iter()
+            .any(|(action, why)| action == "rollout-aborted" && why.contains("taken away"))
+    );
+    // What comes back with the configuration begins anew, at nothing.
+    plane.put(vec![rollout("cart", "cart", SPEC)]).await;
+    assert_eq!(plane.serves_until(0, "Holding").await.share, 1_000);
+    assert!(plane.progress().unwrap().past.iter().any(|p| p.phase == "Pending"));
+    plane.delete("rollouts/shop/cart").await;
+    plane.delete("instances/shop/cart-2").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(plane.progress(), None);
+    plane.close().await;
+    let plane = Plane::open(folder.path()).await;
+    assert_eq!(plane.progress(), None, "and it does not come back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_one_from_the_old_candidate_takes_over_where_the_old_one_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    plane.serves_until(0, "Done").await;
+    let mut next = rollout("cart", "cart", SPEC);
+    if let crate::spec::Spec::Rollout(spec) = &mut next.spec {
+        (spec.stable, spec.candidate) = ("v2".into(), "v3".into());
+    }
+    plane.put(vec![next]).await;
+    let waiting = plane.serves_until(0, "Waiting").await;
+    assert_eq!((waiting.share, waiting.of.stable.as_str()), (0, "v2"));
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    assert_eq!(plane.progress().unwrap().word(), "Paused", "v3 never came");
+}

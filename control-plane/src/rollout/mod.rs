@@ -1,0 +1,30 @@
+//! Rollouts: one version of a service takes the place of another, by steps or at once, and goes back by itself when it
+//! does worse.
+//!
+//! `plan` is what was written, proven. `machine` decides what comes next, from facts it is handed and nothing else;
+//! `gates` judges the figures of both versions. `figures` adds up what sidecars report, `keeper` is the one task that
+//! looks, decides and writes. How far each has come is a record of its own in the store, beside the configuration: a
+//! rollback of the configuration does not bring it back.
+//!
+//! What divides the traffic is deliberately elsewhere: a step is one field of the `Service` that `compile` makes.
+
+mod eyes; // what can be seen at this moment
+mod figures; // what sidecars report of both versions
+mod gates; // a verdict from two windows of traffic
+mod keeper; // the one task that looks, decides and writes
+mod machine; // what comes next
+mod plan; // what was written, proven
+mod progress; // how far it has come, as it is kept
+
+pub use eyes::Sidecars;
+pub use figures::Counted;
+pub use gates::{Figures, Gate, GateResult, Judged, Passes, Traffic, Verdict, judge};
+pub use keeper::{Keeper, NotDone, Rollouts, open};
+pub use machine::{Acknowledgements, Change, Facts, Refused, Verb, follow, next, order, taken_away};
+pub use plan::{Gates, Plan, Step, WHOLE};
+pub use progress::{Past, Phase, Progress, Run, store_key};
+
+#[cfg(test)]
+mod keeper_tests;
+#[cfg(test)]
+mod tests;
