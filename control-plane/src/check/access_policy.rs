@@ -156,7 +156,8 @@ fn read_rule(
     })
 }
 
-fn read_caller(
+/// Who is meant, of the callers that a rule of whatever kind names.
+pub(super) fn read_caller(
     at: &str,
     object: &Object,
     caller: &written::Caller,

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use outrigger_mesh::{
-    ClaimMatch, ClaimPath, ClaimTest, HashKey, HeaderMatch, Label, RouteMatch, ServiceName, Version,
+    ClaimMatch, ClaimPath, ClaimTest, CookieMatch, HashKey, HeaderMatch, Label, RouteMatch, ServiceName,
+    ValueMatch, Version,
 };
 
 use super::Found;
+use super::access_policy::read_caller;
 use super::settings::no_service;
 use crate::rollout::{Gates, Plan, Step};
 use crate::spec::rollout::{self as written, Rollout, Strategy};
@@ -39,7 +41,9 @@ pub(super) fn check(object: &Object, spec: &Rollout, world: &World, found: &mut 
     };
     doubtful(&steps, found);
     let preview = spec.matches.iter().enumerate();
-    let preview = preview.filter_map(|(i, m)| preview_of(&format!("/spec/match/{i}"), m, found)).collect();
+    let preview = preview
+        .filter_map(|(i, m)| preview_of(&format!("/spec/match/{i}"), m, object, world, found))
+        .collect();
     let by = spec.sticky.as_ref().and_then(|sticky| key(sticky, found));
     if found.is_fatal() {
         return None;
@@ -230,8 +234,14 @@ fn doubtful(steps: &[Step], found: &mut Found) {
 /// In hundredths: two equal latencies can be told an eighth apart.
 const LEAST_FACTOR: i32 = 120;
 
-fn preview_of(at: &str, spec: &written::Preview, found: &mut Found) -> Option<RouteMatch> {
-    if spec.headers.is_empty() && spec.claims.is_empty() && spec.method.is_none() {
+fn preview_of(
+    at: &str,
+    spec: &written::Preview,
+    object: &Object,
+    world: &World,
+    found: &mut Found,
+) -> Option<RouteMatch> {
+    if *spec == written::Preview::default() {
         let message = "it matches every request, so there would be no steps";
         found.add(Problem::error(at, Code::Contradiction, message).hint("say which requests are meant"));
         return None;
@@ -245,7 +255,10 @@ fn preview_of(at: &str, spec: &written::Preview, found: &mut Found) -> Option<Ro
             Ok(name) if read.headers.iter().any(|h| h.name == name) => {
                 bad(format!("headers/{i}/name"), format!("there are two conditions on {name}"));
             }
-            Ok(name) => read.headers.push(HeaderMatch { name, value: header.value.as_str().into() }),
+            Ok(name) => {
+                let value = ValueMatch::Exact(header.value.as_str().into());
+                read.headers.push(HeaderMatch { name, value });
+            }
             Err(e) => bad(format!("headers/{i}/name"), e.to_string()),
         }
     }
@@ -256,6 +269,14 @@ fn preview_of(at: &str, spec: &written::Preview, found: &mut Found) -> Option<Ro
             Ok(claim) => read.claims.push(ClaimMatch { claim, test }),
             Err(e) => bad(format!("claims/{i}/claim"), e.to_string()),
         }
+    }
+    let exact = |c: &written::Cookie| CookieMatch {
+        name: c.name.as_str().into(),
+        value: ValueMatch::Exact(c.value.as_str().into()),
+    };
+    read.cookies = spec.cookies.iter().map(exact).collect();
+    for (i, caller) in spec.callers.iter().enumerate() {
+        read.callers.extend(read_caller(&format!("{at}/callers/{i}"), object, caller, world, found));
     }
     read.method = spec.method.as_ref().and_then(|m| http::Method::from_bytes(m.as_bytes()).ok());
     Some(read)

@@ -15,6 +15,7 @@ use outrigger_mesh::{
 
 use crate::check::{CheckedInstance, CheckedOverride, CheckedService, PolicyTarget, taken_by};
 use crate::policy;
+use crate::rollout;
 use crate::spec::Key;
 use crate::world::World;
 
@@ -219,6 +220,7 @@ fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
         for_callers: policy::callers(world, name),
         tokens: world.token_policy_of(name).map_or(base.tokens, |p| p.checked.travel),
         overrides: world.overrides_of(name).flat_map(|e| compile_override(world, &e.checked)).collect(),
+        division: rollout::division(world, name),
         ..base.clone()
     })
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::{Kind, Object, ObjectName};
 use crate::testing::{
-    access, breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, route,
-    route_policy, service, touch, world,
+    access, breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, rollout,
+    route, route_policy, service, touch, world,
 };
 
 fn service_of(world: &World, text: &str) -> Service {
@@ -43,6 +43,18 @@ fn routes_stand_in_the_order_of_their_age_and_keep_it_when_they_change() {
     }
     let names: Vec<_> = service_of(&world, "shop/cart").routes.iter().map(|r| r.name.to_string()).collect();
     assert_eq!(names, ["shop/b/0", "shop/a/0"]);
+}
+
+#[test]
+fn a_rollout_divides_its_service_from_its_first_moment_and_gives_its_candidate_nothing_yet() {
+    let mut world = world();
+    put(&mut world, service("cart", "")).unwrap();
+    assert_eq!(service_of(&world, "shop/cart").division, None);
+    let rest = "strategy: canary, sticky: {header: x-user}, match: [{headers: [{name: x-new, value: '1'}]}]";
+    put(&mut world, rollout("cart", "cart", rest)).unwrap();
+    let division = service_of(&world, "shop/cart").division.unwrap();
+    assert_eq!((division.share, division.candidate.as_str(), division.preview.len()), (0, "v2", 1));
+    assert!(division.by.is_some());
 }
 
 #[test]
@@ -199,7 +211,11 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]);
     let accesses = (names(), namespace, says)
         .prop_map(|(n, namespace, says)| Step::Put(Box::new(access(namespace, n, says))));
-    let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides, 2 => accesses];
+    let strategies =
+        vec!["strategy: canary", "strategy: blueGreen, match: [{headers: [{name: x, value: y}]}]"];
+    let rollouts = (names(), names(), proptest::sample::select(strategies))
+        .prop_map(|(n, of, rest)| Step::Put(Box::new(rollout(n, of, rest))));
+    let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides, 2 => accesses, 2 => rollouts];
     prop_oneof![11 => some, 4 => rules, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
 }
 

@@ -8,6 +8,7 @@
 //!
 //! What divides the traffic is deliberately elsewhere: a step is one field of the `Service` that `compile` makes.
 
+mod division; // how it divides the traffic now
 mod eyes; // what can be seen at this moment
 mod figures; // what sidecars report of both versions
 mod gates; // a verdict from two windows of traffic
@@ -16,6 +17,7 @@ mod machine; // what comes next
 mod plan; // what was written, proven
 mod progress; // how far it has come, as it is kept
 
+pub(crate) use division::division;
 pub use eyes::Sidecars;
 pub use figures::Counted;
 pub use gates::{Figures, Gate, GateResult, Judged, Passes, Traffic, Verdict, judge};

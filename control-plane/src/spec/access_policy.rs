@@ -182,7 +182,7 @@ const RULE: Shape = Shape::Object(&[
     Field::new("claims", &Shape::List(&CLAIM, 64)),
 ]);
 
-const CALLER: Shape = Shape::Object(&[
+pub(super) const CALLER: Shape = Shape::Object(&[
     Field::new(
         "identity",
         &Shape::Like(whole_identity, "write spiffe://<trust domain>/ns/<namespace>/sa/<account>"),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ValueMatch;
-use super::access_policy::{CLAIM, Claim};
+use super::access_policy::{CALLER, CLAIM, Caller, Claim};
 use super::duration::Duration;
 use super::header::HeaderName;
 use super::http_route::{HEADER, METHODS};
@@ -105,9 +105,25 @@ pub struct Preview {
     /// On claims of the verified token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    /// On cookies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cookies: Vec<Cookie>,
+    /// On who calls: any of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Caller>,
     /// On the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+}
+
+/// A cookie that must have this value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cookie {
+    /// Its name.
+    pub name: String,
+    /// The value wanted.
+    pub value: String,
 }
 
 /// By what a caller stays on its side: one of these.
@@ -199,10 +215,13 @@ const PREVIEW: Shape = Shape::Object(&[
     Field::new("headers", &Shape::List(&HEADER, 16)),
     Field::new("claims", &Shape::List(&CLAIM, 16)),
     Field::new("method", &Shape::Word(METHODS)),
-    Field::new(
-        "callers",
-        &Shape::Later("a preview for some callers is not supported yet; match on a header or a claim"),
-    ),
+    Field::new("cookies", &Shape::List(&COOKIE, 16)),
+    Field::new("callers", &Shape::List(&CALLER, 64)),
+]);
+
+const COOKIE: Shape = Shape::Object(&[
+    Field::required("name", &Shape::Text(rules::header_name)),
+    Field::required("value", &Shape::Text(rules::header_value)),
 ]);
 
 const STICKY: Shape = Shape::Object(&[
