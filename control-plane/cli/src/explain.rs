@@ -9,26 +9,42 @@ use crate::client::Admin;
 use crate::failure::Failure;
 use crate::out::{self, Format};
 
-/// Tell what would become of a request: its route, and which access policy lets it pass or refuses it.
+/// Tell what would become of a request: its route, what is done to it, where it would go, and which access policy lets it
+/// pass or refuses it. By the same decisions that sidecars make.
+///
+/// What only a sidecar knows is not told: which breakers are open, which endpoints fail their health checks.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Explain {
-    /// What is asked for, as host[:port][/path]: cart.shop/items/7. The path is read as it would be sent.
-    target: String,
-    /// Who asks: namespace/service-account, or a whole SPIFFE id. Without: somebody who proves nothing.
+    /// What is asked for: `GET http://cart/items`, or without the method cart.shop:80/items/7. The path is read as it would
+    /// be sent.
+    #[arg(required = true, num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    asked: Vec<String>,
+    /// Who asks: a service account, namespace/service-account, or a whole SPIFFE id. Without: somebody who proves nothing.
     #[arg(long, value_name = "WHO")]
     from: Option<String>,
-    /// The method.
-    #[arg(short = 'X', long, default_value = "GET")]
-    method: String,
+    /// The namespace of a service account that names none, and of a short host name.
+    #[arg(short = 'n', long, default_value = "default", env = "OUTRIGGER_NAMESPACE")]
+    namespace: String,
+    /// The method, where it is not written before the URL.
+    #[arg(short = 'X', long)]
+    method: Option<String>,
     /// A header, as "name: value"; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
+    /// A claim of its verified token, as name=value; may be given several times, a name twice makes a list.
+    #[arg(long = "claim", value_name = "CLAIM")]
+    claim: Vec<String>,
     /// What its verified token says, as a JSON object.
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", conflicts_with = "claim")]
     claims: Option<String>,
     #[command(flatten)]
     printed: Printed,
 }
+
+const EXAMPLES: &str = "Examples:
+  outrigger explain GET http://cart.shop/items -H 'x-user: 7' --claim role=beta --from shop/web
+  outrigger explain cart/items --from web -n shop -o json";
 
 impl Explain {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
@@ -41,7 +57,15 @@ impl Explain {
     }
 
     fn described(&self) -> Result<Value, Failure> {
-        let target = self.target.strip_prefix("http://").unwrap_or(&self.target);
+        let (method, url) = match &self.asked[..] {
+            [method, url] => (Some(method.clone()), url),
+            [url, ..] => (None, url),
+            [] => return Err(Failure::usage("there is no URL")),
+        };
+        if method.is_some() && self.method.is_some() {
+            return Err(Failure::usage("the method is there twice"));
+        }
+        let target = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or(url);
         let (host, path) = target.find('/').map_or((target, "/"), |at| target.split_at(at));
         let header = |text: &String| {
             let (name, value) = text.split_once(':').ok_or_else(|| {
@@ -50,15 +74,45 @@ impl Explain {
             Ok(json!([name.trim(), value.trim()]))
         };
         let headers = self.headers.iter().map(header).collect::<Result<Vec<_>, Failure>>()?;
-        let claims: Option<Map<String, Value>> =
-            self.claims.as_deref().map(serde_json::from_str).transpose().map_err(|e| {
-                Failure::usage(format!("the claims are not a JSON object: {e}"))
-                    .hint("write them as '{\"sub\": \"ada\", \"groups\": [\"admin\"]}'")
-            })?;
+        let from = self
+            .from
+            .as_ref()
+            .map(|who| if who.contains('/') { who.clone() } else { format!("{}/{who}", self.namespace) });
         Ok(json!({
-            "from": self.from, "host": host, "path": path, "method": self.method, "headers": headers,
-            "claims": claims,
+            "from": from, "host": self.completed(host), "path": path,
+            "method": method.or_else(|| self.method.clone()).unwrap_or_else(|| "GET".into()),
+            "headers": headers, "claims": self.claims()?,
         }))
+    }
+
+    /// A host name of one label is one of the caller's namespace, which completes it; of nobody's it is one of ours.
+    fn completed(&self, host: &str) -> String {
+        let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+        if self.from.is_some() || name.contains('.') {
+            return host.to_owned();
+        }
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{name}.{}{port}", self.namespace)
+    }
+
+    fn claims(&self) -> Result<Option<Map<String, Value>>, Failure> {
+        if let Some(text) = &self.claims {
+            let hint = "write them as '{\"sub\": \"ada\", \"groups\": [\"admin\"]}'";
+            let bad = |e| Failure::usage(format!("the claims are not a JSON object: {e}")).hint(hint);
+            return serde_json::from_str(text).map(Some).map_err(bad);
+        }
+        let mut claims = Map::new();
+        for text in &self.claim {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("{text:?} is not a claim")).hint("write it as name=value")
+            })?;
+            match claims.get_mut(name) {
+                None => _ = claims.insert(name.to_owned(), value.into()),
+                Some(Value::Array(values)) => values.push(value.into()),
+                Some(one) => *one = json!([one.take(), value]),
+            }
+        }
+        Ok((!claims.is_empty()).then_some(claims))
     }
 }
 
@@ -74,10 +128,11 @@ fn lines(told: &Value) -> String {
     }
     if let Some(path) = told["path"].as_str() {
         rows.push(("path", path.to_owned()));
-        rows.push(("route", route(&told["route"])));
     }
     if let Some(why) = told["refused"]["why"].as_str() {
         rows.push(("refused", format!("{}: {why}", text(&told["refused"]["reason"]))));
+    } else if told["path"].is_string() {
+        rows.extend(way(told));
     }
     for access in told["access"].as_array().into_iter().flatten() {
         rows.push(("access", format!("{}: {}", text(&access["service"]), text(&access["why"]))));
@@ -89,19 +144,58 @@ fn lines(told: &Value) -> String {
     rows.iter().map(|(name, value)| format!("{name:<9}{value}")).collect::<Vec<_>>().join("\n")
 }
 
-fn route(route: &Value) -> String {
-    let Some(rule) = route["rule"].as_str() else { return "none: to all endpoints of the service".into() };
-    let backends = route["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let told = |backend: &Value| {
-        let version = backend["version"].as_str().map(|v| format!(" {v}")).unwrap_or_default();
-        format!("{}{version} ({})", backend["service"].as_str().unwrap_or("-"), backend["weight"])
-    };
-    let backends: Vec<String> = backends.iter().map(told).collect();
-    if backends.is_empty() {
-        format!("{rule}, to nowhere")
-    } else {
-        format!("{rule}, to {}", backends.join(", "))
+/// Route, filters, policy, shares and endpoints.
+fn way(told: &Value) -> Vec<(&'static str, String)> {
+    let route = &told["route"];
+    let mut rows = vec![];
+    match route["rule"].as_str() {
+        None => rows.push(("route", "none: to the service as a whole".to_owned())),
+        Some(rule) => {
+            let number = route["match"].as_u64().map(|i| format!(", match {i}")).unwrap_or_default();
+            rows.push(("route", format!("{rule}{number}")));
+        }
     }
+    for filter in route["filters"].as_array().into_iter().flatten() {
+        rows.push(("filter", filter.as_str().unwrap_or("-").to_owned()));
+    }
+    let policy = &told["policy"];
+    if let Some(timeout) = policy["timeout"].as_str() {
+        let per_try = policy["perTry"].as_str().map(|t| format!(", {t} an attempt")).unwrap_or_default();
+        rows.push(("policy", format!("timeout {timeout}{per_try}, {} retries", policy["retries"])));
+    }
+    let service = told["service"].as_str().unwrap_or("-");
+    rows.extend(told["to"].as_array().into_iter().flatten().map(|to| ("to", subset(service, to, 100.0))));
+    let backends = route["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if route["rule"].is_string() && backends.is_empty() {
+        rows.push(("to", "nowhere".to_owned()));
+    }
+    for backend in backends {
+        let name = backend["service"].as_str().unwrap_or("-");
+        let percent = backend["percent"].as_f64().unwrap_or_default();
+        if let Some(why) = backend["unresolved"].as_str() {
+            rows.push(("to", format!("{name}: {percent} %, refused: {why}")));
+            continue;
+        }
+        let to = backend["to"].as_array().into_iter().flatten();
+        rows.extend(to.map(|to| ("to", subset(name, to, percent))));
+    }
+    if let Some(by) = route["settledBy"].as_str() {
+        rows.push(("settled", format!("by its {by}")));
+    }
+    rows
+}
+
+/// `shop/cart v2: 10 %, 2 endpoints (cart-3, cart-4)`
+fn subset(service: &str, to: &Value, of: f64) -> String {
+    let version = to["version"].as_str().map(|v| format!(" {v}")).unwrap_or_default();
+    let percent = to["percent"].as_f64().unwrap_or_default() * of / 100.0;
+    let because = to["because"].as_str().map(|b| format!(" by {b}")).unwrap_or_default();
+    let names: Vec<&str> =
+        to["endpoints"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let ready = to["ready"].as_u64().unwrap_or_default();
+    let s = if ready == 1 { "" } else { "s" };
+    let named = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    format!("{service}{version}: {percent} %{because}, {ready} endpoint{s}{named}")
 }
 
 #[cfg(test)]
@@ -113,11 +207,49 @@ mod tests {
         let told = json!({
             "caller": "spiffe://mesh.local/ns/shop/sa/web", "service": "shop/cart", "path": "/admin",
             "port": {"number": 80, "protocol": "http"},
-            "route": {"rule": "shop/canary/0", "backends": [{"service": "shop/cart", "version": "v2", "weight": 1}]},
+            "policy": {"timeout": "15s", "retries": 2},
+            "route": {"rule": "shop/canary/0", "match": 1, "filters": ["request header x-a set"], "settledBy": "key",
+                "backends": [{"service": "shop/cart", "version": "v2", "weight": 1, "percent": 100.0,
+                    "to": [{"version": "v2", "percent": 100.0, "ready": 1, "endpoints": ["cart-3"]}]}]},
             "access": [{"service": "shop/cart", "why": "denied by policy shop/p, rule 0", "audits": []}],
         });
         let expected = "caller   spiffe://mesh.local/ns/shop/sa/web\nservice  shop/cart\nport     80/http\npath     /admin\n\
-             route    shop/canary/0, to shop/cart v2 (1)\naccess   shop/cart: denied by policy shop/p, rule 0";
+             route    shop/canary/0, match 1\nfilter   request header x-a set\npolicy   timeout 15s, 2 retries\n\
+             to       shop/cart v2: 100 %, 1 endpoint (cart-3)\nsettled  by its key\n\
+             access   shop/cart: denied by policy shop/p, rule 0";
         assert_eq!(lines(&told), expected);
+    }
+
+    #[test]
+    fn the_request_is_written_as_people_write_requests() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            explain: Explain,
+        }
+        let line = [
+            "x",
+            "POST",
+            "http://cart/items?a=1",
+            "-n",
+            "shop",
+            "--from",
+            "web",
+            "-H",
+            "x-user: 7",
+            "--claim",
+            "role=beta",
+            "--claim",
+            "role=tester",
+            "--claim",
+            "sub=ada",
+        ];
+        let described = Line::parse_from(line).explain.described().unwrap();
+        let expected = json!({
+            "from": "shop/web", "host": "cart", "path": "/items?a=1", "method": "POST",
+            "headers": [["x-user", "7"]], "claims": {"role": ["beta", "tester"], "sub": "ada"},
+        });
+        assert_eq!(described, expected);
     }
 }

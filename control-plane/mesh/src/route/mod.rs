@@ -136,6 +136,13 @@ impl Backend {
             unresolved: None,
         }
     }
+
+    /// What tells it apart from the others of its route for [`Split::pick_by_key`]: its service and its version, whatever
+    /// its place and its weight.
+    pub fn draws_by(&self) -> u64 {
+        let version = self.version.as_ref().map_or("", Version::as_str);
+        key_hash(format!("{} {version}", self.service).as_bytes())
+    }
 }
 
 /// Why a reference leads nowhere; the reasons of the condition `ResolvedRefs` (Gateway API v1).

@@ -1,5 +1,7 @@
-//! What would become of a request that is described: its canonical path, its route, and what access policies say of it, by
-//! the same decisions that sidecars make.
+//! What would become of a request that is described: its canonical path, its route, where it would go (`way`), and what
+//! access policies say of it, by the same decisions that sidecars make.
+
+mod way;
 
 use std::sync::Arc;
 
@@ -7,8 +9,8 @@ use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use outrigger_mesh::{
-    AccessIndex, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port, PortNumber,
-    RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
+    AccessIndex, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port, RequestHead,
+    Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
     canonical_path,
 };
 use serde::Deserialize;
@@ -113,8 +115,7 @@ impl Request {
             return Ok(told);
         };
         asker.may(Verb::Read, What::Object(Kind::AccessPolicy), Some(name.namespace()))?;
-        let found = compile::resource(world, &ResourceName::Service(name.clone()));
-        let Some(Resource::Service(service)) = found else {
+        let Some(service) = compiled(world, name) else {
             return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no service {name}")));
         };
         told["service"] = name.to_string().into();
@@ -143,15 +144,29 @@ impl Request {
             claims: self.claims.as_ref(),
             source: Source { identity: self.caller.as_ref(), ..Source::default() },
         };
-        let index = RouteIndex::new(&service.routes);
-        let found = index.find(&head);
-        if found.is_none() && !index.is_empty() {
+        let routes = routes(world, &service, namespace, port);
+        let index = RouteIndex::new(&routes);
+        let hit = index.hit(&head);
+        if hit.is_none() && !index.is_empty() {
             told["refused"] =
                 json!({"reason": "no_route", "why": format!("none of the routes of {name} matches")});
             return Ok(told);
         }
-        told["route"] = found.map(|route| route_told(route)).into();
-        let targets = targets(&service, found.map(|r| &**r), port, world);
+        let found = hit.map(|hit| &routes[hit.route]);
+        told["policy"] = way::policy(found, service.policy_for(self.caller.as_ref()));
+        if let (Some(hit), Some(route)) = (hit, found) {
+            told["route"] = json!({
+                "rule": route.name.as_str(),
+                "match": (!route.matches.is_empty()).then_some(hit.rule),
+                "filters": way::filters(route),
+                "settledBy": way::settled_by(route, &head),
+                "backends": way::backends(route, &head, world),
+            });
+        } else {
+            told["route"] = Json::Null;
+            told["to"] = way::reached(name, None, &head, world).into();
+        }
+        let targets = targets(&service, found, port, world);
         let access = targets.into_iter().map(|(to, port)| self.access(world, asker, &to, port, Some(&head)));
         told["access"] = access.collect();
         Ok(told)
@@ -212,16 +227,25 @@ fn targets(service: &Service, route: Option<&Route>, port: Port, world: &World) 
     all
 }
 
-fn route_told(route: &Route) -> Json {
-    let backends = route.backends.iter().map(|b| {
-        json!({
-            "service": b.service.to_string(),
-            "version": b.version.as_ref().map(outrigger_mesh::Version::as_str),
-            "port": b.port.map(PortNumber::get),
-            "weight": b.weight,
-        })
-    });
-    json!({"rule": route.name.as_str(), "backends": backends.collect::<Vec<_>>()})
+/// A service as it is pushed.
+fn compiled(world: &World, name: &ServiceName) -> Option<Service> {
+    match compile::resource(world, &ResourceName::Service(name.clone()))? {
+        Resource::Service(service) => Some(service),
+        _ => None,
+    }
+}
+
+/// The routes that callers of `namespace` meet at a port: their own, where they have some for a service of another
+/// namespace, else those of the service.
+fn routes(world: &World, service: &Service, namespace: &Label, port: Port) -> Vec<Route> {
+    let own = (namespace != service.name.namespace())
+        .then(|| ResourceName::ConsumerRoutes(namespace.clone(), service.name.clone()))
+        .and_then(|name| compile::resource(world, &name));
+    let all = match own {
+        Some(Resource::ConsumerRoutes(own)) => own.routes,
+        _ => service.routes.clone(),
+    };
+    all.into_iter().filter(|route| route.ports.is_empty() || route.ports.contains(&port.number)).collect()
 }
 
 fn caller(text: &str, world: &World) -> Result<SpiffeId, ApiError> {
