@@ -1,4 +1,5 @@
 //! What a request costs before it meets a socket: finding its route, dividing a split, choosing an endpoint.
+#![allow(clippy::expect_used, reason = "a measurement")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -29,6 +30,48 @@ fn route_match(c: &mut Criterion) {
             .bench_function(BenchmarkId::from_parameter(routes), |b| b.iter(|| index.find(black_box(&head))));
     }
     group.finish();
+}
+
+/// Routes that are told apart by what is costly elsewhere: the value of a header, an expression over the path.
+fn route_match_beyond_paths(c: &mut Criterion) {
+    let mut headers = HeaderMap::new();
+    let mut group = c.benchmark_group("route match by header");
+    for routes in [10_usize, 1_000, 10_000] {
+        let index = RouteIndex::new(&outrigger_benches::routes_by_header(routes));
+        let tenant = format!("tenant-{}", routes / 2);
+        headers.insert("x-tenant", tenant.parse().expect("a header's value"));
+        let head = head("/items/7/reviews", &headers);
+        assert_eq!(index.position(&head), Some(routes / 2));
+        group
+            .bench_function(BenchmarkId::from_parameter(routes), |b| b.iter(|| index.find(black_box(&head))));
+    }
+    group.finish();
+    let mut group = c.benchmark_group("route match by expression");
+    for routes in [1_usize, 10, 100, 1_000] {
+        let index = RouteIndex::new(&outrigger_benches::routes_by_expression(routes));
+        let path = format!("/area-{}/items/7/reviews", routes / 2);
+        let head = head(&path, &headers);
+        assert_eq!(index.position(&head), Some(routes / 2));
+        group
+            .bench_function(BenchmarkId::from_parameter(routes), |b| b.iter(|| index.find(black_box(&head))));
+    }
+    group.finish();
+}
+
+fn head<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
+    let source = outrigger_mesh::Source::default();
+    RequestHead { method: &Method::GET, path, query: None, headers, claims: None, source }
+}
+
+fn split_by_key(c: &mut Criterion) {
+    let split = Split::new([90, 10]);
+    let names = [outrigger_mesh::key_hash(b"shop/cart v1"), outrigger_mesh::key_hash(b"shop/cart v2")];
+    c.bench_function("split of two by a key", |b| {
+        b.iter(|| {
+            let key = outrigger_mesh::key_hash(black_box(b"user-4711"));
+            split.pick_by_key(key, |at| names[at], |_| true)
+        });
+    });
 }
 
 fn split(c: &mut Criterion) {
@@ -68,5 +111,5 @@ fn balance_pick(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route_match, split, balance_pick);
+criterion_group!(benches, route_match, route_match_beyond_paths, split, split_by_key, balance_pick);
 criterion_main!(benches);

@@ -1,10 +1,11 @@
 //! What the benches measure on: services, routes and requests of a given size. The measurements stand in `benches/`,
 //! the comparison with other proxies in `peers/`, the figures in `README.md`.
 
+use http::HeaderName;
 use outrigger_mesh::{
-    Backend, Between, Endpoint, EndpointPort, EndpointState, EndpointUid, Hostname, Label, MtlsMode,
-    PathMatch, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service, ServiceName, SpiffeId,
-    TrafficPolicy, Transport, TrustDomain, Version, Weight,
+    Backend, Between, Endpoint, EndpointPort, EndpointState, EndpointUid, HeaderMatch, Hostname, Label,
+    MtlsMode, PathMatch, Pattern, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service,
+    ServiceName, SpiffeId, TrafficPolicy, Transport, TrustDomain, Version, Weight,
 };
 
 /// The service `shop/cart` with `routes` routes, each a prefix of its own with a split in two.
@@ -47,6 +48,33 @@ pub fn service(routes: usize) -> Service {
         division: None,
         tokens: outrigger_mesh::TokenTravel::Keep,
     }
+}
+
+/// Routes that all match every path, each for one value of a header.
+pub fn routes_by_header(routes: usize) -> Vec<Route> {
+    let matches = |i| RouteMatch {
+        headers: vec![HeaderMatch {
+            name: HeaderName::from_static("x-tenant"),
+            value: format!("tenant-{i}").as_str().into(),
+        }],
+        ..RouteMatch::default()
+    };
+    (0..routes).map(|i| route(i, matches(i))).collect()
+}
+
+/// Routes of expressions, each for an area of its own.
+#[allow(clippy::expect_used, reason = "constants of a bench")]
+pub fn routes_by_expression(routes: usize) -> Vec<Route> {
+    let pattern = |i| Pattern::new(&format!("/area-{i}/items/[0-9]+/.*")).expect("an expression");
+    let matches = |i| RouteMatch { path: Some(PathMatch::Regex(pattern(i))), ..RouteMatch::default() };
+    (0..routes).map(|i| route(i, matches(i))).collect()
+}
+
+#[allow(clippy::expect_used, reason = "constants of a bench")]
+fn route(i: usize, conditions: RouteMatch) -> Route {
+    let name = RouteName::new(&format!("shop/cart/{i}")).expect("a name");
+    let backends = vec![Backend::to("shop/cart".parse().expect("a name"))];
+    Route { matches: vec![conditions], backends, ..Route::new(name) }
 }
 
 /// Endpoint number `i` of `shop/cart`.
