@@ -16,6 +16,7 @@ mod policy;
 pub mod jwks;
 pub mod push;
 pub mod rollout;
+mod routes;
 pub mod secret;
 pub mod settings;
 mod shards;

@@ -476,7 +476,7 @@ impl World {
     pub(crate) fn put_route(&mut self, entry: Entry<CheckedRoute>) {
         let key = entry.object.key();
         self.remove_route(&key);
-        for service in &entry.checked.parents {
+        for service in entry.checked.services() {
             self.routes_from.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
         }
         for parent in &entry.checked.gateways {
@@ -491,7 +491,7 @@ impl World {
     /// Takes a route away.
     pub(crate) fn remove_route(&mut self, key: &Key) {
         let Some(entry) = self.routes.remove(key) else { return };
-        for service in &entry.checked.parents {
+        for service in entry.checked.services() {
             self.routes_from.update(service, |of| of.remove(key), BTreeSet::is_empty);
         }
         for parent in &entry.checked.gateways {

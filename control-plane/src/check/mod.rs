@@ -11,11 +11,10 @@ mod egress;
 mod federation;
 mod gateway;
 mod grants;
-mod http_route;
 mod location;
 mod instance;
 mod rollout;
-mod route_warnings;
+mod route;
 mod service;
 mod settings;
 mod token_policy;
@@ -25,9 +24,9 @@ pub use access_policy::{CheckedAccess, Selects};
 pub use breaker_override::CheckedOverride;
 pub use defaults::CheckedDefaults;
 pub use gateway::CheckedGateway;
-pub use http_route::{CheckedRoute, GatewayParent};
-pub(crate) use http_route::{read_match, taken_by};
 pub use instance::{CheckedInstance, instance_of};
+pub use route::{CheckedRoute, CheckedRule, GatewayParent, ServiceParent};
+pub(crate) use route::{read_match, taken_by};
 pub use service::CheckedService;
 pub use token_policy::{CheckedExchange, CheckedIssuer, CheckedTokenPolicy};
 pub use traffic_policy::{CheckedPolicy, PolicyTarget};
@@ -75,7 +74,7 @@ fn check_into(
         Spec::EgressService(spec) => egress::check(object, spec, world, &mut found).map(Checked::Service),
         Spec::MeshDefaults(spec) => defaults::check(object, spec, world, &mut found).map(Checked::Defaults),
         Spec::Gateway(spec) => gateway::check(object, spec, &mut found).map(Checked::Gateway),
-        Spec::HttpRoute(spec) => http_route::check(object, spec, world, &mut found).map(Checked::Route),
+        Spec::HttpRoute(spec) => route::check_http(object, spec, world, &mut found).map(Checked::Route),
         Spec::Instance(spec) => instance::check(object, spec, world, &mut found).map(Checked::Instance),
         Spec::TrafficPolicy(spec) => {
             traffic_policy::check(object, spec, world, &mut found).map(Checked::Policy)

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use outrigger_mesh::{
-    ClaimMatch, ClaimPath, ClaimTest, CookieMatch, HashKey, HeaderMatch, Label, RouteMatch, ServiceName,
-    ValueMatch, Version,
+    ClaimMatch, ClaimPath, ClaimTest, CookieMatch, HashKey, Label, RouteMatch, ServiceName, ValueMatch,
+    Version,
 };
 
 use super::Found;
 use super::access_policy::read_caller;
+use super::route::conditions;
 use super::settings::no_service;
 use crate::rollout::{Gates, Plan, Step};
 use crate::spec::rollout::{self as written, Rollout, Strategy};
@@ -93,7 +94,7 @@ fn of_service(object: &Object, service: &ServiceName, world: &World, found: &mut
     }
     for route in world.routes_from(service) {
         let names = |b: &outrigger_mesh::Backend| b.service == *service && b.version.is_some();
-        if route.checked.rules.iter().any(|rule| rule.backends.iter().any(names)) {
+        if route.checked.rules.iter().any(|rule| rule.route.backends.iter().any(names)) {
             let key = route.object.key();
             let message = format!("{key} names versions of {service} itself: what it takes stays as it says");
             found.add(Problem::warning("/spec/service", Code::Contradiction, message));
@@ -246,28 +247,18 @@ fn preview_of(
         found.add(Problem::error(at, Code::Contradiction, message).hint("say which requests are meant"));
         return None;
     }
-    let mut bad = |field: String, message: String| {
-        found.add(Problem::error(format!("{at}/{field}"), Code::BadValue, message));
-    };
-    let mut read = RouteMatch::default();
-    for (i, header) in spec.headers.iter().enumerate() {
-        match http::HeaderName::from_bytes(header.name.as_bytes()) {
-            Ok(name) if read.headers.iter().any(|h| h.name == name) => {
-                bad(format!("headers/{i}/name"), format!("there are two conditions on {name}"));
-            }
-            Ok(name) => {
-                let value = ValueMatch::Exact(header.value.as_str().into());
-                read.headers.push(HeaderMatch { name, value });
-            }
-            Err(e) => bad(format!("headers/{i}/name"), e.to_string()),
-        }
-    }
+    // The same words as a route's.
+    let of_route =
+        spec::Match { headers: spec.headers.clone(), method: spec.method.clone(), ..spec::Match::default() };
+    let mut read = conditions(at, &of_route, found).unwrap_or_default();
     for (i, claim) in spec.claims.iter().enumerate() {
         let values: Vec<_> = claim.values.iter().map(|v| v.as_str().into()).collect();
         let test = if values.is_empty() { ClaimTest::Present } else { ClaimTest::OneOf(values) };
         match ClaimPath::new(&claim.claim) {
             Ok(claim) => read.claims.push(ClaimMatch { claim, test }),
-            Err(e) => bad(format!("claims/{i}/claim"), e.to_string()),
+            Err(e) => {
+                found.add(Problem::error(format!("{at}/claims/{i}/claim"), Code::BadValue, e.to_string()));
+            }
         }
     }
     let exact = |c: &written::Cookie| CookieMatch {
@@ -278,7 +269,6 @@ fn preview_of(
     for (i, caller) in spec.callers.iter().enumerate() {
         read.callers.extend(read_caller(&format!("{at}/callers/{i}"), object, caller, world, found));
     }
-    read.method = spec.method.as_ref().and_then(|m| http::Method::from_bytes(m.as_bytes()).ok());
     Some(read)
 }
 

@@ -259,6 +259,12 @@ pub(super) fn ports(written: &[spec::ServicePort], found: &mut Found) -> Vec<Por
             let message = format!("port {number} is declared twice");
             found.add(Problem::error(pointer, Code::Duplicate, message));
         }
+        if let Some(name) = &port.name
+            && written[..i].iter().any(|other| other.name.as_ref() == Some(name))
+        {
+            let message = format!("there are two ports {name:?}");
+            found.add(Problem::error(format!("/spec/ports/{i}/name"), Code::Duplicate, message));
+        }
         ports.push(Port { number, protocol: port.protocol.map_or(Protocol::Detect, protocol) });
     }
     ports

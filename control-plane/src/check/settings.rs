@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{Label, ServiceName};
 
 use super::Found;
-use super::http_route::conditions;
+use super::route::conditions;
 use crate::spec::policy::{
     Balance, BalanceAlgorithm, Bulkheads, Fallback, HealthCheck, PolicySettings, RateBy, RateLimit,
 };

@@ -11,7 +11,7 @@ use outrigger_mesh::{
 };
 
 use super::settings::no_service;
-use super::{Found, http_route};
+use super::{Found, route};
 use crate::jwks::{Place, Source, read_keys};
 use crate::spec::{
     self, Code, Given, Kind, Object, Problem, Propagation, Requirement, TokenPolicy, Unavailable,
@@ -278,7 +278,7 @@ fn token_rules(spec: &TokenPolicy, accepted: &[(String, AcceptedIssuer)], found:
             found.add(problem.hint("say it as the policy's own requirement"));
         }
         let matches: Vec<RouteMatch> = (written.matches.iter().enumerate())
-            .filter_map(|(j, m)| http_route::conditions(&format!("{at}/matches/{j}"), m, found))
+            .filter_map(|(j, m)| route::conditions(&format!("{at}/matches/{j}"), m, found))
             .collect();
         let mut issuers = vec![];
         for (j, name) in written.issuers.iter().enumerate() {

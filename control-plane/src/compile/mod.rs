@@ -16,6 +16,7 @@ use outrigger_mesh::{
 use crate::check::{CheckedInstance, CheckedOverride, CheckedService, PolicyTarget, taken_by};
 use crate::policy;
 use crate::rollout;
+use crate::routes;
 use crate::spec::Key;
 use crate::world::World;
 
@@ -203,11 +204,10 @@ fn is_list(key: &Key, name: &ServiceName) -> bool {
 /// The resources that the rules of a route are part of.
 fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>) {
     let Some(entry) = world.route(route) else { return };
-    names.extend(entry.checked.parents.iter().cloned().map(ResourceName::Service));
+    names.extend(entry.checked.services().cloned().map(ResourceName::Service));
     let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
     names.extend(gateways.map(ResourceName::Gateway));
-    let backends = entry.checked.rules.iter().flat_map(|rule| &rule.backends);
-    backends.for_each(|backend| names_of_access(world, &backend.service, names));
+    entry.checked.backends().for_each(|backend| names_of_access(world, backend, names));
 }
 
 fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
@@ -215,7 +215,7 @@ fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
     let routes = world.routes_from(name).into_iter();
     // Its parts have been proven one by one; their names keep them apart.
     Some(Service {
-        routes: routes.flat_map(|r| policy::rules(world, &r.object.key(), Some(name))).collect(),
+        routes: routes.flat_map(|r| routes::before(world, &r.object.key(), name)).collect(),
         policy: policy::service(world, name),
         for_callers: policy::callers(world, name),
         tokens: world.token_policy_of(name).map_or(base.tokens, |p| p.checked.travel),
@@ -231,7 +231,7 @@ fn compile_override(world: &World, checked: &CheckedOverride) -> Vec<BreakerOver
         return vec![];
     }
     let Some(route) = &checked.route else { return vec![checked.says.clone()] };
-    let rules = world.route(route).into_iter().flat_map(|r| &r.checked.rules);
+    let rules = world.route(route).into_iter().flat_map(|r| r.checked.routes());
     rules.map(|rule| BreakerOverride { route: Some(rule.name.clone()), ..checked.says.clone() }).collect()
 }
 
@@ -241,7 +241,7 @@ fn compile_gateway(world: &World, name: &ServiceName) -> Option<Gateway> {
     let mut compiled = gateway.base.clone();
     for entry in world.routes_at(name) {
         let (route, namespace) = (&entry.checked, &entry.object.metadata.namespace);
-        let rules = policy::rules(world, &entry.object.key(), None);
+        let rules = routes::at_gateway(world, &entry.object.key());
         for (listener, from) in compiled.listeners.iter_mut().zip(&gateway.from) {
             let of_this = route.gateways.iter().filter(|parent| parent.gateway == *name);
             let mut taken = of_this.filter_map(|p| taken_by(route, p, namespace, listener, *from, name));

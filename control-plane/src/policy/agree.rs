@@ -124,12 +124,12 @@ fn of_route(world: &World, key: &Key, before: Option<&ServiceName>, layers: &[La
             continue;
         }
         let both = TrafficPolicy {
-            timeouts: rule.timeouts.or(&service.timeouts),
+            timeouts: rule.timeouts.or(&service.timeouts).of_route(),
             retry: rule.retry.clone().unwrap_or_else(|| service.retry.clone()),
             ..TrafficPolicy::default()
         };
         let mut layers = layers.to_vec();
-        if let Some(written) = world.route(key).and_then(|r| r.checked.rules.get(i)) {
+        if let Some(written) = world.route(key).and_then(|r| r.checked.rules.get(i)).map(|r| &r.route) {
             let told = |d: Option<std::time::Duration>| d.map(|d| format!("{}ms", d.as_millis()));
             let mut timeouts = json!({});
             for (name, value) in [("request", written.timeouts.request), ("perTry", written.timeouts.per_try)]

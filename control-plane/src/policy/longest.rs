@@ -18,7 +18,7 @@ pub(crate) fn longest(world: &World, name: &ServiceName) -> Longest {
     };
     for key in world.routes_to(name) {
         let Some(route) = world.route(key) else { continue };
-        for parent in &route.checked.parents {
+        for parent in route.checked.services() {
             let base = timeouts(world, parent);
             add(rules(world, key, Some(parent)), &|_| base.clone());
         }
@@ -36,7 +36,7 @@ pub(crate) fn longest(world: &World, name: &ServiceName) -> Longest {
 pub(crate) fn depend_on(world: &World, name: &ServiceName) -> Vec<ServiceName> {
     let from = world.routes_from(name).into_iter();
     let to = world.routes_to(name).filter_map(|key| world.route(key));
-    let rules = from.chain(to).flat_map(|route| &route.checked.rules);
+    let rules = from.chain(to).flat_map(|route| route.checked.routes());
     rules.flat_map(|rule| &rule.backends).map(|backend| backend.service.clone()).collect()
 }
 

@@ -66,10 +66,7 @@ pub(crate) fn rules(world: &World, route: &Key, before: Option<&ServiceName>) ->
     };
     let rules = entry.checked.rules.iter().enumerate();
     rules
-        .map(|(i, rule)| {
-            let own = of_rule(world, route, i);
-            own.map_or_else(|| rule.clone(), |own| whole::rule(rule, &own, &base, &route.namespace))
-        })
+        .map(|(i, rule)| whole::rule(rule, of_rule(world, route, i).as_ref(), &base, &route.namespace))
         .collect()
 }
 

@@ -64,7 +64,7 @@ fn every_setting_that_can_be_written_arrives() {
     let told = format!("{:?}", compiled(&world).policy);
     for word in [
         "request: Some(5s), per_try: Some(1s), idle: Some(30s), connect: Some(2s), stream: Some(3600s)",
-        "retries: 4, idempotent: true, budget_percent: 7, budget_floor: 8, replay_bytes: 9, backoff: 1ms, max_backoff: 2ms",
+        "retries: 4, idempotent: true, budget_percent: 7, budget_floor: 8, codes: [], replay_bytes: 9, backoff: 1ms, max_backoff: 2ms",
         "Maglev(Header(\"x-user\")), locality: Off, panic_percent: 11",
         "Cookie { name: \"place\", ttl: Some(3600s) }, to: Subset, key: SigningKey(..)",
         "consecutive: None, connect_failures: Some(2), ratio: Some(FailureRatio { percent: 33, min_requests: 44 })",

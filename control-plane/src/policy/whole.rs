@@ -14,9 +14,9 @@ use outrigger_mesh::{
 };
 
 use super::merge;
-use crate::check::read_match;
+use crate::check::{CheckedRule, read_match};
 use crate::spec::policy::{self as written, PolicySettings};
-use crate::spec::{self, Retry, ServiceTimeouts};
+use crate::spec::{self, Retry, RouteRetry, ServiceTimeouts};
 
 /// The policy of a service, whole.
 pub(super) fn policy(settings: &PolicySettings, namespace: &Label, key: &SigningKey) -> TrafficPolicy {
@@ -50,14 +50,21 @@ pub(super) fn protection(settings: &PolicySettings) -> Protection {
 }
 
 /// A rule of a route with what its policy says, where `base` holds for the rest. What the route itself says of timeouts
-/// is written nearer to the rule than the service's, and the policy is about this rule: so the policy wins.
-pub(super) fn rule(rule: &Route, own: &PolicySettings, base: &PolicySettings, namespace: &Label) -> Route {
-    let mut compiled = rule.clone();
-    if let Some(own) = &own.timeouts {
-        compiled.timeouts = timeouts(own).or(&rule.timeouts);
+/// and retries is written nearer to the rule than the service's, and the policy is about this rule: so the policy wins.
+pub(super) fn rule(
+    rule: &CheckedRule,
+    own: Option<&PolicySettings>,
+    base: &PolicySettings,
+    namespace: &Label,
+) -> Route {
+    let mut compiled = rule.route.clone();
+    let said = own.and_then(|own| own.retry.as_ref());
+    if rule.retry.is_some() || said.is_some() {
+        compiled.retry = Some(route_retry(rule.retry.as_ref(), said, base.retry.as_ref()));
     }
-    if let Some(own) = &own.retry {
-        compiled.retry = Some(retry(&laid_over(own, base.retry.as_ref())));
+    let Some(own) = own else { return compiled };
+    if let Some(own) = &own.timeouts {
+        compiled.timeouts = timeouts(own).or(&rule.route.timeouts);
     }
     if let Some(own) = &own.service_breaker {
         let both = laid_over(own, base.service_breaker.as_ref());
@@ -68,6 +75,20 @@ pub(super) fn rule(rule: &Route, own: &PolicySettings, base: &PolicySettings, na
         compiled.policy.bulkhead = Some(bulkhead(both.max_in_flight, both.max_queue, both.queue_timeout));
     }
     compiled
+}
+
+/// The retry rule of a route: what its policy says, over what it says itself, over what its service says.
+fn route_retry(route: Option<&RouteRetry>, policy: Option<&Retry>, base: Option<&Retry>) -> RetryPolicy {
+    let written =
+        route.map(|route| Retry { retries: route.attempts, backoff: route.backoff, ..Retry::default() });
+    let layers = [policy, written.as_ref(), base].into_iter().flatten();
+    let said = layers.cloned().reduce(|narrower, wider| merge::over(&narrower, &wider));
+    let mut whole = retry(&said.unwrap_or_default());
+    whole.codes = route.map(|route| route.codes.clone()).unwrap_or_default();
+    if route.is_some_and(|route| route.backoff.is_some()) {
+        whole.max_backoff = whole.max_backoff.max(whole.backoff);
+    }
+    whole
 }
 
 fn laid_over<T: merge::Layered>(own: &T, base: Option<&T>) -> T {

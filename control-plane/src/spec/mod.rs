@@ -45,8 +45,10 @@ pub use gateway::{
 pub use header::HeaderName;
 pub(crate) use hint::nearest;
 pub use http_route::{
-    BackendRef, HttpRoute, Match, ParentRef, PathMatch, PathMatchType, RouteTimeouts, Rule, ValueMatch,
-    ValueMatchType,
+    BackendRef, CookieConfig, CookieLifetime, CorsFilter, ExtensionRef, Filter, FilterType, FractionOf,
+    HeaderFilter, HeaderValue, HttpRoute, Match, MirrorFilter, ParentRef, PathMatch, PathMatchType,
+    PathModifier, PathModifierType, RedirectFilter, RewriteFilter, RouteRetry, RouteTimeouts, Rule, Scheme,
+    SessionPersistence, SessionType, ValueMatch, ValueMatchType,
 };
 pub use hundredths::Hundredths;
 pub use instance::{Instance, InstancePort, InstanceState, Transport};
@@ -56,6 +58,7 @@ pub use object::{Key, Kind, Object, Spec};
 pub use policy::PolicySettings;
 pub use problem::{Code, Problem, Severity};
 pub use rollout::Rollout;
+pub(crate) use rules::{is_of_connection, path};
 pub use service::{
     Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
 };

@@ -51,12 +51,10 @@ pub(super) fn backend_name(text: &str) -> Result<(), String> {
     }
 }
 
-/// A Gateway API duration, longer than zero.
+/// A duration longer than zero.
 pub(super) fn duration(text: &str) -> Result<(), String> {
     match Duration::parse(text) {
-        Ok(d) if d.get().is_zero() => {
-            Err("a limit of zero, which the Gateway API reads as none, is not supported yet; leave it out for the default".into())
-        }
+        Ok(d) if d.get().is_zero() => Err("it must be longer than zero; leave it out for the default".into()),
         Ok(_) => Ok(()),
         Err(message) => Err(message),
     }
@@ -127,7 +125,7 @@ pub(super) fn ip(text: &str) -> Result<(), String> {
 }
 
 /// A path that begins with a slash, in visible ASCII, without query or fragment.
-pub(super) fn path(text: &str) -> Result<(), String> {
+pub(crate) fn path(text: &str) -> Result<(), String> {
     if !text.starts_with('/') {
         return Err(format!("the path {text:?} does not begin with '/'"));
     }
@@ -143,6 +141,70 @@ pub(super) fn path(text: &str) -> Result<(), String> {
         return Err(format!("the path {text:?} must be visible ASCII without '?' and '#'"));
     }
     Ok(())
+}
+
+/// Whether a header says something of one connection or of how a message is framed on it, and ends there.
+pub(crate) fn is_of_connection(name: &str) -> bool {
+    const OF_CONNECTION: [&str; 10] = [
+        "connection",
+        "content-length",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    OF_CONNECTION.contains(&name)
+}
+
+/// What a path becomes; nothing is the root.
+pub(super) fn path_or_none(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { path(text) }
+}
+
+/// The group of a kind of objects; that of Kubernetes' own is empty.
+pub(super) fn group(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { object_name(text) }
+}
+
+/// A kind of objects.
+pub(super) fn kind(text: &str) -> Result<(), String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let begins = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    if plain && begins && text.len() <= 63 {
+        Ok(())
+    } else {
+        Err(format!("{:?} is not a kind", text.chars().take(80).collect::<String>()))
+    }
+}
+
+/// An origin of browsers: a scheme and a host, in which a wildcard may stand first, and perhaps a port.
+pub(super) fn origin(text: &str) -> Result<(), String> {
+    if text == "*" {
+        return Ok(());
+    }
+    let wrong = || format!("{:?} is not an origin", text.chars().take(80).collect::<String>());
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(wrong)?;
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (host, None),
+    };
+    if port.is_some_and(|port| port.parse::<u16>().ok().is_none_or(|port| port == 0)) {
+        return Err(wrong());
+    }
+    match host.strip_prefix("*.").or_else(|| host.strip_prefix('*')) {
+        Some("") => Ok(()),
+        Some(rest) => hostname(rest).map_err(|_| wrong()),
+        None => hostname(host).map_err(|_| wrong()),
+    }
+}
+
+/// The name of a header, or all of them.
+pub(super) fn header_or_all(text: &str) -> Result<(), String> {
+    if text == "*" { Ok(()) } else { header_name(text) }
 }
 
 /// The name of a header.

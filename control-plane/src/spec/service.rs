@@ -63,6 +63,9 @@ pub struct MeshService {
 pub struct ServicePort {
     /// Its number.
     pub port: u16,
+    /// Its name, by which routes may mean it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What the application speaks there. None: detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
@@ -239,6 +242,7 @@ pub(super) const TARGETS: Shape = Shape::List(
 
 pub(super) const PORT: Shape = Shape::Object(&[
     Field::required("port", &Shape::Integer(1, 65_535)),
+    Field::new("name", &Shape::Text(rules::label)),
     Field::new("protocol", &Shape::Word(&["http", "http2", "grpc", "tcp", "tls"])),
     Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
 ]);

@@ -64,7 +64,7 @@ fn concerned(old: &World, new: &World, touched: &Touched) -> (BTreeSet<ServiceNa
             services.extend(world.services().map(|s| s.checked.name().clone()));
             routes.extend(world.objects(Kind::HttpRoute, None).iter().map(|e| e.object().key()));
         }
-        let parents = routes.iter().filter_map(|key| world.route(key)).flat_map(|r| &r.checked.parents);
+        let parents = routes.iter().filter_map(|key| world.route(key)).flat_map(|r| r.checked.services());
         services.extend(parents.cloned());
     }
     (services, routes)

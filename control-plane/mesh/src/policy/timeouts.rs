@@ -28,6 +28,8 @@ impl Timeouts {
     pub const IDLE: Duration = Duration::from_mins(5);
     /// The default of `connect`.
     pub const CONNECT: Duration = Duration::from_secs(1);
+    /// The longest that can be said of `request` and `per_try`, which is as good as no limit.
+    pub const UNBOUNDED: Duration = Duration::from_hours(99_999);
 
     pub(super) fn check(&self) -> Result<(), InvalidPolicy> {
         let all = [
@@ -49,6 +51,13 @@ impl Timeouts {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The same without a limit of an attempt that is none: routes may let an attempt take as long as the request.
+    #[must_use]
+    pub fn of_route(&self) -> Self {
+        let limits = |per_try: &Duration| Some(*per_try) != self.request && *per_try != Self::UNBOUNDED;
+        Self { per_try: self.per_try.filter(limits), ..self.clone() }
     }
 
     /// These, with what is not said here taken from `base`.

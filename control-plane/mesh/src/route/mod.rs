@@ -86,7 +86,7 @@ impl Route {
 
     fn timeouts_check(&self) -> Result<(), String> {
         let policy = crate::TrafficPolicy {
-            timeouts: self.timeouts.clone(),
+            timeouts: self.timeouts.of_route(),
             retry: self.retry.clone().unwrap_or_default(),
             ..crate::TrafficPolicy::default()
         };

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use outrigger_mesh::{PathMatch, Route, RouteMatch, ServiceName, Timeouts};
+use outrigger_mesh::{PathMatch, Port, Route, RouteMatch, Timeouts};
 
-use super::service::beyond_default;
-use super::{CheckedRoute, Found};
+use super::{CheckedRoute, ServiceParent};
+use crate::check::Found;
+use crate::check::service::beyond_default;
 use crate::spec::{Code, Key, Problem};
 use crate::world::World;
 
 /// Adds warnings about `route`, which holds.
 pub(super) fn add(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
-    for (i, rule) in route.rules.iter().enumerate() {
+    for (i, rule) in route.routes().enumerate() {
         let pointer = format!("/spec/rules/{i}");
         traffic(&pointer, rule, found);
         versions(&pointer, rule, world, found);
@@ -22,6 +23,9 @@ pub(super) fn add(key: &Key, route: &CheckedRoute, world: &World, found: &mut Fo
 }
 
 fn traffic(pointer: &str, rule: &Route, found: &mut Found) {
+    if rule.filters.redirect.is_some() || rule.filters.direct.is_some() {
+        return;
+    }
     if rule.backends.is_empty() {
         let message = "the rule has no backend, so its requests are refused";
         found.add(Problem::warning(pointer, Code::NoTraffic, message));
@@ -44,12 +48,14 @@ fn versions(pointer: &str, rule: &Route, world: &World, found: &mut Found) {
 }
 
 /// A request keeps its port, so a backend should have every port its callers can mean.
-fn ports(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, found: &mut Found) {
-    for (i, backend) in rule.backends.iter().enumerate() {
+fn ports(pointer: &str, rule: &Route, parents: &[ServiceParent], world: &World, found: &mut Found) {
+    for (i, backend) in rule.backends.iter().enumerate().filter(|(_, b)| b.port.is_none()) {
         let Some(to) = world.service(&backend.service).map(|e| e.checked.service()) else { continue };
-        for parent in parents.iter().filter_map(|p| world.service(p)) {
-            let from = parent.checked.service();
-            if let Some(missing) = from.ports.iter().find(|p| to.port(Some(p.number)).is_none()) {
+        for (parent, entry) in parents.iter().filter_map(|p| Some((p, world.service(&p.service)?))) {
+            let from = entry.checked.service();
+            let meant = |p: &&Port| parent.ports.is_empty() || parent.ports.contains(&p.number);
+            let lacks = |p: &&Port| to.port(Some(p.number)).is_none();
+            if let Some(missing) = from.ports.iter().filter(meant).find(lacks) {
                 let message = format!(
                     "callers of {} can mean port {}, which {} does not have",
                     from.name, missing.number, to.name
@@ -61,12 +67,13 @@ fn ports(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, fo
     }
 }
 
-fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World, found: &mut Found) {
-    let request_of = |parent: &ServiceName| -> Option<Duration> {
-        let base = &crate::policy::service(world, parent).timeouts;
+fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceParent], world: &World, found: &mut Found) {
+    let request_of = |parent: &ServiceParent| -> Option<Duration> {
+        let base = &crate::policy::service(world, &parent.service).timeouts;
         let both = rule.timeouts.or(base);
         let request = both.request.unwrap_or(Timeouts::REQUEST);
-        both.per_try.filter(|per_try| *per_try >= request).map(|_| request)
+        let meant = |per_try: &Duration| *per_try > request && *per_try != Timeouts::UNBOUNDED;
+        both.per_try.filter(meant).map(|_| request)
     };
     if let Some(request) = parents.iter().find_map(request_of) {
         let at = format!("{pointer}/timeouts");
@@ -77,13 +84,12 @@ fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceName], world: &World,
 /// A match that an earlier one says already is never met: of equals the oldest route and the first rule win.
 fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
     let others: Vec<_> = route
-        .parents
-        .iter()
+        .services()
         .flat_map(|parent| world.routes_from(parent))
         .filter(|other| other.object.key() != *key && is_older(other, key, world))
         .collect();
     let mut seen: Vec<RouteMatch> = vec![];
-    for (i, rule) in route.rules.iter().enumerate() {
+    for (i, rule) in route.routes().enumerate() {
         for (j, this) in matches_of(rule).into_iter().map(normal).enumerate() {
             let at = if rule.matches.is_empty() {
                 format!("/spec/rules/{i}")
@@ -92,7 +98,7 @@ fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &m
             };
             let taken_by = others
                 .iter()
-                .find(|other| other.checked.rules.iter().flat_map(matches_of).any(|m| normal(m) == this));
+                .find(|other| other.checked.routes().flat_map(matches_of).any(|m| normal(m) == this));
             if seen.contains(&this) {
                 let message = "an earlier match says the same, so this one is never met";
                 found.add(Problem::warning(at, Code::Unreachable, message));

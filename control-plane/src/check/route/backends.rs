@@ -1,0 +1,173 @@
+//! Where a rule leads: services, versions and ports, for a share of its requests or for copies of them.
+
+use outrigger_mesh::{Backend, Label, Port, PortNumber, ServiceName, Version};
+
+use super::parents::Parents;
+use super::{Context, filters};
+use crate::check::Found;
+use crate::check::settings::no_service;
+use crate::spec::{self, BackendRef, Code, Problem};
+
+/// What a reference names.
+pub(super) struct Named {
+    pub(super) service: ServiceName,
+    pub(super) version: Option<Version>,
+    pub(super) port: Option<PortNumber>,
+}
+
+impl Context<'_> {
+    /// A share of the traffic of a rule.
+    pub(super) fn backend(
+        &self,
+        pointer: &str,
+        backend: &BackendRef,
+        parents: &Parents,
+        found: &mut Found,
+    ) -> Option<Backend> {
+        let named = self.named_backend(pointer, backend, found);
+        let changes = filters::of_backend(pointer, &backend.filters, found);
+        let named = named?;
+        if let Some(port) = named.port {
+            self.keeps_its_port(&format!("{pointer}/port"), port, &named.service, parents, found);
+        }
+        Some(Backend {
+            version: named.version,
+            port: named.port,
+            weight: backend.weight.unwrap_or(1),
+            request: changes.request,
+            response: changes.response,
+            ..Backend::to(named.service)
+        })
+    }
+
+    /// What a reference names, if it is there.
+    pub(super) fn named_backend(
+        &self,
+        pointer: &str,
+        backend: &BackendRef,
+        found: &mut Found,
+    ) -> Option<Named> {
+        let kind = backend.kind.as_deref().unwrap_or("Service");
+        if !KINDS.contains(&kind) {
+            let message = format!("{kind:?} is not allowed here");
+            let problem = Problem::error(format!("{pointer}/kind"), Code::BadValue, message);
+            found.add(match spec::nearest(kind, KINDS) {
+                Some(near) => problem.hint(format!("did you mean {near:?}?")),
+                None => problem.hint(format!("write one of: {}", KINDS.join(", "))),
+            });
+            return None;
+        }
+        group(pointer, kind, backend.group.as_deref(), found);
+        if backend.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
+            let message = "a backend in another namespace needs a ReferenceGrant, which is not supported yet";
+            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
+            return None;
+        }
+        let at_name = format!("{pointer}/name");
+        let (name, version) = split_name(&at_name, kind, &backend.name, found)?;
+        let label = Label::new(name).map_err(|e| {
+            found.add(Problem::error(at_name.clone(), Code::BadValue, e.to_string()));
+        });
+        let service = ServiceName::new(self.namespace.clone(), label.ok()?);
+        self.resolve(&at_name, &service, found)?;
+        let port = backend.port.and_then(PortNumber::new);
+        if let Some(port) = port {
+            self.has_port(&format!("{pointer}/port"), port, &service, found);
+        }
+        Some(Named { service, version, port })
+    }
+
+    /// The service must be there.
+    pub(super) fn resolve(&self, pointer: &str, service: &ServiceName, found: &mut Found) -> Option<()> {
+        if self.world.service(service).is_none() {
+            found.add(no_service(pointer, service, self.world));
+            return None;
+        }
+        Some(())
+    }
+
+    fn ports_of(&self, name: &ServiceName) -> Vec<Port> {
+        self.world.service(name).map(|e| e.checked.service().ports.clone()).unwrap_or_default()
+    }
+
+    fn has_port(&self, pointer: &str, port: PortNumber, service: &ServiceName, found: &mut Found) {
+        match self.ports_of(service).into_iter().find(|p| p.number == port) {
+            None => {
+                let message = format!("the service {service} has no port {port}");
+                found.add(Problem::error(pointer, Code::Reference, message));
+            }
+            Some(known) if known.protocol.is_opaque() => {
+                let message =
+                    format!("port {port} of {service} is opaque ({}): no route leads there", known.protocol);
+                found.add(Problem::error(pointer, Code::Contradiction, message));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A request that stays at its service keeps the port its caller meant. So the port may be written, as the Gateway API
+    /// wants it, where it is that one; elsewhere it would be ignored, and is refused instead.
+    fn keeps_its_port(
+        &self,
+        pointer: &str,
+        port: PortNumber,
+        service: &ServiceName,
+        parents: &Parents,
+        found: &mut Found,
+    ) {
+        let Some(parent) = parents.services.iter().find(|p| p.service == *service) else { return };
+        let all = || self.ports_of(service).iter().map(|p| p.number).collect::<Vec<_>>();
+        let meant = if parent.ports.is_empty() { all() } else { parent.ports.clone() };
+        if meant.iter().any(|other| *other != port) {
+            let message = format!(
+                "a request keeps the port its caller meant, and callers of {service} can mean other ports than {port}"
+            );
+            let problem = Problem::error(pointer, Code::Unsupported, message);
+            found.add(problem.hint(format!("leave port out, or write port: {port} in the parentRef too")));
+        }
+    }
+}
+
+/// The name of a service, and of a version where the kind is one.
+fn split_name<'a>(
+    pointer: &str,
+    kind: &str,
+    name: &'a str,
+    found: &mut Found,
+) -> Option<(&'a str, Option<Version>)> {
+    if kind != "ServiceVersion" {
+        return Some((name, None));
+    }
+    let Some((service, version)) = name.split_once('.') else {
+        let message = format!("{name:?} does not name a version");
+        let hint = "write service.version, like cart.v2";
+        found.add(Problem::error(pointer, Code::BadValue, message).hint(hint));
+        return None;
+    };
+    match Version::new(version) {
+        Ok(version) => Some((service, Some(version))),
+        Err(e) => {
+            found.add(Problem::error(pointer, Code::BadValue, e.to_string()));
+            None
+        }
+    }
+}
+
+const KINDS: [&str; 3] = ["Service", "MeshService", "ServiceVersion"];
+
+/// The group must be the one its kind is in. Left out it is understood here, but not on a cluster.
+pub(super) fn group(pointer: &str, kind: &str, group: Option<&str>, found: &mut Found) {
+    let right = if kind == "Service" { "" } else { "outrigger.dev" };
+    let hint = format!("write group: {right:?}");
+    match group {
+        Some(group) if group != right => {
+            let message = format!("the kind {kind} is not in the group {group:?}");
+            found.add(Problem::error(format!("{pointer}/group"), Code::Contradiction, message).hint(hint));
+        }
+        None if kind != "Service" => {
+            let message = format!("without a group, Kubernetes looks for {kind} in another one");
+            found.add(Problem::warning(pointer, Code::Reference, message).hint(hint));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,98 @@
+//! What a request must look like: the written conditions as those that are looked at.
+
+use std::collections::HashSet;
+
+use http::{HeaderName, Method};
+use outrigger_mesh::{HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
+
+use crate::check::Found;
+use crate::spec::{self, Code, PathMatchType, Problem, ValueMatchType};
+
+/// A match that has passed its check.
+pub(crate) fn read_match(written: &spec::Match) -> Option<RouteMatch> {
+    conditions("", written, &mut Found::default())
+}
+
+/// The conditions that are written at `pointer`.
+pub(crate) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found) -> Option<RouteMatch> {
+    let before = found.problems.len();
+    let path = written.path.as_ref().and_then(|p| path(&format!("{pointer}/path/value"), p, found));
+    let method = written.method.as_ref().and_then(|m| method(&format!("{pointer}/method"), m, found));
+    let mut headers = vec![];
+    for (i, header) in written.headers.iter().enumerate() {
+        let at = format!("{pointer}/headers/{i}");
+        let value = value(&format!("{at}/value"), header.kind, &header.value, found);
+        match HeaderName::from_bytes(header.name.as_bytes()) {
+            Ok(name) => headers.extend(value.map(|value| HeaderMatch { name, value })),
+            Err(e) => found.add(Problem::error(format!("{at}/name"), Code::BadValue, e.to_string())),
+        }
+    }
+    let mut query = vec![];
+    for (i, param) in written.query_params.iter().enumerate() {
+        let value = value(&format!("{pointer}/queryParams/{i}/value"), param.kind, &param.value, found);
+        query.extend(value.map(|value| QueryMatch { name: param.name.as_str().into(), value }));
+    }
+    let names = written.headers.iter().map(|h| h.name.to_ascii_lowercase());
+    no_name_twice(&format!("{pointer}/headers"), names, found);
+    no_name_twice(
+        &format!("{pointer}/queryParams"),
+        written.query_params.iter().map(|q| q.name.clone()),
+        found,
+    );
+    let sound = found.problems.len() == before;
+    sound.then(|| RouteMatch { path, method, headers, query, ..RouteMatch::default() })
+}
+
+fn path(pointer: &str, written: &spec::PathMatch, found: &mut Found) -> Option<PathMatch> {
+    if written.kind == PathMatchType::RegularExpression {
+        return pattern(pointer, &written.value, found).map(PathMatch::Regex);
+    }
+    if let Err(message) = spec::path(&written.value) {
+        found.add(Problem::error(pointer, Code::BadValue, message));
+        return None;
+    }
+    let value = written.value.as_str().into();
+    Some(match written.kind {
+        PathMatchType::Exact => PathMatch::Exact(value),
+        _ => PathMatch::Prefix(value),
+    })
+}
+
+fn method(pointer: &str, written: &str, found: &mut Found) -> Option<Method> {
+    Method::from_bytes(written.as_bytes())
+        .map_err(|e| found.add(Problem::error(pointer, Code::BadValue, e.to_string())))
+        .ok()
+}
+
+/// A condition on a value.
+pub(super) fn value(
+    pointer: &str,
+    kind: ValueMatchType,
+    text: &str,
+    found: &mut Found,
+) -> Option<ValueMatch> {
+    match kind {
+        ValueMatchType::Exact => Some(text.into()),
+        ValueMatchType::RegularExpression => pattern(pointer, text, found).map(ValueMatch::Regex),
+    }
+}
+
+/// An expression, compiled.
+pub(super) fn pattern(pointer: &str, text: &str, found: &mut Found) -> Option<Pattern> {
+    let wrong = |e: outrigger_mesh::InvalidPattern| {
+        let problem = Problem::error(pointer, Code::BadValue, format!("it is no regular expression: {e}"));
+        found.add(problem.hint("the syntax is that of RE2; an expression must match the whole value"));
+    };
+    Pattern::new(text).map_err(wrong).ok()
+}
+
+/// The Gateway API ignores the second condition on one name; here it is a mistake.
+pub(super) fn no_name_twice(pointer: &str, names: impl Iterator<Item = String>, found: &mut Found) {
+    let mut seen = HashSet::new();
+    for (i, name) in names.enumerate() {
+        if !seen.insert(name.clone()) {
+            let message = format!("there are two conditions on {name:?}");
+            found.add(Problem::error(format!("{pointer}/{i}/name"), Code::Duplicate, message));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether a route holds: its parents, its conditions, what it does and where it leads.
+//!
+//! What a route says of itself is proven here, once. What it says of other objects (that a service is there, that its
+//! namespace lets others refer to it) can change while the route stays as it is: `crate::routes` looks at that whenever
+//! the route is compiled.
+
+mod attach;
+mod backends;
+mod cors;
+mod filters;
+mod headers;
+mod http;
+mod matches;
+mod parents;
+mod rule;
+mod warnings;
+
+use outrigger_mesh::{HostPattern, Label, PortNumber, Route, ServiceName};
+
+pub(crate) use attach::taken_by;
+pub(super) use http::check as check_http;
+pub(super) use matches::conditions;
+pub(crate) use matches::read_match;
+pub use parents::{GatewayParent, ServiceParent};
+
+use crate::spec::RouteRetry;
+use crate::world::World;
+
+/// A route that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedRoute {
+    /// The services whose requests it takes, each once.
+    pub parents: Vec<ServiceParent>,
+    /// The gateways it is attached to.
+    pub gateways: Vec<GatewayParent>,
+    /// At a gateway: the host names it is for; none for all of the listener's.
+    pub hostnames: Vec<HostPattern>,
+    /// Its rules, in the order written.
+    pub rules: Vec<CheckedRule>,
+}
+
+/// A rule that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedRule {
+    /// What it says by itself.
+    pub route: Route,
+    /// What it says of retries, which is laid over what its service says.
+    pub(crate) retry: Option<RouteRetry>,
+}
+
+impl CheckedRoute {
+    /// The services whose requests it takes.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.parents.iter().map(|parent| &parent.service)
+    }
+
+    /// Whether it takes the requests to `service`.
+    pub fn takes(&self, service: &ServiceName) -> bool {
+        self.services().any(|own| own == service)
+    }
+
+    /// The ports of `service` that it is for; none: all.
+    pub fn ports_of(&self, service: &ServiceName) -> &[PortNumber] {
+        let parent = self.parents.iter().find(|parent| parent.service == *service);
+        parent.map(|parent| parent.ports.as_slice()).unwrap_or_default()
+    }
+
+    /// Its rules by themselves.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.rules.iter().map(|rule| &rule.route)
+    }
+
+    /// The services it sends requests to; one may come more than once.
+    pub fn backends(&self) -> impl Iterator<Item = &ServiceName> {
+        let mirrored = self.routes().flat_map(|r| &r.filters.mirrors).map(|m| &m.service);
+        self.routes().flat_map(|r| &r.backends).map(|b| &b.service).chain(mirrored)
+    }
+}
+
+/// What the references of a route are resolved in.
+struct Context<'a> {
+    namespace: &'a Label,
+    world: &'a World,
+}
+
+#[cfg(test)]
+mod tests;

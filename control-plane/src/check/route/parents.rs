@@ -1,0 +1,219 @@
+//! Whose requests a route takes.
+
+use outrigger_mesh::{Label, Listener, PortNumber, ServiceName};
+
+use super::Context;
+use super::backends::group;
+use crate::check::Found;
+use crate::spec::{self, Code, ParentRef, Problem, ServicePort, Spec};
+
+/// A service whose requests a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceParent {
+    /// The service.
+    pub service: ServiceName,
+    /// Its ports that are meant, in the order written; none: all.
+    pub ports: Vec<PortNumber>,
+}
+
+/// A gateway that a route is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayParent {
+    /// The gateway.
+    pub gateway: ServiceName,
+    /// The listener; `None` for every one.
+    pub section: Option<Label>,
+    /// The port; `None` for every one.
+    pub port: Option<PortNumber>,
+}
+
+impl GatewayParent {
+    /// Whether the route is attached to this listener, as far as the parent says.
+    pub fn means(&self, listener: &Listener) -> bool {
+        self.section.as_ref().is_none_or(|s| *s == listener.name)
+            && self.port.is_none_or(|p| p == listener.port)
+    }
+}
+
+/// All parents of a route.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    pub(super) services: Vec<ServiceParent>,
+    pub(super) gateways: Vec<GatewayParent>,
+}
+
+impl Context<'_> {
+    pub(super) fn parents(&self, refs: &[ParentRef], found: &mut Found) -> Parents {
+        if refs.is_empty() {
+            let message = "a route without a parent takes no requests";
+            found.add(Problem::error("/spec/parentRefs", Code::MissingField, message));
+        }
+        let mut parents = Parents::default();
+        let twice = |what: &ServiceName, pointer: String, found: &mut Found| {
+            let problem =
+                Problem::error(pointer, Code::Duplicate, format!("the parent {what} is there twice"));
+            found.add(problem.hint("name a different sectionName or port in each, or leave one out"));
+        };
+        for (i, parent) in refs.iter().enumerate() {
+            let pointer = format!("/spec/parentRefs/{i}");
+            if matches!(parent.kind.as_deref(), None | Some("Gateway")) {
+                let Some(attached) = self.gateway(&pointer, parent, found) else { continue };
+                let whole = |p: &GatewayParent| p.section.is_none() && p.port.is_none();
+                let same = |p: &&GatewayParent| p.gateway == attached.gateway;
+                let mut others = parents.gateways.iter().filter(same);
+                if others.any(|p| *p == attached || whole(p) || whole(&attached)) {
+                    twice(&attached.gateway, pointer, found);
+                } else {
+                    parents.gateways.push(attached);
+                }
+                continue;
+            }
+            let Some((service, port)) = self.parent(&pointer, parent, found) else { continue };
+            match parents.services.iter_mut().find(|p| p.service == service) {
+                None => parents.services.push(ServiceParent { service, ports: port.into_iter().collect() }),
+                Some(known) => match port {
+                    // One for the whole service and one for a port of it would leave open which is meant.
+                    Some(port) if !known.ports.is_empty() && !known.ports.contains(&port) => {
+                        known.ports.push(port);
+                    }
+                    _ => twice(&service, pointer, found),
+                },
+            }
+        }
+        parents
+    }
+
+    fn gateway(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<GatewayParent> {
+        const GROUP: &str = "gateway.networking.k8s.io";
+        if parent.group.as_deref().is_some_and(|g| g != GROUP) {
+            let message = "the kind Gateway, which a parent without a kind is, is not in this group";
+            let problem = Problem::error(format!("{pointer}/group"), Code::Contradiction, message);
+            found.add(problem.hint(format!("write group: {GROUP}, or kind: Service and group: \"\"")));
+            return None;
+        }
+        let gateway = self.named(pointer, parent, found)?;
+        let Some(entry) = self.world.gateway(&gateway) else {
+            found.add(self.no_gateway(&format!("{pointer}/name"), &gateway));
+            return None;
+        };
+        let section = parent.section_name.as_deref().map(Label::new).transpose();
+        let section = section.map_err(|e| {
+            found.add(Problem::error(format!("{pointer}/sectionName"), Code::BadValue, e.to_string()));
+        });
+        let section = section.ok()?;
+        let attached = GatewayParent { gateway, section, port: parent.port.and_then(PortNumber::new) };
+        let listeners = &entry.checked.base.listeners;
+        if !listeners.iter().any(|l| attached.means(l)) {
+            found.add(no_listener(pointer, &attached, listeners));
+            return None;
+        }
+        Some(attached)
+    }
+
+    fn no_gateway(&self, pointer: &str, gateway: &ServiceName) -> Problem {
+        let mut names: Vec<_> = self.world.gateways().map(|g| g.checked.name().clone()).collect();
+        names.sort();
+        let of_namespace = names.iter().filter(|n| n.namespace() == gateway.namespace());
+        let near = spec::nearest(gateway.name().as_str(), of_namespace.map(|n| n.name().as_str()));
+        Problem::error(pointer, Code::Reference, format!("there is no gateway {gateway}")).hint(match near {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "apply a Gateway of this name first, or together with it".to_owned(),
+        })
+    }
+
+    fn parent(
+        &self,
+        pointer: &str,
+        parent: &ParentRef,
+        found: &mut Found,
+    ) -> Option<(ServiceName, Option<PortNumber>)> {
+        group(pointer, parent.kind.as_deref().unwrap_or_default(), parent.group.as_deref(), found);
+        if parent.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
+            let message = "a route for a service of another namespace is not supported yet";
+            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
+            return None;
+        }
+        let service = self.named(pointer, parent, found)?;
+        self.resolve(&format!("{pointer}/name"), &service, found)?;
+        let port = self.port_of(pointer, parent, &service, found)?;
+        Some((service, port))
+    }
+
+    fn named(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<ServiceName> {
+        let mut label = |field: &str, text: &str| {
+            Label::new(text)
+                .map_err(|e| {
+                    found.add(Problem::error(format!("{pointer}/{field}"), Code::BadValue, e.to_string()));
+                })
+                .ok()
+        };
+        let name = label("name", &parent.name)?;
+        let namespace = match parent.namespace.as_deref() {
+            Some(text) => label("namespace", text)?,
+            None => self.namespace.clone(),
+        };
+        Some(ServiceName::new(namespace, name))
+    }
+
+    /// The port of a service that a parent means; `None` when it means one that is not there.
+    #[allow(clippy::option_option, reason = "a mistake, all ports, one port")]
+    fn port_of(
+        &self,
+        pointer: &str,
+        parent: &ParentRef,
+        service: &ServiceName,
+        found: &mut Found,
+    ) -> Option<Option<PortNumber>> {
+        if parent.port.is_none() && parent.section_name.is_none() {
+            return Some(None);
+        }
+        let ports: &[ServicePort] = match self.world.service(service).map(|e| &e.object.spec) {
+            Some(Spec::MeshService(written)) => &written.ports,
+            Some(Spec::EgressService(written)) => &written.ports,
+            _ => &[],
+        };
+        // A service that writes no ports has the one that every service has.
+        let numbers = self.world.service(service).map(|e| e.checked.service().ports.as_slice());
+        let meant = numbers.unwrap_or_default().iter().find(|p| {
+            let written = ports.iter().find(|w| w.port == p.number.get());
+            parent.port.is_none_or(|port| port == p.number.get())
+                && parent
+                    .section_name
+                    .as_deref()
+                    .is_none_or(|name| written.is_some_and(|w| w.name.as_deref() == Some(name)))
+        });
+        if let Some(port) = meant {
+            return Some(Some(port.number));
+        }
+        let field = if parent.section_name.is_some() { "sectionName" } else { "port" };
+        let written =
+            parent.section_name.clone().unwrap_or_else(|| parent.port.unwrap_or_default().to_string());
+        let known: Vec<String> = numbers
+            .unwrap_or_default()
+            .iter()
+            .map(|p| match ports.iter().find(|w| w.port == p.number.get()).and_then(|w| w.name.as_deref()) {
+                Some(name) => format!("{} ({name})", p.number),
+                None => p.number.to_string(),
+            })
+            .collect();
+        let message = format!("the service {service} has no port {written}");
+        let problem = Problem::error(format!("{pointer}/{field}"), Code::Reference, message);
+        found.add(problem.hint(format!("its ports are: {}", known.join(", "))));
+        None
+    }
+}
+
+fn no_listener(pointer: &str, attached: &GatewayParent, listeners: &[Listener]) -> Problem {
+    let names: Vec<_> = listeners.iter().map(|l| format!("{} ({})", l.name, l.port)).collect();
+    let written = attached.section.as_ref().map_or_else(|| "this port".to_owned(), ToString::to_string);
+    let message =
+        format!("no listener of {} is meant by {written}; it has: {}", attached.gateway, names.join(", "));
+    let near = attached
+        .section
+        .as_ref()
+        .and_then(|written| spec::nearest(written.as_str(), listeners.iter().map(|l| l.name.as_str())));
+    Problem::error(pointer, Code::Reference, message).hint(match near {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "leave sectionName and port out to take part at every listener".to_owned(),
+    })
+}

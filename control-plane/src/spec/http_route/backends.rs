@@ -1,0 +1,55 @@
+//! Where requests go, as the Gateway API writes it.
+
+use serde::{Deserialize, Serialize};
+
+use super::filters::{self, Filter};
+use crate::spec::rules;
+use crate::spec::schema::{Field, Shape};
+
+/// A share of a rule's traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackendRef {
+    /// The group of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Its kind: Service, MeshService or ServiceVersion. None: Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its namespace. None: the route's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name; of a ServiceVersion `service.version`.
+    pub name: String,
+    /// Its port. None: the one that the caller meant, and at a gateway its first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Its share. None: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// What is done to the requests that go there and to their answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+}
+
+macro_rules! backend_fields {
+    ($($other:expr),* $(,)?) => {
+        &[
+            Field::new("group", &Shape::Text(rules::group)),
+            Field::new("kind", &Shape::Text(rules::kind)),
+            Field::new("namespace", &Shape::Text(rules::label)),
+            Field::required("name", &Shape::Text(rules::backend_name)),
+            Field::new("port", &Shape::Integer(1, 65_535)),
+            $($other,)*
+        ]
+    };
+}
+
+/// Without a share: who gets a copy.
+pub(in crate::spec) const ALONE: Shape = Shape::Object(backend_fields![]);
+
+/// With a share and filters.
+pub(in crate::spec) const WITH_FILTERS: Shape = Shape::Object(backend_fields![
+    Field::new("weight", &Shape::Integer(0, 1_000_000)),
+    Field::new("filters", &Shape::List(&filters::HTTP, 16)),
+]);
