@@ -14,6 +14,7 @@ pub mod compile;
 pub mod exchange;
 mod policy;
 pub mod jwks;
+pub mod lint;
 pub mod push;
 pub mod rollout;
 mod routes;

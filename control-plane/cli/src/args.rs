@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, breaker, certs, compile, delete, demo, explain, failure, get, guard, login, proxy, run,
-    token,
+    apply, audit, breaker, certs, compile, delete, demo, explain, failure, get, guard, lint, login, proxy,
+    run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Audit(audit::Audit),
     /// Compile resources without a control plane, for `outrigger-proxy --plan`.
     Compile(compile::Compile),
+    /// Find what is wrong or doubtful in files, without a control plane.
+    Lint(lint::Lint),
     /// Run a command as a service of the mesh, with a sidecar beside it.
     Run(run::Run),
     /// A whole mesh on this machine: a shop under load, a canary, restarts, and what was served and lost.

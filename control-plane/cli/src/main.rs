@@ -22,6 +22,7 @@ mod get;
 mod guard;
 mod http;
 mod kind;
+mod lint;
 mod login;
 mod netns;
 mod out;
@@ -73,6 +74,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Whoami(whoami) => whoami.run(&admin()?).await,
         Command::Audit(audit) => audit.run(&admin()?).await,
         Command::Compile(compile) => compile.run(),
+        Command::Lint(lint) => lint.run(),
         Command::Run(run) => run.run(&admin()?).await,
         Command::Demo(demo) => demo.run().await,
         Command::Guard(guard) => Err(guard::become_program(&guard)),

@@ -33,7 +33,7 @@ use crate::store::{Expect, Store, StoreError, StoreErrorKind};
 use crate::world::{AnyEntry, World};
 
 pub use instances::{Refusal, RefusalKind};
-pub use paper::compile_all;
+pub use paper::{Paper, compile_all, on_paper};
 pub use progress::Step;
 pub use tokens::TokenError;
 use writer::{Command, Writer};

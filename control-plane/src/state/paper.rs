@@ -11,18 +11,34 @@ use crate::spec::{Code, Document, Problem};
 use crate::store::Expect;
 use crate::world::World;
 
+/// A mesh in which there is nothing but some documents.
+pub struct Paper {
+    /// What a control plane would push.
+    pub resources: Vec<Resource>,
+    /// What a write of them would warn of.
+    pub warnings: Vec<Problem>,
+}
+
 /// Every resource of a mesh in which there is nothing but these, or everything that is wrong with them.
 pub fn compile_all(
     documents: Vec<Document>,
     trust_domain: &TrustDomain,
 ) -> Result<Vec<Resource>, Vec<Problem>> {
+    on_paper(documents, trust_domain).map(|paper| paper.resources)
+}
+
+/// The same with what is allowed but probably not meant.
+pub fn on_paper(documents: Vec<Document>, trust_domain: &TrustDomain) -> Result<Paper, Vec<Problem>> {
     // What a plan signs with is its own: whoever has the plan has it.
     let secret = MeshSecret::random().map_err(|e| vec![Problem::error("", Code::Other, e.to_string())])?;
     let nothing = World::new(trust_domain.clone(), secret);
     let put = |document| Write::Put { document, expect: Expect::Anything };
     let writes: Vec<Write> = documents.into_iter().map(put).collect();
     match Stage::of(&nothing, &writes, &Author::new("compile", "nobody")) {
-        Ok(stage) => Ok(everything(&stage.finish())),
+        Ok(mut stage) => {
+            let warnings = std::mem::take(&mut stage.warnings);
+            Ok(Paper { resources: everything(&stage.finish()), warnings })
+        }
         Err(ApplyError::Refused(problems)) => Err(problems),
         // Only an object that says which stored version it comes from: there is none on paper.
         Err(ApplyError::Precondition { key, .. }) => {

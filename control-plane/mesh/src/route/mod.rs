@@ -5,6 +5,7 @@
 //! `filter`; the proxy acts on them.
 
 mod choice;
+mod cover;
 mod filter;
 mod head;
 mod index;
