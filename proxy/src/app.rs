@@ -284,6 +284,7 @@ fn link(
     Tell { tell_refused, tell_configured }: Tell,
 ) -> Result<(Option<Withdrawer>, Control), StartError> {
     let Configured { settings, bound, obtained, registry, live } = parts;
+    live.access.expect();
     let control = Control::new(address, ControlConnector::new(&obtained.identity)?);
     let source = SourceSettings {
         hello: Hello {

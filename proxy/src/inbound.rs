@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
 use outrigger_mesh::{
     Between, Hop, HttpRules, Inbound, Longest, MtlsMode, Port, PortNumber, Protocol, Reason, RequestHead,
-    RetryPolicy, Side, Source, Timeouts, TrafficKey,
+    RetryPolicy, Side, Source, Timeouts, TokenRules, TrafficKey,
 };
 use tokio::net::TcpStream;
 
@@ -85,9 +85,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, applicat
                 MeshAlpn::Tcp => {
                     let (stream, peer) = (accepted.stream, accepted.peer);
                     tcp::keep_alive(stream.get_ref().0);
-                    let permitted = port.protocol.is_opaque()
-                        || port.protocol == Protocol::Detect
-                        || http_rules(&worker, &application).connect;
+                    let permitted = takes_opaque(&worker, &application, port);
                     let to = (&*application, port.number.get());
                     let carried = tcp::inbound::from_mesh(&worker, stream, guard, to, &peer, permitted);
                     return Box::pin(carried).await;
@@ -122,6 +120,11 @@ async fn plaintext(
             live.counters.handshakes_refused.fetch_add(1, Relaxed);
             let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
             warn_sometimes(&from, "TLS at a port for HTTP in plaintext");
+        }
+        (Speaks::Tls | Speaks::Opaque, _) if !takes_opaque(&worker, application, port) => {
+            live.counters.handshakes_refused.fetch_add(1, Relaxed);
+            let from = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
+            warn_sometimes(&from, "not HTTP, at a port where tokens are wanted");
         }
         (Speaks::Tls | Speaks::Opaque, _) => {
             let to = (&**application, port.number.get());
@@ -436,6 +439,19 @@ fn longest(inbound: Option<&Inbound>, application: &Application) -> Longest {
 fn max_body(worker: &Worker, application: &Application) -> Option<u64> {
     let inbound = worker.shared.registry.inbound();
     inbound.as_ref().and_then(|i| i.service(&application.service)).and_then(|s| s.http.max_body)
+}
+
+/// Whether connections whose bytes nobody looks into are taken. At a port that may be one for HTTP they would lead around
+/// the tokens that its service wants.
+fn takes_opaque(worker: &Worker, application: &Application, port: Port) -> bool {
+    let detected = port.protocol == Protocol::Detect;
+    if port.protocol.is_opaque() || (detected && detect::speaks_first(port.number.get())) {
+        return true;
+    }
+    let inbound = worker.shared.registry.inbound();
+    let service = inbound.as_ref().and_then(|i| i.service(&application.service));
+    let tokens = service.and_then(|s| s.tokens.as_ref()).is_some_and(TokenRules::look_at_tokens);
+    (detected || http_rules(worker, application).connect) && !tokens
 }
 
 /// What callers may ask of HTTP here. Read by the few requests that ask for more than an answer.

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use outrigger_mesh::{
     Access, AccessAction, AccessDefault, AccessHeader, AccessPath, AccessPolicy, AccessRule, CallerMatch,
-    Hop, Inbound, MtlsMode, Port, PortNumber, Protocol, Reason, Resource, Service, SpiffeId,
+    Hop, Inbound, MtlsMode, Port, PortNumber, Protocol, Reason, Resource, ResourceName, Service, SpiffeId,
 };
+use outrigger_proxy::config::registry::Change;
 use outrigger_proxy::live::Live;
 use outrigger_testkit::{Client, Origin, Owned, RawClient, eventually, request, resources};
 use support::{Mesh, Sidecar};
@@ -140,10 +141,7 @@ async fn rules_that_can_not_be_obeyed_let_nobody_in_and_older_ones_stay_in_force
     let other = Mesh::new();
     let bare = other.server("shop/cart", app.addr());
     bare.registry
-        .apply(outrigger_proxy::config::registry::Change::Remove(outrigger_mesh::ResourceName::Inbound(
-            "shop".parse().unwrap(),
-            "cart".parse().unwrap(),
-        )))
+        .apply(Change::Remove(ResourceName::Inbound("shop".parse().unwrap(), "cart".parse().unwrap())))
         .unwrap();
     bare.registry.inbound_refused();
     let client = other.client();
@@ -152,6 +150,44 @@ async fn rules_that_can_not_be_obeyed_let_nobody_in_and_older_ones_stay_in_force
     assert_eq!((reply.status.as_u16(), reply.header("x-outrigger-reason")), (403, Some("authz_denied")));
     push(&bare, &cart(), access(vec![]));
     assert_eq!(Client::h1(client.outbound).await.get("cart", "/").await.unwrap().status, StatusCode::OK);
+}
+
+/// A workload that serves a service no longer once lost its rules with it, and let in everybody whom the mesh knows.
+#[tokio::test]
+async fn rules_that_are_taken_away_and_rules_of_another_service_let_nobody_in() {
+    let (app, server, client) = pair(access(vec![])).await;
+    server.live.access.expect();
+    let mut caller = Client::h1(client.outbound).await;
+    assert_eq!(caller.get("cart", "/").await.unwrap().status, StatusCode::OK);
+    let own = ResourceName::Inbound("shop".parse().unwrap(), "cart".parse().unwrap());
+    let id = resources::identity("shop", "cart");
+    for round in ["none", "another's"] {
+        match round {
+            "none" => server.registry.apply(Change::Remove(own.clone())).unwrap(),
+            _ => server.set(Resource::Inbound(resources::inbound(&id, &[&resources::service("shop/other")]))),
+        }
+        let reply = caller.get("cart", "/").await.unwrap();
+        // It is tried again while the budget lasts: another instance may serve it.
+        let why = "discovery_unavailable: this workload has no rules of shop/cart";
+        assert!(reply.status == 503 && reply.text().starts_with(why), "{round}: {}", reply.text());
+    }
+    assert_eq!(app.requests(), 1);
+    push(&server, &cart(), access(vec![]));
+    assert_eq!(caller.get("cart", "/").await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn opaque_connections_end_when_the_rules_are_taken_away() {
+    let (mesh, (app, _task)) = (Mesh::new(), echo().await);
+    let (service, server) = (db(MtlsMode::Permissive), mesh.server("shop/db", app));
+    push(&server, &service, access(vec![]));
+    server.live.access.expect();
+    let mut stream = TcpStream::connect(server.inbound.unwrap()).await.unwrap();
+    assert!(echoes(&mut stream).await);
+    let own = ResourceName::Inbound("shop".parse().unwrap(), "db".parse().unwrap());
+    server.registry.apply(Change::Remove(own)).unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "cut within two seconds: {end:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use http::StatusCode;
-use outrigger_mesh::{DnsTarget, Location, MtlsMode, Resource, Service};
+use outrigger_mesh::{DnsTarget, Location, MtlsMode, Resource, ResourceName, Service};
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::drain::Ask;
 use outrigger_proxy::settings::{Args, Settings};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 mod process_common;
 mod secrets;
-use process_common::identity_files;
+use process_common::{Process, identity_files};
 
 /// A sidecar started by flags, joined with a token of its own.
 async fn sidecar(server: &PlanServer, folder: &TempDir, account: &str, flags: &str) -> App {
@@ -81,6 +81,27 @@ async fn an_instance_registers_is_found_is_called_and_leaves_without_a_failed_re
     assert_eq!(server.registered().len(), 1);
     assert_eq!(load.await.unwrap(), 0);
     assert!(origins.iter().all(|o| o.requests() > 0));
+}
+
+#[tokio::test]
+async fn an_instance_whose_service_is_no_longer_its_own_lets_nobody_in() {
+    let (server, folder, app) = (PlanServer::start().await, TempDir::new().unwrap(), Origin::start().await);
+    publish(&server, "shop/cart");
+    let flags = format!("--service cart --port {}", app.addr().port());
+    let cart = sidecar(&server, &folder, "cart", &flags).await;
+    eventually("it is registered", || async { server.registered().len() == 1 }).await;
+    let web = sidecar(&server, &folder, "web", "--service-account web").await;
+    let asks = || async {
+        let reply = Client::h1(web.bound.outbound).await.get("cart", "/").await.unwrap();
+        (reply.status.as_u16(), reply.header("x-outrigger-hop").map(str::to_owned))
+    };
+    assert_eq!(asks().await, (200, None));
+    server.remove(&ResourceName::Inbound("shop".parse().unwrap(), "cart".parse().unwrap()));
+    eventually("nobody is let in", || async { asks().await == (503, Some("server".into())) }).await;
+    for one in [web, cart] {
+        one.drain.ask(Ask::Now);
+        one.wait().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -228,6 +249,35 @@ fn what_can_not_start_says_why_in_one_line() {
     refused(&format!("{free} --data {} --outbound 127.0.0.1:0", file.display()), 3, "file");
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     refused(&format!("{free} --data {} --outbound 127.0.0.1:0", data.display()), 3, "no join token");
+}
+
+/// What is waiting to be written at the end is written.
+#[tokio::test]
+async fn the_access_log_goes_where_the_flags_say() {
+    let (cart, folder) = (Origin::start().await, TempDir::new().unwrap());
+    let file = folder.path().join("lines");
+    for (flags, in_file, in_log) in [
+        (format!("--access-log all --access-log-file {}", file.display()), true, false),
+        ("--access-log all".to_owned(), false, true),
+        (String::new(), false, false),
+        ("--access-log off".to_owned(), false, false),
+    ] {
+        let _earlier = std::fs::remove_file(&file);
+        let mut sidecar = Process::start(cart.addr(), "", &flags);
+        assert_eq!(Client::h1(sidecar.outbound).await.get("cart", "/told?q=1").await.unwrap().status, 200);
+        assert_eq!(sidecar.kill(rustix::process::Signal::TERM).code(), Some(0), "{flags}");
+        let line = "\"path\":\"/told\"";
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!((written.contains(line), sidecar.log().contains(line)), (in_file, in_log), "{flags}");
+    }
+    let nowhere = folder.path().join("no").join("lines");
+    let flags = "--inbound 127.0.0.1:0 --outbound 127.0.0.1:0 --admin 127.0.0.1:0 --service-account web --access-log all";
+    let data = folder.path().join("data");
+    refused(
+        &format!("{flags} --data {} --access-log-file {}", data.display(), nowhere.display()),
+        3,
+        "access-log-file",
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) fn refused(ip: IpAddr, allow_private: bool) -> Option<&'static str> {
 
 fn refused_v4(ip: Ipv4Addr, allow_private: bool) -> Option<&'static str> {
     let [a, b, ..] = ip.octets();
-    if ip.is_link_local() || METADATA_V4.contains(&ip) {
+    if is_metadata(ip) {
         return Some("link-local and metadata addresses are never asked");
     }
     if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || a == 0 || a >= 224 {
@@ -30,30 +30,47 @@ fn refused_v4(ip: Ipv4Addr, allow_private: bool) -> Option<&'static str> {
     (private && !allow_private).then_some("it is a private address, and allowPrivate is not set")
 }
 
+fn is_metadata(ip: Ipv4Addr) -> bool {
+    ip.is_link_local() || METADATA_V4.contains(&ip)
+}
+
 fn refused_v6(ip: Ipv6Addr, allow_private: bool) -> Option<&'static str> {
-    if ip.is_unicast_link_local() || ip == METADATA_V6 {
+    if ip.is_unicast_link_local() || METADATA_V6.contains(&ip) {
         return Some("link-local and metadata addresses are never asked");
     }
-    if ip.is_unspecified() || ip.is_multicast() {
+    // Teredo, whose addresses lead through somebody else's relay to one of IPv4.
+    let teredo = matches!(ip.segments(), [0x2001, 0, ..]);
+    if ip.is_unspecified() || ip.is_multicast() || teredo {
         return Some("it is the address of no server");
     }
-    let private = ip.is_loopback() || ip.is_unique_local() || ip.segments()[0] & 0xffc0 == 0xfec0;
+    // Translated within a site (RFC 8215): to what, only the site knows.
+    let translated = matches!(ip.segments(), [0x64, 0xff9b, 1, ..]);
+    let private =
+        ip.is_loopback() || ip.is_unique_local() || ip.segments()[0] & 0xffc0 == 0xfec0 || translated;
     (private && !allow_private).then_some("it is a private address, and allowPrivate is not set")
 }
 
-/// The address of IPv4 that one of IPv6 leads to: NAT64 (RFC 6052), 6to4, and the old compatible form.
+/// The address of IPv4 that one of IPv6 leads to: NAT64 (RFC 6052, and RFC 8215 as it is mostly used), 6to4, and the old
+/// compatible form.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(v4(high, low)),
+        // A public address would still be one of the site's choice; see below.
+        [0x64, 0xff9b, 1, .., high, low] if is_metadata(v4(high, low)) => Some(v4(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
         _ => None,
     }
 }
 
 /// Beside 169.254.169.254, which is link-local.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+];
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +96,12 @@ mod tests {
             ("64:ff9b::a9fe:a9fe", false, false),
             ("fe80::1", false, false),
             ("fd00:ec2::254", false, false),
+            ("fd20:ce::254", false, false),
+            ("fd00:c1::a9fe:a9fe", false, false),
+            ("192.0.0.192", false, false),
+            ("64:ff9b:1::a9fe:a9fe", false, false),
+            ("64:ff9b:1::10.0.0.1", false, true),
+            ("2001:0:0a00:1::1", false, false),
             ("100.100.100.200", false, false),
             ("168.63.129.16", false, false),
             ("0.0.0.0", false, false),

@@ -28,13 +28,16 @@ pub struct AccessTable {
     services: Mutex<HashMap<ServiceName, Arc<ServiceAccess>>>,
     /// Rules were pushed that this sidecar can not obey, and it has no older ones.
     unloaded: AtomicBool,
+    /// A control plane tells the rules. While it has told none, or none any more, nobody is let in.
+    expected: AtomicBool,
     /// Moves with each change of the rules.
     moved: watch::Sender<u64>,
 }
 
 impl Default for AccessTable {
     fn default() -> Self {
-        Self { services: Mutex::default(), unloaded: AtomicBool::new(false), moved: watch::Sender::new(0) }
+        let (unloaded, expected) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { services: Mutex::default(), unloaded, expected, moved: watch::Sender::new(0) }
     }
 }
 
@@ -44,6 +47,11 @@ impl AccessTable {
         let mut all = lock(&self.services);
         let one = all.entry(service.clone()).or_insert_with(|| Arc::new(ServiceAccess::new(service.clone())));
         Arc::clone(one)
+    }
+
+    /// From here on rules are told by a control plane: none is not the same as no restriction.
+    pub fn expect(&self) {
+        self.expected.store(true, Relaxed);
     }
 
     /// The rules have changed, or are no more.
@@ -102,6 +110,8 @@ struct Rules {
     counts: Vec<Arc<Counts>>,
     none: Arc<Counts>,
     default: Arc<Counts>,
+    /// Whether the workload serves the service at all.
+    serves: bool,
     /// The ports of the service; the first is meant where an application names none.
     ports: Vec<PortNumber>,
 }
@@ -148,6 +158,7 @@ impl ServiceAccess {
             default,
             index,
             ports: service.into_iter().flat_map(|s| &s.ports).map(|(port, _)| *port).collect(),
+            serves: service.is_some(),
             number: self.arranged.fetch_add(1, Relaxed) + 1,
             of: Arc::clone(of),
         });
@@ -255,13 +266,24 @@ impl Asks {
                 let why = "the access policies of the service can not be obeyed by this sidecar";
                 return Err(Error::downstream(Reason::AuthzDenied, why));
             }
+            if table.expected.load(Relaxed) {
+                return Err(self.serves_nothing());
+            }
             return Ok(T::default());
         };
         let rules = self.access.rules.load();
+        let decide = |rules: &Rules| if rules.serves { decide(rules) } else { Err(self.serves_nothing()) };
         match &*rules {
             Some(rules) if Arc::ptr_eq(&rules.of, inbound) => decide(rules),
             _ => decide(&self.access.arrange(inbound)),
         }
+    }
+
+    /// Nothing is known of what protects the service: it was not told yet, or this workload serves it no longer. Another
+    /// instance may do it.
+    fn serves_nothing(&self) -> Error {
+        let why = format!("this workload has no rules of {}: it does not serve it", self.access.service);
+        Error::refused(Reason::DiscoveryUnavailable, why)
     }
 
     /// The rules it can meet, found again only when they have changed.

@@ -33,7 +33,8 @@ impl Greeting {
     /// What a refusal for `reason` says.
     pub fn refusing(reason: Reason) -> Self {
         match reason {
-            Reason::Draining => Self::Draining,
+            // One that serves nothing any more is as good as gone.
+            Reason::Draining | Reason::DiscoveryUnavailable => Self::Draining,
             Reason::Overloaded | Reason::BulkheadFull => Self::Overloaded,
             Reason::ConnectFailed => Self::Away,
             Reason::AuthzDenied => Self::Denied,

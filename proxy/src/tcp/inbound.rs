@@ -38,7 +38,10 @@ pub async fn from_mesh<IO>(
     let note = note.as_deref();
     let carried = async {
         let connected = match (permitted, guard.is_ending()) {
-            (false, _) => Err(Error::refused(Reason::NoRoute, "the port is declared for HTTP")),
+            (false, _) => Err(Error::refused(
+                Reason::NoRoute,
+                "the port is for HTTP: it is declared so, or its service wants tokens",
+            )),
             (true, true) => Err(Error::refused(Reason::Draining, "the instance is ending")),
             (true, false) => Box::pin(to_application(worker, application, Some(peer), &asks, note)).await,
         };

@@ -5,14 +5,15 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 use outrigger_mesh::{
     Backend, ClaimMatch, ClaimTest, DeniedToken, Denylist, Resource, Route, RouteMatch, RouteName, Service,
-    TokenNeed, TokenTravel,
+    TokenNeed, TokenRule, TokenRules, TokenTravel,
 };
 use outrigger_testkit::{Behaviour, Client, Origin, Reply, eventually, request, resources};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::mint::{ISS, Mint, claims};
 use crate::support::{Mesh, Sidecar, open_service, plain};
-use crate::{issuer, login, pair, rules, want};
+use crate::{accepted, issuer, login, pair, rules, want};
 
 /// `web`, whose application is slow and is called with tokens, and what it calls itself: `cart` behind a sidecar.
 struct Shop {
@@ -225,4 +226,33 @@ async fn keys_and_lists_hold_from_the_moment_they_are_pushed() {
     server.set(issuer(login(), ISS, Mint::new().keys()));
     assert_eq!(reason().await.0, 401, "other keys under the same names");
     assert_eq!(server.live.tokens.take_wanted(), [login()], "newer keys were asked for when there were none");
+}
+
+/// At a port that nobody declared, bytes that only nearly are HTTP once reached the application around the token.
+#[tokio::test]
+async fn an_opaque_connection_does_not_lead_around_the_token_that_a_service_wants() {
+    let (mesh, app) = (Mesh::new(), Origin::start().await);
+    for (need, gets_through) in
+        [(TokenNeed::Nothing, true), (TokenNeed::Required, false), (TokenNeed::Optional, false)]
+    {
+        let server = mesh.server("shop/cart", app.addr());
+        let issuers = if need == TokenNeed::Nothing { vec![] } else { vec![accepted(login())] };
+        let rule = TokenRule { issuers, ..rules(need).rules.remove(0) };
+        want(&server, "shop/cart", Some(TokenRules { rules: vec![rule], ..rules(need) }));
+        let client = mesh.client_with(&["cart"], 1);
+        client.knows(resources::service("shop/cart"), [server.endpoint("shop/cart", "i-1")]);
+        let before = app.requests();
+        let mut stream = tokio::net::TcpStream::connect(client.upstreams[0]).await.unwrap();
+        // No request line, and yet one for many servers.
+        stream.write_all(b"\r\nGET / HTTP/1.1\r\nhost: cart\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _reset =
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+        let text = String::from_utf8_lossy(&answer);
+        assert_eq!(
+            (text.contains("200 OK"), app.requests() > before),
+            (gets_through, gets_through),
+            "{need:?}: {text}"
+        );
+    }
 }

@@ -40,6 +40,11 @@ impl TokenRules {
         self.rules.iter().find(|rule| rule.is_for(request))
     }
 
+    /// Whether any request's token is looked at: then nothing may reach the application around that.
+    pub fn look_at_tokens(&self) -> bool {
+        self.rules.iter().any(|rule| rule.need != TokenNeed::Nothing)
+    }
+
     /// Refuses rules that leave something open, or could be led around.
     pub fn check(&self) -> Result<(), String> {
         if !(1..=Self::MAX_RULES).contains(&self.rules.len()) {
