@@ -131,6 +131,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let live = Arc::new(Live::new(settings.max_connections));
     settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
     let lines = write_access_log(&settings, &live.access_log)?;
+    live.set_labels(std::mem::take(&mut settings.labels));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     if let Some(gateway) = &settings.gateway {
         registry.serve_gateway(gateway.name.clone());

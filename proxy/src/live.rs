@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_mesh::{
-    Bulkheads, EndpointBreaker, EndpointUid, Report, ServiceName, SpiffeId, TrafficKey, Version,
+    Bulkheads, EndpointBreaker, EndpointUid, Labels, Report, ServiceName, SpiffeId, TrafficKey, Version,
 };
 
 use crate::attempt::balance;
@@ -68,6 +68,8 @@ pub struct Live {
     pub balance: balance::Table,
     /// Where this sidecar runs, if that is known.
     zone: OnceLock<Arc<str>>,
+    /// The labels of the instance it stands beside.
+    labels: OnceLock<Labels>,
     /// What the application is serving, to know its own calls by.
     pub handles: Arc<Handles>,
     /// What is counted of time and retries.
@@ -112,6 +114,7 @@ impl Live {
             workers: AtomicUsize::new(0),
             balance,
             zone,
+            labels: OnceLock::new(),
             handles,
             counted,
             tokens: Known::default(),
@@ -128,6 +131,16 @@ impl Live {
     /// Where this sidecar runs, if that is known.
     pub fn zone(&self) -> Option<&Arc<str>> {
         self.zone.get()
+    }
+
+    /// Tells which labels the own instance has.
+    pub fn set_labels(&self, labels: Labels) {
+        let _only_once = self.labels.set(labels);
+    }
+
+    /// The labels of the own instance, as far as somebody told them.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.get()
     }
 
     /// Connections from the mesh.

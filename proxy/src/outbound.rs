@@ -8,11 +8,12 @@ use http::request::Parts;
 use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Host, PortNumber, Reason, RequestHead, Source};
+use outrigger_mesh::{Hop, Host, PortNumber, Reason};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::registry::{Discovery, Found};
+use crate::config::routes::Taken;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::connections::Guard;
@@ -27,7 +28,6 @@ use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
 use crate::tcp::{self, outbound::Called};
 use crate::telemetry::access_log::{Direction, Note};
-use crate::token::carry;
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
@@ -160,28 +160,17 @@ async fn forward(
         let why = format!("port {} of {} is opaque ({})", port.number, service.name, port.protocol);
         return Err(of_service(Error::refused(Reason::NoRoute, why)));
     }
-    let token = snapshot.asks_for_claims.then(|| {
-        let known = &worker.shared.live.tokens;
-        carry::claims(known, sake.token.as_ref(), &parts.headers)
-    });
-    let token = token.flatten();
-    let plan = {
-        let head = RequestHead {
-            method: &parts.method,
-            path: target.path(),
-            query: target.query(),
-            headers: &parts.headers,
-            claims: carry::of(token.as_ref()),
-            source: Source::default(),
-        };
-        let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
-        Arc::clone(snapshot.route(&head).ok_or_else(|| of_service(no_route()))?)
-    };
-
+    let (from, tls, token, who) = (None, false, None, None);
     let note = note.cloned();
-    let arrived = Arrived { parts, seen, incoming, target, wish, from: None, tls: false, sake, token, note };
+    let mut arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, note };
+    let live = &worker.shared.live;
+    arrived.learn(live, snapshot.asks);
+    let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
+    let taken = snapshot.route(port.number, &arrived.head(live));
+    let Taken { plan, prefix } = taken.ok_or_else(|| of_service(no_route()))?;
+
     let instance = instance(fixed);
-    let routed = Routed { service: Arc::clone(&service), snapshot, plan, port, instance };
+    let routed = Routed { service: Arc::clone(&service), snapshot, plan, prefix, port, instance };
     dispatch::send(worker, arrived, routed).await.map_err(of_service)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use outrigger_certs::JoinToken;
 use outrigger_mesh::{
-    Feature, FeatureSet, Host, IpRange, Label, PortNumber, ServiceName, SpiffeId, TrustDomain, Version,
-    Weight,
+    Feature, FeatureSet, Host, IpRange, Label, Labels, PortNumber, ServiceName, SpiffeId, TrustDomain,
+    Version, Weight,
 };
 
 use crate::gateway::GatewaySettings;
@@ -19,7 +19,7 @@ use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSour
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
 use crate::telemetry::access_log::Lines;
-use values::{dns_server, duration, feature, gateway_port, port, upstream, weight, workload_api};
+use values::{dns_server, duration, feature, gateway_port, label, port, upstream, weight, workload_api};
 
 /// The sidecar of the Outrigger service mesh.
 ///
@@ -59,6 +59,9 @@ pub struct Args {
     /// Where it runs.
     #[arg(long, env = "OUTRIGGER_PROXY_ZONE", help_heading = "Workload")]
     zone: Option<String>,
+    /// Labels of this instance, by which routes can tell its calls from others'.
+    #[arg(long = "labels", env = "OUTRIGGER_PROXY_LABELS", value_name = "NAME=VALUE", value_parser = label, value_delimiter = ',', help_heading = "Workload")]
+    labels: Vec<(Arc<str>, Arc<str>)>,
     /// Its share of the traffic relative to the other instances, 1 to 65535.
     #[arg(long, env = "OUTRIGGER_PROXY_WEIGHT", default_value = "100", value_parser = weight, help_heading = "Workload")]
     weight: Weight,
@@ -268,6 +271,8 @@ pub struct Settings {
     pub identity: SpiffeId,
     /// Where it runs: services are called in the same zone first.
     pub zone: Option<Arc<str>>,
+    /// The labels of the instance whose calls it takes.
+    pub labels: Labels,
     /// The instance; `None` for a client only.
     pub workload: Option<Workload>,
     /// The control plane; `None` with a plan.
@@ -464,6 +469,7 @@ impl Settings {
         Ok(Self {
             identity: SpiffeId::new(args.trust_domain, args.namespace, account),
             zone: args.zone.as_deref().map(Arc::from),
+            labels: args.labels.into_iter().collect(),
             workload,
             control: args.plan.is_none().then_some(JoinSettings { address: args.control, token }),
             plan: args.plan,

@@ -66,6 +66,11 @@ impl Division {
         matches!(self.by, Some(HashKey::Claim(_))) || self.preview.iter().any(|m| !m.claims.is_empty())
     }
 
+    /// Whether it asks who sends a request.
+    pub fn looks_at_source(&self) -> bool {
+        self.by == Some(HashKey::SourceIdentity) || self.preview.iter().any(RouteMatch::looks_at_source)
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.stable == self.candidate {
             return Err(format!("version {} can not take its own place", self.stable));

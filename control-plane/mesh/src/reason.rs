@@ -41,11 +41,13 @@ pub enum Reason {
     JwtExpired,
     JwtKeysUnavailable,
     TokenExchangeUnavailable,
+    UnresolvedBackend,
+    FaultInjected,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::NoRoute,
         Self::UnknownService,
         Self::NoEndpoint,
@@ -79,6 +81,8 @@ impl Reason {
         Self::JwtExpired,
         Self::JwtKeysUnavailable,
         Self::TokenExchangeUnavailable,
+        Self::UnresolvedBackend,
+        Self::FaultInjected,
     ];
 
     /// The code as it stands in headers, metrics and logs.
@@ -117,11 +121,13 @@ impl Reason {
             Self::JwtExpired => "jwt_expired",
             Self::JwtKeysUnavailable => "jwt_keys_unavailable",
             Self::TokenExchangeUnavailable => "token_exchange_unavailable",
+            Self::UnresolvedBackend => "unresolved_backend",
+            Self::FaultInjected => "fault_injected",
         }
     }
 
     /// The HTTP status of the refusal. `retry_budget` has none of its own: it explains the last attempt's answer, and
-    /// where there was none at all, 503.
+    /// where there was none at all, 503. An injected fault has the status that its filter says.
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute | Self::UnknownService => StatusCode::NOT_FOUND,
@@ -133,7 +139,9 @@ impl Reason {
             | Self::RetryBudget
             | Self::JwtKeysUnavailable
             | Self::TokenExchangeUnavailable
+            | Self::FaultInjected
             | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UnresolvedBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::AuthnMissing | Self::JwtInvalid | Self::JwtExpired => StatusCode::UNAUTHORIZED,
             Self::ConnectFailed | Self::TlsFailed | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => {
@@ -168,6 +176,8 @@ impl Reason {
             | Self::LoopDetected
             | Self::JwtKeysUnavailable
             | Self::TokenExchangeUnavailable
+            | Self::UnresolvedBackend
+            | Self::FaultInjected
             | Self::Misdirected => 14,
             Self::AuthnMissing | Self::JwtInvalid | Self::JwtExpired => 16,
             Self::TimeoutRequest | Self::TimeoutTry | Self::TimeoutIdle | Self::Deadline => 4,

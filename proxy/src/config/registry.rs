@@ -345,11 +345,12 @@ impl Registry {
         service: Service,
         outside: Option<Arc<Outside>>,
     ) -> Result<(), String> {
-        if service.routes.len() > MAX_ROUTES {
+        if service.routes.len().max(service.tcp_routes.len()) > MAX_ROUTES {
             return Err(format!("service {} has more than {MAX_ROUTES} routes", service.name));
         }
-        let backends: HashSet<ServiceName> =
-            service.routes.iter().flat_map(|r| &r.backends).map(|b| b.service.clone()).collect();
+        let of_requests = service.routes.iter().flat_map(|r| &r.backends);
+        let backends = of_requests.chain(service.tcp_routes.iter().flat_map(|r| &r.backends));
+        let backends: HashSet<&ServiceName> = backends.map(|b| &b.service).collect();
         if backends.len() > MAX_BACKENDS {
             return Err(format!("service {} names more than {MAX_BACKENDS} other services", service.name));
         }

@@ -5,29 +5,26 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, HashKey, Location, PortNumber,
-    RequestHead, RetryPolicy, Route, RouteIndex, RouteName, Service, ServiceName, Split, Timeouts,
-    TrafficPolicy, Transport, Version,
+    Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead,
+    Service, ServiceName, SpiffeId, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
 use crate::config::outside::Outside;
 use crate::config::registry::Resolved;
+use crate::config::routes::{Asks, NoRoutes, RoutePlan, RouteTable, Taken, TcpTable};
 use crate::live::{EndpointLive, LiveService, Millis};
-use crate::request::bulkhead::Bulkhead;
 use crate::request::places::ServiceBulkheads;
-use crate::request::service_breaker::Switch;
 
 /// A service, arranged for requests.
 #[derive(Debug)]
 pub struct ServiceSnapshot {
     /// The resource it was made from.
     pub service: Service,
-    index: RouteIndex,
-    plans: Vec<Arc<RoutePlan>>,
+    routes: RouteTable,
+    tcp_routes: TcpTable,
     /// Where everything goes while the service has no route.
     default: Arc<RoutePlan>,
     /// The TLS to add, where the service is outside the mesh and wants it.
@@ -36,30 +33,28 @@ pub struct ServiceSnapshot {
     pub seal: Option<Seal>,
     /// How many connections may be open.
     pub connections: ConnectionLimits,
-    /// Whether a route or the choice of an endpoint looks at claims of tokens.
-    pub asks_for_claims: bool,
+    /// What its routes, its division or the choice of an endpoint ask for beyond the head of a request.
+    pub asks: Asks,
 }
 
 impl ServiceSnapshot {
     /// Arranges `service`, whose policy is the own workload's. `resolve` gives the live state of the other services that
     /// its routes name.
     pub fn new(service: Service, mut resolve: impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
-        let policy = &service.policy;
-        let plans = service
-            .routes
-            .iter()
-            .map(|route| Arc::new(RoutePlan::of_route(&service, policy, route, &mut resolve)))
-            .collect();
+        let (name, policy) = (&service.name, &service.policy);
+        let plan = |route| Arc::new(RoutePlan::of_route(name, policy, route, &mut resolve));
+        let plans = service.routes.iter().map(plan).collect();
+        let tcp_routes = TcpTable::new(name, policy, &service.tcp_routes, &mut resolve);
         let default = Arc::new(RoutePlan::of_service(policy));
         let seal = policy.balance.sticky.as_ref().map(|sticky| Seal::new(sticky.key.secret()));
         Self {
-            index: RouteIndex::new(&service.routes),
-            plans,
+            routes: RouteTable::new(&service.routes, plans, service.ports.iter().map(|port| port.number)),
+            tcp_routes,
             default,
             outside: None,
             seal,
             connections: ConnectionLimits::default(),
-            asks_for_claims: asks_for_claims(&service),
+            asks: asks(&service),
             service,
         }
     }
@@ -68,10 +63,8 @@ impl ServiceSnapshot {
     #[must_use]
     pub fn with_bulkheads(mut self, bulkheads: &ServiceBulkheads, connections: ConnectionLimits) -> Self {
         self.connections = connections;
-        for (plan, route) in self.plans.iter_mut().zip(&self.service.routes) {
-            if let Some(plan) = Arc::get_mut(plan) {
-                plan.bulkhead = bulkheads.of_route(route);
-            }
+        for (plan, route) in self.routes.plans_mut().zip(&self.service.routes) {
+            plan.bulkhead = bulkheads.of_route(route);
         }
         self
     }
@@ -81,115 +74,27 @@ impl ServiceSnapshot {
         matches!(self.service.location, Location::Dns { .. })
     }
 
-    /// The plan for what is no request: everything goes to all endpoints.
-    pub fn opaque(&self) -> &Arc<RoutePlan> {
-        &self.default
+    /// The plan for a connection of `caller` whose bytes nobody looks into; `None` when the port has routes and none is
+    /// for it.
+    pub fn opaque(&self, port: PortNumber, caller: Option<&SpiffeId>) -> Option<&Arc<RoutePlan>> {
+        self.tcp_routes.find(port, caller).unwrap_or(Some(&self.default))
     }
 
-    /// The plan for a request; `None` when the service has routes and none matches.
-    pub fn route(&self, head: &RequestHead<'_>) -> Option<&Arc<RoutePlan>> {
-        if self.index.is_empty() {
-            return Some(&self.default);
+    /// Where a request to `port` goes; `None` when the port has routes and none matches.
+    pub fn route(&self, port: PortNumber, head: &RequestHead<'_>) -> Option<Taken> {
+        self.routes.find(port, head).unwrap_or_else(|NoRoutes| Some(Taken::by_default(&self.default)))
+    }
+}
+
+fn asks(service: &Service) -> Asks {
+    let balance = match &service.policy.balance.algorithm {
+        Algorithm::Maglev(key) => Asks::of_key(key),
+        Algorithm::PeakEwma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => {
+            Asks::default()
         }
-        self.index.position(head).map(|at| &self.plans[at])
-    }
-}
-
-fn asks_for_claims(service: &Service) -> bool {
-    let by_claim = matches!(service.policy.balance.algorithm, Algorithm::Maglev(HashKey::Claim(_)));
-    by_claim || service.routes.iter().flat_map(|r| &r.matches).any(|m| !m.claims.is_empty())
-}
-
-/// Where the requests of one route go and what holds for them.
-#[derive(Debug)]
-pub struct RoutePlan {
-    /// The route, `None` for the service's default.
-    pub name: Option<RouteName>,
-    /// Its backends; empty means that requests are refused.
-    pub targets: Vec<Target>,
-    /// How the backends share the traffic.
-    pub split: Split,
-    /// Its timeouts, those of the service filled in.
-    pub timeouts: Timeouts,
-    /// Its retry rule.
-    pub retry: RetryPolicy,
-    /// The whole of the request timeout as a header value, made once.
-    pub deadline_header: HeaderValue,
-    /// Its own bulkhead, in front of the service's.
-    pub bulkhead: Option<Arc<Bulkhead>>,
-    /// At a gateway its own breaker, in front of the service's.
-    pub breaker: Option<Arc<Switch>>,
-}
-
-impl RoutePlan {
-    fn of_route(
-        service: &Service,
-        policy: &TrafficPolicy,
-        route: &Route,
-        resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
-    ) -> Self {
-        let target = |backend: &outrigger_mesh::Backend| Target {
-            service: (backend.service != service.name).then(|| resolve(&backend.service)),
-            version: backend.version.clone(),
-            port: backend.port,
-        };
-        Self::new(
-            Some(route.name.clone()),
-            route.backends.iter().map(target).collect(),
-            Split::new(route.backends.iter().map(|b| b.weight)),
-            route.timeouts.or(&policy.timeouts),
-            route.retry.clone().unwrap_or_else(|| policy.retry.clone()),
-        )
-    }
-
-    /// The plan of a route at a gateway: every backend is another service, and where the route says nothing `policy`
-    /// holds.
-    pub fn at_edge(
-        route: &Route,
-        policy: &TrafficPolicy,
-        resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
-    ) -> Self {
-        let target = |backend: &outrigger_mesh::Backend| Target {
-            service: Some(resolve(&backend.service)),
-            version: backend.version.clone(),
-            port: backend.port,
-        };
-        Self::new(
-            Some(route.name.clone()),
-            route.backends.iter().map(target).collect(),
-            Split::new(route.backends.iter().map(|b| b.weight)),
-            route.timeouts.or(&policy.timeouts),
-            route.retry.clone().unwrap_or_else(|| policy.retry.clone()),
-        )
-    }
-
-    fn of_service(policy: &TrafficPolicy) -> Self {
-        let everything = Target { service: None, version: None, port: None };
-        Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone())
-    }
-
-    fn new(
-        name: Option<RouteName>,
-        targets: Vec<Target>,
-        split: Split,
-        timeouts: Timeouts,
-        retry: RetryPolicy,
-    ) -> Self {
-        let request = timeouts.request.unwrap_or(Timeouts::REQUEST);
-        let deadline_header = HeaderValue::from(u64::try_from(request.as_millis()).unwrap_or(u64::MAX));
-        Self { name, targets, split, timeouts, retry, deadline_header, bulkhead: None, breaker: None }
-    }
-}
-
-/// One backend of a route.
-#[derive(Debug)]
-pub struct Target {
-    /// The service, `None` for the route's own.
-    pub service: Option<Arc<LiveService>>,
-    /// The subset, `None` for all endpoints.
-    pub version: Option<Version>,
-    /// Its port, `None` for the one that its caller meant.
-    pub port: Option<PortNumber>,
+    };
+    let division = service.division.as_ref().map(Asks::of_division).unwrap_or_default();
+    service.routes.iter().map(Asks::of_route).fold(balance.and(division), Asks::and)
 }
 
 /// The endpoints of a service at one moment, arranged for balancing.

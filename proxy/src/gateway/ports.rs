@@ -122,7 +122,8 @@ impl Follower {
     /// The services that the routes name. Asking for them makes them known, if they are.
     fn services(&self, gateway: &Gateway) -> Vec<Arc<LiveService>> {
         let routes = || gateway.listeners.iter().flat_map(|l| &l.routes);
-        let backends = routes().flat_map(|r| &r.route.backends).map(|backend| &backend.service);
+        let backends = routes().flat_map(|r| &r.route.backends).filter(|b| b.unresolved.is_none());
+        let backends = backends.map(|backend| &backend.service);
         let stand_ins = routes().filter_map(|r| match &r.route.policy.breaker.as_ref()?.fallback {
             Some(Fallback::Service(name)) => Some(name),
             _ => None,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use outrigger_mesh::{Hop, Hostname, PortNumber, Reason, RequestHead, Source};
+use outrigger_mesh::{Hop, Hostname, PortNumber, Reason};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -27,11 +27,10 @@ use crate::http::serve::{self, Spoken};
 use crate::http::upgrade;
 use crate::listen::accept;
 use crate::listen::detect::{self, First};
-use crate::request::choose::LOOKUP_PATIENCE;
+use crate::request::choose::{LOOKUP_PATIENCE, nowhere};
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
 use crate::telemetry::access_log::{Direction, Note};
-use crate::token::carry;
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
@@ -198,27 +197,20 @@ async fn forward(
     let table =
         table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
     let listener = listener(table, client, &host)?;
-    let known = &worker.shared.live.tokens;
-    let mut token = table.asks_for_claims.then(|| carry::claims(known, None, &parts.headers)).flatten();
-    let head = RequestHead {
-        method: &parts.method,
-        path: target.path(),
-        query: target.query(),
-        headers: &parts.headers,
-        claims: carry::of(token.as_ref()),
-        source: Source::default(),
-    };
-    let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
-    let route = Arc::clone(table.route(listener, &host, &head).ok_or_else(no_route)?);
-
-    let routed = sake.wait(routed(worker, &route)).await?;
-    note.inspect(|note| note.to(&routed.service.name, None));
-    if token.is_none() && routed.snapshot.asks_for_claims {
-        token = carry::claims(known, None, &parts.headers);
-    }
-    let (from, tls) = (Some(client.from.peer), client.from.tls);
+    let (from, tls, token, who) = (Some(client.from.peer), client.from.tls, None, None);
     let note = note.cloned();
-    let arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, note };
+    let mut arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, note };
+    let live = &worker.shared.live;
+    arrived.learn(live, table.asks);
+    let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
+    let (route, prefix) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
+    let route = Arc::clone(route);
+
+    let routed = Routed { prefix, ..arrived.sake.wait(routed(worker, &route)).await? };
+    if let Some(note) = &arrived.note {
+        note.to(&routed.service.name, None);
+    }
+    arrived.learn(live, routed.snapshot.asks);
     dispatch::send(worker, arrived, routed).await
 }
 
@@ -237,7 +229,7 @@ fn listener(table: &PortTable, client: &Client, host: &Hostname) -> Result<usize
 
 /// The route with its service as it is now; one that is being asked for is waited for a little.
 async fn routed(worker: &Worker, route: &Arc<EdgeRoute>) -> Result<Routed, Error> {
-    let none = || Error::refused(Reason::NoEndpoint, "the route has no backend");
+    let none = || nowhere(&route.plan, "it has no backend");
     let service = Arc::clone(route.service.as_ref().ok_or_else(none)?);
     let mut changed = worker.shared.registry.changed();
     let end = Instant::now() + LOOKUP_PATIENCE;
@@ -245,7 +237,8 @@ async fn routed(worker: &Worker, route: &Arc<EdgeRoute>) -> Result<Routed, Error
         changed.borrow_and_update();
         if let Some(snapshot) = service.snapshot.load_full() {
             let port = snapshot.service.port(None).copied().ok_or_else(none)?;
-            return Ok(Routed { service, snapshot, plan: Arc::clone(&route.plan), port, instance: None });
+            let plan = Arc::clone(&route.plan);
+            return Ok(Routed { service, snapshot, plan, prefix: None, port, instance: None });
         }
         if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
             let why = format!("{} is not known here", service.name);

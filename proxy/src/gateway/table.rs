@@ -14,7 +14,7 @@ use outrigger_mesh::{
     RouteIndex, RouteName, ServiceName,
 };
 
-use crate::config::snapshot::RoutePlan;
+use crate::config::routes::{Asks, RoutePlan};
 use crate::live::LiveService;
 use crate::request::bulkhead::Bulkhead;
 
@@ -44,9 +44,9 @@ impl Table {
             let wrong = faults[before..].to_vec();
             let mut listeners: Vec<_> = here.iter().map(|l| ListenerTable::new(l, &mut resolve)).collect();
             listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(HostPattern::specificity)));
-            let mut matches = here.iter().flat_map(|l| &l.routes).flat_map(|r| &r.route.matches);
-            let asks_for_claims = matches.any(|m| !m.claims.is_empty());
-            ports.insert(number, Arc::new(PortTable { tls, wrong, listeners, asks_for_claims }));
+            let routes = here.iter().flat_map(|l| &l.routes);
+            let asks = routes.map(|r| Asks::of_route(&r.route)).fold(Asks::default(), Asks::and);
+            ports.insert(number, Arc::new(PortTable { tls, wrong, listeners, asks }));
         }
         (Self { ports, open: BTreeMap::new() }, faults)
     }
@@ -83,8 +83,8 @@ pub struct PortTable {
     /// What is wrong with certificates of its listeners.
     pub wrong: Vec<String>,
     listeners: Vec<ListenerTable>,
-    /// Whether a route here looks at claims of tokens.
-    pub asks_for_claims: bool,
+    /// What its routes ask for beyond the head of a request.
+    pub asks: Asks,
 }
 
 impl PortTable {
@@ -94,12 +94,20 @@ impl PortTable {
         self.listeners.iter().position(meant)
     }
 
-    /// The route of a request to `host` at a listener.
-    pub fn route(&self, listener: usize, host: &Hostname, head: &RequestHead<'_>) -> Option<&Arc<EdgeRoute>> {
+    /// The route of a request to `host` at a listener, and the prefix by which it was matched, where it asks for that.
+    pub fn route(
+        &self,
+        listener: usize,
+        host: &Hostname,
+        head: &RequestHead<'_>,
+    ) -> Option<(&Arc<EdgeRoute>, Option<Box<str>>)> {
         let hosts = &self.listeners.get(listener)?.hosts;
         let meant = |of: &&HostTable| of.pattern.as_ref().is_none_or(|pattern| pattern.matches(host));
         let of = hosts.iter().find(meant)?;
-        of.index.position(head).map(|at| &of.routes[at])
+        let hit = of.index.hit(head)?;
+        let route = &of.routes[hit.route];
+        let prefix = if route.plan.asks_for_prefix { of.index.prefix_of(hit).map(Box::from) } else { None };
+        Some((route, prefix))
     }
 }
 
@@ -119,7 +127,8 @@ struct HostTable {
 /// A route at the edge.
 #[derive(Debug)]
 pub struct EdgeRoute {
-    /// The service whose policies hold: the first of the backends. `None` when there is none, and requests are refused.
+    /// The service whose policies hold: the first of the backends that there is. `None` when there is none, and requests
+    /// are refused.
     pub service: Option<Arc<LiveService>>,
     /// Where requests go and what holds for them.
     pub plan: Arc<RoutePlan>,
@@ -153,7 +162,8 @@ impl ListenerTable {
 
 impl EdgeRoute {
     fn new(route: &Route, resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
-        let service = route.backends.first().map(|backend| resolve(&backend.service));
+        let first = route.backends.iter().find(|backend| backend.unresolved.is_none());
+        let service = first.map(|backend| resolve(&backend.service));
         let policy = service.as_ref().and_then(|s| s.snapshot.load_full()).map(|s| s.service.policy.clone());
         let mut plan = RoutePlan::at_edge(route, &policy.unwrap_or_default(), &mut *resolve);
         if let Some(service) = &service {
@@ -239,7 +249,7 @@ mod tests {
             claims: None,
             source: Source::default(),
         };
-        let route = table.route(table.listener(&host)?, &host, &head)?;
+        let (route, _) = table.route(table.listener(&host)?, &host, &head)?;
         route.plan.name.as_ref().map(ToString::to_string)
     }
 

@@ -4,19 +4,18 @@
 //! is there. It is taken out of the request, so that no application sees it. How the choice is made with all this is
 //! elsewhere: `request/choose.rs`, `attempt/balance`.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::PathAndQuery;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Algorithm, Claims, EndpointUid, HashKey, ServiceName, SpiffeId, Sticky, StickyBy, StickyTo,
-    TrafficPolicy, Version,
+    Algorithm, EndpointUid, HashKey, ServiceName, SpiffeId, Sticky, StickyBy, StickyTo, TrafficPolicy,
+    Version,
 };
 
 use crate::attempt::balance;
+use crate::config::routes::{Asks, RoutePlan};
 use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::live::Live;
+use crate::request::dispatch::Arrived;
 
 /// What a request is known by.
 #[derive(Debug, Default)]
@@ -40,51 +39,30 @@ pub enum Named {
     Subset(Version),
 }
 
-/// Where a request came from.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Source<'a> {
-    /// The address of whoever sent it, where that tells callers apart: at a gateway.
-    pub address: Option<IpAddr>,
-    /// Who knows the workload whose requests these are.
-    pub live: Option<&'a Live>,
-    /// Whether it came over TLS, at a gateway.
-    pub tls: bool,
-    /// What its token says, if it has one that was verified.
-    pub claims: Option<&'a Claims>,
-}
-
 impl Affinity {
     /// Nothing is known of it.
     pub const NONE: Self = Self { key: None, place: None, forged: false, secure: false };
 
-    /// What a request to `snapshot` is known by. Takes out of `headers` what names a place.
-    pub fn of(
-        snapshot: &ServiceSnapshot,
-        headers: &mut HeaderMap,
-        target: &PathAndQuery,
-        source: Source<'_>,
-    ) -> Self {
-        let balance = &snapshot.service.policy.balance;
-        let key = match &balance.algorithm {
-            Algorithm::Maglev(by) => hashed(by, headers, target, source),
+    /// What a request is known by. Takes out of its headers what names a place.
+    pub fn of(plan: &RoutePlan, snapshot: &ServiceSnapshot, arrived: &mut Arrived, live: &Live) -> Self {
+        let key = match &snapshot.service.policy.balance.algorithm {
+            Algorithm::Maglev(by) => {
+                arrived.learn(live, Asks::of_key(by));
+                arrived.head(live).key(by).map(|key| balance::hash(&key))
+            }
             Algorithm::PeakEwma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => None,
         };
-        let mut affinity = Self { key, secure: source.tls, ..Self::NONE };
-        if let (Some(sticky), Some(seal)) = (&balance.sticky, &snapshot.seal) {
-            affinity.read(sticky, seal, &snapshot.service.name, headers);
+        let mut affinity = Self { key, secure: arrived.tls, ..Self::NONE };
+        if let Some((sticky, seal)) = stays_by(plan, snapshot) {
+            affinity.read(sticky, seal, &snapshot.service.name, &mut arrived.parts.headers);
         }
         affinity
     }
 
-    /// The same of a connection whose bytes nobody looks into.
-    pub fn of_connection(policy: &TrafficPolicy, source: Source<'_>) -> Self {
-        let key = match &policy.balance.algorithm {
-            Algorithm::Maglev(HashKey::SourceAddress) => source.address.map(of_address),
-            Algorithm::Maglev(HashKey::SourceIdentity) => {
-                source.live.and_then(Live::identity).map(|id| of_identity(&id))
-            }
-            _ => None,
-        };
+    /// The same of a connection of `caller` whose bytes nobody looks into.
+    pub fn of_connection(policy: &TrafficPolicy, caller: Option<&SpiffeId>) -> Self {
+        let by_caller = policy.balance.algorithm == Algorithm::Maglev(HashKey::SourceIdentity);
+        let key = caller.filter(|_| by_caller).map(|id| balance::hash(id.to_string().as_bytes()));
         Self { key, ..Self::NONE }
     }
 
@@ -105,14 +83,13 @@ impl Affinity {
     /// Tells the caller where it was, for the next time. `stayed`: it was where it had named.
     pub fn tell(
         &self,
+        plan: &RoutePlan,
         snapshot: &ServiceSnapshot,
         view: &EndpointView,
         stayed: bool,
         headers: &mut HeaderMap,
     ) {
-        let (Some(sticky), Some(seal)) = (&snapshot.service.policy.balance.sticky, &snapshot.seal) else {
-            return;
-        };
+        let Some((sticky, seal)) = stays_by(plan, snapshot) else { return };
         let place = match (sticky.to, &view.endpoint.version) {
             (StickyTo::Endpoint, _) => format!("e.{}", view.endpoint.uid),
             (StickyTo::Subset, Some(version)) => format!("s.{}", version.as_str()),
@@ -138,35 +115,13 @@ impl Affinity {
     }
 }
 
-fn hashed(by: &HashKey, headers: &HeaderMap, target: &PathAndQuery, source: Source<'_>) -> Option<u64> {
-    match by {
-        HashKey::Header(name) => headers.get(name).map(|value| balance::hash(value.as_bytes())),
-        HashKey::Cookie(name) => {
-            cookies(headers).find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| balance::hash(v))
-        }
-        HashKey::Query(name) => {
-            let pairs = target.query()?.split('&');
-            let mut values = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-            values.find(|(n, _)| *n == &**name).map(|(_, value)| balance::hash(value.as_bytes()))
-        }
-        HashKey::Claim(claim) => {
-            let value = source.claims.and_then(|claims| claims.key(claim))?;
-            Some(balance::hash(value.as_bytes()))
-        }
-        HashKey::SourceIdentity => source.live.and_then(Live::identity).map(|id| of_identity(&id)),
-        HashKey::SourceAddress => source.address.map(of_address),
+/// By what callers stay where they were: what the route says goes before what its service says.
+fn stays_by<'a>(plan: &'a RoutePlan, snapshot: &'a ServiceSnapshot) -> Option<(&'a Sticky, &'a Seal)> {
+    let of_route = plan.chosen.as_ref().and_then(|chosen| chosen.session.as_ref());
+    match of_route {
+        Some((sticky, seal)) => Some((sticky, seal)),
+        None => snapshot.service.policy.balance.sticky.as_ref().zip(snapshot.seal.as_ref()),
     }
-}
-
-fn of_address(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => balance::hash(&v4.octets()),
-        IpAddr::V6(v6) => balance::hash(&v6.octets()),
-    }
-}
-
-fn of_identity(identity: &SpiffeId) -> u64 {
-    balance::hash(identity.to_string().as_bytes())
 }
 
 /// Name and value of each cookie, in all headers that have some.
@@ -273,22 +228,5 @@ mod tests {
         assert_eq!(left, ["a=1; b=\"2\""]);
         assert_eq!(take_cookie("place", &mut headers), None);
         assert_eq!(cookies(&headers).next(), Some((&b"a"[..], &b"1"[..])));
-    }
-
-    #[test]
-    fn a_key_is_found_where_the_policy_says() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-user", HeaderValue::from_static("ada"));
-        headers.insert(header::COOKIE, HeaderValue::from_static("sid=ada"));
-        let target: PathAndQuery = "/items?page=2&user=ada".parse().unwrap();
-        let source = Source { address: Some("192.0.2.1".parse().unwrap()), ..Source::default() };
-        let key = |by| hashed(&by, &headers, &target, source);
-        let ada = Some(balance::hash(b"ada"));
-        assert_eq!(key(HashKey::Header("x-user".parse().unwrap())), ada);
-        assert_eq!(key(HashKey::Cookie("sid".into())), ada);
-        assert_eq!(key(HashKey::Query("user".into())), ada);
-        assert_eq!(key(HashKey::Query("nobody".into())), None);
-        assert_eq!(key(HashKey::SourceAddress), Some(balance::hash(&[192, 0, 2, 1])));
-        assert_eq!(key(HashKey::SourceIdentity), None);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use outrigger_mesh::{
-    Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts, TokenTravel,
+    Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts, TokenTravel, Version,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -16,10 +16,12 @@ use crate::attempt::balance::{self, Asked, Known, Nobody};
 use crate::attempt::place::{Place, Secured};
 use crate::breaker::Pass;
 use crate::config::registry::Discovery;
-use crate::config::snapshot::{EndpointView, RoutePlan, ServiceSnapshot, Subset, Target};
+use crate::config::routes::{RoutePlan, Target};
+use crate::config::snapshot::{EndpointView, ServiceSnapshot, Subset};
 use crate::error::Error;
 use crate::live::{LiveService, Millis};
 use crate::request::affinity::{Affinity, Named};
+use crate::request::decided::Decided;
 use crate::request::places;
 use crate::request::service_breaker::{Shut, Watched};
 use crate::worker::Worker;
@@ -37,8 +39,27 @@ pub struct Aim<'a> {
     pub port: Port,
     /// The one instance that is meant, if it was called by the address of one.
     pub instance: Option<SocketAddr>,
+    /// What was decided of the request.
+    pub decided: &'a Decided,
     /// What the request is known by.
     pub affinity: &'a Affinity,
+}
+
+impl<'a> Aim<'a> {
+    /// The service of a target.
+    fn service_of(self, target: &'a Target) -> &'a Arc<LiveService> {
+        target.service.as_ref().unwrap_or(self.service)
+    }
+
+    /// The version that a target means at this moment: the one that it names, or its side of a divided service.
+    fn version_at(self, at: usize, now: Millis) -> Option<&'a Version> {
+        let target = &self.plan.targets[at];
+        target.version.as_ref().or_else(|| {
+            let service = self.service_of(target);
+            let well = |version: &Version| service.endpoints.load().subset(Some(version)).well(now).count > 0;
+            self.decided.version(at, |version| well(version) && !service.breakers.is_shut(version))
+        })
+    }
 }
 
 /// An endpoint, chosen for an attempt.
@@ -101,8 +122,7 @@ pub async fn choose(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -
         if let Some(chosen) = choose_now(worker, aim, chance, tried)? {
             return Ok(chosen);
         }
-        let service = |t: &Target| awaited(t.service.as_ref().unwrap_or(aim.service));
-        let any = aim.plan.targets.iter().any(service);
+        let any = aim.plan.targets.iter().any(|target| awaited(aim.service_of(target)));
         if !any || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
             break;
         }
@@ -134,12 +154,20 @@ pub fn choose_now(
     if let Some(stayed) = stay(worker, aim, &asked)? {
         return Ok(Some(stayed));
     }
-    let Some(target) = backend(aim, chance, tried, now) else { return Ok(None) };
-    let service = target.service.as_ref().unwrap_or(aim.service);
-    let over_version = target.version.as_ref().map(|v| service.breakers.enter_version(&service.name, v));
+    if aim.plan.leads_nowhere() && aim.decided.backend.is_none() {
+        return Err(nowhere(aim.plan, "no backend has a share"));
+    }
+    let Some(at) = backend(aim, chance, tried, now) else { return Ok(None) };
+    let target = &aim.plan.targets[at];
+    if let Some(why) = target.unresolved {
+        return Err(nowhere(aim.plan, why.as_str()));
+    }
+    let service = aim.service_of(target);
+    let version = aim.version_at(at, now);
+    let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
     let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
     let endpoints = service.endpoints.load();
-    let subset = endpoints.subset(target.version.as_ref());
+    let subset = endpoints.subset(version);
     let picked = match balance::pick(subset, &asked, || fastrand::u64(..)) {
         Ok(picked) => picked,
         Err(Nobody::Empty) => return Ok(None),
@@ -164,8 +192,8 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
         counts.forged.fetch_add(1, Relaxed);
     }
     let Some(named) = &aim.affinity.place else { return Ok(None) };
-    for target in &aim.plan.targets {
-        let service = target.service.as_ref().unwrap_or(aim.service);
+    for target in aim.plan.targets.iter().filter(|target| target.unresolved.is_none()) {
+        let service = aim.service_of(target);
         let endpoints = service.endpoints.load();
         let (view, of) = match named {
             Named::Endpoint(uid) => {
@@ -204,34 +232,45 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
     Ok(None)
 }
 
-/// The backend for an attempt, by weight. One whose endpoints are all unwell takes nothing away from the others; a retry
-/// rather goes to another backend than to where it has just failed.
-fn backend<'a>(aim: Aim<'a>, chance: u64, tried: &[u64], now: Millis) -> Option<&'a Target> {
+/// The place of the backend for an attempt: the one that a partition names, else by the key of the request, else by
+/// weight. One whose endpoints are all unwell takes nothing away from the others; a retry rather goes to another backend
+/// than to where it has just failed.
+fn backend(aim: Aim<'_>, chance: u64, tried: &[u64], now: Millis) -> Option<usize> {
     let plan = aim.plan;
-    if let [only] = &plan.targets[..] {
-        return plan.split.pick(chance).map(|_| only);
+    if aim.decided.backend.is_some() {
+        return aim.decided.backend;
     }
-    let shut = |target: &Target| {
-        let service = target.service.as_ref().unwrap_or(aim.service);
-        target.version.as_ref().is_some_and(|version| service.breakers.is_shut(version))
-    };
+    if plan.targets.len() == 1 {
+        return plan.split.pick(chance);
+    }
     let pick = |takes: &dyn Fn(&Subset) -> bool, any: bool| {
-        plan.split.pick_where(chance, |at| {
+        let available = |at: usize| {
             let target = &plan.targets[at];
-            if !any && shut(target) {
+            if target.unresolved.is_some() {
+                // Its share is refused, and nobody else's.
+                return true;
+            }
+            let (service, version) = (aim.service_of(target), aim.version_at(at, now));
+            if !any && version.is_some_and(|version| service.breakers.is_shut(version)) {
                 return false;
             }
-            let service = target.service.as_ref().unwrap_or(aim.service);
-            let endpoints = service.endpoints.load();
-            takes(endpoints.subset(target.version.as_ref()))
-        })
+            takes(service.endpoints.load().subset(version))
+        };
+        match (aim.decided.key, &plan.chosen) {
+            (Some(key), Some(chosen)) => plan.split.pick_by_key(key, |at| chosen.names[at], available),
+            _ => plan.split.pick_where(chance, available),
+        }
     };
     let well = |subset: &Subset| subset.well(now).count > 0;
     let untried = |subset: &Subset| subset.members.iter().any(|m| !tried.contains(&m.live.id));
     let again = if tried.is_empty() { None } else { pick(&|subset| well(subset) && untried(subset), false) };
-    let at =
-        again.or_else(|| pick(&well, false)).or_else(|| pick(&|subset| !subset.members.is_empty(), true));
-    at.map(|at| &plan.targets[at])
+    again.or_else(|| pick(&well, false)).or_else(|| pick(&|subset| !subset.members.is_empty(), true))
+}
+
+/// The refusal where a route, or a part of it, leads nowhere.
+pub fn nowhere(plan: &RoutePlan, why: &str) -> Error {
+    let name = plan.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    Error::refused(Reason::UnresolvedBackend, format!("the route {name} leads nowhere: {why}"))
 }
 
 /// An endpoint that was found, and among how many.

@@ -11,19 +11,21 @@ use http::uri::PathAndQuery;
 use http::{Extensions, HeaderValue, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Between, Port, Reason, Timeouts};
+use outrigger_mesh::{Between, Port, Reason, RequestHead, Source, SpiffeId, Timeouts};
 use tokio::time::Instant;
 
 use crate::attempt::send::Outgoing;
-use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
+use crate::config::routes::{Asks, RoutePlan};
+use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
 use crate::http::body::{Replay, ResponseBody};
 use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::http::upgrade::{Wanted, Wish};
-use crate::live::LiveService;
-use crate::request::affinity::{Affinity, Source};
+use crate::live::{Live, LiveService};
+use crate::request::affinity::Affinity;
 use crate::request::deadline::Deadline;
+use crate::request::decided::{self, Decided};
 use crate::request::fallback::{self, Entered};
 use crate::request::handle::Sake;
 use crate::request::places::Places;
@@ -53,8 +55,34 @@ pub struct Arrived {
     pub sake: Sake,
     /// The verified token by which it is routed, where anybody asks for one.
     pub token: Option<Arc<Verified>>,
+    /// Whose sidecar or gateway routes it, where anybody asks for that.
+    pub who: Option<Arc<SpiffeId>>,
     /// Of the access log.
     pub note: Option<Rc<Note>>,
+}
+
+impl Arrived {
+    /// Looks up what is asked for beyond its head, unless that was done already.
+    pub fn learn(&mut self, live: &Live, asks: Asks) {
+        if asks.claims && self.token.is_none() {
+            self.token = carry::claims(&live.tokens, self.sake.token.as_ref(), &self.parts.headers);
+        }
+        if asks.source && self.who.is_none() {
+            self.who = live.identity();
+        }
+    }
+
+    /// What routes look at, as far as it was looked up.
+    pub fn head<'a>(&'a self, live: &'a Live) -> RequestHead<'a> {
+        RequestHead {
+            method: &self.parts.method,
+            path: self.target.path(),
+            query: self.target.query(),
+            headers: &self.parts.headers,
+            claims: carry::of(self.token.as_ref()),
+            source: Source { identity: self.who.as_deref(), labels: live.labels(), address: self.from },
+        }
+    }
 }
 
 /// Where it goes.
@@ -65,6 +93,8 @@ pub struct Routed {
     pub snapshot: Arc<ServiceSnapshot>,
     /// The route.
     pub plan: Arc<RoutePlan>,
+    /// The prefix by which it was matched, where the route asks for that.
+    pub prefix: Option<Box<str>>,
     /// The port that is meant.
     pub port: Port,
     /// The one instance it is for, if it was sent to the address of one.
@@ -74,15 +104,22 @@ pub struct Routed {
 /// Sends a request where it goes, and answers with what came of it.
 pub async fn send(
     worker: &Worker,
-    arrived: Arrived,
+    mut arrived: Arrived,
     routed: Routed,
 ) -> Result<Response<ResponseBody>, Error> {
-    let (routed, watch) = match fallback::enter(routed, &arrived)? {
+    let live = &worker.shared.live;
+    let (routed, watch) = match fallback::enter(routed, &mut arrived, live)? {
         Entered::Goes(routed, watch) => (routed, watch),
         Entered::Answered(answer) => return Ok(*answer),
     };
-    let Arrived { mut parts, seen, incoming, target, wish, from, tls, sake, token, note } = arrived;
-    let Routed { service, snapshot, plan, port, instance } = routed;
+    if decided::awaits(&routed.plan) {
+        // Boxed: it happens once for each service.
+        arrived.sake.wait(Box::pin(decided::told(worker, &routed.plan))).await?;
+    }
+    let decided = Decided::of(&routed, &mut arrived, live);
+    let affinity = Affinity::of(&routed.plan, &routed.snapshot, &mut arrived, live);
+    let Arrived { mut parts, seen, incoming, target, wish, sake, note, .. } = arrived;
+    let Routed { service, snapshot, plan, port, instance, .. } = routed;
     if let Some(note) = &note {
         note.by(plan.name.as_ref());
     }
@@ -91,9 +128,6 @@ pub async fn send(
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
     };
     headers::remove_hop_by_hop(&mut parts.headers);
-    let source =
-        Source { address: from, live: Some(&worker.shared.live), tls, claims: carry::of(token.as_ref()) };
-    let affinity = Affinity::of(&snapshot, &mut parts.headers, &target, source);
     let nature = Nature::of(&parts.method, &parts.headers, seen, plan.retry.idempotent);
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);
     let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
@@ -116,6 +150,7 @@ pub async fn send(
         plan,
         port,
         instance,
+        decided,
         affinity,
         nature,
         http2,

@@ -3,18 +3,18 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use outrigger_mesh::{Fallback, Hop, Reason, RequestHead, Source};
+use outrigger_mesh::{Fallback, Hop, Reason};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempt::endpoint_breaker::of_answer;
+use crate::config::routes::Taken;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::headers;
-use crate::live::{LiveService, Millis};
+use crate::live::{Live, LiveService, Millis};
 use crate::request::dispatch::{Arrived, Routed};
 use crate::request::service_breaker::{Passes, Shut};
-use crate::token::carry;
 
 /// What becomes of a request.
 pub enum Entered {
@@ -32,7 +32,7 @@ pub struct Watch {
 }
 
 /// Brings a request before the breakers.
-pub fn enter(routed: Routed, arrived: &Arrived) -> Result<Entered, Error> {
+pub fn enter(routed: Routed, arrived: &mut Arrived, live: &Live) -> Result<Entered, Error> {
     let shut = match watch(&routed) {
         Ok(watch) => return Ok(Entered::Goes(routed, watch)),
         Err(shut) => shut,
@@ -46,7 +46,7 @@ pub fn enter(routed: Routed, arrived: &Arrived) -> Result<Entered, Error> {
             Ok(Entered::Answered(Box::new(fixed(status, &headers, &body))))
         }
         Some((Fallback::Service(_), Some(other))) => {
-            let Some(instead) = elsewhere(other, &routed, arrived) else { return Err(shut.refuse()) };
+            let Some(instead) = elsewhere(other, &routed, arrived, live) else { return Err(shut.refuse()) };
             // Its own breaker holds. Its own fallback is not followed: two could lead to each other.
             let watch = watch(&instead).map_err(Shut::refuse)?;
             shut.took_fallback();
@@ -107,25 +107,21 @@ fn versions_shut(routed: &Routed) -> Option<Shut> {
 }
 
 /// The request at the service that stands in; `None` where it can not be served there.
-fn elsewhere(service: Arc<LiveService>, routed: &Routed, arrived: &Arrived) -> Option<Routed> {
+fn elsewhere(
+    service: Arc<LiveService>,
+    routed: &Routed,
+    arrived: &mut Arrived,
+    live: &Live,
+) -> Option<Routed> {
     let snapshot = service.snapshot.load_full()?;
     let named = snapshot.service.port(Some(routed.port.number));
     let port = *named.or_else(|| snapshot.service.port(None))?;
     if port.protocol.is_opaque() {
         return None;
     }
-    let Arrived { parts, target, token, .. } = arrived;
-    let (method, headers, claims) = (&parts.method, &parts.headers, carry::of(token.as_ref()));
-    let head = RequestHead {
-        method,
-        path: target.path(),
-        query: target.query(),
-        headers,
-        claims,
-        source: Source::default(),
-    };
-    let plan = Arc::clone(snapshot.route(&head)?);
-    Some(Routed { service, snapshot, plan, port, instance: None })
+    arrived.learn(live, snapshot.asks);
+    let Taken { plan, prefix } = snapshot.route(port.number, &arrived.head(live))?;
+    Some(Routed { service, snapshot, plan, prefix, port, instance: None })
 }
 
 fn fixed(status: u16, all: &[(HeaderName, HeaderValue)], body: &str) -> Response<ResponseBody> {

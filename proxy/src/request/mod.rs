@@ -7,6 +7,7 @@ pub mod bulkhead;
 pub mod choose;
 pub mod counted;
 pub mod deadline;
+pub mod decided;
 pub mod dispatch;
 pub mod handle;
 pub mod places;

@@ -16,7 +16,7 @@ use outrigger_mesh::{Bulkheads, Reason, Route, RouteName, Service};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::snapshot::RoutePlan;
+use crate::config::routes::RoutePlan;
 use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::live::{EndpointLive, LiveService};

@@ -44,17 +44,19 @@ impl Nature {
     }
 }
 
-/// Judges an answer. Only a mesh peer's word counts on whether the request was processed.
-pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, from_mesh: bool) -> Verdict {
+/// Judges an answer. Only a mesh peer's word counts on whether the request was processed. `codes` are tried again beside
+/// those that always are.
+pub fn judge_answer<B>(answer: &Response<B>, nature: Nature, codes: &[u16], from_mesh: bool) -> Verdict {
     let all = answer.headers();
     let unprocessed = from_mesh && all.contains_key(headers::UNPROCESSED);
     let transient = if nature.grpc {
         all.get("grpc-status").is_some_and(|s| s == "14")
     } else {
+        let status = answer.status();
         matches!(
-            answer.status(),
+            status,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-        )
+        ) || codes.contains(&status.as_u16())
     };
     if unprocessed {
         // A sidecar that took nothing speaks for its own instance; another may have room now.
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(judge_error(&reset, post), Verdict::Keep);
         assert_eq!(judge_error(&reset, nature("GET")), again(Cause::Reset));
         for status in [500, 502, 503, 504] {
-            assert_eq!(judge_answer(&answer(status, &[]), post, true), Verdict::Keep);
+            assert_eq!(judge_answer(&answer(status, &[]), post, &[], true), Verdict::Keep);
         }
     }
 
@@ -170,8 +172,8 @@ mod tests {
         let connect = Error::not_sent(Reason::ConnectFailed, "");
         assert_eq!(judge_error(&connect, post), again(Cause::Connect));
         let marked = answer(503, &[("x-outrigger-unprocessed", "1")]);
-        assert_eq!(judge_answer(&marked, post, true), again(Cause::Refused));
-        assert_eq!(judge_answer(&marked, post, false), Verdict::Keep, "an application can not claim it");
+        assert_eq!(judge_answer(&marked, post, &[], true), again(Cause::Refused));
+        assert_eq!(judge_answer(&marked, post, &[], false), Verdict::Keep, "an application can not claim it");
     }
 
     #[test]
@@ -184,28 +186,33 @@ mod tests {
             (503, AGAIN),
             (504, AGAIN),
         ] {
-            assert_eq!(judge_answer(&answer(status, &[]), nature("GET"), false), expected, "{status}");
+            assert_eq!(judge_answer(&answer(status, &[]), nature("GET"), &[], false), expected, "{status}");
         }
     }
 
     #[test]
     fn a_server_that_wants_a_long_pause_is_not_asked_again() {
         let wait = |seconds: &'static str| {
-            judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), false)
+            judge_answer(&answer(503, &[("retry-after", seconds)]), nature("GET"), &[], false)
         };
         let after =
             |seconds| Verdict::Again { cause: Cause::Answer, after: Some(Duration::from_secs(seconds)) };
         assert_eq!(wait("1"), after(1));
         assert_eq!(wait("2"), Verdict::Keep);
         let date = |at: SystemTime| {
-            judge_answer(&answer(503, &[("retry-after", &httpdate::fmt_http_date(at))]), nature("GET"), false)
+            judge_answer(
+                &answer(503, &[("retry-after", &httpdate::fmt_http_date(at))]),
+                nature("GET"),
+                &[],
+                false,
+            )
         };
         assert_eq!(date(SystemTime::now() + Duration::from_secs(60)), Verdict::Keep);
         assert_eq!(date(SystemTime::now() - Duration::from_secs(60)), after(0));
         assert_eq!(wait("soon"), AGAIN, "what can not be read was not said");
         let pushback = |ms| {
             let answer = answer(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", ms)]);
-            judge_answer(&answer, Nature { idempotent: true, grpc: true }, false)
+            judge_answer(&answer, Nature { idempotent: true, grpc: true }, &[], false)
         };
         let cause = Cause::Answer;
         assert_eq!(pushback("900"), Verdict::Again { cause, after: Some(Duration::from_millis(900)) });
@@ -215,14 +222,18 @@ mod tests {
     #[test]
     fn what_was_retried_further_down_is_not_retried_again() {
         let marked = answer(503, &[("x-outrigger-attempt", "3")]);
-        assert_eq!(judge_answer(&marked, nature("GET"), true), Verdict::Keep);
-        assert_eq!(judge_answer(&marked, nature("GET"), false), AGAIN, "an application can not claim it");
+        assert_eq!(judge_answer(&marked, nature("GET"), &[], true), Verdict::Keep);
+        assert_eq!(
+            judge_answer(&marked, nature("GET"), &[], false),
+            AGAIN,
+            "an application can not claim it"
+        );
     }
 
     #[test]
     fn a_sidecar_that_took_nothing_does_not_make_another_instance_wait() {
         let full = answer(503, &[("x-outrigger-unprocessed", "1"), ("retry-after", "5")]);
-        assert_eq!(judge_answer(&full, nature("POST"), true), again(Cause::Refused));
+        assert_eq!(judge_answer(&full, nature("POST"), &[], true), again(Cause::Refused));
     }
 
     #[test]
@@ -230,8 +241,8 @@ mod tests {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/grpc".parse().unwrap())]);
         let unavailable = answer(200, &[("grpc-status", "14")]);
         let call = Nature::of(&Method::POST, &headers, Glance::at(&headers), false);
-        assert_eq!(judge_answer(&unavailable, call, true), Verdict::Keep);
-        assert_eq!(judge_answer(&unavailable, Nature { idempotent: true, ..call }, true), AGAIN);
+        assert_eq!(judge_answer(&unavailable, call, &[], true), Verdict::Keep);
+        assert_eq!(judge_answer(&unavailable, Nature { idempotent: true, ..call }, &[], true), AGAIN);
     }
 
     #[test]

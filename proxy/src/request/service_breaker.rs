@@ -158,7 +158,9 @@ impl ServiceBreakers {
         let of_routes = service.routes.iter().flat_map(|r| &r.backends);
         let of_routes = of_routes.filter(|b| b.service == service.name).filter_map(|b| b.version.as_ref());
         let of_overrides = service.overrides.iter().filter(|o| o.route.is_none());
-        for version in of_routes.chain(of_overrides.filter_map(|o| o.version.as_ref())) {
+        let of_division = service.division.iter().flat_map(|d| [&d.stable, &d.candidate]);
+        let of_overrides = of_overrides.filter_map(|o| o.version.as_ref());
+        for version in of_routes.chain(of_division).chain(of_overrides) {
             if others.versions.contains_key(version) || others.versions.len() >= MOST_VERSIONS {
                 continue;
             }

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::endpoint_breaker::{self, of_answer, of_error};
 use crate::attempt::exchange::{Exchange, grpc_failure};
 use crate::attempt::send::{Answer, Outgoing, Speak, send};
-use crate::config::snapshot::{RoutePlan, ServiceSnapshot};
+use crate::config::routes::RoutePlan;
+use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody, ResponseBody, UpstreamBody};
 use crate::http::patience::Patience;
@@ -28,6 +29,7 @@ use crate::request::bulkhead::Permit;
 use crate::request::choose::{Aim, Chosen, choose, choose_now};
 use crate::request::counted::Denied;
 use crate::request::deadline::Deadline;
+use crate::request::decided::Decided;
 use crate::request::handle::Sake;
 use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
@@ -47,6 +49,8 @@ pub struct Call {
     pub port: Port,
     /// The one instance it is for, if it was sent to the address of one.
     pub instance: Option<SocketAddr>,
+    /// What was decided of it.
+    pub decided: Decided,
     /// What it is known by.
     pub affinity: Affinity,
     /// What kind of request it is.
@@ -87,6 +91,7 @@ pub async fn run(
             plan: &call.plan,
             port: call.port,
             instance: call.instance,
+            decided: &call.decided,
             affinity: &call.affinity,
         };
         let (chosen, room) = match choose_with_room(worker, &call, aim, chance, &tried).await {
@@ -103,7 +108,12 @@ pub async fn run(
             Err(_) => drop(room),
         }
         let verdict = match &outcome {
-            Ok((answer, _)) => retry::judge_answer(answer, call.nature, chosen.place.secured.is_mesh()),
+            Ok((answer, _)) => retry::judge_answer(
+                answer,
+                call.nature,
+                &call.plan.retry.codes,
+                chosen.place.secured.is_mesh(),
+            ),
             Err(error) => retry::judge_error(error, call.nature),
         };
         let verdict = match &outcome {
@@ -372,7 +382,7 @@ fn finish(
         headers::remove_ours(&mut head.headers);
     }
     if !head.status.is_server_error() {
-        call.affinity.tell(&call.snapshot, &chosen.view, chosen.stayed, &mut head.headers);
+        call.affinity.tell(&call.plan, &call.snapshot, &chosen.view, chosen.stayed, &mut head.headers);
     }
     if over_budget {
         reply::mark_budget_spent(&mut head.headers);

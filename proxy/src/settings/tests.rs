@@ -46,6 +46,17 @@ fn an_instance_may_serve_several_ports() {
 }
 
 #[test]
+fn labels_are_told_as_pairs() {
+    let s =
+        settings("--service-account web --labels tier=canary,app.example/team=shop --labels empty=").unwrap();
+    let told: Vec<_> = s.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(told, ["app.example/team=shop", "empty=", "tier=canary"]);
+    for bad in ["tier", "=canary", "a=b=c", "a=ä"] {
+        assert!(settings(&format!("--service-account web --labels {bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn upstreams_may_be_repeated() {
     let s = settings("--service-account web --upstream cart=9001 --upstream prices.shop:81=0").unwrap();
     assert_eq!(s.upstreams.len(), 2);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_mesh::{Feature, Host, PortNumber, Weight};
@@ -12,6 +13,17 @@ pub(super) fn port(text: &str) -> Result<PortNumber, String> {
 
 pub(super) fn weight(text: &str) -> Result<Weight, String> {
     text.parse().ok().and_then(Weight::new).ok_or_else(|| "a weight is 1 to 65535".into())
+}
+
+/// A label as Kubernetes writes one: the name may have a prefix, the value may be empty.
+pub(super) fn label(text: &str) -> Result<(Arc<str>, Arc<str>), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE, for example tier=canary")?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let named = (1..=317).contains(&name.len()) && name.bytes().all(|b| allowed(b) || b == b'/');
+    if !named || value.len() > 63 || !value.bytes().all(allowed) {
+        return Err(format!("{text:?} is no label: letters, digits, '-', '_' and '.' are allowed"));
+    }
+    Ok((name.into(), value.into()))
 }
 
 pub(super) fn upstream(text: &str) -> Result<(Host, u16), String> {

@@ -18,8 +18,9 @@ use crate::error::{Error, Who};
 use crate::http::connections::Guard;
 use crate::listen::own_calls::OwnCall;
 use crate::live::{EndpointLive, LiveService, Millis};
-use crate::request::affinity::{Affinity, Source};
+use crate::request::affinity::Affinity;
 use crate::request::choose::{Aim, choose};
+use crate::request::decided::{self, Decided};
 use crate::request::retry;
 use crate::request::service_breaker::Shut;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
@@ -154,10 +155,16 @@ async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
     worker.shared.live.overload.check()?;
     let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
     let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
-    let plan = snapshot.opaque();
-    let source = Source { live: Some(&worker.shared.live), ..Source::default() };
-    let affinity = &Affinity::of_connection(&snapshot.service.policy, source);
-    let aim = Aim { service, snapshot: &snapshot, plan, port, instance, affinity };
+    let caller = worker.shared.live.identity();
+    let plan = snapshot.opaque(port.number, caller.as_deref()).ok_or_else(|| {
+        Error::refused(Reason::NoRoute, format!("no route of {} is for such a connection", service.name))
+    })?;
+    if decided::awaits(plan) {
+        decided::told(worker, plan).await?;
+    }
+    let affinity = &Affinity::of_connection(&snapshot.service.policy, caller.as_deref());
+    let decided = &Decided::of_connection(plan, &snapshot, caller.as_deref());
+    let aim = Aim { service, snapshot: &snapshot, plan, port, instance, decided, affinity };
     service.budget.deposit(Millis::now());
     let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
     loop {

@@ -139,6 +139,13 @@ impl Mesh {
         self.start_with(live, Edges::default(), &resources::identity("shop", "web"), &[], &[], 1)
     }
 
+    /// A client's sidecar beside an instance with these labels.
+    pub fn client_labelled(&self, labels: &[(&str, &str)]) -> Sidecar {
+        let live = Live::default();
+        live.set_labels(labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
+        self.start_with(live, Edges::default(), &resources::identity("shop", "web"), &[], &[], 1)
+    }
+
     fn start_within(
         &self,
         edges: Edges,

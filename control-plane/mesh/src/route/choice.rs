@@ -22,6 +22,11 @@ impl Choice {
         keys.into_iter().any(|key| matches!(key, HashKey::Claim(_)))
     }
 
+    pub(super) fn looks_at_source(&self) -> bool {
+        let mut keys = self.by.iter().chain(self.partition.iter().map(|p| &p.key));
+        keys.any(|key| *key == HashKey::SourceIdentity)
+    }
+
     pub(super) fn check(&self, backends: usize) -> Result<(), String> {
         let ranges = self.partition.iter().flat_map(|p| &p.ranges);
         for range in ranges.clone() {

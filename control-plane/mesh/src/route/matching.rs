@@ -56,6 +56,11 @@ impl RouteMatch {
             && self.labels.iter().all(|(name, value)| own(name) == Some(value))
     }
 
+    /// Whether it asks who sends a request.
+    pub fn looks_at_source(&self) -> bool {
+        !(self.callers.is_empty() && self.labels.is_empty())
+    }
+
     /// How many of the conditions are our own, which the Gateway API does not know.
     pub(crate) fn own_conditions(&self) -> usize {
         self.claims.len()

@@ -77,6 +77,15 @@ impl Route {
             || self.filters.rate_limits.iter().any(|l| matches!(l.key, crate::RateKey::Claim(_)))
     }
 
+    /// Whether it asks who sends a request.
+    pub fn looks_at_source(&self) -> bool {
+        let faults = self.filters.faults.iter().flat_map(|f| &f.matches);
+        let limits = self.filters.rate_limits.iter().flat_map(|l| &l.matches);
+        self.matches.iter().chain(faults).chain(limits).any(RouteMatch::looks_at_source)
+            || self.choice.looks_at_source()
+            || self.filters.rate_limits.iter().any(|l| l.key == crate::RateKey::Caller)
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         check_weights(&self.backends)?;
         self.timeouts_check()?;
