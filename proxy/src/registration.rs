@@ -303,4 +303,5 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 const SAY_SO: Duration = Duration::from_secs(5);
-const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// What a rollout goes by: a candidate that fails is to be known as such within moments.
+const REPORT_EVERY: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
     apply, audit, breaker, certs, compile, delete, demo, explain, failure, get, guard, lint, login, proxy,
-    run, token,
+    rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// Look at the sidecars.
     #[command(subcommand)]
     Proxy(proxy::Proxy),
+    /// Give one version of a service the place of another, step by step or at once, and back when it does worse.
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
     /// Say what the breaker of a service does, for a while and with a reason.
     #[command(subcommand)]
     Breaker(breaker::Breaker),

@@ -11,7 +11,8 @@ Exit codes:
   2  wrong usage: flags, arguments, files that are not there
   3  refused: the resources have problems, all of which are told
   4  the control plane could not be reached, or did not answer in time
-  5  stored, but not live on every proxy within the time given to --wait
+  5  stored, but not live on every proxy within the time given to --wait; of a rollout: paused
+  6  the rollout that was waited for went back, or was aborted
 `outrigger run` ends with the exit code of its command, or 128 + the signal that ended it.";
 
 /// Why a command ended without doing what it was asked for.
@@ -30,6 +31,7 @@ pub(crate) enum Exit {
     Refused = 3,
     Unreachable = 4,
     NotLive = 5,
+    WentBack = 6,
 }
 
 impl Failure {

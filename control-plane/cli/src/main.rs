@@ -30,6 +30,7 @@ mod ports;
 mod problems;
 mod process;
 mod proxy;
+mod rollout;
 mod run;
 mod server;
 mod sidecar;
@@ -66,6 +67,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Explain(explain) => explain.run(&admin()?).await,
         Command::Delete(delete) => delete.run(&admin()?).await,
         Command::Proxy(proxy) => proxy.run(&admin()?).await,
+        Command::Rollout(rollout) => rollout.run(&admin()?).await,
         Command::Breaker(breaker) => breaker.run(&admin()?).await,
         Command::Certs(certs) => certs.run(&admin()?).await,
         Command::Token(token) => token.run(&admin()?).await,

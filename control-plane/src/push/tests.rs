@@ -1,5 +1,7 @@
 //! Sidecars in process: client sessions over channels instead of gRPC.
 
+mod obeyed;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -115,8 +115,15 @@ impl Judged {
 /// Judges the candidate, which has `share` of the traffic.
 pub fn judge(gates: &Gates, share: u32, candidate: &Traffic, stable: &Traffic) -> Judged {
     let enough = candidate.is_enough(gates.min_requests);
-    let view =
-        View { gates, share, enough, candidate: candidate.figures(gates), stable: stable.figures(gates) };
+    let failed = candidate.failed();
+    let view = View {
+        gates,
+        share,
+        enough,
+        failed,
+        candidate: candidate.figures(gates),
+        stable: stable.figures(gates),
+    };
     let compares = stable.is_enough(gates.min_requests);
     let results: Vec<GateResult> = [
         view.success(),
@@ -145,6 +152,8 @@ struct View<'a> {
     gates: &'a Gates,
     share: u32,
     enough: bool,
+    /// Requests of the candidate that failed: the worse of both counts.
+    failed: u64,
     candidate: Figures,
     stable: Figures,
 }
@@ -152,7 +161,8 @@ struct View<'a> {
 impl View<'_> {
     fn success(&self) -> Option<GateResult> {
         let least = f64::from(self.gates.min_success?) / 100.0;
-        let result = self.if_enough(self.candidate.success_rate.is_some_and(|rate| rate >= least));
+        let holds = self.candidate.success_rate.is_some_and(|rate| rate >= least);
+        let result = if self.is_lost(least) { Passes::Fail } else { self.if_enough(holds) };
         Some(self.result(Gate::SuccessRate, format!("at least {least} %"), rate(&self.candidate), result))
     }
 
@@ -162,7 +172,9 @@ impl View<'_> {
         // A hair's breadth, so that 99.5 is not less than 100 - 0.5.
         let holds = own.zip(other).is_some_and(|(own, other)| own >= other + below - 1e-9);
         let wants = format!("{} and {below} points", rate(&self.stable));
-        let result = self.if_compared(compares, holds);
+        let least = other.map(|other| other + below).filter(|_| compares);
+        let lost = least.is_some_and(|least| self.is_lost(least));
+        let result = if lost { Passes::Fail } else { self.if_compared(compares, holds) };
         Some(self.result(Gate::SuccessComparedWithStable, wants, rate(&self.candidate), result))
     }
 
@@ -183,6 +195,13 @@ impl View<'_> {
         let wants = format!("at most {factor} times stable's {}", both(other));
         let result = self.if_compared(compares, holds);
         Some(self.result(Gate::LatencyComparedWithStable, wants, both(own), result))
+    }
+
+    /// Whether so many failed already that it could not pass if everything succeeded up to the number of requests that
+    /// is enough. Without this a candidate that fails everything might never be judged: breakers let nobody near it.
+    fn is_lost(&self, least: f64) -> bool {
+        let may_fail = (100.0 - least) / 100.0 * self.gates.min_requests as f64;
+        !self.enough && self.failed as f64 > may_fail
     }
 
     fn if_enough(&self, holds: bool) -> Passes {
@@ -224,6 +243,11 @@ impl Traffic {
             sum.success = sum.success.saturating_add(more.success);
             sum.latency.merge(&more.latency);
         }
+    }
+
+    fn failed(&self) -> u64 {
+        let of = |stats: &TrafficStats| stats.requests.saturating_sub(stats.success);
+        of(&self.callers).max(of(&self.own))
     }
 
     fn is_enough(&self, least: u64) -> bool {

@@ -363,7 +363,7 @@ fn a_gate_passes_fails_or_knows_too_little() {
     let stable = traffic(1_000, 0, 20);
     let verdict = |candidate: &Traffic| judge(&gates, 1_000, candidate, &stable).verdict;
     assert_eq!(verdict(&traffic(200, 1, 20)), Verdict::Pass);
-    assert!(matches!(verdict(&traffic(19, 19, 20)), Verdict::NotYet(why) if why.contains("19 of 20")));
+    assert!(matches!(verdict(&traffic(19, 0, 20)), Verdict::NotYet(why) if why.contains("19 of 20")));
     assert!(
         matches!(verdict(&traffic(200, 2, 20)), Verdict::Fail(why) if why.contains("success is 99.00 %"))
     );
@@ -378,6 +378,18 @@ fn a_gate_passes_fails_or_knows_too_little() {
     // Where stable gets little or nothing, its figures are not waited for.
     assert_eq!(judge(&gates, WHOLE, &traffic(200, 0, 20), &Traffic::default()).verdict, Verdict::Pass);
     assert_eq!(judge(&Gates::default(), 100, &Traffic::default(), &stable).verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_can_no_longer_pass_fails_before_there_is_enough() {
+    let gates = Gates { min_success: Some(9_000), min_requests: 20, ..Gates::default() };
+    let verdict = |candidate: &Traffic| judge(&gates, 500, candidate, &Traffic::default()).verdict;
+    assert!(matches!(verdict(&traffic(2, 2, 5)), Verdict::NotYet(_)), "18 more could succeed");
+    assert!(matches!(verdict(&traffic(3, 3, 5)), Verdict::Fail(why) if why.contains("success is 0.00 %")));
+    let beside = Gates { min_success: None, success_below_stable: Some(-1_000), ..gates };
+    let verdict = |stable: &Traffic| judge(&beside, 500, &traffic(3, 3, 5), stable).verdict;
+    assert!(matches!(verdict(&traffic(100, 0, 5)), Verdict::Fail(_)));
+    assert!(matches!(verdict(&Traffic::default()), Verdict::NotYet(_)));
 }
 
 #[test]
