@@ -14,6 +14,7 @@ mod kubernetes;
 mod lifecycle;
 mod resilience;
 mod rolling;
+mod rollout;
 mod rotation;
 mod routing;
 mod shop_users;
