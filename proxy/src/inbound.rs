@@ -318,7 +318,7 @@ async fn forward(
         Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
-    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, longest.idle));
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &once, false, longest.idle));
     let body = body.map(|b| b.within(max_body(worker, application))).transpose()?;
     if let (Some(body), Some(handle), Some(limit)) = (&body, &handle, arrival.limit) {
         body.tell(handle.at_body_end(limit));

@@ -16,6 +16,7 @@ pub mod data_path; // ports and worker threads
 pub mod worker; // one thread: its connections, and what it shares
 pub mod listen; // 1 a connection is accepted
 pub mod outbound; // 2 application -> mesh: the whole way on one page
+pub mod filter;
 pub mod gateway; // 2 outside -> mesh: in gateway mode
 pub mod inbound; // 2 mesh -> application: the whole way on one page
 pub mod tcp; // 2 connections whose bytes nobody looks into

@@ -17,6 +17,7 @@ use crate::attempt::balance;
 use crate::breaker::{Breaker, Group, Settings};
 use crate::config::snapshot::{EndpointSet, ServiceSnapshot};
 use crate::dns;
+use crate::filter;
 use crate::listen::accept::Side;
 use crate::listen::own_calls::OwnCalls;
 use crate::overload::Overload;
@@ -68,6 +69,8 @@ pub struct Live {
     pub balance: balance::Table,
     /// Where this sidecar runs, if that is known.
     zone: OnceLock<Arc<str>>,
+    /// What is counted of filters, and the buckets of routes.
+    pub filters: filter::Counts,
     /// The labels of the instance it stands beside.
     labels: OnceLock<Labels>,
     /// What the application is serving, to know its own calls by.
@@ -115,6 +118,7 @@ impl Live {
             balance,
             zone,
             labels: OnceLock::new(),
+            filters: filter::Counts::default(),
             handles,
             counted,
             tokens: Known::default(),
@@ -175,6 +179,7 @@ impl Live {
         self.exchanges.write(&mut text);
         self.counted.write(&mut text);
         self.handles.write(&mut text);
+        self.filters.write(&mut text);
         self.access_log.write(&mut text);
         text
     }

@@ -167,11 +167,13 @@ async fn forward(
     arrived.learn(live, snapshot.asks);
     let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
     let taken = snapshot.route(port.number, &arrived.head(live));
-    let Taken { plan, prefix } = taken.ok_or_else(|| of_service(no_route()))?;
+    let taken = taken.ok_or_else(|| of_service(no_route()))?;
 
-    let instance = instance(fixed);
-    let routed = Routed { service: Arc::clone(&service), snapshot, plan, prefix, port, instance };
-    dispatch::send(worker, arrived, routed).await.map_err(of_service)
+    let (instance, called) = (instance(fixed), Arc::clone(&service));
+    let find = async |_: &mut Arrived, Taken { plan, prefix }: Taken| {
+        Ok(Routed { service: called, snapshot, plan, prefix, port, instance })
+    };
+    dispatch::send(worker, arrived, taken, port.number, find).await.map_err(of_service)
 }
 
 /// The one instance that a port of its own stands for, if it is not a service as a whole.

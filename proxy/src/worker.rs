@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -69,6 +69,7 @@ pub struct Application {
 
 /// One worker.
 pub struct Worker {
+    me: Weak<Self>,
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// Connections to other sidecars and to plaintext endpoints.
@@ -100,19 +101,25 @@ impl Worker {
     /// A worker that has done nothing yet.
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let connector = shared.tls.as_ref().map(|tls| tls.connector.clone());
-        let live = &shared.live;
+        let live = Arc::clone(&shared.live);
         let number = live.workers.fetch_add(1, Relaxed);
-        Rc::new(Self {
-            mesh: Pool::new(Arc::clone(live), connector, Limits::MESH).of_worker(number),
-            application: Pool::new(Arc::clone(live), None, Limits::APPLICATION),
-            inbound: Connections::new(shared.edges, live),
-            outbound: Connections::new(shared.edges, live),
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            mesh: Pool::new(Arc::clone(&live), connector, Limits::MESH).of_worker(number),
+            application: Pool::new(Arc::clone(&live), None, Limits::APPLICATION),
+            inbound: Connections::new(shared.edges, &live),
+            outbound: Connections::new(shared.edges, &live),
             outsiders: Outsiders::default(),
             alarms: Alarms::default(),
             names: RefCell::default(),
             names_generation: Cell::new(0),
             shared,
         })
+    }
+
+    /// Itself, for what goes on beside a request; `None` at its end.
+    pub fn me(&self) -> Option<Rc<Self>> {
+        self.me.upgrade()
     }
 
     /// What `host` meant before, if that still holds.

@@ -5,9 +5,10 @@ mod control_common;
 
 use control_common::{Sidecar, source_settings, web};
 use outrigger_mesh::{
-    Backend, Resource, ResourceKind, ResourceName, Route, RouteName, Selector, Service, TrustDomain,
+    Backend, ConsumerRoutes, Resource, ResourceKind, ResourceName, Route, RouteName, Selector, Service,
+    TrustDomain,
 };
-use outrigger_proxy::config::registry::Discovery;
+use outrigger_proxy::config::registry::{Discovery, Found};
 use outrigger_proxy::config::source;
 use outrigger_testkit::{PlanServer, eventually, resources};
 use outrigger_wire::Encoded;
@@ -72,6 +73,35 @@ async fn changes_arrive_and_are_acknowledged_by_revision() {
     let revision = server.remove(&ResourceName::Service("shop/cart".parse().unwrap()));
     server.acknowledged(&web(), revision).await;
     assert!(sidecar.shape("shop/cart").is_none());
+}
+
+#[tokio::test]
+async fn what_the_own_namespace_says_of_a_service_of_another_is_asked_for_and_holds_from_the_first_request() {
+    let server = PlanServer::start().await;
+    server.set(routed("stock/items", &["stock/items", "stock/items", "stock/items"]));
+    server.set(resources::service("stock/plain"));
+    let routes = routed("stock/items", &["shop/cart", "stock/items"]).routes;
+    let (namespace, service) = ("shop".parse().unwrap(), "stock/items".parse().unwrap());
+    server.set(ConsumerRoutes { namespace, service, routes, tcp_routes: vec![] });
+    let folder = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::start(&server, folder.path()).await;
+    let targets = |name: &str| {
+        let Found::Known(live) = sidecar.registry.find_service(&name.parse().unwrap()) else { return None };
+        let snapshot = live.snapshot.load_full()?;
+        Some(snapshot.service.routes.iter().flat_map(|r| &r.backends).count())
+    };
+    eventually("it is known", || async {
+        targets("stock/items").is_some_and(|n| {
+            assert_eq!(n, 2, "never the routes of the service itself");
+            true
+        })
+    })
+    .await;
+    eventually("one of which nothing is said is ready, too", || async { targets("stock/plain") == Some(0) })
+        .await;
+    let own = ResourceName::ConsumerRoutes("shop".parse().unwrap(), "stock/items".parse().unwrap());
+    server.remove(&own);
+    eventually("they are gone", || async { targets("stock/items") == Some(3) }).await;
 }
 
 #[tokio::test]

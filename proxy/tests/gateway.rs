@@ -10,8 +10,8 @@ use clap::Parser;
 use http::StatusCode;
 use outrigger_mesh::{
     Backend, BreakerMode, Bulkhead, Fallback, Gateway, GatewayRoute, HttpRules, Label, Listener,
-    ListenerKind, PathMatch, Port, PortNumber, Protocol, Route, RouteMatch, RouteName, Service,
-    ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo,
+    ListenerKind, PathChange, PathMatch, Port, PortNumber, Protocol, Redirect, Rewrite, Route, RouteMatch,
+    RouteName, Service, ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
@@ -267,6 +267,43 @@ async fn a_websocket_passes_a_gateway_over_http1_and_http2_and_only_where_its_se
     .await;
     let plain = Client::h1(at).await.get("a.shop.example", "/plain").await.unwrap();
     assert_eq!(plain.status, StatusCode::OK, "what is no upgrade goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_hold_at_a_gateway_and_what_they_answer_needs_no_backend() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    let app = Origin::start().await;
+    let _cart =
+        proxy(&server, &folder, "cart", &format!("--service cart --port {}", app.addr().port())).await;
+    publish(&server, "shop/cart");
+    let mut plain = listener("plain", 80, None, &[]);
+    let mut moved = route("/old", "shop/cart", &[]);
+    moved.route.backends.clear();
+    moved.route.filters.redirect = Some(Redirect {
+        https: Some(true),
+        host: None,
+        path: Some(PathChange::Prefix("/new".into())),
+        port: None,
+        status: 301,
+    });
+    let mut nowhere = route("/nowhere", "shop/cart", &[]);
+    nowhere.route.backends.clear();
+    let mut rewritten = route("/api", "shop/cart", &[]);
+    rewritten.route.filters.rewrite =
+        Some(Rewrite { host: None, path: Some(PathChange::Prefix("/".into())) });
+    plain.routes = vec![moved, nowhere, rewritten];
+    server.set(gateway(vec![plain]));
+    let edge =
+        proxy(&server, &folder, "edge", "--gateway edge --gateway-ip 127.0.0.1 --gateway-port 80=0").await;
+    let at = opened(&edge, 80).await;
+    let ask = |path: &'static str| async move { Client::h1(at).await.get("a.example", path).await.unwrap() };
+    let reply = ask("/old/x?q=1").await;
+    let location = reply.header("location").map(str::to_owned);
+    assert_eq!((reply.status.as_u16(), location.as_deref()), (301, Some("https://a.example/new/x?q=1")));
+    assert_eq!(ask("/nowhere").await.status.as_u16(), 500);
+    eventually("the gateway serves", || async { ask("/api/items").await.status == StatusCode::OK }).await;
+    let seen = app.seen().pop().unwrap();
+    assert!(seen.target.ends_with("/items") && !seen.target.contains("api"), "{}", seen.target);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,6 +36,8 @@ pub struct Link {
     /// Host names asked for and not answered.
     pending: HashSet<Hostname>,
     in_force: watch::Sender<InForce>,
+    /// Whether it is a gateway's.
+    at_edge: bool,
 }
 
 impl Link {
@@ -70,6 +72,7 @@ impl Link {
             wants,
             pending: HashSet::new(),
             in_force: watch::Sender::default(),
+            at_edge: false,
         }
     }
 
@@ -117,6 +120,7 @@ impl Link {
 
     /// Wants a Gateway, too.
     pub fn follow_gateway(&mut self, name: ServiceName) {
+        self.at_edge = true;
         self.session.subscribe(Selector::Named(ResourceName::Gateway(name)));
     }
 
@@ -291,6 +295,9 @@ impl Link {
             }
             Want::Service(service) => self.want_service(service),
             Want::DropService(service) => {
+                if let Some(own) = self.own_routes_for(&service) {
+                    self.give_up(&Selector::Named(own));
+                }
                 self.give_up(&Selector::EndpointsOf(service.clone()));
                 self.give_up(&Selector::Named(ResourceName::Service(service)));
             }
@@ -298,8 +305,19 @@ impl Link {
     }
 
     fn want_service(&mut self, service: ServiceName) {
+        if let Some(own) = self.own_routes_for(&service) {
+            self.tell(Change::ConsumerAwaited(service.clone()));
+            self.session.subscribe(Selector::Named(own));
+        }
         self.session.subscribe(Selector::Named(ResourceName::Service(service.clone())));
         self.session.subscribe(Selector::EndpointsOf(service));
+    }
+
+    /// What the own namespace may say of a service of another one. A gateway is nobody's consumer: its routes are its own.
+    fn own_routes_for(&self, service: &ServiceName) -> Option<ResourceName> {
+        let namespace = self.hello.identity.namespace();
+        let foreign = !self.at_edge && service.namespace() != namespace;
+        foreign.then(|| ResourceName::ConsumerRoutes(namespace.clone(), service.clone()))
     }
 
     /// The registry has forgotten it already; only our own copy is to be forgotten.
@@ -324,6 +342,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const REFUSAL: Duration = Duration::from_millis(250);
 /// How long a request may wait to be sent.
 const STUCK: Duration = Duration::from_secs(10);
-/// Host names asked for at a time. Together with two selectors for each of the registry's services this stays below
+/// Host names asked for at a time. Together with three selectors for each of the registry's services this stays below
 /// what the control plane allows one sidecar.
 const MOST_PENDING: usize = 512;

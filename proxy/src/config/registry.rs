@@ -19,10 +19,12 @@ use crate::config::outside::Outside;
 use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::live::{Live, LiveService, Millis};
 
+mod consumer;
 mod dump;
 mod hosts;
 mod located;
 
+use consumer::Consumer;
 use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
@@ -46,6 +48,8 @@ pub enum Change {
     HostUnknown(Hostname),
     /// A service that was asked for by name does not exist.
     ServiceUnknown(ServiceName),
+    /// The own namespace's routes for a service were asked for: it is not ready before they are told.
+    ConsumerAwaited(ServiceName),
     /// A service has no endpoint at all, as opposed to none that was told yet.
     NoEndpoints(ServiceName),
 }
@@ -128,6 +132,9 @@ struct ServiceEntry {
     absent: bool,
     /// What was found by name, where its endpoints are found so.
     located: Option<Located>,
+    /// The service as it was pushed, and the own namespace's routes for it.
+    pushed: Option<Box<Service>>,
+    consumer: Consumer,
 }
 
 impl Registry {
@@ -160,6 +167,8 @@ impl Registry {
         // Before the lock: it may read the roots that the system trusts.
         let outside = match &change {
             Change::Set(Resource::Service(service)) => Outside::of(service)?,
+            Change::Set(Resource::ConsumerRoutes(own)) => self.outside_of(&own.service)?,
+            Change::Remove(ResourceName::ConsumerRoutes(_, name)) => self.outside_of(name)?,
             _ => None,
         };
         let mut state = self.state();
@@ -202,8 +211,17 @@ impl Registry {
                 self.live.tokens.remove_denylist(&name);
                 Ok(())
             }
-            // Nobody asks for them yet.
-            Change::Set(Resource::ConsumerRoutes(_)) | Change::Remove(ResourceName::ConsumerRoutes(..)) => {
+            // Those of other namespaces are none of ours; a plan may have them.
+            Change::Set(Resource::ConsumerRoutes(own)) if own.namespace != self.own_namespace => Ok(()),
+            Change::Set(Resource::ConsumerRoutes(own)) => {
+                let name = own.service.clone();
+                self.set_consumer(&mut state, &name, Some(own), outside)
+            }
+            Change::Remove(ResourceName::ConsumerRoutes(_, name)) => {
+                self.set_consumer(&mut state, &name, None, outside)
+            }
+            Change::ConsumerAwaited(name) => {
+                self.await_consumer(&mut state, &name);
                 Ok(())
             }
             // Like the roots, the settings of the mesh are replaced, never merely taken away.
@@ -345,6 +363,13 @@ impl Registry {
         service: Service,
         outside: Option<Arc<Outside>>,
     ) -> Result<(), String> {
+        self.entry(state, &service.name, false);
+        let Some(entry) = state.services.get_mut(&service.name) else { return Ok(()) };
+        let pushed = Box::new(service.clone());
+        let Some(service) = entry.consumer.over(service) else {
+            entry.pushed = Some(pushed);
+            return Ok(());
+        };
         if service.routes.len().max(service.tcp_routes.len()) > MAX_ROUTES {
             return Err(format!("service {} has more than {MAX_ROUTES} routes", service.name));
         }
@@ -375,13 +400,16 @@ impl Registry {
         let policy = &service.policy;
         let connections = policy.connections;
         live.bulkheads.apply(&service, &policy.bulkheads, &self.live.bulkheads);
-        let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true))
-            .with_bulkheads(&live.bulkheads, connections);
+        let mut snapshot = ServiceSnapshot::new(service, |other| self.entry(state, other, true)).with_limits(
+            &live.bulkheads,
+            &self.live.filters.limits,
+            connections,
+        );
         let old = live.snapshot.load_full();
         snapshot.outside = Outside::kept(old.as_ref().and_then(|old| old.outside.as_ref()), outside);
         live.snapshot.store(Some(Arc::new(snapshot)));
         if let Some(entry) = state.services.get_mut(&name) {
-            entry.absent = false;
+            (entry.absent, entry.pushed) = (false, Some(pushed));
             for view in entry.in_force().0.values() {
                 live.bulkheads.tell(&view.live);
             }
@@ -431,7 +459,7 @@ impl Registry {
 
     fn remove_service(&self, state: &mut State, name: &ServiceName) {
         let Some(entry) = state.services.get_mut(name) else { return };
-        entry.absent = true;
+        (entry.absent, entry.pushed) = (true, None);
         entry.live.snapshot.store(None);
         entry.forget_located();
         clear_endpoints(state, name);
@@ -475,6 +503,8 @@ impl Registry {
                 wanted: false,
                 absent: false,
                 located: None,
+                pushed: None,
+                consumer: Consumer::NotAsked,
             };
             state.services.insert(name.clone(), entry);
         }

@@ -12,6 +12,7 @@ use outrigger_mesh::{
     Unresolved, Version,
 };
 
+use crate::filter::{FilterPlan, RouteLimits};
 use crate::live::LiveService;
 use crate::request::bulkhead::Bulkhead;
 use crate::request::service_breaker::Switch;
@@ -142,6 +143,8 @@ pub struct RoutePlan {
     pub split: Split,
     /// By what a backend is chosen beside chance, where anything else does.
     pub chosen: Option<Box<ChoicePlan>>,
+    /// What it does to requests besides, where it does anything.
+    pub filters: Option<Box<FilterPlan>>,
     /// Whether the prefix by which a request was matched is asked for.
     pub asks_for_prefix: bool,
     /// Its timeouts, those of the service filled in.
@@ -199,7 +202,9 @@ impl RoutePlan {
             route.timeouts.or(&policy.timeouts),
             route.retry.clone().unwrap_or_else(|| policy.retry.clone()),
         );
-        Self { chosen: ChoicePlan::of(&route.choice, &route.backends), ..plan }
+        let filters = FilterPlan::of(route, own, resolve);
+        let asks_for_prefix = filters.as_ref().is_some_and(|filters| filters.asks_for_prefix());
+        Self { chosen: ChoicePlan::of(&route.choice, &route.backends), filters, asks_for_prefix, ..plan }
     }
 
     /// The plan of a route of connections.
@@ -224,6 +229,19 @@ impl RoutePlan {
         Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone())
     }
 
+    /// The plan of a copy: it goes to one version of a service, or to all of it.
+    pub fn of_version(version: Option<Version>) -> Self {
+        let target = Target { service: None, version, port: None, unresolved: None };
+        Self::new(None, vec![target], Split::new([1]), Timeouts::default(), RetryPolicy::default())
+    }
+
+    /// Takes what outlives it: the buckets of its rate limits.
+    pub fn keep_buckets(&mut self, all: &RouteLimits) {
+        if let (Some(filters), Some(name)) = (&mut self.filters, &self.name) {
+            filters.keep_buckets(name.as_str(), all);
+        }
+    }
+
     fn new(
         name: Option<RouteName>,
         targets: Vec<Target>,
@@ -233,12 +251,13 @@ impl RoutePlan {
     ) -> Self {
         let request = timeouts.request.unwrap_or(Timeouts::REQUEST);
         let deadline_header = HeaderValue::from(u64::try_from(request.as_millis()).unwrap_or(u64::MAX));
-        let (chosen, asks_for_prefix, bulkhead, breaker) = (None, false, None, None);
+        let (chosen, filters, asks_for_prefix, bulkhead, breaker) = (None, None, false, None, None);
         Self {
             name,
             targets,
             split,
             chosen,
+            filters,
             asks_for_prefix,
             timeouts,
             retry,

@@ -15,6 +15,7 @@ use crate::attempt::balance::{self, Maglev, Turns};
 use crate::config::outside::Outside;
 use crate::config::registry::Resolved;
 use crate::config::routes::{Asks, NoRoutes, RoutePlan, RouteTable, Taken, TcpTable};
+use crate::filter::RouteLimits;
 use crate::live::{EndpointLive, LiveService, Millis};
 use crate::request::places::ServiceBulkheads;
 
@@ -59,12 +60,18 @@ impl ServiceSnapshot {
         }
     }
 
-    /// Puts the routes' own bulkheads, which outlive it, in front of them, and limits connections as `policy` says.
+    /// Puts the routes' own bulkheads and rate limits, which outlive it, in front of them, and limits connections.
     #[must_use]
-    pub fn with_bulkheads(mut self, bulkheads: &ServiceBulkheads, connections: ConnectionLimits) -> Self {
+    pub fn with_limits(
+        mut self,
+        bulkheads: &ServiceBulkheads,
+        buckets: &RouteLimits,
+        connections: ConnectionLimits,
+    ) -> Self {
         self.connections = connections;
         for (plan, route) in self.routes.plans_mut().zip(&self.service.routes) {
             plan.bulkhead = bulkheads.of_route(route);
+            plan.keep_buckets(buckets);
         }
         self
     }

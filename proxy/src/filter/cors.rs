@@ -14,7 +14,7 @@ use crate::http::body::ResponseBody;
 #[derive(Debug)]
 pub(super) enum Asked {
     /// The browser asks whether it may ask. This is the answer.
-    Preflight(Response<ResponseBody>),
+    Preflight(Box<Response<ResponseBody>>),
     /// The request itself.
     Request(Allowed),
 }
@@ -25,7 +25,8 @@ pub struct Allowed(Vec<(HeaderName, HeaderValue)>);
 
 /// Judges a request.
 pub(super) fn judge(cors: &Cors, parts: &Parts) -> Asked {
-    let origin = parts.headers.get(header::ORIGIN).filter(|origin| origin.to_str().is_ok_and(|o| cors.allows(o)));
+    let origin =
+        parts.headers.get(header::ORIGIN).filter(|origin| origin.to_str().is_ok_and(|o| cors.allows(o)));
     let mut told = origin.map(|origin| of_origin(cors, origin)).unwrap_or_default();
     let method = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
     let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN);
@@ -44,7 +45,7 @@ pub(super) fn judge(cors: &Cors, parts: &Parts) -> Asked {
     let mut answer = Response::new(ResponseBody::Empty);
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Allowed(told).write(answer.headers_mut());
-    Asked::Preflight(answer)
+    Asked::Preflight(Box::new(answer))
 }
 
 impl Allowed {

@@ -57,7 +57,8 @@ impl Counts {
              # TYPE outrigger_faults_injected_total counter\n",
         );
         for (what, count) in ["delay", "abort", "reset"].iter().zip(&self.faults) {
-            let _ = writeln!(out, "outrigger_faults_injected_total{{fault=\"{what}\"}} {}", count.load(Relaxed));
+            let _ =
+                writeln!(out, "outrigger_faults_injected_total{{fault=\"{what}\"}} {}", count.load(Relaxed));
         }
         out.push_str(
             "# HELP outrigger_mirrored_requests_total Copies of requests by what became of them.\n\

@@ -12,7 +12,9 @@ use crate::policy::rate_limit::{self, Asking, Buckets, Key, Limit, Nanos};
 
 /// The buckets of all routes, by the names of route and limit, for as long as a route holds them.
 #[derive(Debug, Default)]
-pub struct RouteLimits(Mutex<HashMap<(Box<str>, Arc<str>), Weak<Buckets>>>);
+pub struct RouteLimits(Mutex<Table>);
+
+type Table = HashMap<(Box<str>, Arc<str>), Weak<Buckets>>;
 
 impl RouteLimits {
     /// The limits of a route. One that keeps its name keeps its buckets.
@@ -51,7 +53,7 @@ impl RouteLimits {
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<(Box<str>, Arc<str>), Weak<Buckets>>> {
+    fn all(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

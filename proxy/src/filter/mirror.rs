@@ -80,7 +80,7 @@ impl Copies {
     }
 
     /// Sends them, with what came of the request's body by now.
-    pub fn send(self: Box<Self>, worker: &Worker, body: Option<&Replay>) {
+    pub fn send(self, worker: &Worker, body: Option<&Replay>) {
         let counts = &worker.shared.live.filters;
         let body = match body.map(Replay::whole) {
             None => None,
@@ -88,7 +88,7 @@ impl Copies {
             Some(None) => return self.to.iter().for_each(|_| counts.mirrored(Mirrored::TooLarge)),
         };
         let Some(worker) = worker.me() else { return };
-        let Self { to, head, own, port, grpc, token } = *self;
+        let Self { to, head, own, port, grpc, token } = self;
         let mut head = head.again();
         for name in APART {
             head.headers.remove(name);
@@ -106,7 +106,11 @@ impl Copies {
             tokio::task::spawn_local(async move {
                 let counts: &Counts = &worker.shared.live.filters;
                 let sent = timeout(LONGEST, copy.send(&worker, &mirror, &own, port)).await;
-                counts.mirrored(if matches!(sent, Ok(Ok(()))) { Mirrored::Answered } else { Mirrored::Failed });
+                counts.mirrored(if matches!(sent, Ok(Ok(()))) {
+                    Mirrored::Answered
+                } else {
+                    Mirrored::Failed
+                });
                 counts.copies.fetch_sub(1, Relaxed);
             });
         }
@@ -139,11 +143,15 @@ impl Copy {
         let chosen = choose(worker, aim, fastrand::u64(..), &[]).await?;
         // What was let through comes back unused: a copy is no evidence.
         drop((chosen.pass.take(), chosen.watched.take()));
-        let _room = places::at_endpoint(&chosen.place.endpoint).ok_or_else(|| places::endpoints_full(service))?;
+        let _room =
+            places::at_endpoint(&chosen.place.endpoint).ok_or_else(|| places::endpoints_full(service))?;
         let (mesh, known) = (chosen.place.secured.is_mesh(), &worker.shared.live.tokens);
         // A narrowed token is made for the service that the caller means, and for nobody else.
-        let travel =
-            if matches!(chosen.travel, TokenTravel::Exchange { .. }) { TokenTravel::Strip } else { chosen.travel };
+        let travel = if matches!(chosen.travel, TokenTravel::Exchange { .. }) {
+            TokenTravel::Strip
+        } else {
+            chosen.travel
+        };
         carry::outgoing(known, travel, mesh, self.token.as_ref(), &mut self.head.headers);
         let speak = speak(&chosen, self.grpc);
         let body = self.body.map_or(RequestBody::Empty, RequestBody::Text);

@@ -16,7 +16,9 @@ mod rewrite;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::Body;
-use outrigger_mesh::{Backend, DirectResponse, Filters, HeaderChanges, PortNumber, Reason, Route, ServiceName};
+use outrigger_mesh::{
+    Backend, DirectResponse, Filters, HeaderChanges, PortNumber, Reason, Route, ServiceName,
+};
 
 pub use cors::Allowed;
 pub use counts::Counts;
@@ -115,6 +117,11 @@ impl FilterPlan {
         self.filters.response.apply(headers);
     }
 
+    /// Whether any request is copied.
+    pub fn has_mirrors(&self) -> bool {
+        !self.mirrors.is_empty()
+    }
+
     /// Who gets a copy of this request.
     pub fn mirrors(&self) -> impl Iterator<Item = &std::sync::Arc<MirrorPlan>> {
         self.mirrors.iter().filter(|mirror| mirror.is_drawn())
@@ -137,19 +144,16 @@ pub async fn enter(
     let allowed = match &plan.filters.cors {
         None => None,
         Some(cors) => match cors::judge(cors, &arrived.parts) {
-            cors::Asked::Preflight(answer) => return Ok(Entered::Answered(Box::new(answer))),
+            cors::Asked::Preflight(answer) => return Ok(Entered::Answered(answer)),
             cors::Asked::Request(allowed) => Some(allowed),
         },
     };
-    match (answer_here(worker, &taken.plan, taken.prefix.as_deref(), plan, arrived, port).await, allowed) {
-        (Ok(None), allowed) => Ok(Entered::Goes(allowed)),
-        (outcome @ Ok(Some(_)), Some(allowed)) => {
-            let told = allowed.tell(outcome.map(Option::unwrap_or_default))?;
-            Ok(Entered::Answered(Box::new(told)))
-        }
-        (Ok(Some(answer)), None) => Ok(Entered::Answered(Box::new(answer))),
-        (Err(error), Some(allowed)) => allowed.tell(Err(error)).map(|never| Entered::Answered(Box::new(never))),
-        (Err(error), None) => Err(error),
+    let outcome = answer_here(worker, &taken.plan, taken.prefix.as_deref(), plan, arrived, port).await;
+    let answered = |answer| Entered::Answered(Box::new(answer));
+    match (outcome.transpose(), allowed) {
+        (None, allowed) => Ok(Entered::Goes(allowed)),
+        (Some(outcome), Some(allowed)) => allowed.tell(outcome).map(answered),
+        (Some(outcome), None) => outcome.map(answered),
     }
 }
 
@@ -167,7 +171,9 @@ async fn answer_here(
         && let Some(fault) = faults::drawn(&plan.filters.faults, &arrived.head(live))
     {
         let grpc = headers::is_grpc(&arrived.parts.headers);
-        if let Some(answer) = faults::happen(fault, &route.timeouts, &arrived.sake, grpc, &live.filters).await? {
+        if let Some(answer) =
+            faults::happen(fault, &route.timeouts, &arrived.sake, grpc, &live.filters).await?
+        {
             return Ok(Some(answer));
         }
     }

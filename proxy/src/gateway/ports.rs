@@ -108,7 +108,7 @@ impl Follower {
             let found = services.iter().find(|s| s.name == *name).map(Arc::clone);
             found.unwrap_or_else(|| unknown(&self.live, name))
         };
-        let (table, faults) = Table::new(&gateway, certificate, resolve);
+        let (table, faults) = Table::new(&gateway, certificate, resolve, &self.live.filters.limits);
         for (name, bulkhead) in table.bulkheads() {
             self.live.bulkheads.show("route", name.to_string(), bulkhead);
         }
@@ -124,11 +124,12 @@ impl Follower {
         let routes = || gateway.listeners.iter().flat_map(|l| &l.routes);
         let backends = routes().flat_map(|r| &r.route.backends).filter(|b| b.unresolved.is_none());
         let backends = backends.map(|backend| &backend.service);
+        let mirrors = routes().flat_map(|r| &r.route.filters.mirrors).map(|mirror| &mirror.service);
         let stand_ins = routes().filter_map(|r| match &r.route.policy.breaker.as_ref()?.fallback {
             Some(Fallback::Service(name)) => Some(name),
             _ => None,
         });
-        let mut names: Vec<_> = backends.chain(stand_ins).cloned().collect();
+        let mut names: Vec<_> = backends.chain(mirrors).chain(stand_ins).cloned().collect();
         names.sort();
         names.dedup();
         let known = |name| match self.registry.find_service(name) {

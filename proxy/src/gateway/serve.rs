@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::routes::Taken;
 use crate::drain::Phase;
 use crate::error::Error;
 use crate::gateway::Edge;
@@ -203,15 +204,17 @@ async fn forward(
     let live = &worker.shared.live;
     arrived.learn(live, table.asks);
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
-    let (route, prefix) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
+    let (route, taken) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
     let route = Arc::clone(route);
-
-    let routed = Routed { prefix, ..arrived.sake.wait(routed(worker, &route)).await? };
-    if let Some(note) = &arrived.note {
-        note.to(&routed.service.name, None);
-    }
-    arrived.learn(live, routed.snapshot.asks);
-    dispatch::send(worker, arrived, routed).await
+    let find = async |arrived: &mut Arrived, taken: Taken| {
+        let routed = Routed { prefix: taken.prefix, ..arrived.sake.wait(routed(worker, &route)).await? };
+        if let Some(note) = &arrived.note {
+            note.to(&routed.service.name, None);
+        }
+        arrived.learn(live, routed.snapshot.asks);
+        Ok(routed)
+    };
+    dispatch::send(worker, arrived, taken, client.number, find).await
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

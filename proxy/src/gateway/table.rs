@@ -14,7 +14,8 @@ use outrigger_mesh::{
     RouteIndex, RouteName, ServiceName,
 };
 
-use crate::config::routes::{Asks, RoutePlan};
+use crate::config::routes::{Asks, RoutePlan, Taken};
+use crate::filter::RouteLimits;
 use crate::live::LiveService;
 use crate::request::bulkhead::Bulkhead;
 
@@ -32,6 +33,7 @@ impl Table {
         gateway: &Gateway,
         mut certificate: impl FnMut(&Label) -> Result<PublicCertificate, String>,
         mut resolve: impl FnMut(&ServiceName) -> Arc<LiveService>,
+        buckets: &RouteLimits,
     ) -> (Self, Vec<String>) {
         let (mut ports, mut faults) = (HashMap::new(), Vec::new());
         for number in gateway.listeners.iter().map(|l| l.port) {
@@ -42,7 +44,8 @@ impl Table {
             let before = faults.len();
             let tls = acceptor(&here, &mut certificate, &mut faults);
             let wrong = faults[before..].to_vec();
-            let mut listeners: Vec<_> = here.iter().map(|l| ListenerTable::new(l, &mut resolve)).collect();
+            let mut listeners: Vec<_> =
+                here.iter().map(|l| ListenerTable::new(l, &mut resolve, buckets)).collect();
             listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(HostPattern::specificity)));
             let routes = here.iter().flat_map(|l| &l.routes);
             let asks = routes.map(|r| Asks::of_route(&r.route)).fold(Asks::default(), Asks::and);
@@ -100,14 +103,14 @@ impl PortTable {
         listener: usize,
         host: &Hostname,
         head: &RequestHead<'_>,
-    ) -> Option<(&Arc<EdgeRoute>, Option<Box<str>>)> {
+    ) -> Option<(&Arc<EdgeRoute>, Taken)> {
         let hosts = &self.listeners.get(listener)?.hosts;
         let meant = |of: &&HostTable| of.pattern.as_ref().is_none_or(|pattern| pattern.matches(host));
         let of = hosts.iter().find(meant)?;
         let hit = of.index.hit(head)?;
         let route = &of.routes[hit.route];
         let prefix = if route.plan.asks_for_prefix { of.index.prefix_of(hit).map(Box::from) } else { None };
-        Some((route, prefix))
+        Some((route, Taken { plan: Arc::clone(&route.plan), prefix }))
     }
 }
 
@@ -135,7 +138,11 @@ pub struct EdgeRoute {
 }
 
 impl ListenerTable {
-    fn new(listener: &Listener, resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
+    fn new(
+        listener: &Listener,
+        resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
+        buckets: &RouteLimits,
+    ) -> Self {
         let mut by_host: BTreeMap<Option<HostPattern>, Vec<Route>> = BTreeMap::new();
         for attached in &listener.routes {
             let patterns: Vec<Option<HostPattern>> = if attached.hostnames.is_empty() {
@@ -152,7 +159,10 @@ impl ListenerTable {
             .map(|(pattern, routes)| HostTable {
                 pattern,
                 index: RouteIndex::new(&routes),
-                routes: routes.iter().map(|route| Arc::new(EdgeRoute::new(route, resolve))).collect(),
+                routes: routes
+                    .iter()
+                    .map(|route| Arc::new(EdgeRoute::new(route, resolve, buckets)))
+                    .collect(),
             })
             .collect();
         hosts.sort_by_key(|h| Reverse(h.pattern.as_ref().map(HostPattern::specificity)));
@@ -161,7 +171,11 @@ impl ListenerTable {
 }
 
 impl EdgeRoute {
-    fn new(route: &Route, resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>) -> Self {
+    fn new(
+        route: &Route,
+        resolve: &mut impl FnMut(&ServiceName) -> Arc<LiveService>,
+        buckets: &RouteLimits,
+    ) -> Self {
         let first = route.backends.iter().find(|backend| backend.unresolved.is_none());
         let service = first.map(|backend| resolve(&backend.service));
         let policy = service.as_ref().and_then(|s| s.snapshot.load_full()).map(|s| s.service.policy.clone());
@@ -171,6 +185,7 @@ impl EdgeRoute {
             plan.bulkhead = service.bulkheads.at_edge(route);
             plan.breaker = service.breakers.at_edge(route, &mut *resolve);
         }
+        plan.keep_buckets(buckets);
         Self { service, plan: Arc::new(plan) }
     }
 }
@@ -233,7 +248,7 @@ mod tests {
         let live = Live::default();
         let resolve =
             |name: &ServiceName| Arc::new(LiveService::new(name.clone(), live.client_traffic(name, None)));
-        let (table, faults) = Table::new(&gateway, |_| Err("none".into()), resolve);
+        let (table, faults) = Table::new(&gateway, |_| Err("none".into()), resolve, &RouteLimits::default());
         assert!(faults.is_empty());
         Arc::clone(table.port(PortNumber::HTTP).unwrap())
     }

@@ -285,9 +285,11 @@ impl RequestBody {
 pub struct Replay(Rc<RefCell<Source<Incoming>>>);
 
 impl Replay {
-    /// A body that is kept up to the limit of `policy`, and may be silent for `idle` at most.
-    pub fn new(incoming: Incoming, policy: &RetryPolicy, idle: Duration) -> Self {
-        let limit = if policy.retries == 0 { 0 } else { policy.replay_bytes as usize };
+    /// A body that is kept up to the limit of `policy`, where there may be retries or it is `copied`, and may be
+    /// silent for `idle` at most.
+    pub fn new(incoming: Incoming, policy: &RetryPolicy, copied: bool, idle: Duration) -> Self {
+        let kept = policy.retries > 0 || copied;
+        let limit = if kept { policy.replay_bytes as usize } else { 0 };
         Self(Rc::new(RefCell::new(Source::new(incoming, limit, idle))))
     }
 
@@ -328,6 +330,22 @@ impl Replay {
         if let Some(waker) = source.waker.take() {
             waker.wake();
         }
+    }
+
+    /// The whole of it, if it has come to its end and was kept.
+    pub fn whole(&self) -> Option<Bytes> {
+        let source = self.0.borrow();
+        if source.outgrown || source.broken || source.ended_at.is_none() {
+            return None;
+        }
+        let data = source.kept.iter().filter_map(|kept| match kept {
+            Kept::Data(data) => Some(data),
+            Kept::Trailers(_) => None,
+        });
+        Some(match &source.kept[..] {
+            [Kept::Data(only)] => only.clone(),
+            _ => data.flat_map(|data| data.iter().copied()).collect(),
+        })
     }
 
     /// Whether another attempt would get the whole body.

@@ -3,7 +3,6 @@
 //! Each refusal is ours: hyper sees no request that it would refuse. Whoever broke a rule is answered once the requests
 //! before it have been, and then let go in a way that lets the answer arrive.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,16 +18,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::filter::Broken;
 use crate::http::body::{BodyError, ResponseBody};
 use crate::http::connections::{Control, State, TunnelBusy};
 use crate::http::reply::{self, Asker};
-use crate::http::strict::{Broken, HEAD_BUFFER, RequestGuard, Turns, Verdict};
+use crate::http::strict::{Broken as BrokenRule, HEAD_BUFFER, RequestGuard, Turns, Verdict};
 
 /// Serves a connection until it ends. `refuse` makes the answer to what is no request.
 pub(super) async fn serve<IO, S, B, R>(io: IO, control: &Rc<Control>, turns: Rc<Turns>, service: S, refuse: R)
 where
     IO: AsyncRead + AsyncWrite + Abort + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Broken>,
     B: Body<Error = BodyError> + 'static,
     R: Fn(&Error, Asker) -> Response<ResponseBody>,
 {
@@ -41,7 +41,11 @@ where
     let end = until(control, |cx, state| {
         // An error is the peer's way to leave; whoever waited for an answer has been told by the request's own path.
         if let Poll::Ready(ended) = Pin::new(&mut served).poll(cx) {
-            return Poll::Ready(if ended.is_err_and(|e| e.is_user()) { End::Cut } else { End::Served });
+            return Poll::Ready(match ended {
+                Err(e) if is_reset(&e) => End::Reset,
+                Err(e) if e.is_user() => End::Cut,
+                _ => End::Served,
+            });
         }
         if state == State::Ending && !std::mem::replace(&mut told, true) {
             // Only now: a request that is already there has been seen, and is not closed upon.
@@ -79,6 +83,7 @@ where
     }
     let refusal = match end {
         // HTTP/1.0 ends an answer with the connection: only an abort tells that it is not whole.
+        End::Reset => return served.into_parts().io.into_inner().into_parts().0.abort(),
         End::Cut if turns.is_http10() => return served.into_parts().io.into_inner().into_parts().0.abort(),
         End::Cut => return,
         End::Served if !turns.has_unread() => return,
@@ -111,9 +116,15 @@ enum End {
     /// hyper has nothing more to do.
     Served,
     /// A caller broke a rule, and nothing stands before its refusal.
-    Refuse(Broken),
+    Refuse(BrokenRule),
     /// At once, perhaps in the middle of an answer.
     Cut,
+    /// The same on purpose, in place of an answer.
+    Reset,
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Broken>)
 }
 
 /// Polls until there is an end, or the connection is to be cut.
@@ -125,7 +136,7 @@ async fn until(control: &Control, mut poll: impl FnMut(&mut Context<'_>, State) 
     .await
 }
 
-fn refusal(broken: Broken, refuse: impl Fn(&Error, Asker) -> Response<ResponseBody>) -> Vec<u8> {
+fn refusal(broken: BrokenRule, refuse: impl Fn(&Error, Asker) -> Response<ResponseBody>) -> Vec<u8> {
     let error = Error::downstream(broken.violation.reason, broken.violation.detail);
     let asker = Asker { grpc: false, json: broken.json, trusted: false, http2: false };
     reply::last_words(refuse(&error, asker), !broken.head)

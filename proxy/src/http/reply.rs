@@ -87,6 +87,37 @@ fn tell(headers: &mut HeaderMap, told: &Told, asker: Asker) {
     }
 }
 
+/// The answer that a fault on purpose gives in place of the service's.
+pub fn injected(status: StatusCode) -> Response<ResponseBody> {
+    let bare = !status.is_client_error() && !status.is_server_error();
+    let text = format!("{}\n", Reason::FaultInjected);
+    let mut response =
+        Response::new(if bare { ResponseBody::Empty } else { ResponseBody::Text(text.into()) });
+    *response.status_mut() = status;
+    if !bare {
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    mark_injected(response)
+}
+
+/// The same for a call of gRPC.
+pub fn injected_grpc(status: u8) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+    headers.insert("grpc-message", HeaderValue::from_static(Reason::FaultInjected.as_str()));
+    mark_injected(response)
+}
+
+fn mark_injected(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let headers = response.headers_mut();
+    headers.insert(headers::REASON, HeaderValue::from_static(Reason::FaultInjected.as_str()));
+    headers.insert(headers::HOP, HeaderValue::from_static(Hop::Client.as_str()));
+    response
+}
+
 /// Whether an HTTP/1 connection ends with a refusal.
 fn closes(reason: Reason) -> bool {
     matches!(

@@ -5,7 +5,6 @@
 //! [`crate::http::connections`], which keeps an eye on all of them.
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::filter::Broken;
 use crate::http::answering::{Asked, Streams};
 use crate::http::body::ResponseBody;
 use crate::http::connections::{Control, Guard, State};
@@ -59,8 +59,9 @@ where
             let service = service_fn(move |request| {
                 let (asked, watched) = (Asked::http1(&watched, &following), Rc::clone(&watched));
                 answers.ask(request).map(move |mut answer| {
+                    whole(&answer)?;
                     say_goodbye(&watched, &mut answer);
-                    Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                    Ok::<_, Broken>(answer.map(|body| asked.answer(body)))
                 })
             });
             let io = Watched { io, control: Rc::clone(&control) };
@@ -73,7 +74,8 @@ where
                 let (asked, answer) = (Asked::http2(&watched, &opened), Rc::clone(&answer));
                 async move {
                     let answer = answer(request).await;
-                    Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                    whole(&answer)?;
+                    Ok::<_, Broken>(answer.map(|body| asked.answer(body)))
                 }
             });
             let io = TokioIo::new(Guarded::new(io, Rc::clone(&control)));
@@ -98,6 +100,11 @@ where
             .await;
         }
     }
+}
+
+/// Whether an answer is one, and not the place where its stream or its connection breaks off on purpose.
+fn whole<B>(answer: &Response<B>) -> Result<(), Broken> {
+    answer.extensions().get::<Broken>().copied().map_or(Ok(()), Err)
 }
 
 /// The last answer of a connection over HTTP/1.1 says that it is.

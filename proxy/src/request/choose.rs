@@ -68,6 +68,8 @@ pub struct Chosen {
     pub place: Place,
     /// The endpoint.
     pub view: Arc<EndpointView>,
+    /// The place of the backend among those of the route; `None`: it was called by its own address.
+    pub backend: Option<usize>,
     /// The port of its service.
     pub port: Port,
     /// What its sidecar is to be spoken to.
@@ -178,7 +180,7 @@ pub fn choose_now(
     }
     let pass = picked.view.live.breaker.take(now);
     let found = Found { view: picked.view, panic: picked.panic, of: subset.members.len() };
-    let chosen = chosen(worker, aim, target, found)?;
+    let chosen = chosen(worker, aim, at, found)?;
     chosen.pass.set(pass);
     chosen.watched.set(watched);
     Ok(Some(chosen))
@@ -192,7 +194,8 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
         counts.forged.fetch_add(1, Relaxed);
     }
     let Some(named) = &aim.affinity.place else { return Ok(None) };
-    for target in aim.plan.targets.iter().filter(|target| target.unresolved.is_none()) {
+    let resolved = |(_, target): &(usize, &Target)| target.unresolved.is_none();
+    for (at, target) in aim.plan.targets.iter().enumerate().filter(resolved) {
         let service = aim.service_of(target);
         let endpoints = service.endpoints.load();
         let (view, of) = match named {
@@ -220,7 +223,7 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
             let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
             let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
             let pass = view.live.breaker.take(asked.now);
-            let chosen = chosen(worker, aim, target, Found { view, panic: false, of })?;
+            let chosen = chosen(worker, aim, at, Found { view, panic: false, of })?;
             chosen.pass.set(pass);
             chosen.watched.set(watched);
             return Ok(Some(Chosen { stayed: true, ..chosen }));
@@ -281,7 +284,8 @@ struct Found<'a> {
     of: usize,
 }
 
-fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> Result<Chosen, Error> {
+fn chosen(worker: &Worker, aim: Aim<'_>, at: usize, found: Found<'_>) -> Result<Chosen, Error> {
+    let target = &aim.plan.targets[at];
     let foreign = match &target.service {
         None => None,
         // A backend of another service is reached at that service's own port, and must prove that one's identity.
@@ -299,7 +303,8 @@ fn chosen(worker: &Worker, aim: Aim<'_>, target: &Target, found: Found<'_>) -> R
     let travel = snapshot.service.tokens;
     let (pass, watched) = (Cell::default(), Cell::default());
     let (panic, of) = (found.panic, found.of);
-    Ok(Chosen { place, view, port, between, travel, panic, stayed: false, pass, watched, of })
+    let (backend, stayed) = (Some(at), false);
+    Ok(Chosen { place, view, backend, port, between, travel, panic, stayed, pass, watched, of })
 }
 
 fn nobody(service: &LiveService, subset: &Subset, why: Nobody) -> Error {
@@ -338,7 +343,7 @@ fn tell_of_panic(service: &LiveService, subset: &Subset, panic: bool, now: Milli
 }
 
 /// The port of another service that a route leads to: the one it says, else the one its caller meant, else the first.
-fn port_of(service: &Service, said: Option<PortNumber>, meant: Port) -> Result<Port, Error> {
+pub fn port_of(service: &Service, said: Option<PortNumber>, meant: Port) -> Result<Port, Error> {
     let found = match said {
         Some(_) => service.port(said),
         None => service.port(Some(meant.number)).or_else(|| service.port(None)),
@@ -359,8 +364,8 @@ fn choose_instance(worker: &Worker, aim: Aim<'_>, at: SocketAddr) -> Result<Opti
     let (between, pass) = (aim.snapshot.service.between, Cell::new(view.live.breaker.pass()));
     let travel = aim.snapshot.service.tokens;
     let (view, watched) = (Arc::clone(view), Cell::default());
-    let (port, panic, stayed) = (aim.port, false, false);
-    Ok(Some(Chosen { place, view, port, between, travel, panic, stayed, pass, watched, of: 1 }))
+    let (backend, port, panic, stayed) = (None, aim.port, false, false);
+    Ok(Some(Chosen { place, view, backend, port, between, travel, panic, stayed, pass, watched, of: 1 }))
 }
 
 fn connect_limit(aim: Aim<'_>) -> Duration {

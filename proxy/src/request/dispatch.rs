@@ -11,13 +11,14 @@ use http::uri::PathAndQuery;
 use http::{Extensions, HeaderValue, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Between, Port, Reason, RequestHead, Source, SpiffeId, Timeouts};
+use outrigger_mesh::{Between, Port, PortNumber, Reason, RequestHead, Source, SpiffeId, Timeouts};
 use tokio::time::Instant;
 
 use crate::attempt::send::Outgoing;
-use crate::config::routes::{Asks, RoutePlan};
+use crate::config::routes::{Asks, RoutePlan, Taken};
 use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
+use crate::filter::{self, Copies, FilterPlan};
 use crate::http::body::{Replay, ResponseBody};
 use crate::http::glance::Glance;
 use crate::http::headers;
@@ -101,12 +102,35 @@ pub struct Routed {
     pub instance: Option<SocketAddr>,
 }
 
-/// Sends a request where it goes, and answers with what came of it.
+/// Answers a request that came to `port` and took a route: by its filters, or by what comes of it where it goes, which
+/// `find` finds.
 pub async fn send(
     worker: &Worker,
     mut arrived: Arrived,
-    routed: Routed,
+    taken: Taken,
+    port: PortNumber,
+    find: impl AsyncFnOnce(&mut Arrived, Taken) -> Result<Routed, Error>,
 ) -> Result<Response<ResponseBody>, Error> {
+    let mut allowed = None;
+    if let Some(filters) = &taken.plan.filters {
+        // Boxed: only routes with filters pay for it.
+        match Box::pin(filter::enter(worker, &taken, filters, &mut arrived, port)).await? {
+            filter::Entered::Goes(told) => allowed = told,
+            filter::Entered::Answered(answer) => return Ok(*answer),
+        }
+    }
+    let outcome = match find(&mut arrived, taken).await {
+        Ok(routed) => go(worker, arrived, routed).await,
+        Err(error) => Err(error),
+    };
+    match allowed {
+        None => outcome,
+        Some(allowed) => allowed.tell(outcome),
+    }
+}
+
+/// Sends a request where it goes, and answers with what came of it.
+async fn go(worker: &Worker, mut arrived: Arrived, routed: Routed) -> Result<Response<ResponseBody>, Error> {
     let live = &worker.shared.live;
     let (routed, watch) = match fallback::enter(routed, &mut arrived, live)? {
         Entered::Goes(routed, watch) => (routed, watch),
@@ -118,8 +142,9 @@ pub async fn send(
     }
     let decided = Decided::of(&routed, &mut arrived, live);
     let affinity = Affinity::of(&routed.plan, &routed.snapshot, &mut arrived, live);
-    let Arrived { mut parts, seen, incoming, target, wish, sake, note, .. } = arrived;
-    let Routed { service, snapshot, plan, port, instance, .. } = routed;
+    let Arrived { mut parts, seen, incoming, target, wish, sake, token, note, .. } = arrived;
+    let Routed { service, snapshot, plan, prefix, port, instance } = routed;
+    let filters = plan.filters.as_deref();
     if let Some(note) = &note {
         note.by(plan.name.as_ref());
     }
@@ -131,14 +156,21 @@ pub async fn send(
     let nature = Nature::of(&parts.method, &parts.headers, seen, plan.retry.idempotent);
     let deadline = Deadline::new(&plan.timeouts, nature.grpc, &sake);
     let idle = plan.timeouts.idle.unwrap_or(Timeouts::IDLE);
-    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, idle));
-    let body = body.map(|b| b.within(snapshot.service.http.max_body)).transpose()?;
+    let keeps = filters.is_some_and(FilterPlan::has_mirrors);
+    let body = (!incoming.is_end_stream()).then(|| Replay::new(incoming, &plan.retry, keeps, idle));
+    let most = snapshot.service.http.max_body;
+    let most = filters.map_or(most, |filters| filters.max_body(most));
+    let body = body.map(|b| b.within(most)).transpose()?;
     let upload = body.clone();
     let http2 = parts.version == Version::HTTP_2;
     let (asked, wanted) = upgrade.unzip();
     let keep_case = snapshot.service.between == Between::Http1;
     let expects = body.is_some() && seen.saw(Glance::BODY) && parts.headers.contains_key(header::EXPECT);
-    let head = outgoing(parts, seen, target, wanted, keep_case)?;
+    let mut head = outgoing(parts, seen, target, wanted, keep_case)?;
+    let copies = filters.and_then(|filters| {
+        filters.change(&mut head, prefix.as_deref());
+        Copies::of(filters.mirrors(), &head, (&service, port), nature.grpc, token.as_ref())
+    });
 
     let (began, grpc) = (Instant::now(), nature.grpc);
     let until = || deadline.whole(body.as_ref());
@@ -163,6 +195,9 @@ pub async fn send(
     };
     let work = pin!(stack::run(worker, call, head));
     let outcome = places.around(grpc, work).await;
+    if let Some(copies) = copies {
+        copies.send(worker, upload.as_ref());
+    }
     let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
     watch.leave(grpc, &mut outcome);
     places.go_with(outcome?)

@@ -286,6 +286,9 @@ async fn try_once(
     attempt: u32,
     mut head: Outgoing,
 ) -> Result<Answer, Error> {
+    if let Some(filters) = &call.plan.filters {
+        filters.change_for(chosen.backend, &mut head);
+    }
     let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
     let exchanged = match chosen.travel {
         // Boxed: only the calls that want it pay for it.
@@ -386,6 +389,9 @@ fn finish(
     }
     if over_budget {
         reply::mark_budget_spent(&mut head.headers);
+    }
+    if let Some(filters) = &call.plan.filters {
+        filters.change_answer(chosen.backend, &mut head.headers);
     }
     expect::end_unless_sent(call.expects && !call.http2, call.body.as_ref(), &mut head.headers);
     let idle = call.plan.timeouts.idle.unwrap_or(Timeouts::IDLE);

@@ -204,7 +204,7 @@ macro_rules! plan_resource {
         }
     )*};
 }
-plan_resource!(Service, Endpoint, Gateway, Inbound, Trust);
+plan_resource!(Service, Endpoint, Gateway, Inbound, Trust, ConsumerRoutes);
 
 /// Serves on a runtime of its own: when that ends, so does everything, at once.
 fn run(listener: TcpListener, shared: &Arc<Shared>) -> Runtime {

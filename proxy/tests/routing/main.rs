@@ -1,8 +1,14 @@
 //! What routes say, at real sidecars and gateways: what is matched, what is done to requests, and where they go.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod choice;
+mod consumer;
+mod cors;
 mod division;
+mod faults;
+mod filters;
 mod matching;
+mod mirrors;
 #[path = "../support/mod.rs"]
 mod support;
 mod tcp;

@@ -110,6 +110,24 @@ fn the_services_a_route_names_are_wanted_too() {
 }
 
 #[test]
+fn a_service_whose_callers_routes_are_awaited_is_not_ready_before_they_are_told() {
+    let registry = registry();
+    let name: ServiceName = "stock/items".parse().unwrap();
+    registry.apply(Change::ConsumerAwaited(name.clone())).unwrap();
+    set(&registry, Resource::Service(service("stock/items", None)));
+    set(&registry, Resource::Endpoint(endpoint("stock/items", "i-1", 1000)));
+    assert!(matches!(registry.find_service(&name), Found::Asked));
+    let own = ResourceName::ConsumerRoutes("shop".parse().unwrap(), name.clone());
+    registry.apply(Change::Remove(own)).unwrap();
+    assert!(matches!(registry.find_service(&name), Found::Known(_)));
+    // Asked for again, for example by a new connection, it goes on.
+    registry.apply(Change::ConsumerAwaited(name.clone())).unwrap();
+    set(&registry, Resource::Service(service("stock/items", Some("shop/other"))));
+    let Found::Known(items) = registry.find_service(&name) else { panic!("known") };
+    assert_eq!(items.snapshot.load().as_ref().unwrap().service.routes.len(), 1);
+}
+
+#[test]
 fn state_of_an_endpoint_outlives_a_new_weight_but_not_a_new_address() {
     let registry = registry();
     set(&registry, Resource::Service(service("shop/cart", None)));
