@@ -24,6 +24,7 @@ mod shards;
 pub mod source;
 pub mod spec;
 pub mod state;
+mod status;
 pub mod store;
 pub mod telemetry;
 #[cfg(test)]

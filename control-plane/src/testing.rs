@@ -3,7 +3,7 @@
 use outrigger_mesh::{EndpointUid, ServiceName, TrustDomain};
 
 use crate::addresses::VirtualAddress;
-use crate::check::{Checked, check};
+use crate::check::{Checked, check, check_dangling};
 use crate::compile::Touched;
 use crate::secret::MeshSecret;
 use crate::spec::{Key, Object, Problem, read};
@@ -109,7 +109,21 @@ pub(crate) fn route(name: &str, parent: &str, rule: &str) -> Object {
 
 /// Checks `object` and puts it into `world`. The warnings come back.
 pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec<Problem>> {
-    let (checked, warnings) = check(&object, world)?;
+    let checked = check(&object, world)?;
+    Ok(put_checked(world, object, checked))
+}
+
+/// The same, whether or not there is what it refers to.
+pub(crate) fn put_dangling(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec<Problem>> {
+    let checked = check_dangling(&object, world)?;
+    Ok(put_checked(world, object, checked))
+}
+
+fn put_checked(
+    world: &mut World,
+    object: Object,
+    (checked, warnings): (Checked, Vec<Problem>),
+) -> Vec<Problem> {
     let created = world.object(&object.key()).map(|e| e.created());
     world.revision += 1;
     let changed = world.revision;
@@ -128,6 +142,8 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         }
         Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
+        Checked::Filter(checked) => world.put_filter(Entry { object, created, changed, checked }),
+        Checked::Grant(checked) => world.put_grant(Entry { object, created, changed, checked }),
         Checked::Instance(checked) => world.put_instance(Entry { object, created, changed, checked }),
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
@@ -136,7 +152,7 @@ pub(crate) fn put(world: &mut World, object: Object) -> Result<Vec<Problem>, Vec
         Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
         Checked::Rollout(checked) => world.rollouts.put(Entry { object, created, changed, checked }),
     }
-    Ok(warnings)
+    warnings
 }
 
 pub(crate) fn name(text: &str) -> ServiceName {
@@ -153,8 +169,14 @@ pub(crate) fn touch(touched: &mut Touched, world: &World, key: &Key) {
         crate::spec::Kind::MeshService | crate::spec::Kind::EgressService => {
             touched.services.insert(name(&format!("{}/{}", key.namespace, key.name)));
         }
-        crate::spec::Kind::HttpRoute => {
+        crate::spec::Kind::HttpRoute | crate::spec::Kind::GrpcRoute | crate::spec::Kind::TcpRoute => {
             touched.routes.insert(key.clone());
+        }
+        crate::spec::Kind::RouteFilter => {
+            touched.filters.insert(key.clone());
+        }
+        crate::spec::Kind::ReferenceGrant => {
+            touched.grants.insert(key.clone());
         }
         crate::spec::Kind::TrafficPolicy => {
             touched.policies.insert(key.clone());

@@ -5,6 +5,7 @@
 
 mod access;
 mod rollouts;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use outrigger_mesh::{
 
 use crate::addresses::VirtualAddress;
 use crate::check::{
-    CheckedAccess, CheckedDefaults, CheckedGateway, CheckedInstance, CheckedOverride, CheckedPolicy,
-    CheckedRoute, CheckedService, CheckedTokenPolicy, PolicyTarget,
+    CheckedAccess, CheckedDefaults, CheckedFilter, CheckedGateway, CheckedGrant, CheckedInstance,
+    CheckedOverride, CheckedPolicy, CheckedRoute, CheckedService, CheckedTokenPolicy, PolicyTarget,
 };
 use crate::rollout::Plan;
 use crate::secret::MeshSecret;
@@ -34,7 +35,7 @@ pub struct World {
     pub(crate) generation: u64,
     services: Shards<ServiceName, Arc<Entry<CheckedService>>>,
     gateways: Shards<ServiceName, Arc<Entry<CheckedGateway>>>,
-    routes: Shards<Key, Arc<Entry<CheckedRoute>>>,
+    routes: routes::Routes,
     instances: Shards<ServiceName, Arc<InstancesOf>>,
     /// Which service an instance belongs to: names of instances are unique in their namespace.
     instance_names: Shards<(Label, EndpointUid), ServiceName>,
@@ -42,9 +43,6 @@ pub struct World {
     addresses: Shards<VirtualAddress, ServiceName>,
     defaults: Option<Arc<Entry<CheckedDefaults>>>,
     settings: Arc<MeshSettings>,
-    routes_from: Shards<ServiceName, BTreeSet<Key>>,
-    routes_to: Shards<ServiceName, BTreeSet<Key>>,
-    routes_at: Shards<ServiceName, BTreeSet<Key>>,
     served_by: Shards<SpiffeId, BTreeSet<ServiceName>>,
     policies: Shards<Key, Arc<Entry<CheckedPolicy>>>,
     policies_of: Shards<ServiceName, BTreeSet<Key>>,
@@ -80,6 +78,8 @@ pub enum AnyEntry {
     Defaults(Arc<Entry<CheckedDefaults>>),
     Gateway(Arc<Entry<CheckedGateway>>),
     Route(Arc<Entry<CheckedRoute>>),
+    Filter(Arc<Entry<CheckedFilter>>),
+    Grant(Arc<Entry<CheckedGrant>>),
     Instance(Arc<Entry<CheckedInstance>>),
     Policy(Arc<Entry<CheckedPolicy>>),
     Override(Arc<Entry<CheckedOverride>>),
@@ -97,6 +97,8 @@ impl AnyEntry {
             Self::Defaults(e) => &e.object,
             Self::Gateway(e) => &e.object,
             Self::Route(e) => &e.object,
+            Self::Filter(e) => &e.object,
+            Self::Grant(e) => &e.object,
             Self::Instance(e) => &e.object,
             Self::Policy(e) => &e.object,
             Self::Override(e) => &e.object,
@@ -114,6 +116,8 @@ impl AnyEntry {
             Self::Defaults(e) => e.changed,
             Self::Gateway(e) => e.changed,
             Self::Route(e) => e.changed,
+            Self::Filter(e) => e.changed,
+            Self::Grant(e) => e.changed,
             Self::Instance(e) => e.changed,
             Self::Policy(e) => e.changed,
             Self::Override(e) => e.changed,
@@ -131,6 +135,8 @@ impl AnyEntry {
             Self::Defaults(e) => e.created,
             Self::Gateway(e) => e.created,
             Self::Route(e) => e.created,
+            Self::Filter(e) => e.created,
+            Self::Grant(e) => e.created,
             Self::Instance(e) => e.created,
             Self::Policy(e) => e.created,
             Self::Override(e) => e.created,
@@ -175,15 +181,12 @@ impl World {
             generation: 0,
             services: Shards::default(),
             gateways: Shards::default(),
-            routes: Shards::default(),
+            routes: routes::Routes::default(),
             instances: Shards::default(),
             instance_names: Shards::default(),
             hostnames: Shards::default(),
             addresses: Shards::default(),
             defaults: None,
-            routes_from: Shards::default(),
-            routes_to: Shards::default(),
-            routes_at: Shards::default(),
             served_by: Shards::default(),
             policies: Shards::default(),
             policies_of: Shards::default(),
@@ -217,7 +220,9 @@ impl World {
             Kind::MeshService | Kind::EgressService => self.services_of(kind).count(),
             Kind::MeshDefaults => usize::from(self.defaults.is_some()),
             Kind::Gateway => self.gateways.len(),
-            Kind::HttpRoute => self.routes.len(),
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => self.routes.of_kind(kind).count(),
+            Kind::RouteFilter => self.routes.filters.len(),
+            Kind::ReferenceGrant => self.routes.grants.len(),
             Kind::Instance => self.instance_names.len(),
             Kind::TrafficPolicy => self.policies.len(),
             Kind::BreakerOverride => self.overrides.len(),
@@ -308,16 +313,6 @@ impl World {
         self.gateways.iter().map(|(_, entry)| entry)
     }
 
-    /// The routes that are attached to a gateway, the oldest first, then by name.
-    pub fn routes_at(&self, gateway: &ServiceName) -> Vec<&Arc<Entry<CheckedRoute>>> {
-        self.by_age(self.routes_at.get(gateway))
-    }
-
-    /// One route.
-    pub fn route(&self, key: &Key) -> Option<&Arc<Entry<CheckedRoute>>> {
-        self.routes.get(key)
-    }
-
     /// The instances of a service.
     pub fn instances(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Entry<CheckedInstance>>> {
         self.instances.get(service).into_iter().flat_map(|of| of.values())
@@ -341,23 +336,6 @@ impl World {
     /// The service that answers to a host name completed with a namespace.
     pub fn host(&self, name: &Hostname) -> Option<&ServiceName> {
         self.hostnames.get(name)
-    }
-
-    /// The routes that take the requests to a service, the oldest first, then by name.
-    pub fn routes_from(&self, service: &ServiceName) -> Vec<&Arc<Entry<CheckedRoute>>> {
-        self.by_age(self.routes_from.get(service))
-    }
-
-    fn by_age(&self, keys: Option<&BTreeSet<Key>>) -> Vec<&Arc<Entry<CheckedRoute>>> {
-        let mut routes: Vec<_> = keys.into_iter().flatten().filter_map(|k| self.routes.get(k)).collect();
-        // The keys come in order, and the sort is stable.
-        routes.sort_by_key(|r| r.created);
-        routes
-    }
-
-    /// The routes that send requests to a service.
-    pub fn routes_to(&self, service: &ServiceName) -> impl Iterator<Item = &Key> {
-        self.routes_to.get(service).into_iter().flatten()
     }
 
     /// The services that a workload may serve, in the order of their names.
@@ -387,7 +365,11 @@ impl World {
                 let name = ServiceName::new(key.namespace.clone(), label(&key.name)?);
                 self.gateways.get(&name).cloned().map(AnyEntry::Gateway)
             }
-            Kind::HttpRoute => self.routes.get(key).cloned().map(AnyEntry::Route),
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => {
+                self.route(key).cloned().map(AnyEntry::Route)
+            }
+            Kind::RouteFilter => self.filter(key).cloned().map(AnyEntry::Filter),
+            Kind::ReferenceGrant => self.grant(key).cloned().map(AnyEntry::Grant),
             Kind::TrafficPolicy => self.policies.get(key).cloned().map(AnyEntry::Policy),
             Kind::BreakerOverride => self.overrides.get(key).cloned().map(AnyEntry::Override),
             Kind::AccessPolicy => self.access.all.get(key).cloned().map(AnyEntry::Access),
@@ -410,7 +392,15 @@ impl World {
             }
             Kind::MeshDefaults => self.defaults.iter().map(|e| AnyEntry::Defaults(e.clone())).collect(),
             Kind::Gateway => self.gateways().map(|e| AnyEntry::Gateway(e.clone())).collect(),
-            Kind::HttpRoute => self.routes.iter().map(|(_, e)| AnyEntry::Route(e.clone())).collect(),
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => {
+                self.routes.of_kind(kind).map(|e| AnyEntry::Route(e.clone())).collect()
+            }
+            Kind::RouteFilter => {
+                self.routes.filters.iter().map(|(_, e)| AnyEntry::Filter(e.clone())).collect()
+            }
+            Kind::ReferenceGrant => {
+                self.routes.grants.iter().map(|(_, e)| AnyEntry::Grant(e.clone())).collect()
+            }
             Kind::TrafficPolicy => self.policies.iter().map(|(_, e)| AnyEntry::Policy(e.clone())).collect(),
             Kind::BreakerOverride => self.all_overrides().map(|e| AnyEntry::Override(e.clone())).collect(),
             Kind::AccessPolicy => self.access.all.iter().map(|(_, e)| AnyEntry::Access(e.clone())).collect(),
@@ -470,36 +460,6 @@ impl World {
     /// Takes a gateway away. Its routes are the caller's business.
     pub(crate) fn remove_gateway(&mut self, name: &ServiceName) {
         self.gateways.remove(name);
-    }
-
-    /// Puts a route in place of the one of its name.
-    pub(crate) fn put_route(&mut self, entry: Entry<CheckedRoute>) {
-        let key = entry.object.key();
-        self.remove_route(&key);
-        for service in entry.checked.services() {
-            self.routes_from.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
-        }
-        for parent in &entry.checked.gateways {
-            self.routes_at.update(&parent.gateway, |of| of.insert(key.clone()), BTreeSet::is_empty);
-        }
-        for service in entry.checked.backends() {
-            self.routes_to.update(service, |of| of.insert(key.clone()), BTreeSet::is_empty);
-        }
-        self.routes.insert(key, Arc::new(entry));
-    }
-
-    /// Takes a route away.
-    pub(crate) fn remove_route(&mut self, key: &Key) {
-        let Some(entry) = self.routes.remove(key) else { return };
-        for service in entry.checked.services() {
-            self.routes_from.update(service, |of| of.remove(key), BTreeSet::is_empty);
-        }
-        for parent in &entry.checked.gateways {
-            self.routes_at.update(&parent.gateway, |of| of.remove(key), BTreeSet::is_empty);
-        }
-        for service in entry.checked.backends() {
-            self.routes_to.update(service, |of| of.remove(key), BTreeSet::is_empty);
-        }
     }
 
     /// Puts a policy in place of the one of its name.

@@ -7,7 +7,7 @@ use outrigger_control::spec::{Object, Problem};
 use serde_json::Value;
 
 use crate::args::Printed;
-use crate::client::{Admin, NotWritten};
+use crate::client::{Admin, How, NotWritten};
 use crate::documents::{Documents, NotRead};
 use crate::failure::{Exit, Failure};
 use crate::out::{self, Format};
@@ -22,6 +22,9 @@ pub(crate) struct Apply {
     /// Check everything and tell what would change, but write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Let routes refer to what is not there, or not granted: it is told as a warning, and is their state.
+    #[arg(long)]
+    allow_dangling: bool,
     /// Wait until every connected proxy has acknowledged it, or tell which has not and why.
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
@@ -50,7 +53,8 @@ enum NotApplied {
 impl Apply {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
         let wait = self.wait.then(|| Duration::from_secs(self.timeout));
-        match write(admin, &self.files, self.dry_run, wait).await {
+        let how = How { dry_run: self.dry_run, dangling: self.allow_dangling, wait };
+        match write(admin, &self.files, how).await {
             Ok(applied) => self.tell(&applied),
             Err(NotApplied::Failed(failure)) => Err(failure),
             Err(NotApplied::Refused(problems)) => {
@@ -82,7 +86,7 @@ pub(crate) async fn files(
     files: &[String],
     wait: Option<Duration>,
 ) -> Result<Applied, Failure> {
-    write(admin, files, false, wait).await.map_err(|why| match why {
+    write(admin, files, How { wait, ..How::default() }).await.map_err(|why| match why {
         NotApplied::Failed(failure) => failure,
         NotApplied::Refused(problems) => {
             problems::failure(&format!("{} was refused", files.join(", ")), &problems)
@@ -90,18 +94,13 @@ pub(crate) async fn files(
     })
 }
 
-async fn write(
-    admin: &Admin,
-    files: &[String],
-    dry_run: bool,
-    wait: Option<Duration>,
-) -> Result<Applied, NotApplied> {
+async fn write(admin: &Admin, files: &[String], how: How) -> Result<Applied, NotApplied> {
     let documents = Documents::read(files).map_err(|why| match why {
         NotRead::Failed(failure) => NotApplied::Failed(failure),
         NotRead::Refused(problems) => NotApplied::Refused(problems),
     })?;
     let items: Vec<Value> = documents.objects().map(Object::to_json).collect();
-    match admin.apply(&items, dry_run, wait).await {
+    match admin.apply(&items, how).await {
         Ok(answer) => Ok(Applied { answer, documents }),
         Err(NotWritten::Failed(failure)) => Err(NotApplied::Failed(failure)),
         Err(NotWritten::Refused(refusal)) => Err(NotApplied::Refused(documents.located(refusal.problems))),

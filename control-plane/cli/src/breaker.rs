@@ -6,7 +6,7 @@ use outrigger_control::spec;
 use serde_json::{Value, json};
 
 use crate::args::Printed;
-use crate::client::{Admin, NotWritten};
+use crate::client::{Admin, How, NotWritten};
 use crate::failure::Failure;
 use crate::kind::Kind;
 use crate::out::{self, Format};
@@ -88,7 +88,7 @@ impl Breaker {
 impl Say {
     async fn run(self, admin: &Admin, mode: &str) -> Result<(), Failure> {
         let object = self.which.object(mode, self.lasting.as_deref());
-        match admin.apply(&[object], false, None).await {
+        match admin.apply(&[object], How::default()).await {
             Ok(_) => {}
             Err(NotWritten::Failed(failure)) => return Err(failure),
             Err(NotWritten::Refused(refusal)) => {

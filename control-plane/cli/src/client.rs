@@ -34,6 +34,17 @@ pub(crate) struct Stored {
 }
 
 /// Why a write was not done.
+/// How resources are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    /// Only checked and told.
+    pub(crate) dry_run: bool,
+    /// Routes may refer to what is not there.
+    pub(crate) dangling: bool,
+    /// How long to wait until every sidecar obeys it.
+    pub(crate) wait: Option<Duration>,
+}
+
 #[derive(Debug)]
 pub(crate) enum NotWritten {
     /// The resources have problems.
@@ -169,22 +180,20 @@ impl Admin {
     }
 
     /// Writes all of these or none.
-    pub(crate) async fn apply(
-        &self,
-        items: &[Value],
-        dry_run: bool,
-        wait: Option<Duration>,
-    ) -> Result<Value, NotWritten> {
+    pub(crate) async fn apply(&self, items: &[Value], how: How) -> Result<Value, NotWritten> {
         let mut query = Vec::new();
-        if dry_run {
+        if how.dry_run {
             query.push("dryRun=true".to_owned());
         }
-        if let Some(wait) = wait {
+        if how.dangling {
+            query.push("dangling=allow".to_owned());
+        }
+        if let Some(wait) = how.wait {
             query.push(format!("wait=applied&timeout={}ms", wait.as_millis()));
         }
         let path =
             if query.is_empty() { "/v1/apply".into() } else { format!("/v1/apply?{}", query.join("&")) };
-        let within = Duration::from_secs(30) + wait.unwrap_or_default();
+        let within = Duration::from_secs(30) + how.wait.unwrap_or_default();
         let asked = post(&path, &json!({ "items": items }), within);
         let answer = written(self.send(asked).await)?;
         body(&answer).map_err(NotWritten::Failed)

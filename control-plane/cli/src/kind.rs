@@ -24,6 +24,10 @@ impl Kind {
             spec::Kind::Instance => "instance",
             spec::Kind::Gateway => "gateway",
             spec::Kind::HttpRoute => "httproute",
+            spec::Kind::GrpcRoute => "grpcroute",
+            spec::Kind::TcpRoute => "tcproute",
+            spec::Kind::RouteFilter => "routefilter",
+            spec::Kind::ReferenceGrant => "referencegrant",
             spec::Kind::TrafficPolicy => "trafficpolicy",
             spec::Kind::BreakerOverride => "breakeroverride",
             spec::Kind::AccessPolicy => "accesspolicy",
@@ -41,7 +45,11 @@ impl Kind {
             spec::Kind::EgressService => &["hosts", "ports", "tls", "address"],
             spec::Kind::Instance => &["service", "version", "address", "zone"],
             spec::Kind::Gateway => &["listeners"],
-            spec::Kind::HttpRoute => &["parents", "backends"],
+            spec::Kind::HttpRoute | spec::Kind::GrpcRoute | spec::Kind::TcpRoute => {
+                &["parents", "backends", "state"]
+            }
+            spec::Kind::RouteFilter => &["says"],
+            spec::Kind::ReferenceGrant => &["from", "to"],
             spec::Kind::TrafficPolicy => &["target", "callers", "says"],
             spec::Kind::TokenPolicy => &["issuers", "requirement", "propagation"],
             spec::Kind::Denylist => &["tokens", "identities", "why"],
@@ -76,7 +84,11 @@ impl Kind {
                 word(&spec["zone"]),
             ],
             spec::Kind::Gateway => vec![listeners(spec)],
-            spec::Kind::HttpRoute => vec![parents(spec), backends(spec)],
+            spec::Kind::HttpRoute | spec::Kind::GrpcRoute | spec::Kind::TcpRoute => {
+                vec![parents(spec), backends(spec), state(object)]
+            }
+            spec::Kind::RouteFilter => vec![says(spec)],
+            spec::Kind::ReferenceGrant => vec![referring(&spec["from"]), referred(&spec["to"])],
             spec::Kind::TrafficPolicy => vec![target(spec), words(&spec["callers"]), says(spec)],
             spec::Kind::AccessPolicy => vec![word(&spec["action"]), targets(object), rules(spec)],
             spec::Kind::TokenPolicy => vec![
@@ -123,6 +135,10 @@ impl FromStr for Kind {
             }
             "instance" | "instances" => Ok(Self(spec::Kind::Instance)),
             "httproute" | "httproutes" | "route" | "routes" => Ok(Self(spec::Kind::HttpRoute)),
+            "grpcroute" | "grpcroutes" => Ok(Self(spec::Kind::GrpcRoute)),
+            "tcproute" | "tcproutes" => Ok(Self(spec::Kind::TcpRoute)),
+            "routefilter" | "routefilters" => Ok(Self(spec::Kind::RouteFilter)),
+            "referencegrant" | "referencegrants" | "grants" => Ok(Self(spec::Kind::ReferenceGrant)),
             "egressservice" | "egressservices" | "egress" => Ok(Self(spec::Kind::EgressService)),
             "gateway" | "gateways" => Ok(Self(spec::Kind::Gateway)),
             "meshdefaults" | "defaults" => Ok(Self(spec::Kind::MeshDefaults)),
@@ -135,8 +151,9 @@ impl FromStr for Kind {
             "rollout" | "rollouts" => Ok(Self(spec::Kind::Rollout)),
             "denylist" | "denylists" => Ok(Self(spec::Kind::Denylist)),
             _ => Err(
-                "the kinds are services, egressservices, gateways, httproutes, trafficpolicies, accesspolicies, \
-                 tokenpolicies, denylists, rollouts, breakeroverrides, instances and meshdefaults"
+                "the kinds are services, egressservices, gateways, httproutes, grpcroutes, tcproutes, routefilters, \
+                 referencegrants, trafficpolicies, accesspolicies, tokenpolicies, denylists, rollouts, \
+                 breakeroverrides, instances and meshdefaults"
                     .into(),
             ),
         }
@@ -235,9 +252,36 @@ fn until(object: &Value) -> String {
     if object["status"]["expired"] == true { format!("{at} (expired)") } else { at.to_owned() }
 }
 
+/// Who may refer to something: `kind/namespace`.
+fn referring(from: &Value) -> String {
+    let all = from.as_array().into_iter().flatten();
+    all.map(|one| format!("{}/{}", word(&one["kind"]), word(&one["namespace"]))).collect::<Vec<_>>().join(",")
+}
+
+/// To what: `kind/name`, or every one of the kind.
+fn referred(to: &Value) -> String {
+    let all = to.as_array().into_iter().flatten();
+    let name = |one: &Value| one["name"].as_str().unwrap_or("*").to_owned();
+    all.map(|one| format!("{}/{}", word(&one["kind"]), name(one))).collect::<Vec<_>>().join(",")
+}
+
 fn parents(spec: &Value) -> String {
     let all = spec["parentRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
     all.iter().map(|parent| word(&parent["name"])).collect::<Vec<_>>().join(",")
+}
+
+/// What has become of a route: the reasons of what does not hold.
+fn state(object: &Value) -> String {
+    let parents = object["status"]["parents"].as_array().into_iter().flatten();
+    let all = parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten());
+    let wrong = all.filter(|c| (c["type"] == "PartiallyInvalid") == (c["status"] == "True"));
+    let mut reasons: Vec<String> = wrong.map(|c| word(&c["reason"])).collect();
+    reasons.dedup();
+    match reasons.is_empty() {
+        true if object["status"]["parents"].is_array() => "Accepted".into(),
+        true => "-".into(),
+        false => reasons.join(","),
+    }
 }
 
 fn backends(spec: &Value) -> String {
@@ -267,7 +311,7 @@ mod tests {
         for (word, kind) in [("services", SERVICE), ("MeshService", SERVICE), ("HTTPRoute", ROUTE)] {
             assert_eq!(word.parse(), Ok(kind), "{word}");
         }
-        assert!("grpcroutes".parse::<Kind>().unwrap_err().contains("httproutes"));
+        assert!("udproutes".parse::<Kind>().unwrap_err().contains("httproutes"));
     }
 
     #[test]
@@ -275,6 +319,15 @@ mod tests {
         let route = json!({"kind": "HTTPRoute", "spec": {"parentRefs": [{"name": "prices"}], "rules": [
             {"backendRefs": [{"name": "prices.v1", "weight": 90}, {"name": "prices.v2", "weight": 10}]}
         ]}});
-        assert_eq!(ROUTE.cells(&route), ["prices", "prices.v1=90,prices.v2=10"]);
+        assert_eq!(ROUTE.cells(&route), ["prices", "prices.v1=90,prices.v2=10", "-"]);
+        let with = |status: &str, reason: &str| {
+            let mut route = route.clone();
+            let conditions = json!([{"type": "Accepted", "status": "True", "reason": "Accepted"},
+                {"type": "ResolvedRefs", "status": status, "reason": reason}]);
+            route["status"] = json!({"parents": [{"conditions": conditions}]});
+            ROUTE.cells(&route).remove(2)
+        };
+        assert_eq!(with("True", "ResolvedRefs"), "Accepted");
+        assert_eq!(with("False", "RefNotPermitted"), "RefNotPermitted");
     }
 }

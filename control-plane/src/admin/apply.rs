@@ -8,10 +8,10 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::objects::summary;
+use super::objects::{Dangling, summary};
 use super::{Acknowledged, Api, ApiError, Caller};
 use crate::spec::{self, Code, Key, Problem};
-use crate::state::Write;
+use crate::state::{How, Write};
 use crate::store::Expect;
 
 /// How the change is to be made.
@@ -21,6 +21,8 @@ pub(super) struct Options {
     /// Check and tell, change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// `allow`: routes may refer to what is not there, or not granted.
+    dangling: Option<Dangling>,
     /// `applied`: answer when every connected sidecar has acknowledged the change.
     wait: Option<String>,
     /// How long to wait for that, `10s` unless said, `10m` at most.
@@ -50,7 +52,8 @@ pub(super) async fn apply(
         .collect::<Result<_, ApiError>>()?;
     caller.may_write(&writes)?;
     let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let how = How { dry_run: options.dry_run, dangling: options.dangling.is_some() };
+    let applied = api.state.apply_as(writes, &caller.author, how).await;
     let applied = applied.map_err(|e| ApiError::from(e).of(&keys))?;
     let mut answer = summary(&applied);
     if options.wait.is_some() && !options.dry_run {

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::rollouts::told;
 use super::{Api, ApiError, Caller, etag};
 use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
-use crate::state::{Applied, Write};
+use crate::state::{Applied, How, Write};
 use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
@@ -141,7 +141,7 @@ pub(super) async fn write(
     }
     let writes = vec![Write::Put { document, expect }];
     caller.may_write(&writes)?;
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let applied = api.state.apply_as(writes, &caller.author, options.how()).await;
     let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
@@ -166,7 +166,7 @@ pub(super) async fn delete(
     if !there {
         return Err(absent(&key));
     }
-    let applied = api.state.apply(writes, &caller.author, options.dry_run).await;
+    let applied = api.state.apply_as(writes, &caller.author, options.how()).await;
     let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
     Ok(JsonBody(summary(&applied)))
 }
@@ -178,6 +178,21 @@ pub(super) struct WriteOptions {
     /// Check and tell, change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// `allow`: routes may refer to what is not there, or not granted.
+    dangling: Option<Dangling>,
+}
+
+impl WriteOptions {
+    fn how(&self) -> How {
+        How { dry_run: self.dry_run, dangling: self.dangling.is_some() }
+    }
+}
+
+/// What is allowed beyond the usual.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Dangling {
+    Allow,
 }
 
 /// What a change did, in the form of every answer to a write.

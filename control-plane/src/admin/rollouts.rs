@@ -12,6 +12,7 @@ use super::objects::to_json;
 use super::{Api, ApiError, Caller};
 use crate::rollout::{NotDone, Verb as Order};
 use crate::spec::{Key, Kind, ObjectName};
+use crate::status;
 use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
@@ -26,13 +27,16 @@ pub(super) struct Wanted {
     full: bool,
 }
 
-/// An object as it is answered; of a rollout, with where it is.
+/// An object as it is answered; of a rollout, with where it is, and of a route, with what has become of it.
 pub(super) fn told(api: &Api, entry: &AnyEntry) -> Json {
     let mut object = to_json(entry);
     if let (AnyEntry::Rollout(entry), Some(rollouts)) = (entry, &api.rollouts)
         && let Some(fields) = object.as_object_mut()
     {
         fields.insert("status".into(), rollouts.status(entry));
+    }
+    if let (AnyEntry::Route(entry), Some(fields)) = (entry, object.as_object_mut()) {
+        fields.insert("status".into(), status::of_route(&api.state.world(), entry));
     }
     object
 }

@@ -212,7 +212,7 @@ pub(super) fn read_caller(
     Some(meant)
 }
 
-fn read_claim(claim: &written::Claim) -> Option<ClaimMatch> {
+pub(super) fn read_claim(claim: &written::Claim) -> Option<ClaimMatch> {
     let values: Vec<_> = claim.values.iter().map(|v| v.as_str().into()).collect();
     let test = if values.is_empty() { ClaimTest::Present } else { ClaimTest::OneOf(values) };
     Some(ClaimMatch { claim: ClaimPath::new(&claim.claim).ok()?, test })

@@ -10,11 +10,13 @@ mod denylist;
 mod egress;
 mod federation;
 mod gateway;
+mod grant;
 mod grants;
 mod location;
 mod instance;
 mod rollout;
 mod route;
+mod route_filter;
 mod service;
 mod settings;
 mod token_policy;
@@ -24,9 +26,12 @@ pub use access_policy::{CheckedAccess, Selects};
 pub use breaker_override::CheckedOverride;
 pub use defaults::CheckedDefaults;
 pub use gateway::CheckedGateway;
+pub use grant::CheckedGrant;
 pub use instance::{CheckedInstance, instance_of};
+pub(crate) use route::Extension;
 pub use route::{CheckedRoute, CheckedRule, GatewayParent, ServiceParent};
 pub(crate) use route::{read_match, taken_by};
+pub use route_filter::CheckedFilter;
 pub use service::CheckedService;
 pub use token_policy::{CheckedExchange, CheckedIssuer, CheckedTokenPolicy};
 pub use traffic_policy::{CheckedPolicy, PolicyTarget};
@@ -44,6 +49,8 @@ pub enum Checked {
     Defaults(CheckedDefaults),
     Gateway(CheckedGateway),
     Route(CheckedRoute),
+    Filter(CheckedFilter),
+    Grant(CheckedGrant),
     Instance(CheckedInstance),
     Policy(CheckedPolicy),
     Override(CheckedOverride),
@@ -61,7 +68,15 @@ pub fn check(object: &Object, world: &World) -> Result<(Checked, Vec<Problem>), 
 /// Checks one object that was in force before. An instance stays when its service has lost a port it serves: it is only
 /// not sent requests for it.
 pub(crate) fn check_stored(object: &Object, world: &World) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
-    check_into(object, world, Found { stored: true, ..Found::default() })
+    check_into(object, world, Found { stored: true, dangling: true, ..Found::default() })
+}
+
+/// Checks one object that may refer to what is not there, or not granted: that is a state, and told as a warning.
+pub(crate) fn check_dangling(
+    object: &Object,
+    world: &World,
+) -> Result<(Checked, Vec<Problem>), Vec<Problem>> {
+    check_into(object, world, Found { dangling: true, ..Found::default() })
 }
 
 fn check_into(
@@ -75,6 +90,10 @@ fn check_into(
         Spec::MeshDefaults(spec) => defaults::check(object, spec, world, &mut found).map(Checked::Defaults),
         Spec::Gateway(spec) => gateway::check(object, spec, &mut found).map(Checked::Gateway),
         Spec::HttpRoute(spec) => route::check_http(object, spec, world, &mut found).map(Checked::Route),
+        Spec::GrpcRoute(spec) => route::check_grpc(object, spec, world, &mut found).map(Checked::Route),
+        Spec::TcpRoute(spec) => route::check_tcp(object, spec, world, &mut found).map(Checked::Route),
+        Spec::RouteFilter(spec) => route_filter::check(object, spec, world, &mut found).map(Checked::Filter),
+        Spec::ReferenceGrant(spec) => grant::check(spec, &mut found).map(Checked::Grant),
         Spec::Instance(spec) => instance::check(object, spec, world, &mut found).map(Checked::Instance),
         Spec::TrafficPolicy(spec) => {
             traffic_policy::check(object, spec, world, &mut found).map(Checked::Policy)
@@ -101,11 +120,19 @@ struct Found {
     problems: Vec<Problem>,
     /// Whether the object was in force before.
     stored: bool,
+    /// Whether what a route refers to need not be there.
+    dangling: bool,
 }
 
 impl Found {
     fn add(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// Something that is referred to is not there, or not granted.
+    fn missing(&mut self, problem: Problem) {
+        let severity = if self.dangling { Severity::Warning } else { Severity::Error };
+        self.add(Problem { severity, ..problem });
     }
 
     fn is_fatal(&self) -> bool {

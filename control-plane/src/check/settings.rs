@@ -196,7 +196,7 @@ fn health(pointer: &str, health: &HealthCheck, scope: Scope<'_>, world: &World, 
     }
 }
 
-fn rate_limit(pointer: &str, limit: &RateLimit, before: &[RateLimit], found: &mut Found) {
+pub(super) fn rate_limit(pointer: &str, limit: &RateLimit, before: &[RateLimit], found: &mut Found) {
     if before.iter().any(|other| other.name == limit.name) {
         let message = format!("there are two limits of the name {}", limit.name);
         found.add(Problem::error(format!("{pointer}/name"), Code::Duplicate, message));
@@ -234,7 +234,7 @@ fn rate_limit(pointer: &str, limit: &RateLimit, before: &[RateLimit], found: &mu
     }
 }
 
-fn one_of(pointer: &str, said: &[bool], words: &str, found: &mut Found) {
+pub(super) fn one_of(pointer: &str, said: &[bool], words: &str, found: &mut Found) {
     let count = said.iter().filter(|said| **said).count();
     if count != 1 {
         let message = if count == 0 { "it says nothing" } else { "it says more than one thing" };

@@ -136,7 +136,7 @@ fn all_problems_of_a_route_are_told_at_once() {
         ("/spec/rules/0/backendRefs/0/port", Code::Reference),
         ("/spec/rules/0/backendRefs/1/name", Code::BadValue),
         ("/spec/rules/0/backendRefs/2/name", Code::Reference),
-        ("/spec/rules/0/backendRefs/3/namespace", Code::Unsupported),
+        ("/spec/rules/0/backendRefs/3/namespace", Code::Reference),
         ("/spec/rules/0/backendRefs/4/group", Code::Contradiction),
         ("/spec/rules/0/timeouts/backendRequest", Code::Contradiction),
     ];

@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 
 use outrigger_mesh::{
-    BreakerOverride, Endpoint, EndpointPort, EndpointUid, Gateway, GatewayRoute, Inbound, InboundService,
-    Resource, ResourceName, Service, ServiceName, SpiffeId,
+    BreakerOverride, ConsumerRoutes, Endpoint, EndpointPort, EndpointUid, Gateway, GatewayRoute, Inbound,
+    InboundService, Label, Resource, ResourceName, Service, ServiceName, SpiffeId,
 };
 
-use crate::check::{CheckedInstance, CheckedOverride, CheckedService, PolicyTarget, taken_by};
+use crate::check::{CheckedInstance, CheckedOverride, CheckedService, PolicyTarget};
 use crate::policy;
 use crate::rollout;
 use crate::routes;
@@ -49,8 +49,12 @@ pub struct Touched {
     pub gateways: BTreeSet<ServiceName>,
     /// The services.
     pub services: BTreeSet<ServiceName>,
-    /// The routes.
+    /// The routes of all kinds.
     pub routes: BTreeSet<Key>,
+    /// The filters of routes.
+    pub filters: BTreeSet<Key>,
+    /// The grants between namespaces.
+    pub grants: BTreeSet<Key>,
     /// The policies.
     pub policies: BTreeSet<Key>,
     /// The overrides of breakers.
@@ -74,6 +78,8 @@ pub fn everything(world: &World) -> Vec<Resource> {
     names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
     names.extend(world.issuers().map(|issuer| ResourceName::Issuer(issuer.name.clone())));
     names.extend(world.denylists().map(|list| ResourceName::Denylist(list.name.clone())));
+    names
+        .extend(world.consumers().into_iter().map(|(of, service)| ResourceName::ConsumerRoutes(of, service)));
     for service in world.services() {
         names_of_service(world, service.checked.name(), &mut names);
     }
@@ -103,8 +109,9 @@ pub fn resource(world: &World, name: &ResourceName) -> Option<Resource> {
         ResourceName::Issuer(issuer) => world.issuer(issuer).map(Resource::Issuer),
         ResourceName::Denylist(list) => world.denylist(list).cloned().map(Resource::Denylist),
         ResourceName::Trust(domain) => world.trust_of(domain).cloned().map(Resource::Trust),
-        // Nothing makes them yet.
-        ResourceName::ConsumerRoutes(..) => None,
+        ResourceName::ConsumerRoutes(namespace, service) => {
+            compile_consumer(world, namespace, service).map(Resource::ConsumerRoutes)
+        }
     }
 }
 
@@ -143,6 +150,15 @@ fn affected(old: &World, new: &World, touched: &Touched) -> BTreeSet<ResourceNam
     }
     for world in [old, new] {
         touched.routes.iter().for_each(|route| names_of_route(world, route, &mut names));
+        let extended = touched.filters.iter().flat_map(|filter| world.routes_with(filter));
+        extended.for_each(|route| names_of_route(world, route, &mut names));
+        for grant in &touched.grants {
+            world.routes_into(&grant.namespace).for_each(|route| names_of_route(world, route, &mut names));
+        }
+        for service in touched.services.iter().filter(|name| leads_elsewhere(old, new, name)) {
+            let naming = world.routes_to(service).chain(world.routes_naming(service));
+            naming.for_each(|route| names_of_route(world, route, &mut names));
+        }
         for entry in touched.policies.iter().filter_map(|key| world.policy(key)) {
             match &entry.checked.target {
                 PolicyTarget::Service(service) => names_of_policy(world, service, &mut names),
@@ -201,10 +217,22 @@ fn is_list(key: &Key, name: &ServiceName) -> bool {
     key.namespace == *name.namespace() && key.name.as_str() == name.name().as_str()
 }
 
+/// Whether routes that lead to a service can find something else there: it came or went, or has other ports.
+fn leads_elsewhere(old: &World, new: &World, name: &ServiceName) -> bool {
+    let ports = |world: &World| world.service(name).map(|e| e.checked.service().ports.clone());
+    ports(old) != ports(new)
+}
+
 /// The resources that the rules of a route are part of.
 fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>) {
     let Some(entry) = world.route(route) else { return };
-    names.extend(entry.checked.services().cloned().map(ResourceName::Service));
+    for service in entry.checked.services() {
+        names.insert(if *service.namespace() == route.namespace {
+            ResourceName::Service(service.clone())
+        } else {
+            ResourceName::ConsumerRoutes(route.namespace.clone(), service.clone())
+        });
+    }
     let gateways = entry.checked.gateways.iter().map(|parent| parent.gateway.clone());
     names.extend(gateways.map(ResourceName::Gateway));
     entry.checked.backends().for_each(|backend| names_of_access(world, backend, names));
@@ -212,10 +240,10 @@ fn names_of_route(world: &World, route: &Key, names: &mut BTreeSet<ResourceName>
 
 fn compile_service(world: &World, name: &ServiceName) -> Option<Service> {
     let base = world.service(name)?.checked.service();
-    let routes = world.routes_from(name).into_iter();
     // Its parts have been proven one by one; their names keep them apart.
     Some(Service {
-        routes: routes.flat_map(|r| routes::before(world, &r.object.key(), name)).collect(),
+        routes: routes::of_requests(world, name.namespace(), name),
+        tcp_routes: routes::of_connections(world, name.namespace(), name),
         policy: policy::service(world, name),
         for_callers: policy::callers(world, name),
         tokens: world.token_policy_of(name).map_or(base.tokens, |p| p.checked.travel),
@@ -237,20 +265,26 @@ fn compile_override(world: &World, checked: &CheckedOverride) -> Vec<BreakerOver
 
 /// A gateway with the rules of its routes, at each listener that takes them.
 fn compile_gateway(world: &World, name: &ServiceName) -> Option<Gateway> {
-    let gateway = &world.gateway(name)?.checked;
-    let mut compiled = gateway.base.clone();
-    for entry in world.routes_at(name) {
-        let (route, namespace) = (&entry.checked, &entry.object.metadata.namespace);
-        let rules = routes::at_gateway(world, &entry.object.key());
-        for (listener, from) in compiled.listeners.iter_mut().zip(&gateway.from) {
-            let of_this = route.gateways.iter().filter(|parent| parent.gateway == *name);
-            let mut taken = of_this.filter_map(|p| taken_by(route, p, namespace, listener, *from, name));
-            let Some(hostnames) = taken.next() else { continue };
-            let rules = rules.iter().cloned();
+    let mut compiled = world.gateway(name)?.checked.base.clone();
+    for (listener, taken) in compiled.listeners.iter_mut().zip(routes::attached(world, name)) {
+        for (entry, hostnames) in taken {
+            let rules = routes::at_gateway(world, &entry.object.key()).into_iter();
             listener.routes.extend(rules.map(|route| GatewayRoute { hostnames: hostnames.clone(), route }));
         }
     }
     Some(compiled)
+}
+
+/// What a namespace says of a service of another one, for its own callers.
+fn compile_consumer(world: &World, namespace: &Label, name: &ServiceName) -> Option<ConsumerRoutes> {
+    if namespace == name.namespace() || world.service(name).is_none() {
+        return None;
+    }
+    let routes = routes::of_requests(world, namespace, name);
+    let tcp_routes = routes::of_connections(world, namespace, name);
+    let (namespace, service) = (namespace.clone(), name.clone());
+    let says = !routes.is_empty() || !tcp_routes.is_empty();
+    says.then_some(ConsumerRoutes { namespace, service, routes, tcp_routes })
 }
 
 /// An instance is pushed while its service exists, lets its workload serve, and has at least one of its ports.

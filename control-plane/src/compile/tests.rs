@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::{Kind, Object, ObjectName};
 use crate::testing::{
-    access, breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put, rollout,
-    route, route_policy, service, touch, world,
+    access, breaker_override, defaults, egress, gateway, gateway_route, instance, name, policy, put,
+    put_dangling, rollout, route, route_policy, service, touch, world,
 };
 
 fn service_of(world: &World, text: &str) -> Service {
@@ -216,7 +216,61 @@ fn any_step() -> impl Strategy<Value = Step> {
     let rollouts = (names(), names(), proptest::sample::select(strategies))
         .prop_map(|(n, of, rest)| Step::Put(Box::new(rollout(n, of, rest))));
     let rules = prop_oneof![2 => policies, 1 => of_routes, 1 => overrides, 2 => accesses, 2 => rollouts];
-    prop_oneof![11 => some, 4 => rules, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals]
+    prop_oneof![11 => some, 4 => rules, 2 => gateways, 2 => attached, 1 => meshes, 2 => removals, 7 => any_reference()]
+}
+
+/// What refers from one namespace, or one object, to another.
+fn any_reference() -> impl Strategy<Value = Step> {
+    let names = || proptest::sample::select(vec!["a", "b", "c"]);
+    let namespaces = || proptest::sample::select(vec!["shop", "other"]);
+    let put = |text: String| Step::Put(Box::new(crate::testing::object(&text)));
+    let kinds =
+        proptest::sample::select(vec![("HTTPRoute", "v1"), ("GRPCRoute", "v1"), ("TCPRoute", "v1alpha2")]);
+    let extended = proptest::sample::select(vec![
+        "",
+        ", filters: [{type: ExtensionRef, extensionRef: {group: outrigger.dev, kind: RouteFilter, name: a}}]",
+    ]);
+    let routes = (kinds, (namespaces(), names()), names(), (namespaces(), names()), extended).prop_map(
+        move |((kind, version), (namespace, n), parent, (of, to), extended)| {
+            let extended = if kind == "TCPRoute" { "" } else { extended };
+            put(format!(
+                "{{apiVersion: gateway.networking.k8s.io/{version}, kind: {kind}, metadata: {{name: {n}, namespace: {namespace}}}, \
+                 spec: {{parentRefs: [{{kind: Service, group: '', name: {parent}, namespace: shop}}], \
+                 rules: [{{backendRefs: [{{name: {to}, namespace: {of}, port: 80}}]{extended}}}]}}}}"
+            ))
+        },
+    );
+    let to = proptest::sample::select(vec!["", ", name: a"]);
+    let grants = (names(), to).prop_map(move |(n, to)| {
+        put(format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {{name: {n}, namespace: shop}}, spec: \
+             {{from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: other}}], to: [{{group: '', kind: Service{to}}}]}}}}"
+        ))
+    });
+    let says = proptest::sample::select(vec![
+        "limits: {maxBody: 1Ki}",
+        "match: {sourceLabels: {a: b}}",
+        "partition: {by: {header: x}, ranges: [{backend: b}]}",
+    ]);
+    let filters = (names(), says).prop_map(move |(n, says)| {
+        put(format!(
+            "{{apiVersion: outrigger.dev/v1alpha1, kind: RouteFilter, metadata: {{name: {n}, namespace: shop}}, spec: {{{says}}}}}"
+        ))
+    });
+    let opaque = names().prop_map(|n| Step::Put(Box::new(service(n, "ports: [{port: 80, protocol: tcp}]"))));
+    let removed = proptest::sample::select(vec![
+        Kind::HttpRoute,
+        Kind::GrpcRoute,
+        Kind::TcpRoute,
+        Kind::ReferenceGrant,
+        Kind::RouteFilter,
+        Kind::MeshService,
+    ]);
+    let removals = (names(), namespaces(), removed).prop_map(|(n, namespace, kind)| {
+        let namespace = Label::new(namespace).unwrap();
+        Step::Remove(Key { kind, namespace, name: ObjectName::new(n).unwrap() })
+    });
+    prop_oneof![4 => routes, 2 => grants, 2 => filters, 1 => opaque, 3 => removals]
 }
 
 fn take(world: &mut World, step: Step, touched: &mut Touched) {
@@ -224,8 +278,8 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
         Step::Put(object) => {
             let key = object.key();
             touch(touched, world, &key);
-            // What is refused changes nothing.
-            let _ = put(world, *object);
+            // What is refused changes nothing. References that lead nowhere are not refused here.
+            let _ = put_dangling(world, *object);
             touch(touched, world, &key);
         }
         Step::Remove(key) => {
@@ -235,10 +289,12 @@ fn take(world: &mut World, step: Step, touched: &mut Touched) {
                 Kind::Gateway => world.remove_gateway(&name(&format!("shop/{}", key.name))),
                 Kind::MeshService | Kind::EgressService => {
                     if world.object(&key).is_some() {
-                        world.remove_service(&name(&format!("shop/{}", key.name)));
+                        world.remove_service(&name(&format!("{}/{}", key.namespace, key.name)));
                     }
                 }
-                Kind::HttpRoute => world.remove_route(&key),
+                Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => world.remove_route(&key),
+                Kind::RouteFilter => world.remove_filter(&key),
+                Kind::ReferenceGrant => world.remove_grant(&key),
                 Kind::TrafficPolicy => world.remove_policy(&key),
                 Kind::BreakerOverride => world.remove_override(&key),
                 Kind::AccessPolicy => world.remove_access(&key),
@@ -313,8 +369,13 @@ proptest! {
         }
         for resource in live.into_values() {
             prop_assert_ne!(resource.name().kind(), ResourceKind::Trust);
-            if let Resource::Service(service) = resource {
-                prop_assert!(service.checked().is_ok(), "proven parts make a proven whole");
+            match resource {
+                Resource::Service(service) => {
+                    prop_assert!(service.checked().is_ok(), "proven parts make a proven whole");
+                }
+                Resource::ConsumerRoutes(routes) => prop_assert!(routes.checked().is_ok()),
+                Resource::Gateway(gateway) => prop_assert!(gateway.checked().is_ok()),
+                _ => {}
             }
         }
     }

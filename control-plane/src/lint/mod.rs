@@ -60,7 +60,14 @@ impl Finding {
     fn of_route(rule: &RouteName, below: &str, code: Code, message: String) -> Self {
         let (object, number) = rule.as_str().rsplit_once('/').unwrap_or((rule.as_str(), "0"));
         let problem = Problem::warning(format!("/spec/rules/{number}{below}"), code, message);
-        Self { kinds: ROUTES, object: object.to_owned(), problem }
+        // Which kind of route it is stands before its name (`check::route`).
+        let (namespace, name) = object.split_once('/').unwrap_or(("", object));
+        let (kinds, name) = match name.split_once(':') {
+            Some(("grpc", name)) => (&[Kind::GrpcRoute][..], name),
+            Some(("tcp", name)) => (&[Kind::TcpRoute][..], name),
+            _ => (&[Kind::HttpRoute][..], name),
+        };
+        Self { kinds, object: format!("{namespace}/{name}"), problem }
     }
 
     fn hint(mut self, hint: &str) -> Self {
@@ -78,8 +85,6 @@ impl Finding {
         }
     }
 }
-
-const ROUTES: &[Kind] = &[Kind::HttpRoute];
 
 #[cfg(test)]
 mod tests;

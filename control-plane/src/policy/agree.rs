@@ -88,8 +88,8 @@ pub(crate) fn faults_of(world: &World, name: &ServiceName) -> Vec<Fault> {
         let about = format!("{name} for the callers of {}", callers.object.key());
         all.extend(of_callers.map(|invalid| Fault { about: about.clone(), invalid, layers: layers.clone() }));
     }
-    for route in world.routes_from(name) {
-        let of_route = of_route(world, &route.object.key(), Some(name), &layers);
+    for route in world.routes_naming(name) {
+        let of_route = of_route(world, route, Some(name), &layers);
         all.extend(of_route.into_iter().filter(|f| !found.contains(&f.invalid)));
     }
     all

@@ -34,7 +34,7 @@ pub(crate) fn longest(world: &World, name: &ServiceName) -> Longest {
 /// The services whose longest times depend on the policy of this one besides itself: those that its routes lead to, and
 /// those beside it behind a route.
 pub(crate) fn depend_on(world: &World, name: &ServiceName) -> Vec<ServiceName> {
-    let from = world.routes_from(name).into_iter();
+    let from = world.routes_naming(name).filter_map(|key| world.route(key));
     let to = world.routes_to(name).filter_map(|key| world.route(key));
     let rules = from.chain(to).flat_map(|route| route.checked.routes());
     rules.flat_map(|rule| &rule.backends).map(|backend| backend.service.clone()).collect()

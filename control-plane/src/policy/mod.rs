@@ -14,6 +14,7 @@ use outrigger_mesh::{Access, CallerPolicy, Protection, Route, ServiceName, Signi
 
 pub(crate) use agree::{Fault, faults_at_gateways, faults_of};
 pub(crate) use longest::{depend_on, longest};
+pub(crate) use whole::{hash as read_key, rate_limit as read_rate_limit};
 
 use crate::check::CheckedPolicy;
 use crate::spec::{Key, PolicySettings};

@@ -255,7 +255,7 @@ fn balance(written: &written::Balance, key: &SigningKey) -> Balance {
     }
 }
 
-fn hash(written: &written::HashOn) -> Option<HashKey> {
+pub(crate) fn hash(written: &written::HashOn) -> Option<HashKey> {
     if let Some(header) = &written.header {
         return Some(HashKey::Header(header.get().clone()));
     }
@@ -316,7 +316,7 @@ fn health(written: &written::HealthCheck) -> Option<HealthCheck> {
 }
 
 /// A rate limit as it is counted.
-fn rate_limit(written: &written::RateLimit) -> RateLimit {
+pub(crate) fn rate_limit(written: &written::RateLimit) -> RateLimit {
     let claim = written.claim.as_deref().and_then(|claim| ClaimPath::new(claim).ok());
     let key = match (written.by, &written.header, claim) {
         (Some(written::RateBy::Header), Some(header), _) => RateKey::Header(header.get().clone()),

@@ -11,6 +11,7 @@ mod denylist;
 mod duration;
 mod egress;
 mod gateway;
+pub mod grpc_route;
 mod header;
 mod hint;
 mod hundredths;
@@ -20,11 +21,14 @@ mod metadata;
 mod object;
 pub mod policy;
 mod problem;
+mod reference_grant;
 pub mod rollout;
+pub mod route_filter;
 mod rules;
 mod schema;
 mod service;
 mod size;
+pub mod tcp_route;
 mod moment;
 mod traffic_policy;
 mod token_policy;
@@ -42,6 +46,7 @@ pub use egress::{EgressService, EgressTls, EgressTlsMode, EgressTokens};
 pub use gateway::{
     AllowedRoutes, CertificateRef, From, Gateway, Listener, ListenerProtocol, ListenerTls, RouteNamespaces,
 };
+pub use grpc_route::GrpcRoute;
 pub use header::HeaderName;
 pub(crate) use hint::nearest;
 pub use http_route::{
@@ -57,12 +62,15 @@ pub use moment::Time;
 pub use object::{Key, Kind, Object, Spec};
 pub use policy::PolicySettings;
 pub use problem::{Code, Problem, Severity};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use rollout::Rollout;
+pub use route_filter::RouteFilter;
 pub(crate) use rules::{is_of_connection, path};
 pub use service::{
     Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
 };
 pub use size::Size;
+pub use tcp_route::TcpRoute;
 pub use token_policy::{
     ClaimHeader, Exchange, Given, Jwks, Propagation, Requirement, ToApplication, TokenIssuer, TokenPolicy,
     TokenRule, Unavailable,

@@ -14,9 +14,10 @@ use super::rules;
 use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
-    AccessPolicy, BreakerOverride, Denylist, EgressService, Gateway, HttpRoute, Instance, MeshDefaults,
-    MeshService, Rollout, TokenPolicy, TrafficPolicy, access_policy, breaker_override, defaults, denylist,
-    egress, gateway, http_route, instance, rollout, service, token_policy, traffic_policy,
+    AccessPolicy, BreakerOverride, Denylist, EgressService, Gateway, GrpcRoute, HttpRoute, Instance,
+    MeshDefaults, MeshService, ReferenceGrant, Rollout, RouteFilter, TcpRoute, TokenPolicy, TrafficPolicy,
+    access_policy, breaker_override, defaults, denylist, egress, gateway, grpc_route, http_route, instance,
+    reference_grant, rollout, route_filter, service, tcp_route, token_policy, traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -38,6 +39,10 @@ pub enum Spec {
     Gateway(Gateway),
     Instance(Instance),
     HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    TcpRoute(TcpRoute),
+    RouteFilter(Box<RouteFilter>),
+    ReferenceGrant(ReferenceGrant),
     TrafficPolicy(Box<TrafficPolicy>),
     BreakerOverride(BreakerOverride),
     AccessPolicy(AccessPolicy),
@@ -56,6 +61,10 @@ impl Object {
             Spec::Gateway(_) => Kind::Gateway,
             Spec::Instance(_) => Kind::Instance,
             Spec::HttpRoute(_) => Kind::HttpRoute,
+            Spec::GrpcRoute(_) => Kind::GrpcRoute,
+            Spec::TcpRoute(_) => Kind::TcpRoute,
+            Spec::RouteFilter(_) => Kind::RouteFilter,
+            Spec::ReferenceGrant(_) => Kind::ReferenceGrant,
             Spec::TrafficPolicy(_) => Kind::TrafficPolicy,
             Spec::BreakerOverride(_) => Kind::BreakerOverride,
             Spec::AccessPolicy(_) => Kind::AccessPolicy,
@@ -119,6 +128,10 @@ impl Spec {
             Self::Gateway(s) => of(s),
             Self::Instance(s) => of(s),
             Self::HttpRoute(s) => of(s),
+            Self::GrpcRoute(s) => of(s),
+            Self::TcpRoute(s) => of(s),
+            Self::RouteFilter(s) => of(s),
+            Self::ReferenceGrant(s) => of(s),
             Self::TrafficPolicy(s) => of(s),
             Self::BreakerOverride(s) => of(s),
             Self::AccessPolicy(s) => of(s),
@@ -139,6 +152,10 @@ impl Spec {
             Kind::Gateway => of(json).map(Self::Gateway),
             Kind::Instance => of(json).map(Self::Instance),
             Kind::HttpRoute => of(json).map(Self::HttpRoute),
+            Kind::GrpcRoute => of(json).map(Self::GrpcRoute),
+            Kind::TcpRoute => of(json).map(Self::TcpRoute),
+            Kind::RouteFilter => of(json).map(Self::RouteFilter),
+            Kind::ReferenceGrant => of(json).map(Self::ReferenceGrant),
             Kind::TrafficPolicy => of(json).map(Self::TrafficPolicy),
             Kind::BreakerOverride => of(json).map(Self::BreakerOverride),
             Kind::AccessPolicy => of(json).map(Self::AccessPolicy),
@@ -157,7 +174,11 @@ pub enum Kind {
     MeshService,
     EgressService,
     Gateway,
+    ReferenceGrant,
+    RouteFilter,
     HttpRoute,
+    GrpcRoute,
+    TcpRoute,
     TrafficPolicy,
     BreakerOverride,
     AccessPolicy,
@@ -169,12 +190,16 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which one may refer to those before it.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::MeshDefaults,
         Self::MeshService,
         Self::EgressService,
         Self::Gateway,
+        Self::ReferenceGrant,
+        Self::RouteFilter,
         Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TcpRoute,
         Self::TrafficPolicy,
         Self::BreakerOverride,
         Self::AccessPolicy,
@@ -198,6 +223,10 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::Instance => "Instance",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::RouteFilter => "RouteFilter",
+            Self::ReferenceGrant => "ReferenceGrant",
             Self::TrafficPolicy => "TrafficPolicy",
             Self::BreakerOverride => "BreakerOverride",
             Self::AccessPolicy => "AccessPolicy",
@@ -210,9 +239,26 @@ impl Kind {
     /// The group and version under which it is written.
     pub fn api_version(self) -> &'static str {
         match self {
-            Self::Gateway | Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            Self::Gateway | Self::HttpRoute | Self::GrpcRoute | Self::ReferenceGrant => {
+                "gateway.networking.k8s.io/v1"
+            }
+            Self::TcpRoute => "gateway.networking.k8s.io/v1alpha2",
             _ => "outrigger.dev/v1alpha1",
         }
+    }
+
+    /// Other versions under which the very same may be written. What is stored has the one above.
+    fn also_version(self) -> Option<&'static str> {
+        match self {
+            Self::ReferenceGrant => Some("gateway.networking.k8s.io/v1beta1"),
+            Self::TcpRoute => Some("gateway.networking.k8s.io/v1"),
+            _ => None,
+        }
+    }
+
+    /// Whether objects of this kind are routes, whose rules lead to services.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TcpRoute)
     }
 
     /// The word in the paths of the admin API.
@@ -224,6 +270,10 @@ impl Kind {
             Self::Gateway => "gateways",
             Self::Instance => "instances",
             Self::HttpRoute => "httproutes",
+            Self::GrpcRoute => "grpcroutes",
+            Self::TcpRoute => "tcproutes",
+            Self::RouteFilter => "routefilters",
+            Self::ReferenceGrant => "referencegrants",
             Self::TrafficPolicy => "trafficpolicies",
             Self::BreakerOverride => "breakeroverrides",
             Self::AccessPolicy => "accesspolicies",
@@ -251,6 +301,10 @@ impl Kind {
             Self::Gateway => &gateway::SHAPE,
             Self::Instance => &instance::SHAPE,
             Self::HttpRoute => &http_route::SHAPE,
+            Self::GrpcRoute => &grpc_route::SHAPE,
+            Self::TcpRoute => &tcp_route::SHAPE,
+            Self::RouteFilter => &route_filter::SHAPE,
+            Self::ReferenceGrant => &reference_grant::SHAPE,
             Self::TrafficPolicy => &traffic_policy::SHAPE,
             Self::BreakerOverride => &breaker_override::SHAPE,
             Self::AccessPolicy => &access_policy::SHAPE,
@@ -265,6 +319,10 @@ impl Kind {
         !matches!(
             self,
             Self::HttpRoute
+                | Self::GrpcRoute
+                | Self::TcpRoute
+                | Self::RouteFilter
+                | Self::ReferenceGrant
                 | Self::TrafficPolicy
                 | Self::BreakerOverride
                 | Self::AccessPolicy
@@ -367,7 +425,8 @@ fn kind_of(node: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
         });
         return None;
     };
-    if let Some(version) = version.filter(|v| *v != kind.api_version()) {
+    let known = |v: &&str| *v == kind.api_version() || Some(*v) == kind.also_version();
+    if let Some(version) = version.filter(|v| !known(v)) {
         let shown: String = version.chars().take(80).collect();
         let message = format!("unknown version {shown:?} of {kind}");
         problems.push(

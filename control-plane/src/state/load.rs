@@ -73,6 +73,8 @@ fn put(world: &mut World, record: &Record) -> Result<(), String> {
         }
         Checked::Gateway(checked) => world.put_gateway(Entry { object, created, changed, checked }),
         Checked::Route(checked) => world.put_route(Entry { object, created, changed, checked }),
+        Checked::Filter(checked) => world.put_filter(Entry { object, created, changed, checked }),
+        Checked::Grant(checked) => world.put_grant(Entry { object, created, changed, checked }),
         Checked::Policy(checked) => world.put_policy(Entry { object, created, changed, checked }),
         Checked::Override(checked) => world.put_override(Entry { object, created, changed, checked }),
         Checked::Access(checked) => world.put_access(Entry { object, created, changed, checked }),
@@ -105,7 +107,11 @@ pub(super) fn all_of(old: &Arc<World>, new: &World) -> Touched {
         }
         touched.gateways.extend(world.gateways().map(|g| g.checked.name().clone()));
         let keys = |kind| world.objects(kind, None).into_iter().map(|e| e.object().key());
-        touched.routes.extend(keys(Kind::HttpRoute));
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_route()) {
+            touched.routes.extend(keys(kind));
+        }
+        touched.filters.extend(keys(Kind::RouteFilter));
+        touched.grants.extend(keys(Kind::ReferenceGrant));
         touched.policies.extend(keys(Kind::TrafficPolicy));
         touched.overrides.extend(keys(Kind::BreakerOverride));
         touched.access.extend(keys(Kind::AccessPolicy));

@@ -5,6 +5,7 @@
 //! published. Readers take the world as it is and never wait. A caller that goes away does not stop its change half way.
 
 mod agreement;
+mod dependents;
 mod instances;
 mod load;
 mod overrides;
@@ -95,8 +96,18 @@ impl State {
         author: &Author,
         dry_run: bool,
     ) -> Result<Applied, ApplyError> {
+        self.apply_as(writes, author, How { dry_run, ..How::default() }).await
+    }
+
+    /// The same, in a way of one's choice.
+    pub async fn apply_as(
+        &self,
+        writes: Vec<Write>,
+        author: &Author,
+        how: How,
+    ) -> Result<Applied, ApplyError> {
         let author = author.clone();
-        self.ask(|reply| Command::Apply { writes, author, dry_run, reply }).await?
+        self.ask(|reply| Command::Apply { writes, author, how, reply }).await?
     }
 
     /// Puts an instance in force that a workload, the author, says it is.
@@ -209,6 +220,15 @@ impl Write {
             Self::Delete { key, .. } => key.clone(),
         }
     }
+}
+
+/// How a change is to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Check and tell, change nothing.
+    pub dry_run: bool,
+    /// Routes may refer to what is not there, or not granted: that is told as a warning, and becomes their state.
+    pub dangling: bool,
 }
 
 /// What a change did, or would have done.

@@ -34,7 +34,7 @@ pub fn on_paper(documents: Vec<Document>, trust_domain: &TrustDomain) -> Result<
     let nothing = World::new(trust_domain.clone(), secret);
     let put = |document| Write::Put { document, expect: Expect::Anything };
     let writes: Vec<Write> = documents.into_iter().map(put).collect();
-    match Stage::of(&nothing, &writes, &Author::new("compile", "nobody")) {
+    match Stage::of(&nothing, &writes, &Author::new("compile", "nobody"), false) {
         Ok(mut stage) => {
             let warnings = std::mem::take(&mut stage.warnings);
             Ok(Paper { resources: everything(&stage.finish()), warnings })

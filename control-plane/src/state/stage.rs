@@ -6,10 +6,10 @@ use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 
-use super::{ApplyError, ObjectChange, Write, agreement};
+use super::{ApplyError, ObjectChange, Write, agreement, dependents};
 use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
-use crate::check::{Checked, CheckedInstance, CheckedService, check, check_stored};
+use crate::check::{Checked, CheckedInstance, CheckedService, check, check_dangling, check_stored};
 use crate::compile::Touched;
 use crate::rollout;
 use crate::spec::{Code, Document, Key, Kind, MeshService, Metadata, Object, Problem, Severity, Spec, Time};
@@ -27,6 +27,8 @@ pub(super) struct Stage {
     /// The counts that what is written gets.
     revision: u64,
     generation: u64,
+    /// Whether routes may refer to what is not there, or not granted.
+    pub(super) dangling: bool,
 }
 
 impl Stage {
@@ -41,6 +43,7 @@ impl Stage {
             audit: vec![],
             revision: world.revision() + 1,
             generation: world.generation() + 1,
+            dangling: false,
         }
     }
 
@@ -61,9 +64,14 @@ impl Stage {
     }
 
     /// Stages all of `writes` on `old`, or tells everything that is wrong.
-    pub(super) fn of(old: &World, writes: &[Write], author: &Author) -> Result<Self, ApplyError> {
+    pub(super) fn of(
+        old: &World,
+        writes: &[Write],
+        author: &Author,
+        dangling: bool,
+    ) -> Result<Self, ApplyError> {
         expectations(old, writes)?;
-        let mut stage = Self::new(old);
+        let mut stage = Self { dangling, ..Self::new(old) };
         let mut problems = vec![];
         // What is replaced goes first, so that a name may pass from one service to another in one change.
         for write in writes {
@@ -147,19 +155,24 @@ impl Stage {
         }
         // An override that is over says nothing any more; to write it once more changes nothing.
         let over = same && before.as_ref().and_then(AnyEntry::has_expired) == Some(true);
-        let checked =
-            match if over { check_stored(&object, &self.world) } else { check(&object, &self.world) } {
-                Ok((checked, warnings)) => {
-                    self.warnings.extend(warnings.into_iter().map(|w| document.located(w)));
-                    checked
-                }
-                Err(found) => {
-                    let errors = found.into_iter().filter(|p| p.severity == Severity::Error);
-                    problems.extend(errors.map(|p| document.located(p)));
-                    self.stand_in(&object);
-                    return;
-                }
-            };
+        let checked = match (over, same || self.dangling) {
+            (true, _) => check_stored(&object, &self.world),
+            // What is as it was does not become wrong by what others did meanwhile.
+            (false, true) => check_dangling(&object, &self.world),
+            (false, false) => check(&object, &self.world),
+        };
+        let checked = match checked {
+            Ok((checked, warnings)) => {
+                self.warnings.extend(warnings.into_iter().map(|w| document.located(w)));
+                checked
+            }
+            Err(found) => {
+                let errors = found.into_iter().filter(|p| p.severity == Severity::Error);
+                problems.extend(errors.map(|p| document.located(p)));
+                self.stand_in(&object);
+                return;
+            }
+        };
         let next = if key.kind == Kind::Instance { self.generation } else { self.revision };
         let (created, changed) = match &before {
             Some(e) if same => (e.created(), e.changed()),
@@ -184,6 +197,8 @@ impl Stage {
                 self.world.put_gateway(Entry { object, created, changed, checked });
             }
             Checked::Route(checked) => self.world.put_route(Entry { object, created, changed, checked }),
+            Checked::Filter(checked) => self.world.put_filter(Entry { object, created, changed, checked }),
+            Checked::Grant(checked) => self.world.put_grant(Entry { object, created, changed, checked }),
             Checked::Policy(checked) => self.world.put_policy(Entry { object, created, changed, checked }),
             Checked::Override(checked) => {
                 self.world.put_override(Entry { object, created, changed, checked });
@@ -253,11 +268,10 @@ impl Stage {
                     told.entry(key).or_insert(write);
                 }
             }
+            for key in dependents::routes_on(old, &write.key()).filter(|key| !own.contains(key)) {
+                told.entry(key).or_insert(write);
+            }
             let Some(name) = parent_name(&write.key()) else { continue };
-            let routes = match write.key().kind {
-                Kind::Gateway => old.routes_at(&name),
-                _ => old.routes_from(&name),
-            };
             if matches!(write, Write::Delete { .. }) && write.key().kind.is_service() {
                 for key in policies_that_fall_back_to(old, &name) {
                     if !own.contains(&key) {
@@ -265,14 +279,12 @@ impl Stage {
                     }
                 }
             }
-            let to = old.routes_to(&name).filter(|_| write.key().kind.is_service()).cloned();
-            for key in routes.into_iter().map(|r| r.object.key()).chain(to) {
-                if !own.contains(&key) {
-                    told.entry(key).or_insert(write);
-                }
-            }
         }
         for (key, write) in told {
+            if key.kind.is_route() {
+                self.dependent_route(old, &key, write, problems);
+                continue;
+            }
             let Some(entry) = self.world.object(&key) else { continue };
             let found = match check(entry.object(), &self.world) {
                 // The rule that a policy is for can stand elsewhere in its route now.
@@ -287,12 +299,7 @@ impl Stage {
                 Err(found) => found,
             };
             for wrong in found.into_iter().filter(|p| p.severity == Severity::Error) {
-                let message = format!("{key} would no longer hold: {}", wrong.message);
-                let problem = Problem::error("", Code::Reference, message);
-                problems.push(match write {
-                    Write::Put { document, .. } => document.located(problem),
-                    Write::Delete { .. } => problem.hint("delete or change that first, or together with it"),
-                });
+                problems.push(dependents::no_longer(&key, &wrong.message, write));
             }
         }
     }
@@ -397,7 +404,9 @@ impl Stage {
                     self.world.remove_gateway(&name);
                 }
             }
-            Kind::HttpRoute => self.world.remove_route(key),
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => self.world.remove_route(key),
+            Kind::RouteFilter => self.world.remove_filter(key),
+            Kind::ReferenceGrant => self.world.remove_grant(key),
             Kind::TrafficPolicy => self.world.remove_policy(key),
             Kind::BreakerOverride => self.world.remove_override(key),
             Kind::AccessPolicy => self.world.remove_access(key),
@@ -418,8 +427,14 @@ impl Stage {
             Kind::MeshService | Kind::EgressService => self.touched.services.extend(service_name(key)),
             Kind::MeshDefaults => self.touched.defaults = true,
             Kind::Gateway => self.touched.gateways.extend(parent_name(key)),
-            Kind::HttpRoute => {
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => {
                 self.touched.routes.insert(key.clone());
+            }
+            Kind::RouteFilter => {
+                self.touched.filters.insert(key.clone());
+            }
+            Kind::ReferenceGrant => {
+                self.touched.grants.insert(key.clone());
             }
             Kind::TrafficPolicy => {
                 self.touched.policies.insert(key.clone());

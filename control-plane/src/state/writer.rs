@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::instances::{self, Refusal};
 use super::progress::{self, Step};
 use super::stage::Stage;
-use super::{Applied, ApplyError, Publish, Write, load, overrides};
+use super::{Applied, ApplyError, How, Publish, Write, load, overrides};
 use crate::audit::Author;
 use crate::compile;
 use crate::jwks::{self, Source};
@@ -22,7 +22,7 @@ pub(super) enum Command {
     Apply {
         writes: Vec<Write>,
         author: Author,
-        dry_run: bool,
+        how: How,
         reply: oneshot::Sender<Result<Applied, ApplyError>>,
     },
     Register {
@@ -82,9 +82,9 @@ impl Writer {
             for command in batch.drain(..) {
                 // The order of the queue is kept: what was asked first is in force first.
                 match command {
-                    Command::Apply { writes, author, dry_run, reply } => {
+                    Command::Apply { writes, author, how, reply } => {
                         self.instances(std::mem::take(&mut instances)).await;
-                        let _ = reply.send(self.apply(&writes, &author, dry_run).await);
+                        let _ = reply.send(self.apply(&writes, &author, how).await);
                     }
                     Command::Progress { step, author, reply } => {
                         self.instances(std::mem::take(&mut instances)).await;
@@ -100,17 +100,12 @@ impl Writer {
         }
     }
 
-    async fn apply(
-        &mut self,
-        writes: &[Write],
-        author: &Author,
-        dry_run: bool,
-    ) -> Result<Applied, ApplyError> {
+    async fn apply(&mut self, writes: &[Write], author: &Author, how: How) -> Result<Applied, ApplyError> {
         self.catch_up().await?;
         let old = self.world.load_full();
-        let mut stage = Stage::of(&old, writes, author)?;
+        let mut stage = Stage::of(&old, writes, author, how.dangling)?;
         let (changes, warnings) = (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
-        let now = if dry_run {
+        let now = if how.dry_run {
             old
         } else {
             match self.commit(&old, stage, author).await {

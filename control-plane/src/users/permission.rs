@@ -111,6 +111,11 @@ fn writer_of(kind: Kind, namespace: Option<&Label>) -> Role {
         Kind::MeshService
         | Kind::Gateway
         | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::TcpRoute
+        | Kind::RouteFilter
+        // A grant opens its own namespace, and nothing else.
+        | Kind::ReferenceGrant
         | Kind::TrafficPolicy
         | Kind::BreakerOverride
         | Kind::AccessPolicy

@@ -1,11 +1,11 @@
 //! Where a rule leads: services, versions and ports, for a share of its requests or for copies of them.
 
-use outrigger_mesh::{Backend, Label, Port, PortNumber, ServiceName, Version};
+use outrigger_mesh::{Backend, Label, Port, PortNumber, ServiceName, Unresolved, Version};
 
 use super::parents::Parents;
 use super::{Context, filters};
 use crate::check::Found;
-use crate::check::settings::no_service;
+use crate::routes::{self, Referrer};
 use crate::spec::{self, BackendRef, Code, Problem};
 
 /// What a reference names.
@@ -58,51 +58,39 @@ impl Context<'_> {
             return None;
         }
         group(pointer, kind, backend.group.as_deref(), found);
-        if backend.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
-            let message = "a backend in another namespace needs a ReferenceGrant, which is not supported yet";
-            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
-            return None;
-        }
         let at_name = format!("{pointer}/name");
         let (name, version) = split_name(&at_name, kind, &backend.name, found)?;
-        let label = Label::new(name).map_err(|e| {
-            found.add(Problem::error(at_name.clone(), Code::BadValue, e.to_string()));
-        });
-        let service = ServiceName::new(self.namespace.clone(), label.ok()?);
-        self.resolve(&at_name, &service, found)?;
+        let mut label = |field: &str, text: &str| {
+            let wrong = |e: outrigger_mesh::InvalidName| {
+                found.add(Problem::error(format!("{pointer}/{field}"), Code::BadValue, e.to_string()));
+            };
+            Label::new(text).map_err(wrong).ok()
+        };
+        let namespace = match backend.namespace.as_deref() {
+            Some(text) => label("namespace", text)?,
+            None => self.key.namespace.clone(),
+        };
+        let service = ServiceName::new(namespace, label("name", name)?);
         let port = backend.port.and_then(PortNumber::new);
-        if let Some(port) = port {
-            self.has_port(&format!("{pointer}/port"), port, &service, found);
-        }
+        self.resolve(pointer, &service, port, found);
         Some(Named { service, version, port })
     }
 
-    /// The service must be there.
-    pub(super) fn resolve(&self, pointer: &str, service: &ServiceName, found: &mut Found) -> Option<()> {
-        if self.world.service(service).is_none() {
-            found.add(no_service(pointer, service, self.world));
-            return None;
-        }
-        Some(())
+    /// What is referred to must be there, and granted.
+    fn resolve(&self, pointer: &str, service: &ServiceName, port: Option<PortNumber>, found: &mut Found) {
+        let Err((why, wrong)) = routes::leads(self.world, Referrer::of(self.key), service, port) else {
+            return;
+        };
+        let code = match why {
+            Unresolved::UnsupportedProtocol => Code::Contradiction,
+            _ => Code::Reference,
+        };
+        let problem = Problem::error(format!("{pointer}/{}", wrong.field), code, wrong.message);
+        found.missing(problem.hint(wrong.hint));
     }
 
     fn ports_of(&self, name: &ServiceName) -> Vec<Port> {
         self.world.service(name).map(|e| e.checked.service().ports.clone()).unwrap_or_default()
-    }
-
-    fn has_port(&self, pointer: &str, port: PortNumber, service: &ServiceName, found: &mut Found) {
-        match self.ports_of(service).into_iter().find(|p| p.number == port) {
-            None => {
-                let message = format!("the service {service} has no port {port}");
-                found.add(Problem::error(pointer, Code::Reference, message));
-            }
-            Some(known) if known.protocol.is_opaque() => {
-                let message =
-                    format!("port {port} of {service} is opaque ({}): no route leads there", known.protocol);
-                found.add(Problem::error(pointer, Code::Contradiction, message));
-            }
-            Some(_) => {}
-        }
     }
 
     /// A request that stays at its service keeps the port its caller meant. So the port may be written, as the Gateway API

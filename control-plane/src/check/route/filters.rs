@@ -7,10 +7,11 @@ use outrigger_mesh::{
     RouteMatch,
 };
 
-use super::{Context, cors, headers};
+use super::{Context, Extension, cors, headers};
 use crate::check::Found;
 use crate::spec::{
-    Code, Filter, FilterType, MirrorFilter, PathModifier, PathModifierType, Problem, RedirectFilter, Scheme,
+    Code, Filter, FilterType, Key, Kind, MirrorFilter, ObjectName, PathModifier, PathModifierType, Problem,
+    RedirectFilter, Scheme,
 };
 
 /// The changes of a backend's own filters.
@@ -108,10 +109,40 @@ impl Context<'_> {
         if let Some(written) = &filter.cors {
             filters.cors = Some(cors::cors(&at, written, found));
         }
-        if filter.extension_ref.is_some() {
-            let message = "filters of our own are not supported yet";
-            found.add(Problem::error(at, Code::Unsupported, message));
+    }
+
+    /// The filters of our own that a rule names.
+    pub(super) fn extensions(&self, pointer: &str, written: &[Filter], found: &mut Found) -> Vec<Extension> {
+        let mut all: Vec<Extension> = vec![];
+        for (i, filter) in written.iter().enumerate() {
+            let Some(named) =
+                filter.extension_ref.as_ref().filter(|_| filter.kind == FilterType::ExtensionRef)
+            else {
+                continue;
+            };
+            let at = format!("{pointer}/filters/{i}/extensionRef");
+            let extension = if (named.group.as_str(), named.kind.as_str()) == ("outrigger.dev", "RouteFilter")
+            {
+                let name = ObjectName::new(&named.name).map_err(|e| {
+                    found.add(Problem::error(format!("{at}/name"), Code::BadValue, e));
+                });
+                let Ok(name) = name else { continue };
+                Extension::Filter(Key {
+                    kind: Kind::RouteFilter,
+                    namespace: self.key.namespace.clone(),
+                    name,
+                })
+            } else {
+                Extension::Foreign(format!("{:?} of the group {:?}", named.kind, named.group))
+            };
+            if all.contains(&extension) {
+                let problem = Problem::error(at, Code::Duplicate, "the same filter is there twice");
+                found.add(problem.hint("name it once"));
+                continue;
+            }
+            all.push(extension);
         }
+        all
     }
 
     fn mirror(&self, at: &str, written: &MirrorFilter, found: &mut Found) -> Option<Mirror> {

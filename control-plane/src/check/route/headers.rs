@@ -52,7 +52,7 @@ fn name(pointer: &str, text: &str, seen: &mut Vec<HeaderName>, found: &mut Found
 }
 
 /// Why a header is not a route's to change.
-pub(super) fn reserved(name: &HeaderName) -> Option<(String, &'static str)> {
+pub(in crate::check) fn reserved(name: &HeaderName) -> Option<(String, &'static str)> {
     let text = name.as_str();
     if text == "host" {
         let message = "host says where a request goes and is not changed as a header";

@@ -18,22 +18,12 @@ pub(crate) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found
     let before = found.problems.len();
     let path = written.path.as_ref().and_then(|p| path(&format!("{pointer}/path/value"), p, found));
     let method = written.method.as_ref().and_then(|m| method(&format!("{pointer}/method"), m, found));
-    let mut headers = vec![];
-    for (i, header) in written.headers.iter().enumerate() {
-        let at = format!("{pointer}/headers/{i}");
-        let value = value(&format!("{at}/value"), header.kind, &header.value, found);
-        match HeaderName::from_bytes(header.name.as_bytes()) {
-            Ok(name) => headers.extend(value.map(|value| HeaderMatch { name, value })),
-            Err(e) => found.add(Problem::error(format!("{at}/name"), Code::BadValue, e.to_string())),
-        }
-    }
+    let headers = metadata(pointer, &written.headers, found);
     let mut query = vec![];
     for (i, param) in written.query_params.iter().enumerate() {
         let value = value(&format!("{pointer}/queryParams/{i}/value"), param.kind, &param.value, found);
         query.extend(value.map(|value| QueryMatch { name: param.name.as_str().into(), value }));
     }
-    let names = written.headers.iter().map(|h| h.name.to_ascii_lowercase());
-    no_name_twice(&format!("{pointer}/headers"), names, found);
     no_name_twice(
         &format!("{pointer}/queryParams"),
         written.query_params.iter().map(|q| q.name.clone()),
@@ -41,6 +31,21 @@ pub(crate) fn conditions(pointer: &str, written: &spec::Match, found: &mut Found
     );
     let sound = found.problems.len() == before;
     sound.then(|| RouteMatch { path, method, headers, query, ..RouteMatch::default() })
+}
+
+/// The conditions on headers.
+pub(super) fn metadata(pointer: &str, written: &[spec::ValueMatch], found: &mut Found) -> Vec<HeaderMatch> {
+    let mut headers = vec![];
+    for (i, header) in written.iter().enumerate() {
+        let at = format!("{pointer}/headers/{i}");
+        let value = value(&format!("{at}/value"), header.kind, &header.value, found);
+        match HeaderName::from_bytes(header.name.as_bytes()) {
+            Ok(name) => headers.extend(value.map(|value| HeaderMatch { name, value })),
+            Err(e) => found.add(Problem::error(format!("{at}/name"), Code::BadValue, e.to_string())),
+        }
+    }
+    no_name_twice(&format!("{pointer}/headers"), written.iter().map(|h| h.name.to_ascii_lowercase()), found);
+    headers
 }
 
 fn path(pointer: &str, written: &spec::PathMatch, found: &mut Found) -> Option<PathMatch> {
@@ -65,7 +70,7 @@ fn method(pointer: &str, written: &str, found: &mut Found) -> Option<Method> {
 }
 
 /// A condition on a value.
-pub(super) fn value(
+pub(in crate::check) fn value(
     pointer: &str,
     kind: ValueMatchType,
     text: &str,

@@ -8,22 +8,27 @@ mod attach;
 mod backends;
 mod cors;
 mod filters;
+mod grpc;
 mod headers;
 mod http;
 mod matches;
 mod parents;
 mod rule;
+mod tcp;
 mod warnings;
 
-use outrigger_mesh::{HostPattern, Label, PortNumber, Route, ServiceName};
+use outrigger_mesh::{HostPattern, PortNumber, Route, ServiceName, TcpRoute};
 
 pub(crate) use attach::taken_by;
+pub(super) use grpc::check as check_grpc;
+pub(super) use headers::reserved;
 pub(super) use http::check as check_http;
-pub(super) use matches::conditions;
 pub(crate) use matches::read_match;
+pub(super) use matches::{conditions, value};
 pub use parents::{GatewayParent, ServiceParent};
+pub(super) use tcp::check as check_tcp;
 
-use crate::spec::RouteRetry;
+use crate::spec::{Key, Kind, RouteRetry};
 use crate::world::World;
 
 /// A route that holds.
@@ -37,6 +42,8 @@ pub struct CheckedRoute {
     pub hostnames: Vec<HostPattern>,
     /// Its rules, in the order written.
     pub rules: Vec<CheckedRule>,
+    /// Of a route of connections: its rules.
+    pub tcp_rules: Vec<TcpRoute>,
 }
 
 /// A rule that holds.
@@ -46,6 +53,19 @@ pub struct CheckedRule {
     pub route: Route,
     /// What it says of retries, which is laid over what its service says.
     pub(crate) retry: Option<RouteRetry>,
+    /// What it says elsewhere, in the order written.
+    pub(crate) extensions: Vec<Extension>,
+    /// The names of its backends as they are written, by which others mean them.
+    pub(crate) names: Vec<String>,
+}
+
+/// What an ExtensionRef names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// A RouteFilter.
+    Filter(Key),
+    /// Something of a kind that is no filter here.
+    Foreign(String),
 }
 
 impl CheckedRoute {
@@ -73,14 +93,29 @@ impl CheckedRoute {
     /// The services it sends requests to; one may come more than once.
     pub fn backends(&self) -> impl Iterator<Item = &ServiceName> {
         let mirrored = self.routes().flat_map(|r| &r.filters.mirrors).map(|m| &m.service);
-        self.routes().flat_map(|r| &r.backends).map(|b| &b.service).chain(mirrored)
+        let opaque = self.tcp_rules.iter().flat_map(|r| &r.backends);
+        let backends = self.routes().flat_map(|r| &r.backends).chain(opaque);
+        backends.map(|b| &b.service).chain(mirrored)
     }
 }
 
 /// What the references of a route are resolved in.
 struct Context<'a> {
-    namespace: &'a Label,
+    /// The route.
+    key: &'a Key,
     world: &'a World,
+}
+
+impl Context<'_> {
+    /// The name of a rule. Routes of different kinds may have one name; their rules do not.
+    fn name_of_rule(&self, number: usize) -> String {
+        let kind = match self.key.kind {
+            Kind::GrpcRoute => "grpc:",
+            Kind::TcpRoute => "tcp:",
+            _ => "",
+        };
+        format!("{}/{kind}{}/{number}", self.key.namespace, self.key.name)
+    }
 }
 
 #[cfg(test)]

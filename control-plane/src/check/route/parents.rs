@@ -5,6 +5,7 @@ use outrigger_mesh::{Label, Listener, PortNumber, ServiceName};
 use super::Context;
 use super::backends::group;
 use crate::check::Found;
+use crate::routes::{Dangling, no_service};
 use crate::spec::{self, Code, ParentRef, Problem, ServicePort, Spec};
 
 /// A service whose requests a route takes.
@@ -92,20 +93,18 @@ impl Context<'_> {
             return None;
         }
         let gateway = self.named(pointer, parent, found)?;
-        let Some(entry) = self.world.gateway(&gateway) else {
-            found.add(self.no_gateway(&format!("{pointer}/name"), &gateway));
-            return None;
-        };
         let section = parent.section_name.as_deref().map(Label::new).transpose();
         let section = section.map_err(|e| {
             found.add(Problem::error(format!("{pointer}/sectionName"), Code::BadValue, e.to_string()));
         });
         let section = section.ok()?;
         let attached = GatewayParent { gateway, section, port: parent.port.and_then(PortNumber::new) };
-        let listeners = &entry.checked.base.listeners;
-        if !listeners.iter().any(|l| attached.means(l)) {
-            found.add(no_listener(pointer, &attached, listeners));
-            return None;
+        match self.world.gateway(&attached.gateway).map(|entry| &entry.checked.base.listeners) {
+            None => found.missing(self.no_gateway(&format!("{pointer}/name"), &attached.gateway)),
+            Some(listeners) if !listeners.iter().any(|l| attached.means(l)) => {
+                found.missing(no_listener(pointer, &attached, listeners));
+            }
+            Some(_) => {}
         }
         Some(attached)
     }
@@ -128,13 +127,14 @@ impl Context<'_> {
         found: &mut Found,
     ) -> Option<(ServiceName, Option<PortNumber>)> {
         group(pointer, parent.kind.as_deref().unwrap_or_default(), parent.group.as_deref(), found);
-        if parent.namespace.as_deref().is_some_and(|n| n != self.namespace.as_str()) {
-            let message = "a route for a service of another namespace is not supported yet";
-            found.add(Problem::error(format!("{pointer}/namespace"), Code::Unsupported, message));
-            return None;
-        }
         let service = self.named(pointer, parent, found)?;
-        self.resolve(&format!("{pointer}/name"), &service, found)?;
+        if self.world.service(&service).is_none() {
+            let Dangling { message, hint, .. } = no_service(self.world, &service);
+            let problem = Problem::error(format!("{pointer}/name"), Code::Reference, message);
+            found.missing(problem.hint(hint));
+            // Its ports are not known; one that is named by its number is the one of that number.
+            return Some((service, parent.port.and_then(PortNumber::new)));
+        }
         let port = self.port_of(pointer, parent, &service, found)?;
         Some((service, port))
     }
@@ -150,7 +150,7 @@ impl Context<'_> {
         let name = label("name", &parent.name)?;
         let namespace = match parent.namespace.as_deref() {
             Some(text) => label("namespace", text)?,
-            None => self.namespace.clone(),
+            None => self.key.namespace.clone(),
         };
         Some(ServiceName::new(namespace, name))
     }
@@ -198,7 +198,7 @@ impl Context<'_> {
             .collect();
         let message = format!("the service {service} has no port {written}");
         let problem = Problem::error(format!("{pointer}/{field}"), Code::Reference, message);
-        found.add(problem.hint(format!("its ports are: {}", known.join(", "))));
+        found.missing(problem.hint(format!("its ports are: {}", known.join(", "))));
         None
     }
 }

@@ -2,11 +2,96 @@
 
 use std::collections::HashSet;
 
-use outrigger_mesh::{Sticky, StickyBy, StickyTo, Timeouts, key_hash};
+use outrigger_mesh::{
+    Backend, Choice, Filters, PathChange, PathMatch, Route, RouteMatch, RouteName, Sticky, StickyBy,
+    StickyTo, Timeouts, key_hash,
+};
+
+use super::parents::Parents;
+use super::{CheckedRule, Context};
+use crate::routes;
 
 use crate::check::Found;
-use crate::spec::{self, Code, CookieLifetime, Problem, RouteTimeouts, SessionPersistence, SessionType};
+use crate::spec::{
+    self, BackendRef, Code, CookieLifetime, Filter, Problem, RouteRetry, RouteTimeouts, SessionPersistence,
+    SessionType,
+};
 use crate::world::World;
+
+/// What a rule says besides its conditions.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said<'a> {
+    pub(super) filters: &'a [Filter],
+    pub(super) backends: &'a [BackendRef],
+    pub(super) timeouts: Option<&'a RouteTimeouts>,
+    pub(super) retry: Option<&'a RouteRetry>,
+    pub(super) session: Option<&'a SessionPersistence>,
+}
+
+impl Context<'_> {
+    /// The rule of this number, with these conditions.
+    pub(super) fn rule(
+        &self,
+        number: usize,
+        mut matches: Vec<RouteMatch>,
+        said: &Said<'_>,
+        parents: &Parents,
+        found: &mut Found,
+    ) -> Option<CheckedRule> {
+        let pointer = format!("/spec/rules/{number}");
+        let name = self.name_of_rule(number);
+        let filters = self.filters(&pointer, said.filters, &matches, found);
+        let extensions = self.extensions(&pointer, said.filters, found);
+        let backends: Vec<Option<Backend>> = said
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(i, b)| self.backend(&format!("{pointer}/backendRefs/{i}"), b, parents, found))
+            .collect();
+        if filters.redirect.is_some() && !said.backends.is_empty() {
+            let message = "what is redirected goes to no backend from here";
+            let problem = Problem::error(format!("{pointer}/backendRefs"), Code::Contradiction, message);
+            found.add(problem.hint("leave backendRefs out, or RequestRedirect"));
+        }
+        let timeouts = timeouts(&pointer, said.timeouts, found);
+        let session = said.session.and_then(|s| session(&pointer, s, &name, self.world, found));
+        let name = RouteName::new(&name).map_err(|e| {
+            found.add(Problem::error("/metadata/name", Code::BadValue, e.to_string()));
+        });
+        if replaces_prefix(&filters) {
+            write_prefix_out(&mut matches);
+        }
+        let choice = Choice { session, ..Choice::default() };
+        let backends = backends.into_iter().collect::<Option<Vec<_>>>()?;
+        let rule = CheckedRule {
+            route: Route { matches, filters, backends, timeouts, choice, ..Route::new(name.ok()?) },
+            retry: said.retry.cloned(),
+            extensions,
+            names: said.backends.iter().map(|backend| backend.name.clone()).collect(),
+        };
+        if let Err(wrong) = routes::extend(self.world, &rule, &mut rule.route.clone()) {
+            let problem = Problem::error(format!("{pointer}/filters"), Code::Reference, wrong.message);
+            found.missing(problem.hint(wrong.hint));
+        }
+        Some(rule)
+    }
+}
+
+fn replaces_prefix(filters: &Filters) -> bool {
+    let redirect = filters.redirect.as_ref().and_then(|r| r.path.as_ref());
+    let rewrite = filters.rewrite.as_ref().and_then(|r| r.path.as_ref());
+    redirect.or(rewrite).is_some_and(|path| matches!(path, PathChange::Prefix(_)))
+}
+
+/// A match that says nothing of the path means the prefix `/` (the Gateway API's default), which is then what is replaced.
+fn write_prefix_out(matches: &mut Vec<RouteMatch>) {
+    if matches.is_empty() {
+        matches.push(RouteMatch::default());
+    }
+    for m in matches.iter_mut().filter(|m| m.path.is_none()) {
+        m.path = Some(PathMatch::Prefix("/".into()));
+    }
+}
 
 /// How many rules and matches there are, and that no two rules have one name.
 pub(super) fn count<'a>(rules: impl Iterator<Item = (Option<&'a str>, usize)>, found: &mut Found) {

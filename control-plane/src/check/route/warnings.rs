@@ -85,7 +85,7 @@ fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceParent], world: &Worl
 fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
     let others: Vec<_> = route
         .services()
-        .flat_map(|parent| world.routes_from(parent))
+        .flat_map(|parent| world.routes_of(&key.namespace, parent))
         .filter(|other| other.object.key() != *key && is_older(other, key, world))
         .collect();
     let mut seen: Vec<RouteMatch> = vec![];

@@ -53,3 +53,13 @@ pub(in crate::spec) const WITH_FILTERS: Shape = Shape::Object(backend_fields![
     Field::new("weight", &Shape::Integer(0, 1_000_000)),
     Field::new("filters", &Shape::List(&filters::HTTP, 16)),
 ]);
+
+/// With a share, of calls of gRPC.
+pub(in crate::spec) const GRPC: Shape = Shape::Object(backend_fields![
+    Field::new("weight", &Shape::Integer(0, 1_000_000)),
+    Field::new("filters", &Shape::List(&filters::GRPC, 16)),
+]);
+
+/// With a share and nothing else.
+pub(in crate::spec) const WEIGHTED: Shape =
+    Shape::Object(backend_fields![Field::new("weight", &Shape::Integer(0, 1_000_000))]);

@@ -260,6 +260,11 @@ pub(in crate::spec) const HTTP: Shape = Shape::Object(filter_fields![
     Field::new("cors", &CORS),
 ]);
 
+/// Of a GRPCRoute.
+pub(in crate::spec) const GRPC: Shape = Shape::Object(filter_fields![
+    &["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"];
+]);
+
 const HEADERS: Shape = Shape::Object(&[
     Field::new("set", &Shape::List(&HEADER, 16)),
     Field::new("add", &Shape::List(&HEADER, 16)),

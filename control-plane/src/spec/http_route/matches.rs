@@ -75,14 +75,16 @@ pub(in crate::spec) const MATCH: Shape = Shape::Object(&[
     Field::new("path", &PATH),
     Field::new("headers", &Shape::List(&HEADER, 16)),
     Field::new("queryParams", &Shape::List(&QUERY, 16)),
-    Field::new("method", &Shape::Word(METHODS)),
+    Field::new("method", &METHOD),
 ]);
+
+pub(in crate::spec) const METHOD: Shape = Shape::Word(METHODS);
 
 pub(in crate::spec) const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// What the value may be hangs on the type; the check of the route knows both.
-const PATH: Shape = Shape::Object(&[
+pub(in crate::spec) const PATH: Shape = Shape::Object(&[
     Field::new("type", &Shape::Word(&["Exact", "PathPrefix", "RegularExpression"])),
     Field::new("value", &Shape::Text(rules::words)),
 ]);

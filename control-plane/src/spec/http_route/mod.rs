@@ -10,11 +10,13 @@ mod matches;
 use serde::{Deserialize, Serialize};
 
 pub use backends::BackendRef;
+pub(super) use backends::{GRPC as GRPC_BACKEND, WEIGHTED as TCP_BACKEND};
+pub(super) use filters::GRPC as GRPC_FILTER;
 pub use filters::{
     CorsFilter, ExtensionRef, Filter, FilterType, FractionOf, HeaderFilter, HeaderValue, MirrorFilter,
     PathModifier, PathModifierType, RedirectFilter, RewriteFilter, Scheme,
 };
-pub(super) use matches::{HEADER, MATCH, METHODS};
+pub(super) use matches::{HEADER, MATCH, METHOD, METHODS, PATH, QUERY};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 
 use super::duration::Duration;

@@ -125,7 +125,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("sticky", &STICKY),
 ]);
 
-const HASH: Shape = Shape::Object(&[
+pub(super) const HASH: Shape = Shape::Object(&[
     Field::new("header", &Shape::Text(rules::header_name)),
     Field::new("cookie", &Shape::Text(rules::header_name)),
     Field::new("claim", &Shape::Text(rules::claim)),

@@ -76,6 +76,7 @@ pub(super) use settings_fields;
 
 pub(super) const BREAKER_MODE: Shape = breaker::MODE;
 pub(super) const BALANCE: Shape = balance::SHAPE;
+pub(super) const HASH: Shape = balance::HASH;
 pub(super) const ENDPOINT_BREAKER: Shape = breaker::ENDPOINT;
 pub(super) const SERVICE_BREAKER: Shape = breaker::SERVICE;
 pub(super) const BULKHEADS: Shape = limits::BULKHEADS;

@@ -93,3 +93,60 @@ async fn an_override_that_is_over_can_be_written_once_more_and_says_nothing_new(
     let other = read(&other.to_string(), "c").unwrap().remove(0).object;
     assert!(matches!(plane.apply(vec![put(other)]).await, Err(ApplyError::Refused(_))));
 }
+
+fn to_prices() -> crate::spec::Object {
+    crate::testing::route("r", "cart", "backendRefs: [{name: cart}, {name: prices}]")
+}
+
+fn unresolved(plane: &Plane) -> Vec<Option<outrigger_mesh::Unresolved>> {
+    match plane.seen.live.lock().unwrap().get(&ResourceName::Service(name("shop/cart"))) {
+        Some(Resource::Service(cart)) => cart.routes[0].backends.iter().map(|b| b.unresolved).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_a_route_leads_to_goes_when_that_is_allowed_and_the_route_follows_it() {
+    let plane = fresh().await;
+    let prices = service("prices", "");
+    plane.apply(vec![put(service("cart", "")), put(prices.clone()), put(to_prices())]).await.unwrap();
+    let Err(ApplyError::Refused(problems)) = plane.apply(vec![delete(&prices)]).await else {
+        panic!("it is gone, and the route still leads to it")
+    };
+    assert!(problems[0].message.contains("there is no service shop/prices"), "{problems:?}");
+    let how = How { dangling: true, ..How::default() };
+    let author = me();
+    let applied = plane.state.apply_as(vec![delete(&prices)], &author, how).await.unwrap();
+    assert!(applied.warnings[0].message.contains("HTTPRoute shop/r"), "{:?}", applied.warnings);
+    assert_eq!(unresolved(&plane), [None, Some(outrigger_mesh::Unresolved::BackendNotFound)]);
+    // What is as it was is not refused for what others did, and changes of others are not either.
+    assert_eq!(plane.apply(vec![put(to_prices())]).await.unwrap().changes[0].action, "unchanged");
+    plane.apply(vec![put(service("cart", "retry: {retries: 1}"))]).await.unwrap();
+    let other = crate::testing::route("s", "cart", "backendRefs: [{name: prices}]");
+    assert!(matches!(plane.apply(vec![put(other.clone())]).await, Err(ApplyError::Refused(_))));
+    plane.state.apply_as(vec![put(other)], &author, how).await.unwrap();
+    plane.apply(vec![put(prices)]).await.unwrap();
+    assert_eq!(unresolved(&plane), [None, None]);
+}
+
+#[tokio::test]
+async fn a_grant_is_taken_back_whatever_routes_live_by_it() {
+    let plane = fresh().await;
+    let object = |text: &str| read(text, "test").unwrap().remove(0).object;
+    let vault = object(
+        "{apiVersion: outrigger.dev/v1alpha1, kind: MeshService, metadata: {name: vault, namespace: bank}}",
+    );
+    let grant = object(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {name: g, namespace: bank}, \
+         spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}}",
+    );
+    let route = crate::testing::route("r", "cart", "backendRefs: [{name: vault, namespace: bank}]");
+    let all = vec![put(service("cart", "")), put(vault), put(grant.clone()), put(route)];
+    plane.apply(all).await.unwrap();
+    assert_eq!(unresolved(&plane), [None]);
+    let applied = plane.apply(vec![delete(&grant)]).await.unwrap();
+    assert!(applied.warnings[0].message.contains("HTTPRoute shop/r"), "{:?}", applied.warnings);
+    assert_eq!(unresolved(&plane), [Some(outrigger_mesh::Unresolved::RefNotPermitted)]);
+    plane.apply(vec![put(grant)]).await.unwrap();
+    assert_eq!(unresolved(&plane), [None]);
+}

@@ -1,0 +1,179 @@
+//! What has become of a route: `status.parents` as the Gateway API words it.
+//!
+//! It is made of the world whenever somebody asks and is kept nowhere, so that it is never behind. What a client sends as
+//! `status` is not looked at.
+
+use outrigger_mesh::{Label, PortNumber, ServiceName};
+use serde_json::{Map, Value as Json, json};
+
+use crate::check::{CheckedRoute, GatewayParent, taken_by};
+use crate::routes::{self, Dangling, INCOMPATIBLE};
+use crate::spec::{ParentRef, Spec};
+use crate::world::{Entry, World};
+
+/// Who says it.
+pub(crate) const CONTROLLER: &str = "outrigger.dev/controller";
+
+/// The status of a route.
+pub(crate) fn of_route(world: &World, entry: &Entry<CheckedRoute>) -> Json {
+    let (refs, wrong) = (parents(&entry.object.spec), routes::dangling(world, entry));
+    let (filters, refers): (Vec<_>, Vec<_>) = wrong
+        .into_iter()
+        .filter(|(at, _)| !at.starts_with("/spec/parentRefs"))
+        .partition(|(_, wrong)| wrong.why == INCOMPATIBLE);
+    let told: Vec<Json> = refs
+        .iter()
+        .map(|parent| {
+            let taken = accepted(world, entry, parent, &filters);
+            let mut conditions = vec![taken.json(entry.changed), resolved(&refers).json(entry.changed)];
+            if taken.holds && !filters.is_empty() {
+                conditions.push(partially(&filters).json(entry.changed));
+            }
+            json!({ "parentRef": written(parent), "controllerName": CONTROLLER, "conditions": conditions })
+        })
+        .collect();
+    json!({ "parents": told })
+}
+
+/// A condition, as Kubernetes has them. When it last changed is not known: nothing of it is kept.
+struct Condition {
+    kind: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Condition {
+    fn json(&self, generation: u64) -> Json {
+        json!({
+            "type": self.kind,
+            "status": if self.holds { "True" } else { "False" },
+            "reason": self.reason,
+            "message": self.message,
+            "observedGeneration": generation,
+        })
+    }
+}
+
+fn is_accepted(message: &str) -> Condition {
+    Condition { kind: "Accepted", holds: true, reason: "Accepted", message: message.into() }
+}
+
+fn is_not(reason: &'static str, message: String) -> Condition {
+    Condition { kind: "Accepted", holds: false, reason, message }
+}
+
+fn accepted(
+    world: &World,
+    entry: &Entry<CheckedRoute>,
+    parent: &ParentRef,
+    filters: &[(String, Dangling)],
+) -> Condition {
+    let rules = entry.checked.rules.len();
+    if rules > 0 && filters.len() >= rules {
+        return is_not(INCOMPATIBLE, all(filters));
+    }
+    let namespace = &entry.object.metadata.namespace;
+    let named = parent.namespace.as_deref().map_or_else(|| Ok(namespace.clone()), Label::new);
+    let (Ok(of), Ok(name)) = (named, Label::new(&parent.name)) else {
+        return is_not("NoMatchingParent", format!("{} is no name", parent.name));
+    };
+    let name = ServiceName::new(of, name);
+    if matches!(parent.kind.as_deref(), None | Some("Gateway")) {
+        let section = parent.section_name.as_deref().and_then(|s| Label::new(s).ok());
+        let port = parent.port.and_then(PortNumber::new);
+        return at_gateway(world, entry, &GatewayParent { gateway: name, section, port });
+    }
+    let Some(service) = world.service(&name) else {
+        return is_not("NoMatchingParent", format!("there is no service {name}"));
+    };
+    let ports = service.checked.service().ports.iter().map(|p| p.number);
+    let ports: Vec<PortNumber> = ports.collect();
+    match entry.checked.ports_of(&name).iter().find(|port| !ports.contains(port)) {
+        Some(port) => is_not("NoMatchingParent", format!("{name} has no port {port}")),
+        None if name.namespace() == namespace => is_accepted("it takes the requests to the service"),
+        None => {
+            is_accepted(&format!("it takes what callers of the namespace {namespace} ask of the service"))
+        }
+    }
+}
+
+/// At a gateway: the best that any of the listeners says that are meant.
+fn at_gateway(world: &World, entry: &Entry<CheckedRoute>, parent: &GatewayParent) -> Condition {
+    let name = &parent.gateway;
+    let Some(gateway) = world.gateway(name).map(|entry| &entry.checked) else {
+        return is_not("NoMatchingParent", format!("there is no gateway {name}"));
+    };
+    let namespace = &entry.object.metadata.namespace;
+    let listeners = gateway.base.listeners.iter().zip(&gateway.from).enumerate();
+    let meant: Vec<_> = listeners.filter(|(_, (listener, _))| parent.means(listener)).collect();
+    if meant.is_empty() {
+        return is_not("NoMatchingParent", format!("no listener of {name} has that name and port"));
+    }
+    let allowed = |from: crate::spec::From| from == crate::spec::From::All || namespace == name.namespace();
+    if !meant.iter().any(|(_, (_, from))| allowed(**from)) {
+        let message = format!("the listeners of {name} take no routes of the namespace {namespace}");
+        return is_not("NotAllowedByListeners", message);
+    }
+    let taken = |listener, from| taken_by(&entry.checked, parent, namespace, listener, from, name);
+    if !meant.iter().any(|(_, (listener, from))| taken(listener, **from).is_some()) {
+        let message = format!("the listeners of {name} are for other host names");
+        return is_not("NoMatchingListenerHostname", message);
+    }
+    let (attached, key) = (routes::attached(world, name), entry.object.key());
+    let is_there =
+        |at: &usize| attached.get(*at).is_some_and(|all| all.iter().any(|(e, _)| e.object.key() == key));
+    if meant.iter().any(|(at, _)| is_there(at)) {
+        return is_accepted("it takes the requests of the gateway");
+    }
+    let message = format!("an older route of another kind has its host names at {name}");
+    is_not("NotAllowedByListeners", message)
+}
+
+/// Of several reasons the first in the Gateway API's own order stands for all; the message tells each.
+fn resolved(refers: &[(String, Dangling)]) -> Condition {
+    const ORDER: [&str; 4] = ["RefNotPermitted", "InvalidKind", "BackendNotFound", "UnsupportedProtocol"];
+    let reason = ORDER.into_iter().find(|reason| refers.iter().any(|(_, wrong)| wrong.why == *reason));
+    let (holds, message) = match reason {
+        None => (true, "everything that it refers to is there".to_owned()),
+        Some(_) => (false, all(refers)),
+    };
+    Condition { kind: "ResolvedRefs", holds, reason: reason.unwrap_or("ResolvedRefs"), message }
+}
+
+fn partially(filters: &[(String, Dangling)]) -> Condition {
+    let message = format!("Dropped Rule: its requests are refused. {}", all(filters));
+    Condition { kind: "PartiallyInvalid", holds: true, reason: INCOMPATIBLE, message }
+}
+
+fn all(wrong: &[(String, Dangling)]) -> String {
+    let told: Vec<String> = wrong.iter().map(|(at, wrong)| format!("{at}: {}", wrong.message)).collect();
+    told.join("; ")
+}
+
+fn parents(spec: &Spec) -> &[ParentRef] {
+    match spec {
+        Spec::HttpRoute(route) => &route.parent_refs,
+        Spec::GrpcRoute(route) => &route.parent_refs,
+        Spec::TcpRoute(route) => &route.parent_refs,
+        _ => &[],
+    }
+}
+
+/// The reference as it was written, with the defaults of the Gateway API.
+fn written(parent: &ParentRef) -> Json {
+    let mut json =
+        serde_json::to_value(parent).unwrap_or_default().as_object().cloned().unwrap_or_else(Map::new);
+    let kind = parent.kind.as_deref().unwrap_or("Gateway");
+    let group = match kind {
+        "Gateway" => "gateway.networking.k8s.io",
+        "Service" => "",
+        _ => "outrigger.dev",
+    };
+    json.insert("kind".into(), kind.into());
+    json.insert("group".into(), group.into());
+    Json::Object(json)
+}
+
+#[cfg(test)]
+mod tests;
