@@ -89,7 +89,9 @@ fn accepted(
     };
     let ports = service.checked.service().ports.iter().map(|p| p.number);
     let ports: Vec<PortNumber> = ports.collect();
+    let lost = entry.checked.parent(&name).is_none_or(|own| own.lost) && parent.section_name.is_some();
     match entry.checked.ports_of(&name).iter().find(|port| !ports.contains(port)) {
+        _ if lost => is_not("NoMatchingParent", format!("{name} has no port of this name")),
         Some(port) => is_not("NoMatchingParent", format!("{name} has no port {port}")),
         None if name.namespace() == namespace => is_accepted("it takes the requests to the service"),
         None => {

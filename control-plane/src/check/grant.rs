@@ -50,7 +50,7 @@ pub(super) fn check(spec: &ReferenceGrant, found: &mut Found) -> Option<CheckedG
         );
         match (&to.name, service) {
             (_, false) => {
-                found.add(nothing(&format!("/spec/to/{i}"), &to.group, &to.kind, "is referred to here"))
+                found.add(nothing(&format!("/spec/to/{i}"), &to.group, &to.kind, "is referred to here"));
             }
             (None, true) => grant.to.push(None),
             (Some(name), true) => match Label::new(name) {

@@ -22,14 +22,16 @@ use crate::world::{Entry, World};
 /// The rules of requests that a namespace has made for a service, the oldest route first.
 pub(crate) fn of_requests(world: &World, namespace: &Label, service: &ServiceName) -> Vec<Route> {
     let routes = world.routes_of(namespace, service).into_iter();
-    let routes = routes.filter(|entry| entry.object.kind() != Kind::TcpRoute);
+    let routes =
+        routes.filter(|entry| entry.object.kind() != Kind::TcpRoute && takes(&entry.checked, service));
     routes.flat_map(|entry| before(world, entry, service)).collect()
 }
 
 /// The rules of connections that a namespace has made for a service, the oldest route first.
 pub(crate) fn of_connections(world: &World, namespace: &Label, service: &ServiceName) -> Vec<TcpRoute> {
     let mut all = vec![];
-    for entry in world.routes_of(namespace, service) {
+    let routes = world.routes_of(namespace, service).into_iter();
+    for entry in routes.filter(|entry| takes(&entry.checked, service)) {
         let key = entry.object.key();
         for rule in &entry.checked.tcp_rules {
             let mut rule = rule.clone();
@@ -40,6 +42,10 @@ pub(crate) fn of_connections(world: &World, namespace: &Label, service: &Service
         }
     }
     all
+}
+
+fn takes(checked: &CheckedRoute, service: &ServiceName) -> bool {
+    checked.parent(service).is_some_and(|parent| !parent.takes_nothing())
 }
 
 /// The rules of a route at its gateways.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use outrigger_mesh::{Label, PortNumber, ServiceName, Unresolved};
 
 use super::extend;
-use crate::check::{CheckedRoute, GatewayParent};
+use crate::check::{CheckedRoute, GatewayParent, ServiceParent};
 use crate::spec::{self, Key, Kind};
 use crate::world::{Entry, World};
 
@@ -133,8 +133,8 @@ pub(crate) fn dangling(world: &World, entry: &Entry<CheckedRoute>) -> BTreeSet<(
     let key = entry.object.key();
     let from = Referrer::of(&key);
     let mut all = BTreeSet::new();
-    for parent in entry.checked.services().filter(|parent| world.service(parent).is_none()) {
-        all.insert(("/spec/parentRefs".to_owned(), no_service(world, parent)));
+    for parent in &entry.checked.parents {
+        all.extend(no_port(world, parent).map(|d| ("/spec/parentRefs".to_owned(), d)));
     }
     for parent in &entry.checked.gateways {
         all.extend(no_listener(world, parent).map(|d| ("/spec/parentRefs".to_owned(), d)));
@@ -158,6 +158,20 @@ pub(crate) fn dangling(world: &World, entry: &Entry<CheckedRoute>) -> BTreeSet<(
         }
     }
     all
+}
+
+/// What is not there of a service whose requests a route takes.
+fn no_port(world: &World, parent: &ServiceParent) -> Option<Dangling> {
+    let Some(entry) = world.service(&parent.service) else { return Some(no_service(world, &parent.service)) };
+    let ports = &entry.checked.service().ports;
+    let gone = parent.ports.iter().find(|port| !ports.iter().any(|p| p.number == **port));
+    let message = match gone {
+        Some(port) => format!("{} has no port {port}", parent.service),
+        None if parent.lost => format!("{} has no port of the name that is meant", parent.service),
+        None => return None,
+    };
+    let hint = "add the port, or name another one".into();
+    Some(Dangling { field: "name", why: NO_PARENT, message, hint })
 }
 
 fn no_listener(world: &World, parent: &GatewayParent) -> Option<Dangling> {

@@ -14,7 +14,8 @@ fn of(namespace: &str, kind: &str, name: &str, spec: &str) -> Object {
 
 fn mesh() -> World {
     let mut world = world();
-    put(&mut world, service("cart", "")).unwrap();
+    put(&mut world, service("cart", "ports: [{port: 80, name: web}]")).unwrap();
+    put(&mut world, service("prices", "")).unwrap();
     put(&mut world, service("db", "ports: [{port: 5432, protocol: tcp}]")).unwrap();
     let listeners = "{name: web, port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: All}}}, \
                      {name: own, port: 81, protocol: HTTP}";
@@ -48,6 +49,7 @@ fn what_a_parent_says_of_a_route_is_one_of_the_gateway_apis_reasons() {
         ("bank", "{kind: Service, group: '', name: cart, namespace: shop}", "", "True Accepted"),
         ("shop", "{kind: Service, group: '', name: carts}", "", "False NoMatchingParent"),
         ("shop", "{kind: Service, group: '', name: cart, port: 81}", "", "False NoMatchingParent"),
+        ("shop", "{kind: Service, group: '', name: cart, sectionName: rpc}", "", "False NoMatchingParent"),
         ("shop", "{name: edge}", "hostnames: [a.example.com], ", "True Accepted"),
         ("shop", "{name: edges}", "", "False NoMatchingParent"),
         ("shop", "{name: edge, sectionName: none}", "", "False NoMatchingParent"),
@@ -73,7 +75,7 @@ fn what_a_route_refers_to_is_resolved_or_told_by_the_gateway_apis_reasons() {
     for (backends, expected) in [
         ("{name: cart}", "True ResolvedRefs"),
         ("{name: carts}", "False BackendNotFound"),
-        ("{name: cart, port: 99}", "False BackendNotFound"),
+        ("{name: prices, port: 99}", "False BackendNotFound"),
         ("{name: cart, namespace: bank}", "False RefNotPermitted"),
         ("{name: db}", "False UnsupportedProtocol"),
         ("{name: cart}, {name: db}, {name: carts}", "False BackendNotFound"),

@@ -81,8 +81,12 @@ impl CheckedRoute {
 
     /// The ports of `service` that it is for; none: all.
     pub fn ports_of(&self, service: &ServiceName) -> &[PortNumber] {
-        let parent = self.parents.iter().find(|parent| parent.service == *service);
-        parent.map(|parent| parent.ports.as_slice()).unwrap_or_default()
+        self.parent(service).map(|parent| parent.ports.as_slice()).unwrap_or_default()
+    }
+
+    /// What it says of a service whose requests it takes.
+    pub fn parent(&self, service: &ServiceName) -> Option<&ServiceParent> {
+        self.parents.iter().find(|parent| parent.service == *service)
     }
 
     /// Its rules by themselves.

@@ -15,6 +15,23 @@ pub struct ServiceParent {
     pub service: ServiceName,
     /// Its ports that are meant, in the order written; none: all.
     pub ports: Vec<PortNumber>,
+    /// Whether a port is meant by a name that none of them has. Where no other one is meant, no request is taken.
+    pub lost: bool,
+}
+
+impl ServiceParent {
+    /// Whether there is no port that it means.
+    pub fn takes_nothing(&self) -> bool {
+        self.lost && self.ports.is_empty()
+    }
+}
+
+/// The ports of a service that one parent means.
+enum Meant {
+    All,
+    One(PortNumber),
+    /// It has a name that no port has.
+    Lost,
 }
 
 /// A gateway that a route is attached to.
@@ -69,16 +86,22 @@ impl Context<'_> {
                 }
                 continue;
             }
-            let Some((service, port)) = self.parent(&pointer, parent, found) else { continue };
-            match parents.services.iter_mut().find(|p| p.service == service) {
-                None => parents.services.push(ServiceParent { service, ports: port.into_iter().collect() }),
-                Some(known) => match port {
-                    // One for the whole service and one for a port of it would leave open which is meant.
-                    Some(port) if !known.ports.is_empty() && !known.ports.contains(&port) => {
-                        known.ports.push(port);
-                    }
-                    _ => twice(&service, pointer, found),
-                },
+            let Some((service, meant)) = self.parent(&pointer, parent, found) else { continue };
+            let Some(known) = parents.services.iter_mut().find(|p| p.service == service) else {
+                let (ports, lost) = match meant {
+                    Meant::All => (vec![], false),
+                    Meant::One(port) => (vec![port], false),
+                    Meant::Lost => (vec![], true),
+                };
+                parents.services.push(ServiceParent { service, ports, lost });
+                continue;
+            };
+            let whole = known.ports.is_empty() && !known.lost;
+            match meant {
+                // One for the whole service and one for a port of it would leave open which is meant.
+                Meant::One(port) if !whole && !known.ports.contains(&port) => known.ports.push(port),
+                Meant::Lost if !whole => known.lost = true,
+                _ => twice(&service, pointer, found),
             }
         }
         parents
@@ -120,23 +143,18 @@ impl Context<'_> {
         })
     }
 
-    fn parent(
-        &self,
-        pointer: &str,
-        parent: &ParentRef,
-        found: &mut Found,
-    ) -> Option<(ServiceName, Option<PortNumber>)> {
+    fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<(ServiceName, Meant)> {
         group(pointer, parent.kind.as_deref().unwrap_or_default(), parent.group.as_deref(), found);
         let service = self.named(pointer, parent, found)?;
         if self.world.service(&service).is_none() {
             let Dangling { message, hint, .. } = no_service(self.world, &service);
             let problem = Problem::error(format!("{pointer}/name"), Code::Reference, message);
             found.missing(problem.hint(hint));
-            // Its ports are not known; one that is named by its number is the one of that number.
-            return Some((service, parent.port.and_then(PortNumber::new)));
+            let meant = by_number(parent);
+            return Some((service, meant));
         }
-        let port = self.port_of(pointer, parent, &service, found)?;
-        Some((service, port))
+        let meant = self.port_of(pointer, parent, &service, found);
+        Some((service, meant))
     }
 
     fn named(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<ServiceName> {
@@ -155,17 +173,10 @@ impl Context<'_> {
         Some(ServiceName::new(namespace, name))
     }
 
-    /// The port of a service that a parent means; `None` when it means one that is not there.
-    #[allow(clippy::option_option, reason = "a mistake, all ports, one port")]
-    fn port_of(
-        &self,
-        pointer: &str,
-        parent: &ParentRef,
-        service: &ServiceName,
-        found: &mut Found,
-    ) -> Option<Option<PortNumber>> {
+    /// The port of a service that a parent means.
+    fn port_of(&self, pointer: &str, parent: &ParentRef, service: &ServiceName, found: &mut Found) -> Meant {
         if parent.port.is_none() && parent.section_name.is_none() {
-            return Some(None);
+            return Meant::All;
         }
         let ports: &[ServicePort] = match self.world.service(service).map(|e| &e.object.spec) {
             Some(Spec::MeshService(written)) => &written.ports,
@@ -183,7 +194,7 @@ impl Context<'_> {
                     .is_none_or(|name| written.is_some_and(|w| w.name.as_deref() == Some(name)))
         });
         if let Some(port) = meant {
-            return Some(Some(port.number));
+            return Meant::One(port.number);
         }
         let field = if parent.section_name.is_some() { "sectionName" } else { "port" };
         let written =
@@ -199,7 +210,16 @@ impl Context<'_> {
         let message = format!("the service {service} has no port {written}");
         let problem = Problem::error(format!("{pointer}/{field}"), Code::Reference, message);
         found.missing(problem.hint(format!("its ports are: {}", known.join(", "))));
-        None
+        by_number(parent)
+    }
+}
+
+/// What a parent means while its ports are not known: one that has a number is the one of that number.
+fn by_number(parent: &ParentRef) -> Meant {
+    match (parent.port.and_then(PortNumber::new), &parent.section_name) {
+        (Some(port), None) => Meant::One(port),
+        (None, None) => Meant::All,
+        (_, Some(_)) => Meant::Lost,
     }
 }
 

@@ -95,7 +95,7 @@ async fn an_override_that_is_over_can_be_written_once_more_and_says_nothing_new(
 }
 
 fn to_prices() -> crate::spec::Object {
-    crate::testing::route("r", "cart", "backendRefs: [{name: cart}, {name: prices}]")
+    route("r", "cart", "backendRefs: [{name: cart}, {name: prices}]")
 }
 
 fn unresolved(plane: &Plane) -> Vec<Option<outrigger_mesh::Unresolved>> {
@@ -122,7 +122,7 @@ async fn a_service_that_a_route_leads_to_goes_when_that_is_allowed_and_the_route
     // What is as it was is not refused for what others did, and changes of others are not either.
     assert_eq!(plane.apply(vec![put(to_prices())]).await.unwrap().changes[0].action, "unchanged");
     plane.apply(vec![put(service("cart", "retry: {retries: 1}"))]).await.unwrap();
-    let other = crate::testing::route("s", "cart", "backendRefs: [{name: prices}]");
+    let other = route("s", "cart", "backendRefs: [{name: prices}]");
     assert!(matches!(plane.apply(vec![put(other.clone())]).await, Err(ApplyError::Refused(_))));
     plane.state.apply_as(vec![put(other)], &author, how).await.unwrap();
     plane.apply(vec![put(prices)]).await.unwrap();
@@ -140,8 +140,8 @@ async fn a_grant_is_taken_back_whatever_routes_live_by_it() {
         "{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {name: g, namespace: bank}, \
          spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}}",
     );
-    let route = crate::testing::route("r", "cart", "backendRefs: [{name: vault, namespace: bank}]");
-    let all = vec![put(service("cart", "")), put(vault), put(grant.clone()), put(route)];
+    let to_vault = route("r", "cart", "backendRefs: [{name: vault, namespace: bank}]");
+    let all = vec![put(service("cart", "")), put(vault), put(grant.clone()), put(to_vault)];
     plane.apply(all).await.unwrap();
     assert_eq!(unresolved(&plane), [None]);
     let applied = plane.apply(vec![delete(&grant)]).await.unwrap();
