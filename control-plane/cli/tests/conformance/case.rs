@@ -59,7 +59,7 @@ pub(crate) struct Condition {
     pub(crate) route: (&'static str, &'static str),
     /// Which of its parents.
     pub(crate) parent: usize,
-    /// The type, the status and the reason of the condition; no status: it is not there.
+    /// The type, the status and the reason of the condition; no status: it is not there; no reason: any.
     pub(crate) wanted: (&'static str, Option<&'static str>, &'static str),
     /// A word of its message.
     pub(crate) word: &'static str,
@@ -100,6 +100,11 @@ impl Case {
     /// Objects that are refused.
     pub(crate) fn refuses_all(self, yaml: &str, word: &'static str) -> Self {
         self.step(Step::Refused(yaml.to_owned(), word))
+    }
+
+    /// A route that names something of its parent that is not there is refused, and told where it is taken all the same.
+    pub(crate) fn no_parent(self, yaml: &str) -> Self {
+        self.refuses_all(yaml, "/spec/parentRefs/0").apply(yaml).says("Accepted", "False", "NoMatchingParent")
     }
 
     /// An object is taken away.

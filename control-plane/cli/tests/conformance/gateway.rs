@@ -272,7 +272,6 @@ fn allowed() -> Vec<Case> {
 fn refused() -> Vec<Case> {
     let names: Vec<String> = (0..17).map(|i| format!("h{i}.example")).collect();
     let hosts = "/spec/hostnames";
-    let parents = "/spec/parentRefs/0";
     vec![
         case("host-address", "Hostname", "an address is no host name").refuses_all(&web("[10.0.0.1]"), hosts),
         case("host-wildcard-place", "Hostname", "a wildcard is the whole first label")
@@ -293,33 +292,27 @@ fn refused() -> Vec<Case> {
             "RouteReasonNoMatchingParent",
             "a section that no listener is: the route has no parent",
         )
-        .refuses_all(&at("$NAME", "nobody", "[one.$NAME.example]", TO_A), parents),
+        .no_parent(&at("$NAME", "nobody", "[one.$NAME.example]", TO_A)),
         case("listener-port-unknown", "RouteReasonNoMatchingParent", "nor is a port that no listener has")
-            .refuses_all(
-                &route_of(
-                    "HTTPRoute",
-                    ("shop", "$NAME"),
-                    "[{name: edge, port: 81}]",
-                    "[one.$NAME.example]",
-                    TO_A,
-                ),
-                parents,
-            ),
+            .no_parent(&route_of(
+                "HTTPRoute",
+                ("shop", "$NAME"),
+                "[{name: edge, port: 81}]",
+                "[one.$NAME.example]",
+                TO_A,
+            )),
         case(
             "listener-section-port-other",
             "RouteReasonNoMatchingParent",
             "nor a section with the port of another",
         )
-        .refuses_all(
-            &route_of(
-                "HTTPRoute",
-                ("shop", "$NAME"),
-                "[{name: edge, sectionName: web, port: 8080}]",
-                "[one.$NAME.example]",
-                TO_A,
-            ),
-            parents,
-        ),
+        .no_parent(&route_of(
+            "HTTPRoute",
+            ("shop", "$NAME"),
+            "[{name: edge, sectionName: web, port: 8080}]",
+            "[one.$NAME.example]",
+            TO_A,
+        )),
         case("gateway-unknown", "ParentReference", "a gateway that is not there takes no route")
             .refuses_all(&http_route(TO_A).replace("$PARENT", "[{name: nobody}]"), "/spec/parentRefs/0"),
     ]

@@ -180,7 +180,7 @@ fn filters() -> Vec<Case> {
             .grpc_rules("[{backendRefs: [{name: g, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-one, value: of-g}]}}]}]}]")
             .ask(call("/shop.Cart/Add").grpc(0).to("g").sends("x-one", "of-g")),
         case("grpc-extension-unknown", "GRPCRouteFilter.type", "a custom filter that can not be found is not skipped")
-            .refuses_grpc(&with("{type: ExtensionRef, extensionRef: {group: example.com, kind: Nothing, name: nobody}}"), "/filters/0"),
+            .refuses_grpc(&with("{type: ExtensionRef, extensionRef: {group: example.com, kind: Nothing, name: nobody}}"), "/filters"),
         case("grpc-filter-foreign", "GRPCRouteFilterType", "a filter that a GRPCRoute does not have is told: redirects, rewrites, CORS")
             .refuses_grpc(&with("{type: RequestRedirect, requestRedirect: {hostname: www.example.com}}"), "/filters/0")
             .refuses_grpc(&with("{type: URLRewrite, urlRewrite: {hostname: www.example.com}}"), "/filters/0"),
@@ -225,12 +225,13 @@ fn backends() -> Vec<Case> {
 
 fn kinds() -> Vec<Case> {
     let g = format!("[{{backendRefs: [{G}]}}]");
-    let refused = |kind: &'static str, case: Case| {
-        case.tells(kind, ("shop", "$NAME"), ("Accepted", Some("False"), "Conflicted"), "")
+    let refused = |kind: &'static str, reason: &'static str, case: Case| {
+        case.tells(kind, ("shop", "$NAME"), ("Accepted", Some("False"), reason), "")
     };
     vec![
         refused(
             "httproutes",
+            "Conflicted",
             case("grpc-or-http-mesh", "GEP-1294, route types", "of a GRPCRoute and an HTTPRoute of one service and port the GRPCRoute is taken, the other is not accepted")
                 .in_the_mesh()
                 .apply(&http_route("[{backendRefs: [$A]}]"))
@@ -239,6 +240,7 @@ fn kinds() -> Vec<Case> {
         ),
         refused(
             "grpcroutes",
+            "",
             case("grpc-or-http-gateway", "GRPCRouteSpec.hostnames", "of a GRPCRoute and an HTTPRoute of one host name at one listener the older is taken, the other is not accepted")
                 .at_a_gateway()
                 .apply(&http_route("[{backendRefs: [$A]}]"))

@@ -212,17 +212,14 @@ spec: {service: $NAME-two, address: 127.0.0.1, ports: [{port: 80, listen: $PORT-
         case("parent-section-other", "ParentReference.port", "where they are not, the route has no parent")
             .in_the_mesh()
             .apply(TWO)
-            .refuses_all(
-                &of("[{group: \"\", kind: Service, name: $NAME-two, sectionName: alt, port: 80}]", TO_A),
-                "/spec/parentRefs/0",
-            ),
+            .no_parent(&of(
+                "[{group: \"\", kind: Service, name: $NAME-two, sectionName: alt, port: 80}]",
+                TO_A,
+            )),
         case("parent-port-unknown", "ParentReference.port", "nor where the service has no such port")
             .in_the_mesh()
             .apply(TWO)
-            .refuses_all(
-                &of("[{group: \"\", kind: Service, name: $NAME-two, port: 81}]", TO_A),
-                "/spec/parentRefs/0",
-            ),
+            .no_parent(&of("[{group: \"\", kind: Service, name: $NAME-two, port: 81}]", TO_A)),
     ]
 }
 

@@ -75,7 +75,7 @@ impl<'a> Run<'a> {
 
     async fn case(mut self, case: &Case) -> Result<(), String> {
         if self.profile == Profile::Mesh {
-            self.stage.apply(&self.said(FRONT)).await.map_err(|e| format!("its service: {e}"))?;
+            self.stage.apply(&self.said(FRONT), false).await.map_err(|e| format!("its service: {e}"))?;
         }
         for (i, step) in case.steps.iter().enumerate() {
             self.step(step).await.map_err(|what| format!("step {}: {what}", i + 1))?;
@@ -85,8 +85,8 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Apply(yaml) => self.stage.apply(&self.said(yaml)).await,
-            Step::Refused(yaml, word) => match self.stage.apply(&self.said(yaml)).await {
+            Step::Apply(yaml) => self.stage.apply(&self.said(yaml), true).await,
+            Step::Refused(yaml, word) => match self.stage.apply(&self.said(yaml), false).await {
                 Ok(()) => Err("it is taken, and should be refused".into()),
                 Err(what) if !what.contains(&self.said(word)) => {
                     Err(format!("it is refused, but not for {word}: {what}"))
@@ -288,7 +288,9 @@ impl<'a> Run<'a> {
             (None, None) => true,
             (Some(own), Some(value)) => {
                 let message = own["message"].as_str().unwrap_or_default();
-                own["status"] == value && own["reason"] == reason && message.contains(&self.said(wanted.word))
+                own["status"] == value
+                    && (reason.is_empty() || own["reason"] == reason)
+                    && message.contains(&self.said(wanted.word))
             }
             _ => false,
         };

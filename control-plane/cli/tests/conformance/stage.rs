@@ -76,15 +76,18 @@ impl Stage {
         &self.origins[at.unwrap_or_else(|| panic!("there is no origin {name}"))]
     }
 
-    /// Writes objects and waits until both proxies obey; otherwise what was said.
-    pub(crate) async fn apply(&self, yaml: &str) -> Result<(), String> {
+    /// Writes objects and waits until both proxies obey; otherwise what was said. `dangling`: though they refer to what is
+    /// not there or not granted, which is a state then (docs/decisions/0015-references-as-states.md).
+    pub(crate) async fn apply(&self, yaml: &str, dangling: bool) -> Result<(), String> {
         let told =
             |all: Vec<spec::Problem>| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let documents = spec::read(yaml, "case.yaml").map_err(told)?;
         let items: Vec<Value> = documents.iter().map(|d| Object::to_json(&d.object)).collect();
         let body = json!({ "items": items }).to_string();
         let host = self.mesh.admin.to_string();
-        let mut request = request(Method::POST, &host, "/v1/apply?wait=applied&timeout=5s", body.into());
+        let more = if dangling { "&dangling=allow" } else { "" };
+        let path = format!("/v1/apply?wait=applied&timeout=5s{more}");
+        let mut request = request(Method::POST, &host, &path, body.into());
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(http::header::CONTENT_TYPE, json);
         let reply = Client::h1(self.mesh.admin).await.send(request).await.map_err(|e| format!("{e:#}"))?;
