@@ -165,7 +165,7 @@ mod tests {
         let (address, server) = answers(vec![(status, "", answer.to_string())]).await;
         let admin = Admin::at(&format!("http://{address}")).unwrap();
         let wait = Some(Duration::from_secs(3));
-        let applied = write(&admin, &[file.display().to_string()], false, wait).await;
+        let applied = write(&admin, &[file.display().to_string()], How { wait, ..How::default() }).await;
         (applied, server.await.unwrap())
     }
 

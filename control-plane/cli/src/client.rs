@@ -33,7 +33,6 @@ pub(crate) struct Stored {
     etag: Option<String>,
 }
 
-/// Why a write was not done.
 /// How resources are written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct How {
@@ -45,6 +44,7 @@ pub(crate) struct How {
     pub(crate) wait: Option<Duration>,
 }
 
+/// Why a write was not done.
 #[derive(Debug)]
 pub(crate) enum NotWritten {
     /// The resources have problems.
@@ -322,7 +322,9 @@ mod tests {
             {"pointer": "/items/1", "code": "y", "message": "never", "severity": "error"},
         ]});
         let (address, server) = answers(vec![(422, "", body.to_string())]).await;
-        let refused = admin(address).apply(&[json!({"kind": "MeshService"})], true, None).await;
+        let refused = admin(address)
+            .apply(&[json!({"kind": "MeshService"})], How { dry_run: true, ..How::default() })
+            .await;
         let Err(NotWritten::Refused(refusal)) = refused else { panic!("{refused:?}") };
         assert_eq!(refusal.problems.len(), 2);
         let asked = server.await.unwrap().remove(0);

@@ -18,7 +18,7 @@ fn route(name: &str, rules: &str) -> String {
 fn policy(name: &str, action: &str, from: &str) -> String {
     format!(
         "---\napiVersion: outrigger.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec: {{selector: {{service: cart}}, action: {action}, rules: [{{from: [{from}], ports: [80]}}]}}\n"
+         spec: {{targetRefs: [{{group: outrigger.dev, kind: MeshService, name: cart}}], action: {action}, rules: [{{from: [{from}], ports: [80]}}]}}\n"
     )
 }
 

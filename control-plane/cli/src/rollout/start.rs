@@ -7,7 +7,7 @@ use outrigger_control::spec::Problem;
 use serde_json::{Map, Value, json};
 
 use super::{Which, show};
-use crate::client::{Admin, NotWritten};
+use crate::client::{Admin, How, NotWritten};
 use crate::documents::{Documents, NotRead};
 use crate::failure::Failure;
 use crate::kind::named;
@@ -108,7 +108,7 @@ impl Start {
         // The same once more, after it went back, is another run.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         object["metadata"]["annotations"]["outrigger.dev/started"] = now.to_string().into();
-        match admin.apply(&[object], false, None).await {
+        match admin.apply(&[object], How::default()).await {
             Ok(answer) => {
                 let warnings: Vec<Problem> =
                     serde_json::from_value(answer["warnings"].clone()).unwrap_or_default();

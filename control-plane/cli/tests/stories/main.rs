@@ -8,6 +8,7 @@ mod bad_start;
 mod clocks;
 mod company;
 mod edge;
+mod explain;
 mod federation;
 mod identity;
 mod kubernetes;
