@@ -28,8 +28,6 @@ const NOT_YET: &[(&str, &str, &str)] = &[
     ("grpc-kind", "mg", "a kind that is not known is refused when it is written, dangling or not"),
     ("grpc-or-http-mesh", "m", "both are accepted"),
     ("parent-distinct-port", "mg", "a reference by port and one by section to one gateway are both taken"),
-    ("parent-port-unknown", "m", "a route to a port that the service has not says that it is accepted"),
-    ("parent-section-other", "m", "a route to a port that the service has not says that it is accepted"),
     ("path-encoded-slash", "mg", "it is taken"),
     ("path-encoded-slash-upper", "mg", "it is taken"),
     ("path-percent", "mg", "it is taken"),
