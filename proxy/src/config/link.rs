@@ -159,6 +159,9 @@ impl Link {
                     None => return Ok(()),
                     Some(response) => {
                         self.on_response(response);
+                        if self.at_edge {
+                            self.registry.obeyed.until(self.registry.gateway()).await;
+                        }
                         self.is_up(&mut up);
                     }
                 },

@@ -23,11 +23,13 @@ mod consumer;
 mod dump;
 mod hosts;
 mod located;
+mod obeyed;
 
 use consumer::Consumer;
 use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
+use obeyed::Obeyed;
 
 /// A change of what is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +103,8 @@ pub struct Registry {
     mesh: ArcSwapOption<MeshSettings>,
     gateway: ArcSwapOption<Gateway>,
     own_gateway: OnceLock<ServiceName>,
+    /// The gateway by which requests are served.
+    pub obeyed: Obeyed,
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
     /// Whether any service wanted HTTP/1 all the way, ever: then callers' headers are kept as they spelled them.
@@ -148,6 +152,7 @@ impl Registry {
             mesh: ArcSwapOption::empty(),
             gateway: ArcSwapOption::empty(),
             own_gateway: OnceLock::new(),
+            obeyed: Obeyed::default(),
             names: AtomicU64::new(0),
             keeps_case: AtomicBool::new(false),
             changed: watch::Sender::new(0),

@@ -31,8 +31,9 @@ pub(super) fn judge(cors: &Cors, parts: &Parts) -> Asked {
     let method = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
     let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN);
     let Some(method) = method.filter(|_| preflight) else {
-        if origin.is_some() && !cors.expose.is_empty() {
-            told.extend(list(&cors.expose).map(|all| (header::ACCESS_CONTROL_EXPOSE_HEADERS, all)));
+        let exposed = exposed(cors);
+        if origin.is_some() && !exposed.is_empty() {
+            told.extend(list(&exposed).map(|all| (header::ACCESS_CONTROL_EXPOSE_HEADERS, all)));
         }
         return Asked::Request(Allowed(told));
     };
@@ -46,6 +47,11 @@ pub(super) fn judge(cors: &Cors, parts: &Parts) -> Asked {
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Allowed(told).write(answer.headers_mut());
     Asked::Preflight(Box::new(answer))
+}
+
+/// Beside credentials a wildcard means a header of that name (Fetch standard), so it is not told.
+fn exposed(cors: &Cors) -> Vec<Arc<str>> {
+    cors.expose.iter().filter(|name| !(cors.credentials && &***name == "*")).cloned().collect()
 }
 
 impl Allowed {

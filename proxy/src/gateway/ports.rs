@@ -92,11 +92,13 @@ impl Follower {
         let Some(gateway) = self.registry.gateway() else {
             self.close_all_but(&Table::default()).await;
             self.made_from = None;
+            self.registry.obeyed.is(None);
             return;
         };
         let services = self.services(&gateway);
         let snapshots: Vec<_> = services.iter().map(|s| s.snapshot.load_full()).collect();
         if !files && self.is_made_from(&gateway, &snapshots) {
+            self.registry.obeyed.is(Some(gateway));
             return;
         }
         let certificates = &mut self.certificates;
@@ -116,6 +118,7 @@ impl Follower {
         self.open_all(&table).await;
         self.edge.table.store(Arc::new(table.opened(self.open.clone())));
         self.tell(faults);
+        self.registry.obeyed.is(Some(Arc::clone(&gateway)));
         self.made_from = Some((gateway, snapshots));
     }
 

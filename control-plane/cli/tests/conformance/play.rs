@@ -68,8 +68,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(stage: &'a Stage, number: usize, profile: Profile) -> Self {
         let of = if profile == Profile::Mesh { 'm' } else { 'g' };
-        // A gateway acknowledges what was pushed and makes its table of it a moment later.
-        let patience = if profile == Profile::Mesh { Duration::ZERO } else { SOON };
+        // What was acknowledged is obeyed.
+        let patience = Duration::ZERO;
         Self { stage, profile, name: format!("case{number}{of}"), patience, before: None }
     }
 
@@ -331,8 +331,6 @@ spec: {mtls: \"off\", discovery: static, ports: [{port: 80, protocol: http}]}
 /// By which a request is known wherever it arrives.
 const MARK: &str = "x-asked";
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a gateway may take.
-const SOON: Duration = Duration::from_millis(500);
 /// How long is waited for what must not come.
 const SETTLED: Duration = Duration::from_millis(80);
 static ASKED: AtomicUsize = AtomicUsize::new(0);

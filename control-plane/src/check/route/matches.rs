@@ -56,11 +56,39 @@ fn path(pointer: &str, written: &spec::PathMatch, found: &mut Found) -> Option<P
         found.add(Problem::error(pointer, Code::BadValue, message));
         return None;
     }
+    if let Err(message) = is_path_of_uri(&written.value) {
+        let hint = "write other characters as %XX, the way a canonical path has them";
+        found.add(Problem::error(pointer, Code::BadValue, message).hint(hint));
+        return None;
+    }
     let value = written.value.as_str().into();
     Some(match written.kind {
         PathMatchType::Exact => PathMatch::Exact(value),
         _ => PathMatch::Prefix(value),
     })
+}
+
+/// The characters of a path (RFC 3986, section 3.3, as HTTPPathMatch takes them). An escaped slash would be two readings of
+/// one path.
+fn is_path_of_uri(text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(&b);
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if *byte == b'%' {
+            let hex = bytes.get(at + 1..at + 3).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+            match hex {
+                None => return Err(format!("the path {text:?} has a '%' that begins no escaped character")),
+                Some(b"2f" | b"2F") => return Err(format!("the path {text:?} has an escaped slash")),
+                Some(_) => at += 3,
+            }
+        } else if plain(*byte) {
+            at += 1;
+        } else {
+            return Err(format!("the path {text:?} has a character that no path has"));
+        }
+    }
+    Ok(())
 }
 
 fn method(pointer: &str, written: &str, found: &mut Found) -> Option<Method> {
