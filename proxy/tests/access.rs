@@ -489,7 +489,11 @@ async fn an_opaque_connection_that_is_denied_is_told_so_at_the_door_and_not_trie
     let mut stream = TcpStream::connect(client.upstreams[0]).await.unwrap();
     assert!(!echoes(&mut stream).await);
     let refused = |live: &Live, hop| live.counters.refusals(Reason::AuthzDenied, hop);
-    assert_eq!((refused(&server.live, Hop::Server), refused(&client.live, Hop::Client)), (1, 1));
+    // The caller hears of it before the one who refused has counted it.
+    eventually("both count it", || async {
+        (refused(&server.live, Hop::Server), refused(&client.live, Hop::Client)) == (1, 1)
+    })
+    .await;
     assert_eq!(client.live.counters.retries.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use outrigger_control::state::compile_all;
-use outrigger_mesh::{Resource, TrustDomain};
+use outrigger_mesh::{Resource, Route, TrustDomain};
 use outrigger_wire::bundle::Bundle;
 
 use crate::documents::{Documents, NotRead};
@@ -58,9 +58,19 @@ fn counted(resources: &[Resource]) -> String {
 
 /// Whether whoever can read it could sign places of sticky sessions.
 fn holds_secret(resource: &Resource) -> bool {
-    let Resource::Service(service) = resource else { return false };
-    let policies = service.for_callers.iter().map(|c| &c.policy).chain([&service.policy]);
-    policies.into_iter().any(|policy| policy.balance.sticky.is_some())
+    let in_routes = |routes: &[Route]| routes.iter().any(|route| route.choice.session.is_some());
+    match resource {
+        Resource::Service(service) => {
+            let mut policies = service.for_callers.iter().map(|c| &c.policy).chain([&service.policy]);
+            policies.any(|policy| policy.balance.sticky.is_some()) || in_routes(&service.routes)
+        }
+        Resource::ConsumerRoutes(own) => in_routes(&own.routes),
+        Resource::Gateway(gateway) => {
+            let mut routes = gateway.listeners.iter().flat_map(|l| &l.routes);
+            routes.any(|attached| attached.route.choice.session.is_some())
+        }
+        _ => false,
+    }
 }
 
 /// Writes all of it or leaves what was there: a sidecar may read the plan at any moment.

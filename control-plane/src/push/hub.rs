@@ -138,7 +138,15 @@ impl Hub {
     pub async fn acknowledged(&self, revision: u64, timeout: Duration) -> Acknowledged {
         let everybody = self.all_sessions();
         let answered = |proxy: &Proxy, now: Position| proxy.position(now).revision >= revision;
-        let everybody = self.wait(everybody, answered, timeout).await;
+        // Who has answered once has: that it asks for something new a moment later takes nothing back.
+        let mut seen = HashSet::new();
+        let done = |proxy: &Proxy, now| {
+            if answered(proxy, now) {
+                seen.insert(proxy.id());
+            }
+            seen.contains(&proxy.id())
+        };
+        let everybody = self.wait(everybody, done, timeout).await;
         let now = self.read().position();
         let mut missing = Vec::new();
         for proxy in &everybody {
@@ -147,7 +155,7 @@ impl Hub {
                 let more = status.rejected.len() - 1;
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
                 missing.push((status.node, format!("rejected {}: {}{more}", first.name, first.reason)));
-            } else if !answered(proxy, now) {
+            } else if !seen.contains(&proxy.id()) && !answered(proxy, now) {
                 missing.push((status.node, "has not answered".to_owned()));
             }
         }
@@ -159,7 +167,7 @@ impl Hub {
     async fn wait(
         &self,
         mut proxies: Vec<Arc<Proxy>>,
-        done: impl Fn(&Proxy, Position) -> bool,
+        mut done: impl FnMut(&Proxy, Position) -> bool,
         timeout: Duration,
     ) -> Vec<Arc<Proxy>> {
         let deadline = Instant::now() + timeout;

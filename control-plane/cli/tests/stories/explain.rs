@@ -132,7 +132,10 @@ impl Asked {
             "from": "shop/web", "host": "prices.shop", "method": self.method.as_str(), "path": self.path,
             "headers": self.headers,
         });
-        let reply = admin.post(&at.to_string(), "/v1/explain", described.to_string()).await.unwrap();
+        let body = bytes::Bytes::from(described.to_string());
+        let mut post = outrigger_testkit::request(Method::POST, &at.to_string(), "/v1/explain", body);
+        post.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        let reply = admin.send(post).await.unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()
     }
