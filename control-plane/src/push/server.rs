@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use outrigger_certs::{ControlAcceptor, Peer};
 use outrigger_mesh::Report;
@@ -117,7 +117,6 @@ struct Handler {
 impl Handler {
     /// A revoked identity is refused whatever its certificate proves.
     fn admit(&self, caller: &Caller<Peer>) -> Result<(), RpcError> {
-        in_time(&caller.peer)?;
         let id = caller.peer.id();
         if !self.hub.is_denied(id) {
             return Ok(());
@@ -127,21 +126,10 @@ impl Handler {
     }
 }
 
-/// Refuses what comes over a connection whose certificate has expired since: it was looked at when the connection began. A
-/// discovery stream ends by itself then, and its connection with it.
-fn in_time(peer: &Peer) -> Result<(), RpcError> {
-    if peer.not_after() > SystemTime::now() {
-        return Ok(());
-    }
-    let what = "connect again: the certificate of this connection has expired";
-    Err(RpcError::new(RpcErrorKind::Unauthenticated, what))
-}
-
 impl ControlHandler for Handler {
     type Peer = Peer;
 
     async fn sign(&self, caller: Caller<Option<Peer>>, request: SignRequest) -> Result<SignReply, RpcError> {
-        caller.peer.as_ref().map_or(Ok(()), in_time)?;
         self.certificates.sign(caller.peer.as_ref(), caller.remote, request).await
     }
 
