@@ -15,8 +15,8 @@ use outrigger_certs::{ControlConnector, JoinToken, WorkloadIdentity, WorkloadKey
 use outrigger_control::app::{self, App};
 use outrigger_control::settings::Settings;
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointState, FeatureSet, PortNumber, Report, Resource, Selector, SpiffeId,
-    Transport, Weight,
+    Endpoint, EndpointPort, EndpointState, FeatureSet, PortNumber, Resource, Selector, SpiffeId, Transport,
+    Weight,
 };
 use outrigger_wire::rpc::{
     Attestation, ControlClient, DiscoverStream, ExchangeRequest, Hello, Registration, RpcErrorKind,
@@ -34,15 +34,12 @@ struct Mesh {
 }
 
 async fn mesh() -> Mesh {
-    mesh_with(&[]).await
-}
-
-async fn mesh_with(more: &[&str]) -> Mesh {
     let folder = tempfile::tempdir().unwrap();
     let data = common::data_folder(&folder);
     let args =
         ["outrigger-control", "--push", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--lease", "1s", "--data"];
-    let settings = Settings::parse_from(args.iter().chain(&[&*data.display().to_string()]).chain(more));
+    let settings =
+        Settings::parse_from(args.map(str::to_owned).into_iter().chain([data.display().to_string()]));
     let mesh = Mesh { app: app::build(settings).await.unwrap(), _folder: folder };
     for name in ["cart", "web"] {
         let items = json!({ "items": [service(name, json!({ "ports": [{ "port": 80 }] }))] });
@@ -352,21 +349,4 @@ async fn a_token_is_exchanged_for_whom_the_certificate_proves_and_for_nobody_els
     assert_eq!(refused(&web.client, ask("shop/cart")).await.kind, RpcErrorKind::Denied);
     assert!(cart.client.exchange(ExchangeRequest { token: reply.token, ..ask("shop/cart") }).await.is_ok());
     mesh.app.shutdown().await;
-}
-
-/// A connection was once good for as long as it stayed open, for everything but a discovery stream.
-#[tokio::test]
-async fn a_connection_whose_certificate_has_expired_is_good_for_nothing_and_renews_nothing() {
-    let mesh = mesh_with(&["--leaf-lifetime-for-tests", "3s"]).await;
-    let web = mesh.workload("web").await;
-    let csr_der = || WorkloadKey::generate().unwrap().csr().unwrap();
-    web.client.report(Report::default()).await.unwrap();
-    web.client.sign(SignRequest { csr_der: csr_der(), attestation: None }).await.unwrap();
-    let left = web.identity.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
-    tokio::time::sleep(left + Duration::from_millis(100)).await;
-    let told = web.client.report(Report::default()).await.unwrap_err();
-    assert_eq!(told.kind, RpcErrorKind::Unauthenticated, "{told}");
-    assert!(told.message.contains("has expired"), "{told}");
-    let told = web.client.sign(SignRequest { csr_der: csr_der(), attestation: None }).await.unwrap_err();
-    assert!(told.message.contains("has expired"), "{told}");
 }
