@@ -15,8 +15,8 @@ use outrigger_certs::{ControlConnector, JoinToken, WorkloadIdentity, WorkloadKey
 use outrigger_control::app::{self, App};
 use outrigger_control::settings::Settings;
 use outrigger_mesh::{
-    Endpoint, EndpointPort, EndpointState, FeatureSet, PortNumber, Resource, Selector, SpiffeId, Transport,
-    Weight,
+    Endpoint, EndpointPort, EndpointState, FeatureSet, PortNumber, Report, Resource, Selector, SpiffeId,
+    Transport, Weight,
 };
 use outrigger_wire::rpc::{
     Attestation, ControlClient, DiscoverStream, ExchangeRequest, Hello, Registration, RpcErrorKind,
@@ -34,12 +34,15 @@ struct Mesh {
 }
 
 async fn mesh() -> Mesh {
+    mesh_with(&[]).await
+}
+
+async fn mesh_with(more: &[&str]) -> Mesh {
     let folder = tempfile::tempdir().unwrap();
     let data = common::data_folder(&folder);
     let args =
         ["outrigger-control", "--push", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--lease", "1s", "--data"];
-    let settings =
-        Settings::parse_from(args.map(str::to_owned).into_iter().chain([data.display().to_string()]));
+    let settings = Settings::parse_from(args.iter().chain(&[&*data.display().to_string()]).chain(more));
     let mesh = Mesh { app: app::build(settings).await.unwrap(), _folder: folder };
     for name in ["cart", "web"] {
         let items = json!({ "items": [service(name, json!({ "ports": [{ "port": 80 }] }))] });
@@ -348,5 +351,46 @@ async fn a_token_is_exchanged_for_whom_the_certificate_proves_and_for_nobody_els
     mesh.admin("POST", "/v1/apply", &list.to_string()).await;
     assert_eq!(refused(&web.client, ask("shop/cart")).await.kind, RpcErrorKind::Denied);
     assert!(cart.client.exchange(ExchangeRequest { token: reply.token, ..ask("shop/cart") }).await.is_ok());
+    mesh.app.shutdown().await;
+}
+
+/// A connection was once good for as long as it stayed open, for everything but a discovery stream. It may not lock anybody
+/// out either: a sidecar that has a later certificate goes on over the next connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_ends_with_its_certificate_and_whoever_has_a_later_one_goes_on() {
+    let mesh = mesh_with(&["--leaf-lifetime-for-tests", "3s"]).await;
+    let web = mesh.workload("web").await;
+    let left = || web.identity.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::sleep(left() / 2).await;
+    let key = WorkloadKey::generate().unwrap();
+    let asked = SignRequest { csr_der: key.csr().unwrap(), attestation: None };
+    let reply = web.client.sign(asked).await.unwrap();
+    let later = Arc::new(WorkloadIdentity::from_parts(&key, &reply.chain, &reply.trust).unwrap());
+    let shown = Arc::new(std::sync::Mutex::new(web.identity.clone()));
+    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let renewing = {
+        let (shown, connections, to) = (shown.clone(), connections.clone(), mesh.app.push);
+        ControlClient::new(move || {
+            connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let connector = ControlConnector::new(&shown.lock().unwrap()).unwrap();
+            async move {
+                let tcp = tokio::net::TcpStream::connect(to).await?;
+                Ok(connector.connect(tcp).await.map_err(std::io::Error::other)?.0)
+            }
+            .boxed()
+        })
+    };
+    renewing.report(Report::default()).await.unwrap();
+    *shown.lock().unwrap() = later;
+    tokio::time::sleep(left() + Duration::from_millis(200)).await;
+
+    renewing.report(Report::default()).await.expect("it connects again, and shows the later certificate");
+    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 2);
+    let told = web.client.report(Report::default()).await.unwrap_err();
+    assert_eq!(
+        told.kind,
+        RpcErrorKind::Unavailable,
+        "nobody connects by a certificate that has expired: {told}"
+    );
     mesh.app.shutdown().await;
 }

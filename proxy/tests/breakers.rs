@@ -97,7 +97,9 @@ async fn an_endpoint_that_is_well_again_comes_back_within_seconds_and_without_a_
         all_before += 1;
         if window.elapsed() > Duration::from_secs(1) {
             let share = (gone.requests() - first) as f64 / all_before as f64;
-            assert!(share <= 2.0 / 3.0, "{share} of a second's requests, where a third is its share");
+            // Two of three pairs have it, so that is what it gets where it wins them all, give or take what chance does to
+            // the hundred requests of a second; a herd is all of them.
+            assert!(share <= 0.85, "{share} of a second's requests, where a third is its share");
             (first, all_before, window) = (gone.requests(), 0, Instant::now());
         }
     }

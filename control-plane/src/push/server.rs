@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Hub;
 use super::fleet::Proof;
+use super::sessions::instant;
 use crate::ca::CertificateService;
 use crate::exchange::TokenService;
 use crate::jwks::Keeper;
@@ -93,7 +94,12 @@ async fn handshake(
     let _ = tcp.set_nodelay(true);
     match acceptor.accept(tcp).await {
         Ok((stream, peer)) => {
-            let connection = Accepted::new(Box::new(stream) as Box<dyn Io>, peer, from);
+            let end = peer.as_ref().and_then(|peer| instant(peer.not_after()));
+            let mut connection = Accepted::new(Box::new(stream) as Box<dyn Io>, peer, from);
+            // It proved something until then. Whoever has a later certificate shows it in the next handshake.
+            if let Some(end) = end {
+                connection = connection.until(end);
+            }
             // Nobody takes it any more when the server is stopping.
             let _ = accepted.send(Ok(connection)).await;
         }

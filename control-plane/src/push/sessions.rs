@@ -455,8 +455,12 @@ async fn was_cut(cut: &mut watch::Receiver<Option<Cut>>) -> Cut {
 
 /// When the certificate of a connection ends. One that is renewed is shown in the next handshake, so this one must end.
 fn expiry(proof: Option<&Proof>) -> Option<Instant> {
-    let left = proof?.not_after.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
+    instant(proof?.not_after)
+}
+
+/// The moment of the runtime's clock that is `at` by the calendar: now, if it is over; none, if it is never.
+pub(super) fn instant(at: SystemTime) -> Option<Instant> {
+    Instant::now().checked_add(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 async fn until(at: Option<Instant>) {

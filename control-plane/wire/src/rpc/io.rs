@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
 
 /// An accepted connection: its bytes, its proven peer and its address.
@@ -16,12 +17,29 @@ use tonic::transport::server::Connected;
 pub struct Accepted<IO, P> {
     io: IO,
     info: ConnectionInfo<P>,
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO, P> Accepted<IO, P> {
     /// A connection over `io`. `peer` is who proved its identity there, if anybody did.
     pub fn new(io: IO, peer: Option<P>, remote: SocketAddr) -> Self {
-        Self { io, info: ConnectionInfo { peer, remote, hangup: Hangup::default() } }
+        Self { io, info: ConnectionInfo { peer, remote, hangup: Hangup::default() }, end: None }
+    }
+
+    /// Ends the connection at `end`, whatever runs on it: what the peer proved holds no longer. Who it was may connect
+    /// again, and prove it anew.
+    #[must_use]
+    pub fn until(mut self, end: Instant) -> Self {
+        self.end = Some(Box::pin(tokio::time::sleep_until(end)));
+        self
+    }
+
+    /// Hangs up when its time is over. Asked by whoever reads: a connection is always read from.
+    fn watch_end(&mut self, cx: &mut Context<'_>) {
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            self.end = None;
+            self.info.hangup.hang_up();
+        }
     }
 }
 
@@ -83,6 +101,7 @@ impl<IO: AsyncRead + Unpin, P: Unpin> AsyncRead for Accepted<IO, P> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.watch_end(cx);
         self.info.hangup.check_read(cx)?;
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
