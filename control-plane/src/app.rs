@@ -9,13 +9,14 @@ use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
 use outrigger_certs::ControlAcceptor;
 use outrigger_mesh::SpiffeId;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
 use crate::ca::{self, CertificateService, Fleet, Keeper, TokenReviews};
+use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
@@ -166,6 +167,14 @@ struct Running {
 impl Observed for Running {
     fn proxies(&self) -> Vec<Json> {
         self.hub.proxies().iter().map(push::ProxyStatus::to_json).collect()
+    }
+
+    fn proxy(&self, node: &str) -> Vec<Json> {
+        self.hub.told_to(node)
+    }
+
+    fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json> {
+        self.hub.foresee(changes).iter().map(|affected| json!(affected)).collect()
     }
 
     fn stats(&self) -> Vec<Json> {

@@ -12,6 +12,7 @@ pub mod ca;
 pub mod check;
 pub mod compile;
 pub mod exchange;
+pub mod history;
 mod policy;
 pub mod jwks;
 pub mod lint;

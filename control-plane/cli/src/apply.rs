@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::args::Printed;
 use crate::client::{Admin, How, NotWritten};
+use crate::diff;
 use crate::documents::{Documents, NotRead};
 use crate::failure::{Exit, Failure};
 use crate::out::{self, Format};
@@ -94,6 +95,17 @@ pub(crate) async fn files(
     })
 }
 
+/// What applying files would change, as the control plane tells it.
+pub(crate) async fn foresee(admin: &Admin, files: &[String], how: How) -> Result<Value, Failure> {
+    match write(admin, files, how).await {
+        Ok(applied) => Ok(applied.answer),
+        Err(NotApplied::Failed(failure)) => Err(failure),
+        Err(NotApplied::Refused(found)) => {
+            Err(problems::failure(&format!("{} would be refused", files.join(", ")), &found))
+        }
+    }
+}
+
 async fn write(admin: &Admin, files: &[String], how: How) -> Result<Applied, NotApplied> {
     let documents = Documents::read(files).map_err(|why| match why {
         NotRead::Failed(failure) => NotApplied::Failed(failure),
@@ -108,6 +120,11 @@ async fn write(admin: &Admin, files: &[String], how: How) -> Result<Applied, Not
 }
 
 impl Applied {
+    /// What the control plane answered to a change that was not read from files.
+    pub(crate) fn answered(answer: Value) -> Self {
+        Self { answer, documents: Documents::default() }
+    }
+
     /// Whether every connected proxy has acknowledged it.
     pub(crate) fn live(&self) -> bool {
         self.proxies().is_some_and(|(live, all)| live == all)
@@ -136,7 +153,8 @@ impl Applied {
         self.documents.located(warnings)
     }
 
-    fn lines(&self, dry_run: bool) -> Vec<String> {
+    /// What became of each object, and the revision; of a dry run, what would differ and for whom.
+    pub(crate) fn lines(&self, dry_run: bool) -> Vec<String> {
         let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
         let changes = self.answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let change = |one: &Value| {
@@ -144,7 +162,12 @@ impl Applied {
             format!("{} {}", text("object"), text("action"))
         };
         let revision = self.answer["revision"].as_u64().map(|number| format!("revision {number}{dry}"));
-        changes.iter().map(change).chain(revision).collect()
+        let foreseen = if dry_run {
+            [diff::lines(&self.answer["changes"]), diff::affected(&self.answer)].concat()
+        } else {
+            changes.iter().map(change).collect()
+        };
+        foreseen.into_iter().chain(revision).collect()
     }
 }
 

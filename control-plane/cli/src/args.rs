@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, breaker, certs, compile, delete, demo, explain, failure, get, guard, lint, login, proxy,
-    rollout, run, token,
+    apply, audit, breaker, certs, compile, delete, demo, diff, explain, failure, get, guard, history, lint,
+    login, proxy, rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -113,6 +113,12 @@ pub(crate) enum Command {
     Whoami(login::Whoami),
     /// Show who changed what, when, from where and why; and who was refused.
     Audit(audit::Audit),
+    /// Show the revisions of the configuration, or what one of them changed.
+    History(history::History),
+    /// Show what differs between two revisions, or what applying files would change, and for which sidecars.
+    Diff(diff::Diff),
+    /// Make the configuration what it was at a revision.
+    Rollback(history::Rollback),
     /// Compile resources without a control plane, for `outrigger-proxy --plan`.
     Compile(compile::Compile),
     /// Find what is wrong or doubtful in files, without a control plane.

@@ -99,13 +99,13 @@ impl Admin {
 
     /// Who the control plane takes us for.
     pub(crate) async fn whoami(&self) -> Result<Value, Failure> {
-        body(&self.read("/v1/whoami").await?)
+        self.told("/v1/whoami").await
     }
 
     /// A page of the audit log before a line of it.
     pub(crate) async fn audit(&self, before: Option<u64>) -> Result<Value, Failure> {
         let before = before.map(|line| format!("&before={line}")).unwrap_or_default();
-        body(&self.read(&format!("/v1/audit?limit=1000{before}")).await?)
+        self.told(&format!("/v1/audit?limit=1000{before}")).await
     }
 
     /// A new token of this API.
@@ -181,6 +181,15 @@ impl Admin {
 
     /// Writes all of these or none.
     pub(crate) async fn apply(&self, items: &[Value], how: How) -> Result<Value, NotWritten> {
+        self.change("/v1/apply", &json!({ "items": items }), how).await
+    }
+
+    /// Makes the configuration what it was at a revision.
+    pub(crate) async fn rollback(&self, to: u64, how: How) -> Result<Value, NotWritten> {
+        self.change("/v1/rollback", &json!({ "to": to }), how).await
+    }
+
+    async fn change(&self, path: &str, wanted: &Value, how: How) -> Result<Value, NotWritten> {
         let mut query = Vec::new();
         if how.dry_run {
             query.push("dryRun=true".to_owned());
@@ -191,12 +200,15 @@ impl Admin {
         if let Some(wait) = how.wait {
             query.push(format!("wait=applied&timeout={}ms", wait.as_millis()));
         }
-        let path =
-            if query.is_empty() { "/v1/apply".into() } else { format!("/v1/apply?{}", query.join("&")) };
+        let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
         let within = Duration::from_secs(30) + how.wait.unwrap_or_default();
-        let asked = post(&path, &json!({ "items": items }), within);
-        let answer = written(self.send(asked).await)?;
+        let answer = written(self.send(post(&path, wanted, within)).await)?;
         body(&answer).map_err(NotWritten::Failed)
+    }
+
+    /// What is told at a path.
+    pub(crate) async fn told(&self, path: &str) -> Result<Value, Failure> {
+        body(&self.read(path).await?)
     }
 
     /// A token with which one sidecar may ask for its first certificate.

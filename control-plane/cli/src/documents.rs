@@ -11,7 +11,7 @@ use outrigger_control::spec::{self, Code, Document, Key, Object, Problem};
 use crate::failure::{Doing, Failure};
 
 /// Every document of some files, in order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Documents {
     all: Vec<Document>,
 }

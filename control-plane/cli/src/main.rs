@@ -15,11 +15,13 @@ mod compile;
 mod credentials;
 mod delete;
 mod demo;
+mod diff;
 mod documents;
 mod explain;
 mod failure;
 mod get;
 mod guard;
+mod history;
 mod http;
 mod kind;
 mod lint;
@@ -75,6 +77,9 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Logout(login::Logout {}) => login::Logout::run(&control),
         Command::Whoami(whoami) => whoami.run(&admin()?).await,
         Command::Audit(audit) => audit.run(&admin()?).await,
+        Command::History(history) => history.run(&admin()?).await,
+        Command::Diff(diff) => diff.run(&admin()?).await,
+        Command::Rollback(rollback) => rollback.run(&admin()?).await,
         Command::Compile(compile) => compile.run(),
         Command::Lint(lint) => lint.run(),
         Command::Run(run) => run.run(&admin()?).await,

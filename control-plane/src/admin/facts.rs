@@ -1,4 +1,4 @@
-//! What is told and not written: sidecars, history, audit, traffic, health. And join tokens, which are made here and
+//! What is told and not written: sidecars, audit, traffic, health. And join tokens, which are made here and
 //! told once.
 
 use axum::Json as JsonBody;
@@ -11,12 +11,27 @@ use serde_json::{Value as Json, json};
 
 use super::{Api, ApiError, Caller};
 use crate::spec;
-use crate::store::Revision;
 
 pub(super) async fn proxies(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
     let (revision, mut proxies) = (api.state.world().revision(), api.observed.proxies());
     proxies.retain(|proxy| caller.covers(namespace_of_identity(proxy)));
     JsonBody(json!({ "revision": revision, "items": proxies }))
+}
+
+/// `GET /v1/proxies/{node}`: what the sidecars of this name have subscribed to, and what is in force for them.
+pub(super) async fn proxy(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<JsonBody<Json>, ApiError> {
+    let mut told = api.observed.proxy(&node);
+    told.retain(|told| caller.covers(namespace_of_identity(&told["proxy"])));
+    if told.is_empty() {
+        let detail =
+            format!("no sidecar called {node:?} is connected here; GET /v1/proxies lists those that are");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, detail));
+    }
+    Ok(JsonBody(json!({ "revision": api.state.world().revision(), "items": told })))
 }
 
 /// `GET /v1/issuers`: who issues tokens, and whether there are keys.
@@ -38,7 +53,7 @@ pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> JsonBody<Js
 }
 
 /// The namespace of a sidecar's proven identity, `spiffe://mesh.local/ns/shop/sa/cart`.
-fn namespace_of_identity(proxy: &Json) -> &str {
+pub(super) fn namespace_of_identity(proxy: &Json) -> &str {
     let identity = proxy["identity"].as_str().unwrap_or_default();
     identity.split_once("/ns/").map_or("", |(_, rest)| first(rest))
 }
@@ -47,52 +62,18 @@ fn first(path: &str) -> &str {
     path.split('/').next().unwrap_or_default()
 }
 
-/// A revision as `caller` may see it: what was changed in other namespaces is none of his business. `None` when that is
-/// all of it.
-fn seen(mut revision: Revision, caller: &Caller) -> Option<Revision> {
-    let all = revision.changes.len();
-    revision.changes.retain(|change| {
-        let namespace = change.key.split('/').nth(1).unwrap_or_default();
-        caller.covers(namespace)
-    });
-    (all == 0 || !revision.changes.is_empty()).then_some(revision)
-}
-
 /// Which part of a log is wanted: what came before `before`, at most `limit`, the newest first.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
-    before: Option<u64>,
+    pub(super) before: Option<u64>,
     limit: Option<usize>,
 }
 
 impl Page {
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(100).clamp(1, 1_000)
     }
-}
-
-pub(super) async fn revisions(
-    State(api): State<Api>,
-    caller: Caller,
-    Query(page): Query<Page>,
-) -> Result<JsonBody<Json>, ApiError> {
-    let all = api.state.store().revisions(page.before, page.limit()).await?;
-    let items: Vec<Revision> = all.into_iter().filter_map(|revision| seen(revision, &caller)).collect();
-    Ok(JsonBody(json!({ "revision": api.state.world().revision(), "items": items })))
-}
-
-pub(super) async fn revision(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(number): Path<u64>,
-) -> Result<JsonBody<Json>, ApiError> {
-    let kept = api.state.store().revision(number).await?;
-    if let Some(revision) = kept.and_then(|revision| seen(revision, &caller)) {
-        return Ok(JsonBody(json!(revision)));
-    }
-    let detail = format!("revision {number} is not kept, or was never made; the last 1,000 are");
-    Err(ApiError::new(StatusCode::NOT_FOUND, detail))
 }
 
 pub(super) async fn audit(

@@ -75,7 +75,9 @@ fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), Ap
     if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         let kind = text(header::CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
+        // No form of a page sends either.
+        let patch = *method == Method::PATCH && kind.eq_ignore_ascii_case("application/merge-patch+json");
+        if !patch && !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "send it as Content-Type: application/json",
@@ -157,6 +159,9 @@ mod tests {
             ),
             (Method::POST, &[("host", "localhost"), ("content-type", "text/plain")], 415),
             (Method::PUT, &[("host", "localhost")], 415),
+            (Method::PATCH, &[("host", "localhost"), ("content-type", "application/merge-patch+json")], 200),
+            (Method::PUT, &[("host", "localhost"), ("content-type", "application/merge-patch+json")], 415),
+            (Method::PATCH, &[("host", "localhost"), ("content-type", "application/json-patch+json")], 415),
             (Method::DELETE, &[("host", "localhost")], 200),
         ] {
             assert_eq!(verdict(&method, headers), expected, "{method} {headers:?}");

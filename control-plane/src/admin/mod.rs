@@ -14,6 +14,7 @@ mod etag;
 mod explain;
 mod facts;
 mod guard;
+mod history;
 mod listen;
 mod objects;
 mod problem;
@@ -24,6 +25,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod watch;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,7 @@ use outrigger_mesh::SpiffeId;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
+use crate::compile::ResourceChange;
 use crate::exchange::Keys;
 use crate::rollout::Rollouts;
 use crate::spec::MAX_BYTES;
@@ -53,6 +57,12 @@ pub use start::{open, refuse_open_doors};
 pub trait Observed: Send + Sync + 'static {
     /// The connected sidecars, one JSON object each.
     fn proxies(&self) -> Vec<Json>;
+
+    /// One of them by its name, with what it has subscribed to; more than one where identities chose the same name.
+    fn proxy(&self, node: &str) -> Vec<Json>;
+
+    /// The connected sidecars that would be sent something if these changes were published, one JSON object each.
+    fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json>;
 
     /// Traffic by service, version and caller, from the sidecars' own reports.
     fn stats(&self) -> Vec<Json>;
@@ -138,8 +148,12 @@ pub fn router(api: Api) -> Router {
         .route("/v1/apply", post(apply::apply))
         .route("/v1/explain", post(explain::explain))
         .route("/v1/proxies", get(facts::proxies))
-        .route("/v1/revisions", get(facts::revisions))
-        .route("/v1/revisions/{number}", get(facts::revision))
+        .route("/v1/proxies/{node}", get(facts::proxy))
+        .route("/v1/revisions", get(history::revisions))
+        .route("/v1/revisions/{number}", get(history::revision))
+        .route("/v1/revisions/{number}/diff/{to}", get(history::diff))
+        .route("/v1/watch", get(watch::watch))
+        .route("/v1/rollback", post(history::rollback))
         .route("/v1/audit", get(facts::audit))
         .route("/v1/stats", get(facts::stats))
         .route("/v1/issuers", get(facts::issuers))
@@ -154,7 +168,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/{collection}/{namespace}", get(objects::list))
         .route(
             "/v1/{collection}/{namespace}/{name}",
-            get(objects::read).put(objects::write).delete(objects::delete),
+            get(objects::read).put(objects::write).patch(objects::patch).delete(objects::delete),
         )
         .route("/v1/rollouts/{namespace}/{name}/{verb}", post(rollouts::order))
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.

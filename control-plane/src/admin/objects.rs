@@ -9,9 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::rollouts::told;
+use super::writes::WriteOptions;
 use super::{Api, ApiError, Caller, etag};
 use crate::spec::{self, Code, Key, Kind, ObjectName, Problem};
-use crate::state::{Applied, How, Write};
+use crate::state::Write;
+use crate::store::Expect;
 use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
@@ -133,21 +135,73 @@ pub(super) async fn write(
 ) -> Result<Response, ApiError> {
     let key = key(&path)?;
     let expect = etag::expectation(&headers)?;
-    let document = spec::read_one(&body).map_err(|problems| ApiError::refused(&problems).of([&key]))?;
-    if document.object.key() != key {
+    put(&api, &caller, &key, &options, expect, &body).await
+}
+
+/// Changes the fields that are named and leaves the others (JSON merge patch, RFC 7396): `null` takes a field away, a list
+/// is replaced whole.
+pub(super) async fn patch(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(path): Path<(String, String, String)>,
+    Query(options): Query<WriteOptions>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, ApiError> {
+    let key = key(&path)?;
+    let expect = etag::expectation(&headers)?;
+    let wanted: Json = serde_json::from_str(&body)
+        .map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, format!("not a merge patch in JSON: {e}")))?;
+    caller.may(Verb::Change, What::Object(key.kind), Some(&key.namespace))?;
+    let entry = api.state.world().object(&key).ok_or_else(|| absent(&key))?;
+    // Whatever was expected of it, this is the one that is patched.
+    let expect = if expect == Expect::Present { Expect::Version(entry.changed()) } else { expect };
+    let mut object = entry.object().to_json();
+    merge(&mut object, wanted);
+    put(&api, &caller, &key, &options, expect, &object.to_string()).await
+}
+
+/// RFC 7396, section 2.
+fn merge(target: &mut Json, patch: Json) {
+    let Json::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(fields) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        match value {
+            Json::Null => drop(fields.shift_remove(&name)),
+            value => merge(fields.entry(name).or_insert(Json::Null), value),
+        }
+    }
+}
+
+async fn put(
+    api: &Api,
+    caller: &Caller,
+    key: &Key,
+    options: &WriteOptions,
+    expect: Expect,
+    body: &str,
+) -> Result<Response, ApiError> {
+    let document = spec::read_one(body).map_err(|problems| ApiError::refused(&problems).of([key]))?;
+    if document.object.key() != *key {
         let message = format!("the path names {key}, the body {}", document.object.key());
         let problem = Problem::error("/metadata", Code::Contradiction, message);
-        return Err(ApiError::refused(&[document.located(problem)]).of([&key]));
+        return Err(ApiError::refused(&[document.located(problem)]).of([key]));
     }
     let writes = vec![Write::Put { document, expect }];
     caller.may_write(&writes)?;
     let applied = api.state.apply_as(writes, &caller.author, options.how()).await;
-    let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
+    let applied = applied.map_err(|e| ApiError::from(e).of([key]))?;
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
-    match api.state.world().object(&key) {
-        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), told(&api, &entry))),
-        _ => Ok((status, JsonBody(summary(&applied))).into_response()),
+    match api.state.world().object(key) {
+        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), told(api, &entry))),
+        _ => Ok((status, JsonBody(options.answer(api, caller, applied).await)).into_response()),
     }
 }
 
@@ -168,42 +222,7 @@ pub(super) async fn delete(
     }
     let applied = api.state.apply_as(writes, &caller.author, options.how()).await;
     let applied = applied.map_err(|e| ApiError::from(e).of([&key]))?;
-    Ok(JsonBody(summary(&applied)))
-}
-
-/// How a write is to be made.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct WriteOptions {
-    /// Check and tell, change nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// `allow`: routes may refer to what is not there, or not granted.
-    dangling: Option<Dangling>,
-}
-
-impl WriteOptions {
-    fn how(&self) -> How {
-        How { dry_run: self.dry_run, dangling: self.dangling.is_some() }
-    }
-}
-
-/// What is allowed beyond the usual.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Dangling {
-    Allow,
-}
-
-/// What a change did, in the form of every answer to a write.
-pub(super) fn summary(applied: &Applied) -> Json {
-    let changes = applied.changes.iter();
-    json!({
-        "revision": applied.revision,
-        "generation": applied.generation,
-        "changes": changes.map(|c| json!({ "object": c.key.path(), "action": c.action })).collect::<Vec<_>>(),
-        "warnings": applied.warnings,
-    })
+    Ok(JsonBody(options.answer(&api, &caller, applied).await))
 }
 
 fn with_etag(status: StatusCode, changed: u64, body: Json) -> Response {
@@ -231,4 +250,34 @@ fn label(text: &str) -> Result<Label, ApiError> {
 fn key((collection, namespace, name): &(String, String, String)) -> Result<Key, ApiError> {
     let name = ObjectName::new(name).map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e))?;
     Ok(Key { kind: kind(collection)?, namespace: label(namespace)?, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of RFC 7396, appendix A.
+    #[test]
+    fn a_merge_patch_is_merged_as_the_rfc_shows() {
+        for (target, patch, merged) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
+            (json!({"a": "b"}), json!(["c"]), json!(["c"])),
+            (json!({"a": "foo"}), Json::Null, Json::Null),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut target = target;
+            merge(&mut target, patch);
+            assert_eq!(target, merged);
+        }
+    }
 }

@@ -140,6 +140,11 @@ impl From<ApplyError> for ApiError {
         match e {
             ApplyError::Refused(problems) => Self::refused(&problems),
             ApplyError::Store(e) => e.into(),
+            ApplyError::Moved { revision } => {
+                let detail =
+                    format!("the configuration has changed meanwhile, to revision {revision}; ask again");
+                Self::new(StatusCode::CONFLICT, detail)
+            }
             ApplyError::Precondition { key, current } => {
                 let detail = match &current {
                     Some(_) => format!("{key} is not as it was read; this is what it is now"),

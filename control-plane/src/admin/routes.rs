@@ -26,9 +26,13 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.
     ("/v1/explain", Method::POST, Need::Objects(Verb::Read)),
     ("/v1/proxies", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/proxies/{node}", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/stats", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/revisions", Method::GET, Need::Act(Verb::Read, What::History)),
     ("/v1/revisions/{number}", Method::GET, Need::Act(Verb::Read, What::History)),
+    ("/v1/revisions/{number}/diff/{to}", Method::GET, Need::Act(Verb::Read, What::History)),
+    ("/v1/watch", Method::GET, Need::Act(Verb::Read, What::History)),
+    ("/v1/rollback", Method::POST, Need::Objects(Verb::Change)),
     ("/v1/audit", Method::GET, Need::Act(Verb::Read, What::Audit)),
     ("/v1/issuers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/join-tokens", Method::POST, Need::Act(Verb::Change, What::JoinTokens)),
@@ -45,6 +49,7 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/{collection}/{namespace}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}/{name}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}/{name}", Method::PUT, Need::Objects(Verb::Change)),
+    ("/v1/{collection}/{namespace}/{name}", Method::PATCH, Need::Objects(Verb::Change)),
     ("/v1/{collection}/{namespace}/{name}", Method::DELETE, Need::Objects(Verb::Change)),
 ];
 

@@ -101,6 +101,31 @@ impl Shelf {
         difference
     }
 
+    /// What would differ, and nothing is put in force.
+    pub(super) fn foresee(&self, changes: &[Prepared]) -> Difference {
+        let mut difference = Difference::default();
+        for change in changes {
+            let (name, hostnames) = match change {
+                Prepared::Set { encoded, hostnames, .. } => {
+                    let same =
+                        self.resources.get(&encoded.name).is_some_and(|old| old.version == encoded.version);
+                    if same {
+                        continue;
+                    }
+                    (&encoded.name, &hostnames[..])
+                }
+                Prepared::Remove(name) => (name, &[][..]),
+            };
+            if let ResourceName::Service(service) = name {
+                let old = self.hosts_of.get(service).into_iter().flatten();
+                let all: HashSet<&Hostname> = old.chain(hostnames).collect();
+                difference.hosts_of_changed.extend(all.into_iter().map(|host| (name.clone(), host.clone())));
+            }
+            difference.names.push(name.clone());
+        }
+        difference
+    }
+
     fn set(
         &mut self,
         encoded: Encoded,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use outrigger_mesh::{EndpointUid, ResourceKind, ResourceName, Selector, ServiceName, SpiffeId};
+use outrigger_mesh::{EndpointUid, Hostname, ResourceKind, ResourceName, Selector, ServiceName, SpiffeId};
 use outrigger_wire::rpc::{RpcError, RpcErrorKind};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -93,24 +93,32 @@ impl Hub {
     }
 
     fn mark(&self, difference: &Difference) {
+        self.concerned(difference, |proxy, concern| match concern {
+            Concern::Name(name) => proxy.mark_name(name),
+            Concern::Host(host) => proxy.mark_host(host),
+        });
+    }
+
+    /// Meets everybody whom a difference concerns, once for each thing that it concerns him with, or more often.
+    pub(super) fn concerned(&self, difference: &Difference, mut meet: impl FnMut(&Proxy, Concern<'_>)) {
         let subscribers = self.subscribers();
         let sessions = self.sessions();
-        let each = |selector: &Selector, mark: &dyn Fn(&Proxy)| {
+        let mut each = |selector: &Selector, concern: Concern<'_>| {
             for id in subscribers.get(selector).into_iter().flatten() {
                 if let Some(proxy) = sessions.by_id.get(id) {
-                    mark(proxy);
+                    meet(proxy, concern);
                 }
             }
         };
         for name in &difference.names {
-            let mark = |proxy: &Proxy| proxy.mark_name(name);
-            each(&Selector::Named(name.clone()), &mark);
+            let concern = Concern::Name(name);
+            each(&Selector::Named(name.clone()), concern);
             match name {
-                ResourceName::Endpoint(service, _) => each(&Selector::EndpointsOf(service.clone()), &mark),
+                ResourceName::Endpoint(service, _) => each(&Selector::EndpointsOf(service.clone()), concern),
                 ResourceName::Trust(_)
                 | ResourceName::Mesh(_)
                 | ResourceName::Issuer(_)
-                | ResourceName::Denylist(_) => each(&Selector::All(name.kind()), &mark),
+                | ResourceName::Denylist(_) => each(&Selector::All(name.kind()), concern),
                 ResourceName::Service(_)
                 | ResourceName::Inbound(..)
                 | ResourceName::Gateway(_)
@@ -118,10 +126,10 @@ impl Hub {
             }
         }
         for (name, host) in &difference.hosts_of_changed {
-            each(&Selector::Host(host.clone()), &|proxy| proxy.mark_name(name));
+            each(&Selector::Host(host.clone()), Concern::Name(name));
         }
         for host in &difference.hosts {
-            each(&Selector::Host(host.clone()), &|proxy| proxy.mark_host(host));
+            each(&Selector::Host(host.clone()), Concern::Host(host));
         }
     }
 
@@ -268,6 +276,13 @@ impl Hub {
         ids.iter().filter_map(|id| sessions.by_id.get(id).cloned()).collect()
     }
 
+    /// What a sidecar has subscribed to, in no order. Looks through all of it: for people, not for pushes.
+    pub(super) fn selectors_of(&self, id: SessionId) -> Vec<Selector> {
+        let subscribers = self.subscribers();
+        let of_it = subscribers.iter().filter(|(_, ids)| ids.contains(&id));
+        of_it.map(|(selector, _)| selector.clone()).collect()
+    }
+
     pub(super) fn all_sessions(&self) -> Vec<Arc<Proxy>> {
         self.sessions().by_id.values().cloned().collect()
     }
@@ -279,6 +294,15 @@ impl Hub {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a difference concerns a sidecar with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Concern<'a> {
+    /// This resource differs.
+    Name(&'a ResourceName),
+    /// This host name means something else.
+    Host(&'a Hostname),
 }
 
 /// One process of the control plane does not serve more.

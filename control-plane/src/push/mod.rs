@@ -8,6 +8,7 @@
 mod catalog;
 mod denied;
 mod fleet;
+mod foresee;
 mod hub;
 mod obeyed;
 mod pace;
@@ -18,5 +19,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use foresee::Affected;
 pub use hub::Hub;
 pub use status::{ProxyStatus, RejectedResource};

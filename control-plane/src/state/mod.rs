@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::audit::Author;
 use crate::compile::{self, ResourceChange};
+use crate::history::FieldChange;
 use crate::jwks::Source;
 use crate::spec::{Document, Key, Problem};
 use crate::store::{Expect, Store, StoreError, StoreErrorKind};
@@ -229,6 +230,8 @@ pub struct How {
     pub dry_run: bool,
     /// Routes may refer to what is not there, or not granted: that is told as a warning, and becomes their state.
     pub dangling: bool,
+    /// Only while the configuration is at this revision: whoever made the change looked at all of it.
+    pub only_at: Option<u64>,
 }
 
 /// What a change did, or would have done.
@@ -242,6 +245,17 @@ pub struct Applied {
     pub changes: Vec<ObjectChange>,
     /// What is allowed, but probably not meant.
     pub warnings: Vec<Problem>,
+    /// What it would mean: of a dry run.
+    pub foreseen: Option<Foreseen>,
+}
+
+/// What a change would mean that is not made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Foreseen {
+    /// What would differ in each object, in the order of [`Applied::changes`].
+    pub differences: Vec<Vec<FieldChange>>,
+    /// The resources that would be published.
+    pub resources: Vec<ResourceChange>,
 }
 
 /// What became of one object.
@@ -264,6 +278,11 @@ pub enum ApplyError {
         key: Key,
         /// What it is now.
         current: Option<AnyEntry>,
+    },
+    /// The configuration is no longer at the revision that its writer looked at; it is at this one.
+    Moved {
+        /// The revision it is at.
+        revision: u64,
     },
     /// The store failed.
     Store(StoreError),

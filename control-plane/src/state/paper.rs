@@ -46,6 +46,8 @@ pub fn on_paper(documents: Vec<Document>, trust_domain: &TrustDomain) -> Result<
             let problem = Problem::error("/metadata/resourceVersion", Code::Contradiction, message);
             Err(vec![problem.hint("leave it out")])
         }
+        // Nobody looked at a revision: there is none on paper either.
+        Err(ApplyError::Moved { .. }) => Err(vec![]),
         Err(ApplyError::Store(e)) => Err(vec![Problem::error("", Code::Other, e.to_string())]),
     }
 }

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::instances::{self, Refusal};
 use super::progress::{self, Step};
 use super::stage::Stage;
-use super::{Applied, ApplyError, How, Publish, Write, load, overrides};
+use super::{Applied, ApplyError, Foreseen, How, ObjectChange, Publish, Write, load, overrides};
 use crate::audit::Author;
 use crate::compile;
+use crate::history;
 use crate::jwks::{self, Source};
-use crate::spec::Key;
+use crate::spec::{Key, Problem};
 use crate::store::{CommitError, Store, StoreError, StoreErrorKind, Transaction};
 use crate::world::World;
 
@@ -103,18 +104,20 @@ impl Writer {
     async fn apply(&mut self, writes: &[Write], author: &Author, how: How) -> Result<Applied, ApplyError> {
         self.catch_up().await?;
         let old = self.world.load_full();
+        if how.only_at.is_some_and(|at| at != old.revision()) {
+            return Err(ApplyError::Moved { revision: old.revision() });
+        }
         let mut stage = Stage::of(&old, writes, author, how.dangling)?;
         let (changes, warnings) = (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
-        let now = if how.dry_run {
-            old
-        } else {
-            match self.commit(&old, stage, author).await {
-                Ok(now) => now,
-                Err(CommitError::Store(e)) => return Err(e.into()),
-                Err(CommitError::Conflict { key, .. }) => return Err(self.conflict(&key, writes).await),
-            }
-        };
-        Ok(Applied { revision: now.revision(), generation: now.generation(), changes, warnings })
+        if how.dry_run {
+            let foreseen = Some(foresee(&old, stage, &changes));
+            return Ok(Applied { foreseen, ..Applied::of(&old, changes, warnings) });
+        }
+        match self.commit(&old, stage, author).await {
+            Ok(now) => Ok(Applied::of(&now, changes, warnings)),
+            Err(CommitError::Store(e)) => Err(e.into()),
+            Err(CommitError::Conflict { key, .. }) => Err(self.conflict(&key, writes).await),
+        }
     }
 
     /// Puts keys in force that were fetched, and keeps them for the next start.
@@ -263,6 +266,23 @@ impl Writer {
             None => ApplyError::Refused(vec![]),
         }
     }
+}
+
+impl Applied {
+    fn of(now: &World, changes: Vec<ObjectChange>, warnings: Vec<Problem>) -> Self {
+        Self { revision: now.revision(), generation: now.generation(), changes, warnings, foreseen: None }
+    }
+}
+
+/// What a staged change would mean.
+fn foresee(old: &World, stage: Stage, changes: &[ObjectChange]) -> Foreseen {
+    let touched = stage.touched.clone();
+    let new = stage.finish();
+    let written = |world: &World, key: &Key| world.object(key).map(|entry| entry.object().to_json());
+    let differences = changes.iter().map(|change| {
+        history::difference(written(old, &change.key).as_ref(), written(&new, &change.key).as_ref())
+    });
+    Foreseen { differences: differences.collect(), resources: compile::changes(old, &new, &touched) }
 }
 
 type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);

@@ -37,6 +37,14 @@ impl Observed for Nothing {
             .into()
     }
 
+    fn proxy(&self, node: &str) -> Vec<Json> {
+        self.proxies().into_iter().map(|proxy| serde_json::json!({ "proxy": proxy, "node": node })).collect()
+    }
+
+    fn affected(&self, _: Vec<ResourceChange>) -> Vec<Json> {
+        self.proxies()
+    }
+
     fn issuers(&self) -> Vec<Json> {
         ["shop/users/people", "bank/users/people"].map(|name| serde_json::json!({ "name": name })).into()
     }
@@ -154,6 +162,7 @@ fn bearer(token: &ApiToken) -> String {
 const HOUR: Duration = Duration::from_secs(3600);
 const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
 const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
+const DIFF: &str = "/v1/revisions/{number}/diff/{to}";
 
 fn service(namespace: &str) -> String {
     let metadata = serde_json::json!({ "name": "cart", "namespace": namespace });
@@ -194,9 +203,13 @@ fn cases() -> Vec<Case> {
         Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
         Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
         Case("/v1/proxies", get.clone(), "/v1/proxies", none(), Some(Role::Viewer)),
+        Case("/v1/proxies/{node}", get.clone(), "/v1/proxies/x", none(), Some(Role::Viewer)),
         Case("/v1/stats", get.clone(), "/v1/stats", none(), Some(Role::Viewer)),
         Case("/v1/revisions", get.clone(), "/v1/revisions", none(), Some(Role::Viewer)),
         Case("/v1/revisions/{number}", get.clone(), "/v1/revisions/1", none(), Some(Role::Viewer)),
+        Case(DIFF, get.clone(), "/v1/revisions/0/diff/now", none(), Some(Role::Viewer)),
+        Case("/v1/watch", get.clone(), "/v1/watch?since=99", none(), Some(Role::Viewer)),
+        Case("/v1/rollback", post.clone(), "/v1/rollback", "{\"to\": 0}".into(), Some(Role::Editor)),
         Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
         Case("/v1/issuers", get.clone(), "/v1/issuers", none(), Some(Role::Viewer)),
         Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
@@ -213,6 +226,7 @@ fn cases() -> Vec<Case> {
         Case("/v1/{collection}/{namespace}", get.clone(), "/v1/services/shop", none(), Some(Role::Viewer)),
         Case(OBJECT, get, "/v1/services/shop/cart", none(), Some(Role::Viewer)),
         Case(OBJECT, Method::PUT, "/v1/services/shop/cart", service("shop"), Some(Role::Editor)),
+        Case(OBJECT, Method::PATCH, "/v1/services/shop/cart", "{}".into(), Some(Role::Editor)),
         Case(OBJECT, Method::DELETE, "/v1/services/shop/cart", none(), Some(Role::Editor)),
     ]
 }
@@ -271,7 +285,7 @@ async fn every_role_gets_through_at_exactly_its_routes_and_nobody_without_proof(
         let Case(route, method, path, body, least) = &case;
         let expects: &[(&str, &str)] = match *method {
             Method::PUT => &[("if-none-match", "*")],
-            Method::DELETE if *route == OBJECT => &[("if-match", "*")],
+            Method::PATCH | Method::DELETE if *route == OBJECT => &[("if-match", "*")],
             _ => &[],
         };
         let nobody = house.sends(method, path, expects, body).await;
@@ -425,9 +439,16 @@ async fn who_is_bound_to_a_namespace_neither_writes_nor_sees_another() {
     ] {
         assert_eq!(house.get(path, &editor).await.status, status, "{path}");
     }
-    for path in
-        ["/v1/services", "/v1/proxies", "/v1/stats", "/v1/issuers", "/v1/revisions", "/v1/revisions/1"]
-    {
+    for path in [
+        "/v1/services",
+        "/v1/proxies",
+        "/v1/proxies/x",
+        "/v1/stats",
+        "/v1/issuers",
+        "/v1/revisions",
+        "/v1/revisions/1",
+        "/v1/revisions/0/diff/now",
+    ] {
         let told = house.get(path, &editor).await;
         assert!(told.status == 200 && told.text.contains("shop"), "{path}: {}", told.text);
         assert!(!told.text.contains("bank"), "{path}: {}", told.text);

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod history;
 
 use std::net::SocketAddr;
 
@@ -87,6 +89,25 @@ async fn what_was_read_can_be_edited_and_sent_back() {
     object["spec"]["owner"] = "me".into();
     let answer = plane.send("PUT", CART, &["If-Match: \"1\""], &object).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_changes_what_it_names_of_the_version_it_expects() {
+    let plane = plane().await;
+    plane.create("cart", json!({ "owner": "a", "description": "the basket" })).await;
+    let patch = async |expects, patch: Json| plane.send("PATCH", CART, &[expects], patch).await;
+    let answer = patch("If-Match: \"1\"", json!({ "spec": { "owner": "b" } })).await;
+    assert_eq!((answer.status, answer.header("etag")), (200, Some("\"2\"")), "{}", answer.body);
+    assert_eq!(answer.body["spec"], json!({ "owner": "b", "description": "the basket" }));
+    let stale = patch("If-Match: \"1\"", json!({ "spec": { "owner": "c" } })).await;
+    assert_eq!((stale.status, &stale.body["current"]["spec"]["owner"]), (412, &json!("b")));
+    let answer = patch("If-Match: *", json!({ "spec": { "description": null } })).await;
+    assert_eq!(answer.body["spec"], json!({ "owner": "b" }));
+    let wrong = patch("If-Match: *", json!({ "spec": { "onwer": "c" } })).await;
+    assert_eq!((wrong.status, wrong.problems()[0].0.as_str()), (422, "/spec/onwer"), "{}", wrong.body);
+    let renamed = patch("If-Match: *", json!({ "metadata": { "name": "other" } })).await;
+    assert_eq!(renamed.status, 422, "{}", renamed.body);
+    assert_eq!(plane.get(CART).await.body["spec"], json!({ "owner": "b" }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +244,12 @@ async fn every_error_is_a_problem_document() {
         ("GET", "/", &[][..], "", 404),
         ("GET", "/v1/nothings", &[], "", 404),
         ("GET", "/v1/services/shop/cart/more", &[], "", 404),
-        ("PATCH", "/v1/services/shop/cart", &[json_type], "{}", 405),
+        ("PATCH", "/v1/services/shop/cart", &[json_type], "{}", 428),
+        ("PATCH", "/v1/services/shop/cart", &[json_type, "If-Match: *"], "{}", 404),
+        ("PATCH", "/v1/services/shop/cart", &[json_type, "If-Match: *"], "{", 400),
+        ("POST", "/v1/services/shop/cart", &[json_type], "{}", 405),
+        ("GET", "/v1/watch?since=9", &[], "", 410),
+        ("GET", "/v1/watch?of=secrets", &[], "", 400),
         ("DELETE", "/v1/apply", &[], "", 405),
         ("GET", "/v1/services/Shop", &[], "", 400),
         ("GET", "/v1/services?limt=1", &[], "", 400),
