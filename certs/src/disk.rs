@@ -109,6 +109,12 @@ pub(crate) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, Cer
     }
 }
 
+/// Reads a password or a token from a file that not everybody on the machine may read; its group may, since that is how
+/// platforms hand secrets to a process.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, CertError> {
+    read_file(path, 0o007)
+}
+
 /// Reads a file of keys or certificates, unless its mode has one of the `closed` bits.
 pub(crate) fn read_file(path: &Path, closed: u32) -> Result<Zeroizing<String>, CertError> {
     let failed = |source| CertError::File { path: path.to_path_buf(), source };

@@ -34,7 +34,7 @@ pub use admin_tls::{AdminAcceptor, AdminConnector, ShownCertificate};
 pub use api_token::{ApiToken, ApiTokenHash};
 pub use authority::{Authority, AuthorityPems, Ends, LeafLifetime, SignedLeaf};
 pub use control_tls::{ControlAcceptor, ControlConnector, control_plane_id};
-pub use disk::IdentityFiles;
+pub use disk::{IdentityFiles, read_secret};
 pub use error::{CertError, HandshakeError, PeerError};
 pub use external::AuthorityFiles;
 pub use hardening::harden_process;

@@ -69,6 +69,11 @@ impl ChangeLog {
         Watch { after, log: self.clone(), position: self.position.subscribe() }
     }
 
+    /// The count after the last change.
+    pub(super) fn position(&self) -> u64 {
+        *self.position.borrow()
+    }
+
     pub(super) fn push(&self, change: Change) {
         let position = change.position;
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

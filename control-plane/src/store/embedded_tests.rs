@@ -10,7 +10,7 @@ use super::super::conformance::{put, suite, transaction};
 use super::super::{KEPT_REVISIONS, StoreErrorKind};
 use super::*;
 
-suite!(|folder: PathBuf| async move { EmbeddedStore::open(&folder).await.unwrap() });
+suite!(|folder: PathBuf| async move { Some((EmbeddedStore::open(&folder).await.unwrap(), ())) });
 
 fn write(n: u64) -> Transaction {
     transaction(vec![put(Space::Config, "a", n)])

@@ -23,6 +23,10 @@ pub enum StoreErrorKind {
     Locked,
     /// A newer version wrote it.
     NewerFormat,
+    /// Nobody answers who could: the cluster is away, or has no majority.
+    Unavailable,
+    /// It does not take so much at once.
+    TooLarge,
 }
 
 impl StoreError {
@@ -40,7 +44,7 @@ impl StoreError {
 
     /// Whether the same call may work later, without anybody mending the store.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Io | StoreErrorKind::Locked)
+        matches!(self.kind, StoreErrorKind::Io | StoreErrorKind::Locked | StoreErrorKind::Unavailable)
     }
 }
 
@@ -51,6 +55,8 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Corrupt => "is damaged or not a store of ours; nothing was changed in it",
             StoreErrorKind::Locked => "is in use by another process",
             StoreErrorKind::NewerFormat => "was written by a newer version",
+            StoreErrorKind::Unavailable => "does not answer",
+            StoreErrorKind::TooLarge => "does not take so much at once",
         };
         write!(f, "the store {} {what}: {}", self.place, self.detail)
     }

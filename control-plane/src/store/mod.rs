@@ -12,6 +12,7 @@ mod conformance;
 mod embedded;
 mod embedded_tables;
 mod error;
+pub mod etcd;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Generated from `proto/outrigger/v1`, and [`workload`] from the SPIFFE Workload API, which has no package.
+//! Generated from `proto/outrigger/v1`, [`workload`] from the SPIFFE Workload API, which has no package, and [`etcd`].
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -12,4 +12,8 @@ tonic::include_proto!("outrigger.v1");
 
 pub mod workload {
     tonic::include_proto!("_");
+}
+
+pub mod etcd {
+    tonic::include_proto!("etcdserverpb");
 }
