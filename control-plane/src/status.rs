@@ -7,8 +7,8 @@ use outrigger_mesh::{Label, PortNumber, ServiceName};
 use serde_json::{Map, Value as Json, json};
 
 use crate::check::{CheckedRoute, GatewayParent, taken_by};
-use crate::routes::{self, Dangling, INCOMPATIBLE};
-use crate::spec::{ParentRef, Spec};
+use crate::routes::{self, Claimed, Dangling, INCOMPATIBLE};
+use crate::spec::{Key, Kind, ParentRef, Spec};
 use crate::world::{Entry, World};
 
 /// Who says it.
@@ -93,11 +93,33 @@ fn accepted(
     match entry.checked.ports_of(&name).iter().find(|port| !ports.contains(port)) {
         _ if lost => is_not("NoMatchingParent", format!("{name} has no port of this name")),
         Some(port) => is_not("NoMatchingParent", format!("{name} has no port {port}")),
+        None if let Some(by) = taken_by_grpc(world, entry, parent, &name) => is_not(
+            "Conflicted",
+            format!("the port belongs to {by}: of the kinds of routes GRPCRoutes come first"),
+        ),
         None if name.namespace() == namespace => is_accepted("it takes the requests to the service"),
         None => {
             is_accepted(&format!("it takes what callers of the namespace {namespace} ask of the service"))
         }
     }
+}
+
+/// The GRPCRoute that has all ports which this parent of an HTTPRoute means.
+fn taken_by_grpc(
+    world: &World,
+    entry: &Entry<CheckedRoute>,
+    parent: &ParentRef,
+    service: &ServiceName,
+) -> Option<Key> {
+    if entry.object.kind() != Kind::HttpRoute {
+        return None;
+    }
+    let written = world.service(service)?.object.spec.ports();
+    let named = |section: &str| written.iter().find(|port| port.name.as_deref() == Some(section));
+    let section = parent.section_name.as_deref().and_then(named).map(|port| port.port);
+    let port = parent.port.or(section).and_then(PortNumber::new);
+    let ports: Vec<_> = port.into_iter().collect();
+    Claimed::of(world, &entry.object.metadata.namespace, service).by(&ports).cloned()
 }
 
 /// At a gateway: the best that any of the listeners says that are meant.

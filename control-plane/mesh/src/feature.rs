@@ -74,11 +74,13 @@ pub enum Feature {
     Division,
     /// Statuses that are tried again.
     RetryCodes,
+    /// A shortest pause between attempts.
+    MinBackoff,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -111,6 +113,7 @@ impl Feature {
         Self::TcpRoutes,
         Self::Division,
         Self::RetryCodes,
+        Self::MinBackoff,
     ];
 
     /// The wire form.
@@ -148,6 +151,7 @@ impl Feature {
             Self::TcpRoutes => "tcp-routes",
             Self::Division => "division",
             Self::RetryCodes => "retry-codes",
+            Self::MinBackoff => "min-backoff",
         }
     }
 

@@ -114,6 +114,7 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
     need(features, Feature::Timeouts, policy.timeouts != Timeouts::default());
     need(features, Feature::Retry, policy.retry != RetryPolicy::default());
     need(features, Feature::RetryCodes, !policy.retry.codes.is_empty());
+    need(features, Feature::MinBackoff, !policy.retry.min_backoff.is_zero());
     let breakers = policy.endpoint_breaker != EndpointBreaker::default()
         || policy.service_breaker != ServiceBreaker::default();
     need(features, Feature::Breakers, breakers);
@@ -139,6 +140,7 @@ fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
     need(features, Feature::Retry, route.retry.is_some());
     need(features, Feature::RetryCodes, route.retry.as_ref().is_some_and(|r| !r.codes.is_empty()));
+    need(features, Feature::MinBackoff, route.retry.as_ref().is_some_and(|r| !r.min_backoff.is_zero()));
     let RoutePolicy { breaker, bulkhead } = &route.policy;
     need(features, Feature::Breakers, breaker.is_some());
     need(features, Feature::Bulkheads, bulkhead.is_some());

@@ -30,7 +30,7 @@ pub use grant::CheckedGrant;
 pub use instance::{CheckedInstance, instance_of};
 pub(crate) use route::Extension;
 pub use route::{CheckedRoute, CheckedRule, GatewayParent, ServiceParent};
-pub(crate) use route::{read_match, taken_by};
+pub(crate) use route::{foreign, read_match, taken_by};
 pub use route_filter::CheckedFilter;
 pub use service::CheckedService;
 pub use token_policy::{CheckedExchange, CheckedIssuer, CheckedTokenPolicy};

@@ -85,7 +85,11 @@ fn route_retry(route: Option<&RouteRetry>, policy: Option<&Retry>, base: Option<
     let said = layers.cloned().reduce(|narrower, wider| merge::over(&narrower, &wider));
     let mut whole = retry(&said.unwrap_or_default());
     whole.codes = route.map(|route| route.codes.clone()).unwrap_or_default();
-    if route.is_some_and(|route| route.backoff.is_some()) {
+    // What a route says is the shortest pause (HTTPRouteRetry.backoff), what a policy says the longest of the first.
+    let of_route = route.and_then(|route| route.backoff).map(spec::Duration::get);
+    if let Some(least) = of_route.filter(|_| policy.is_none_or(|policy| policy.backoff.is_none())) {
+        whole.min_backoff = least;
+        whole.backoff = least.saturating_mul(2);
         whole.max_backoff = whole.max_backoff.max(whole.backoff);
     }
     whole
@@ -117,6 +121,7 @@ fn retry(written: &Retry) -> RetryPolicy {
         codes: vec![],
         backoff: or(written.backoff, defaults.backoff),
         max_backoff: or(written.max_backoff, defaults.max_backoff),
+        min_backoff: defaults.min_backoff,
     }
 }
 

@@ -6,12 +6,14 @@
 
 mod extend;
 mod gateway;
+mod kinds;
 mod resolve;
 
-use outrigger_mesh::{Backend, Choice, Filters, Label, Route, ServiceName, TcpRoute, Unresolved};
+use outrigger_mesh::{Backend, Choice, Filters, Label, PortNumber, Route, ServiceName, TcpRoute, Unresolved};
 
 pub(crate) use extend::{INCOMPATIBLE, apply as extend};
 pub(crate) use gateway::attached;
+pub(crate) use kinds::Claimed;
 pub(crate) use resolve::{Dangling, Referrer, dangling, leads, no_service};
 
 use crate::check::{CheckedRoute, CheckedRule};
@@ -21,10 +23,15 @@ use crate::world::{Entry, World};
 
 /// The rules of requests that a namespace has made for a service, the oldest route first.
 pub(crate) fn of_requests(world: &World, namespace: &Label, service: &ServiceName) -> Vec<Route> {
+    let claimed = Claimed::of(world, namespace, service);
     let routes = world.routes_of(namespace, service).into_iter();
     let routes =
         routes.filter(|entry| entry.object.kind() != Kind::TcpRoute && takes(&entry.checked, service));
-    routes.flat_map(|entry| before(world, entry, service)).collect()
+    let in_force = routes.filter_map(|entry| {
+        let ports = claimed.left(entry.object.kind(), entry.checked.ports_of(service))?;
+        Some((entry, ports))
+    });
+    in_force.flat_map(|(entry, ports)| before(world, entry, service, &ports)).collect()
 }
 
 /// The rules of connections that a namespace has made for a service, the oldest route first.
@@ -54,10 +61,15 @@ pub(crate) fn at_gateway(world: &World, key: &Key) -> Vec<Route> {
     whole(world, key, &entry.checked, None)
 }
 
-fn before(world: &World, entry: &Entry<CheckedRoute>, service: &ServiceName) -> Vec<Route> {
+fn before(
+    world: &World,
+    entry: &Entry<CheckedRoute>,
+    service: &ServiceName,
+    ports: &[PortNumber],
+) -> Vec<Route> {
     let mut rules = whole(world, &entry.object.key(), &entry.checked, Some(service));
     for rule in &mut rules {
-        rule.ports = entry.checked.ports_of(service).to_vec();
+        rule.ports = ports.to_vec();
         keep_ports(&mut rule.backends, service);
     }
     rules
@@ -82,9 +94,9 @@ fn whole(world: &World, key: &Key, checked: &CheckedRoute, before: Option<&Servi
     rules
 }
 
-/// Marks the backends that nothing can go to just now.
+/// Marks the backends that nothing can go to just now. Those that nothing can ever go to are marked already.
 fn settle(world: &World, key: &Key, backends: &mut [Backend]) {
-    for one in backends {
+    for one in backends.iter_mut().filter(|one| one.unresolved.is_none()) {
         let found = leads(world, Referrer::of(key), &one.service, one.port);
         one.unresolved = found.err().map(|(why, _)| why);
     }
@@ -94,7 +106,8 @@ fn settle(world: &World, key: &Key, backends: &mut [Backend]) {
 /// refused, by a backend that is not there.
 fn refuse(rule: &mut Route, written: &CheckedRule, before: Option<&ServiceName>) {
     let named = written.route.backends.first().map(|b| &b.service).or(before);
-    let named = named.cloned().or_else(|| rule.name.as_str().split('/').next().and_then(nameless));
+    let namespace = || Label::new(rule.name.as_str().split('/').next()?).ok();
+    let named = named.cloned().or_else(|| nameless(&namespace()?));
     rule.matches.clone_from(&written.route.matches);
     rule.filters = Filters::default();
     rule.choice = Choice::default();
@@ -102,9 +115,9 @@ fn refuse(rule: &mut Route, written: &CheckedRule, before: Option<&ServiceName>)
     rule.backends = named.map(|service| Backend { unresolved, ..Backend::to(service) }).into_iter().collect();
 }
 
-/// A name that no service has: a rule without backends at a gateway leads nowhere else.
-fn nameless(namespace: &str) -> Option<ServiceName> {
-    Some(ServiceName::new(Label::new(namespace).ok()?, Label::new("no-backend").ok()?))
+/// A name that no service has: for what leads nowhere.
+pub(crate) fn nameless(namespace: &Label) -> Option<ServiceName> {
+    Some(ServiceName::new(namespace.clone(), Label::new("no-backend").ok()?))
 }
 
 #[cfg(test)]

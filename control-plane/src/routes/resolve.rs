@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use outrigger_mesh::{Label, PortNumber, ServiceName, Unresolved};
+use outrigger_mesh::{Backend, Label, PortNumber, ServiceName, Unresolved};
 
 use super::extend;
-use crate::check::{CheckedRoute, GatewayParent, ServiceParent};
+use crate::check::{CheckedRoute, GatewayParent, ServiceParent, foreign};
 use crate::spec::{self, Key, Kind};
 use crate::world::{Entry, World};
 
@@ -139,8 +139,12 @@ pub(crate) fn dangling(world: &World, entry: &Entry<CheckedRoute>) -> BTreeSet<(
     for parent in &entry.checked.gateways {
         all.extend(no_listener(world, parent).map(|d| ("/spec/parentRefs".to_owned(), d)));
     }
+    all.extend(foreign(&entry.object.spec).into_iter().map(|(at, message)| {
+        let (why, hint) = (Unresolved::InvalidKind.as_str(), "name a service, or a version of one".into());
+        (at, Dangling { field: "kind", why, message, hint })
+    }));
     for (i, rule) in entry.checked.rules.iter().enumerate() {
-        for (j, backend) in rule.route.backends.iter().enumerate() {
+        for (j, backend) in known(&rule.route.backends) {
             let found = leads(world, from, &backend.service, backend.port).err();
             all.extend(found.map(|(_, d)| (format!("/spec/rules/{i}/backendRefs/{j}"), d)));
         }
@@ -152,12 +156,17 @@ pub(crate) fn dangling(world: &World, entry: &Entry<CheckedRoute>) -> BTreeSet<(
         all.extend(extend::apply(world, rule, &mut rule.route.clone()).err().map(|d| (at, d)));
     }
     for (i, rule) in entry.checked.tcp_rules.iter().enumerate() {
-        for (j, backend) in rule.backends.iter().enumerate() {
+        for (j, backend) in known(&rule.backends) {
             let found = leads(world, from, &backend.service, backend.port).err();
             all.extend(found.map(|(_, d)| (format!("/spec/rules/{i}/backendRefs/{j}"), d)));
         }
     }
     all
+}
+
+/// The backends of kinds that can be there, with their places.
+fn known(backends: &[Backend]) -> impl Iterator<Item = (usize, &Backend)> {
+    backends.iter().enumerate().filter(|(_, backend)| backend.unresolved.is_none())
 }
 
 /// What is not there of a service whose requests a route takes.

@@ -345,15 +345,62 @@ fn a_route_for_a_service_of_another_namespace_is_for_its_own_callers_alone() {
 }
 
 #[test]
-fn of_routes_with_one_match_the_older_comes_first_whatever_its_kind() {
+fn of_routes_with_one_match_the_older_comes_first() {
     let mut world = mesh();
     let backends = "rules: [{backendRefs: [{name: prices}]}]";
     let parent = "parentRefs: [{kind: Service, group: '', name: prices}]";
-    for (kind, name) in [("GRPCRoute", "z"), ("HTTPRoute", "b"), ("HTTPRoute", "a")] {
-        put(&mut world, of("shop", kind, name, &format!("{parent}, {backends}"))).unwrap();
+    for name in ["z", "b", "a"] {
+        put(&mut world, of("shop", "HTTPRoute", name, &format!("{parent}, {backends}"))).unwrap();
     }
     let names: Vec<_> = compiled(&world, "shop/prices").routes.iter().map(|r| r.name.to_string()).collect();
-    assert_eq!(names, ["shop/grpc:z/0", "shop/b/0", "shop/a/0"]);
+    assert_eq!(names, ["shop/z/0", "shop/b/0", "shop/a/0"]);
+}
+
+#[test]
+fn a_port_that_a_grpc_route_is_for_is_no_http_routes() {
+    let mut world = mesh();
+    put(&mut world, service("prices", "ports: [{port: 80}, {port: 81, name: rpc, protocol: grpc}]")).unwrap();
+    let route = |kind: &str, name: &str, port: &str| {
+        let parent = format!("parentRefs: [{{kind: Service, group: '', name: prices{port}}}]");
+        of("shop", kind, name, &format!("{parent}, rules: [{{backendRefs: [{{name: prices}}]}}]"))
+    };
+    let in_force = |world: &World| -> Vec<(String, Vec<u16>)> {
+        let ports = |r: &Route| r.ports.iter().map(|p| p.get()).collect();
+        compiled(world, "shop/prices").routes.iter().map(|r| (r.name.to_string(), ports(r))).collect()
+    };
+    let is = |name: &str, ports: &[u16]| (name.to_owned(), ports.to_vec());
+    put(&mut world, route("HTTPRoute", "all", "")).unwrap();
+    put(&mut world, route("HTTPRoute", "one", ", port: 81")).unwrap();
+    assert_eq!(in_force(&world), [is("shop/all/0", &[]), is("shop/one/0", &[81])]);
+    put(&mut world, route("GRPCRoute", "calls", ", sectionName: rpc")).unwrap();
+    assert_eq!(in_force(&world), [is("shop/all/0", &[80]), is("shop/grpc:calls/0", &[81])]);
+    put(&mut world, route("GRPCRoute", "calls", "")).unwrap();
+    assert_eq!(in_force(&world), [is("shop/grpc:calls/0", &[])]);
+    world.remove_route(&route("GRPCRoute", "calls", "").key());
+    assert_eq!(in_force(&world).len(), 2);
+}
+
+#[test]
+fn a_backend_of_another_kind_is_refused_and_where_it_may_dangle_its_share_leads_nowhere() {
+    let bucket = "{group: example.com, kind: Bucket, name: some.thing, weight: 3}";
+    let mirror =
+        "{type: RequestMirror, requestMirror: {backendRef: {group: example.com, kind: Service, name: cart}}}";
+    let spec = format!(
+        "parentRefs: [{{kind: Service, group: '', name: cart}}], \
+         rules: [{{filters: [{mirror}], backendRefs: [{bucket}, {{name: cart}}]}}]"
+    );
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        let mut world = mesh();
+        let problems = put(&mut world, of("shop", kind, "r", &spec)).unwrap_err();
+        let at =
+            ["/spec/rules/0/filters/0/requestMirror/backendRef/group", "/spec/rules/0/backendRefs/0/kind"];
+        assert_eq!(problems.iter().map(|p| p.pointer.as_str()).collect::<Vec<_>>(), at, "{problems:#?}");
+        assert!(problems.iter().all(|p| p.hint.is_some()), "{problems:#?}");
+        put_dangling(&mut world, of("shop", kind, "r", &spec)).unwrap();
+        let route = compiled(&world, "shop/cart").routes.remove(0);
+        assert_eq!(states(&route), [Some(Unresolved::InvalidKind), None]);
+        assert_eq!((route.backends[0].weight, route.filters.mirrors.len()), (3, 0));
+    }
 }
 
 #[test]

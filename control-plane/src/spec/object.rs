@@ -15,9 +15,10 @@ use super::schema::{Field, Shape, walk};
 use super::tree::{Node, Value};
 use super::{
     AccessPolicy, BreakerOverride, Denylist, EgressService, Gateway, GrpcRoute, HttpRoute, Instance,
-    MeshDefaults, MeshService, ReferenceGrant, Rollout, RouteFilter, TcpRoute, TokenPolicy, TrafficPolicy,
-    access_policy, breaker_override, defaults, denylist, egress, gateway, grpc_route, http_route, instance,
-    reference_grant, rollout, route_filter, service, tcp_route, token_policy, traffic_policy,
+    MeshDefaults, MeshService, ReferenceGrant, Rollout, RouteFilter, ServicePort, TcpRoute, TokenPolicy,
+    TrafficPolicy, access_policy, breaker_override, defaults, denylist, egress, gateway, grpc_route,
+    http_route, instance, reference_grant, rollout, route_filter, service, tcp_route, token_policy,
+    traffic_policy,
 };
 
 /// One thing that a person writes.
@@ -115,6 +116,15 @@ impl Object {
 }
 
 impl Spec {
+    /// The ports that a service writes.
+    pub(crate) fn ports(&self) -> &[ServicePort] {
+        match self {
+            Self::MeshService(service) => &service.ports,
+            Self::EgressService(service) => &service.ports,
+            _ => &[],
+        }
+    }
+
     fn to_json(&self) -> Json {
         // Serializing these types can not fail: their maps have text as keys. If one ever did, `null` would be
         // refused when it is read back.

@@ -122,6 +122,7 @@ fn retry(retry: &RetryPolicy) -> Value {
         "replayBytes": retry.replay_bytes,
         "backoff": time(retry.backoff),
         "maxBackoff": time(retry.max_backoff),
+        "minBackoff": time(retry.min_backoff),
     })
 }
 

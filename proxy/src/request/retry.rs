@@ -107,12 +107,13 @@ pub fn judge_error(error: &Error, nature: Nature) -> Verdict {
     }
 }
 
-/// How long to wait before retry number `retry` (from 1): full jitter, so that those who failed together do not come
-/// back together.
+/// How long to wait before retry number `retry` (from 1): full jitter above the shortest pause, so that those who failed
+/// together do not come back together.
 pub fn backoff(policy: &RetryPolicy, retry: u32, chance: f64) -> Duration {
     let doubled = 2_u32.saturating_pow(retry.saturating_sub(1).min(16));
     let ceiling = policy.backoff.saturating_mul(doubled).min(policy.max_backoff);
-    ceiling.mul_f64(chance.clamp(0.0, 1.0))
+    let above = ceiling.saturating_sub(policy.min_backoff);
+    policy.min_backoff + above.mul_f64(chance.clamp(0.0, 1.0))
 }
 
 fn wished_pause(all: &HeaderMap) -> Option<Duration> {
@@ -255,5 +256,11 @@ mod tests {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
         let slow = RetryPolicy { backoff: first, max_backoff: longest, ..policy };
         assert_eq!((backoff(&slow, 1, 1.0), backoff(&slow, 9, 1.0)), (first, longest));
+        let least = Duration::from_millis(20);
+        let patient = RetryPolicy { min_backoff: least, ..policy };
+        for retry in 1..9 {
+            assert_eq!(backoff(&patient, retry, 0.0), least);
+            assert_eq!(backoff(&patient, retry, 1.0), backoff(&policy, retry, 1.0));
+        }
     }
 }

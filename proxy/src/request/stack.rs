@@ -236,7 +236,8 @@ fn next_pause(call: &Call, attempt: u32, wish: Option<Duration>) -> Result<Durat
     if !call.body.as_ref().is_none_or(Replay::can_repeat) {
         return Err(Denied::Body);
     }
-    let pause = wish.unwrap_or_else(|| retry::backoff(policy, attempt, fastrand::f64()));
+    let pause =
+        wish.unwrap_or_else(|| retry::backoff(policy, attempt, fastrand::f64())).max(policy.min_backoff);
     call.deadline.leaves_room(pause, call.body.as_ref()).map_err(|_| Denied::Time)?;
     let granted = call.service.budget.withdraw(policy, Millis::now());
     granted.then_some(pause).ok_or(Denied::Budget)

@@ -22,11 +22,5 @@ pub(crate) fn marked(cases: Vec<Case>) -> Vec<Case> {
 }
 
 /// The case, the profiles (`m`, `g`), and why.
-const NOT_YET: &[(&str, &str, &str)] = &[
-    ("backend-kind", "mg", "a kind that is not known is refused when it is written, dangling or not"),
-    ("grpc-kind", "mg", "a kind that is not known is refused when it is written, dangling or not"),
-    ("grpc-or-http-mesh", "m", "both are accepted"),
-    ("parent-distinct-port", "mg", "a reference by port and one by section to one gateway are both taken"),
-    ("retry-backoff", "mg", "the pause is drawn below what is written"),
-    ("status-time", "mg", "a status is made when it is read, and nobody keeps since when it is so"),
-];
+const NOT_YET: &[(&str, &str, &str)] =
+    &[("status-time", "mg", "a status is made when it is read, and nobody keeps since when it is so")];

@@ -20,11 +20,13 @@ pub struct RetryPolicy {
     pub codes: Vec<u16>,
     /// How much of a body is kept to be sent again. A larger one is sent once. Default 64 KiB.
     pub replay_bytes: u32,
-    /// The longest pause before the first retry, doubled with each further one; the pause is drawn from zero to it.
-    /// Default 25 ms.
+    /// The longest pause before the first retry, doubled with each further one; the pause is drawn from `min_backoff`
+    /// to it. Default 25 ms.
     pub backoff: Duration,
     /// The longest pause of all. Default 250 ms.
     pub max_backoff: Duration,
+    /// The shortest pause of all. Default 0.
+    pub min_backoff: Duration,
 }
 
 impl RetryPolicy {
@@ -38,6 +40,10 @@ impl RetryPolicy {
         }
         if self.max_backoff < self.backoff {
             let what = format!("{:?} is shorter than backoff ({:?})", self.max_backoff, self.backoff);
+            return Err(InvalidPolicy::new("retry.maxBackoff", what));
+        }
+        if self.max_backoff < self.min_backoff {
+            let what = format!("{:?} is shorter than minBackoff ({:?})", self.max_backoff, self.min_backoff);
             return Err(InvalidPolicy::new("retry.maxBackoff", what));
         }
         if let Some(code) = self.codes.iter().find(|code| !(400..=599).contains(*code)) {
@@ -59,6 +65,7 @@ impl Default for RetryPolicy {
             replay_bytes: 64 * 1024,
             backoff: Duration::from_millis(25),
             max_backoff: Duration::from_millis(250),
+            min_backoff: Duration::ZERO,
         }
     }
 }

@@ -1,4 +1,7 @@
 //! Where a rule leads: services, versions and ports, for a share of its requests or for copies of them.
+//!
+//! A kind that is no backend here is refused when it is written; where references may dangle it is a backend that nothing
+//! can ever go to.
 
 use outrigger_mesh::{Backend, Label, Port, PortNumber, ServiceName, Unresolved, Version};
 
@@ -6,10 +9,16 @@ use super::parents::Parents;
 use super::{Context, filters};
 use crate::check::Found;
 use crate::routes::{self, Referrer};
-use crate::spec::{self, BackendRef, Code, Problem};
+use crate::spec::{self, BackendRef, Code, Filter, Problem, Severity, Spec};
 
-/// What a reference names.
-pub(super) struct Named {
+/// What a reference names: something that can be there, or a kind of thing that is no backend here.
+pub(super) enum Named {
+    Known(Place),
+    Foreign,
+}
+
+/// A service, as a whole or in part.
+pub(super) struct Place {
     pub(super) service: ServiceName,
     pub(super) version: Option<Version>,
     pub(super) port: Option<PortNumber>,
@@ -26,14 +35,22 @@ impl Context<'_> {
     ) -> Option<Backend> {
         let named = self.named_backend(pointer, backend, found);
         let changes = filters::of_backend(pointer, &backend.filters, found);
-        let named = named?;
+        let weight = backend.weight.unwrap_or(1);
+        let named = match named? {
+            Named::Known(named) => named,
+            Named::Foreign => {
+                let unresolved = Some(Unresolved::InvalidKind);
+                let nowhere = routes::nameless(&self.key.namespace)?;
+                return Some(Backend { weight, unresolved, ..Backend::to(nowhere) });
+            }
+        };
         if let Some(port) = named.port {
             self.keeps_its_port(&format!("{pointer}/port"), port, &named.service, parents, found);
         }
         Some(Backend {
             version: named.version,
             port: named.port,
-            weight: backend.weight.unwrap_or(1),
+            weight,
             request: changes.request,
             response: changes.response,
             ..Backend::to(named.service)
@@ -51,13 +68,21 @@ impl Context<'_> {
         if !KINDS.contains(&kind) {
             let message = format!("{kind:?} is not allowed here");
             let problem = Problem::error(format!("{pointer}/kind"), Code::BadValue, message);
-            found.add(match spec::nearest(kind, KINDS) {
+            found.missing(match spec::nearest(kind, KINDS) {
                 Some(near) => problem.hint(format!("did you mean {near:?}?")),
                 None => problem.hint(format!("write one of: {}", KINDS.join(", "))),
             });
-            return None;
+            return Some(Named::Foreign);
         }
-        group(pointer, kind, backend.group.as_deref(), found);
+        if let Some(problem) = group(pointer, kind, backend.group.as_deref()) {
+            match problem.severity {
+                Severity::Error => {
+                    found.missing(problem);
+                    return Some(Named::Foreign);
+                }
+                Severity::Warning => found.add(problem),
+            }
+        }
         let at_name = format!("{pointer}/name");
         let (name, version) = split_name(&at_name, kind, &backend.name, found)?;
         let mut label = |field: &str, text: &str| {
@@ -73,7 +98,7 @@ impl Context<'_> {
         let service = ServiceName::new(namespace, label("name", name)?);
         let port = backend.port.and_then(PortNumber::new);
         self.resolve(pointer, &service, port, found);
-        Some(Named { service, version, port })
+        Some(Named::Known(Place { service, version, port }))
     }
 
     /// What is referred to must be there, and granted.
@@ -144,18 +169,50 @@ fn split_name<'a>(
 const KINDS: [&str; 3] = ["Service", "MeshService", "ServiceVersion"];
 
 /// The group must be the one its kind is in. Left out it is understood here, but not on a cluster.
-pub(super) fn group(pointer: &str, kind: &str, group: Option<&str>, found: &mut Found) {
-    let right = if kind == "Service" { "" } else { "outrigger.dev" };
+pub(super) fn group(pointer: &str, kind: &str, group: Option<&str>) -> Option<Problem> {
+    let right = group_of(kind);
     let hint = format!("write group: {right:?}");
     match group {
         Some(group) if group != right => {
             let message = format!("the kind {kind} is not in the group {group:?}");
-            found.add(Problem::error(format!("{pointer}/group"), Code::Contradiction, message).hint(hint));
+            Some(Problem::error(format!("{pointer}/group"), Code::Contradiction, message).hint(hint))
         }
         None if kind != "Service" => {
             let message = format!("without a group, Kubernetes looks for {kind} in another one");
-            found.add(Problem::warning(pointer, Code::Reference, message).hint(hint));
+            Some(Problem::warning(pointer, Code::Reference, message).hint(hint))
         }
-        _ => {}
+        _ => None,
     }
+}
+
+fn group_of(kind: &str) -> &'static str {
+    if kind == "Service" { "" } else { "outrigger.dev" }
+}
+
+/// The references of a route to what is of a kind that is no backend here: their places, and what they say of it.
+pub(crate) fn foreign(spec: &Spec) -> Vec<(String, String)> {
+    let rules: Vec<(&[Filter], &[BackendRef])> = match spec {
+        Spec::HttpRoute(route) => route.rules.iter().map(|r| (&r.filters[..], &r.backend_refs[..])).collect(),
+        Spec::GrpcRoute(route) => route.rules.iter().map(|r| (&r.filters[..], &r.backend_refs[..])).collect(),
+        Spec::TcpRoute(route) => route.rules.iter().map(|r| (&[][..], &r.backend_refs[..])).collect(),
+        _ => vec![],
+    };
+    let mut all = vec![];
+    for (i, (filters, backends)) in rules.into_iter().enumerate() {
+        let mirrors = filters.iter().filter_map(|filter| Some(&filter.request_mirror.as_ref()?.backend_ref));
+        let mirrors = mirrors.map(|backend| ("filters".to_owned(), backend));
+        let backends = backends.iter().enumerate().map(|(j, backend)| (format!("backendRefs/{j}"), backend));
+        for (place, backend) in backends.chain(mirrors) {
+            let kind = backend.kind.as_deref().unwrap_or("Service");
+            let group = backend.group.as_deref().unwrap_or(group_of(kind));
+            if !KINDS.contains(&kind) || group != group_of(kind) {
+                let message = format!(
+                    "{:?} is of the kind {kind} of the group {group:?}, which is no backend here",
+                    backend.name
+                );
+                all.push((format!("/spec/rules/{i}/{place}"), message));
+            }
+        }
+    }
+    all
 }

@@ -7,6 +7,7 @@ use outrigger_mesh::{
     RouteMatch,
 };
 
+use super::backends::{Named, Place};
 use super::{Context, Extension, cors, headers};
 use crate::check::Found;
 use crate::spec::{
@@ -163,8 +164,11 @@ impl Context<'_> {
             }
             (None, None) => Fraction::ALL,
         };
-        let named = self.named_backend(&format!("{at}/backendRef"), &written.backend_ref, found)?;
-        Some(Mirror { service: named.service, version: named.version, port: named.port, share })
+        match self.named_backend(&format!("{at}/backendRef"), &written.backend_ref, found)? {
+            Named::Known(Place { service, version, port }) => Some(Mirror { service, version, port, share }),
+            // There is nobody to send copies to.
+            Named::Foreign => None,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod warnings;
 use outrigger_mesh::{HostPattern, PortNumber, Route, ServiceName, TcpRoute};
 
 pub(crate) use attach::taken_by;
+pub(crate) use backends::foreign;
 pub(super) use grpc::check as check_grpc;
 pub(super) use headers::reserved;
 pub(super) use http::check as check_http;

@@ -6,7 +6,7 @@ use super::Context;
 use super::backends::group;
 use crate::check::Found;
 use crate::routes::{Dangling, no_service};
-use crate::spec::{self, Code, ParentRef, Problem, ServicePort, Spec};
+use crate::spec::{self, Code, ParentRef, Problem};
 
 /// A service whose requests a route takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,10 @@ pub(super) struct Parents {
     pub(super) gateways: Vec<GatewayParent>,
 }
 
+/// Whether a parent says a section, and a port. Those that name the same thing all do, or none (CommonRouteSpec.parentRefs).
+/// A route that was written before that was asked for stays in force.
+type Form = (bool, bool);
+
 impl Context<'_> {
     pub(super) fn parents(&self, refs: &[ParentRef], found: &mut Found) -> Parents {
         if refs.is_empty() {
@@ -67,10 +71,11 @@ impl Context<'_> {
             found.add(Problem::error("/spec/parentRefs", Code::MissingField, message));
         }
         let mut parents = Parents::default();
+        let mut forms: Vec<(ServiceName, Form)> = vec![];
         let twice = |what: &ServiceName, pointer: String, found: &mut Found| {
             let problem =
                 Problem::error(pointer, Code::Duplicate, format!("the parent {what} is there twice"));
-            found.add(problem.hint("name a different sectionName or port in each, or leave one out"));
+            found.add(problem.hint("write sectionName in each of them, or port in each, and no two alike"));
         };
         for (i, parent) in refs.iter().enumerate() {
             let pointer = format!("/spec/parentRefs/{i}");
@@ -78,8 +83,10 @@ impl Context<'_> {
                 let Some(attached) = self.gateway(&pointer, parent, found) else { continue };
                 let whole = |p: &GatewayParent| p.section.is_none() && p.port.is_none();
                 let same = |p: &&GatewayParent| p.gateway == attached.gateway;
+                let form = |p: &GatewayParent| (p.section.is_some(), p.port.is_some());
+                let differs = |p: &GatewayParent| form(p) != form(&attached) && !found.stored;
                 let mut others = parents.gateways.iter().filter(same);
-                if others.any(|p| *p == attached || whole(p) || whole(&attached)) {
+                if others.any(|p| *p == attached || whole(p) || whole(&attached) || differs(p)) {
                     twice(&attached.gateway, pointer, found);
                 } else {
                     parents.gateways.push(attached);
@@ -87,6 +94,12 @@ impl Context<'_> {
                 continue;
             }
             let Some((service, meant)) = self.parent(&pointer, parent, found) else { continue };
+            let form = (parent.section_name.is_some(), parent.port.is_some());
+            if forms.iter().any(|(other, its)| *other == service && *its != form) && !found.stored {
+                twice(&service, pointer, found);
+                continue;
+            }
+            forms.push((service.clone(), form));
             let Some(known) = parents.services.iter_mut().find(|p| p.service == service) else {
                 let (ports, lost) = match meant {
                     Meant::All => (vec![], false),
@@ -144,7 +157,8 @@ impl Context<'_> {
     }
 
     fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<(ServiceName, Meant)> {
-        group(pointer, parent.kind.as_deref().unwrap_or_default(), parent.group.as_deref(), found);
+        let kind = parent.kind.as_deref().unwrap_or_default();
+        group(pointer, kind, parent.group.as_deref()).into_iter().for_each(|problem| found.add(problem));
         let service = self.named(pointer, parent, found)?;
         if self.world.service(&service).is_none() {
             let Dangling { message, hint, .. } = no_service(self.world, &service);
@@ -178,11 +192,7 @@ impl Context<'_> {
         if parent.port.is_none() && parent.section_name.is_none() {
             return Meant::All;
         }
-        let ports: &[ServicePort] = match self.world.service(service).map(|e| &e.object.spec) {
-            Some(Spec::MeshService(written)) => &written.ports,
-            Some(Spec::EgressService(written)) => &written.ports,
-            _ => &[],
-        };
+        let ports = self.world.service(service).map(|e| e.object.spec.ports()).unwrap_or_default();
         // A service that writes no ports has the one that every service has.
         let numbers = self.world.service(service).map(|e| e.checked.service().ports.as_slice());
         let meant = numbers.unwrap_or_default().iter().find(|p| {

@@ -232,11 +232,16 @@ fn retries_are_laid_over_those_of_the_service_and_under_those_of_a_policy() {
     let compiled =
         |world: &World| crate::policy::rules(world, &key, Some(&crate::testing::name("shop/cart")));
     let retry = compiled(&world)[0].retry.clone().unwrap();
-    assert_eq!((retry.retries, retry.budget_percent, retry.codes), (3, 30, vec![500, 503]));
-    assert_eq!((retry.backoff.as_millis(), retry.max_backoff.as_millis()), (1_000, 1_000));
+    assert_eq!((retry.retries, retry.budget_percent, &retry.codes[..]), (3, 30, &[500, 503][..]));
+    let pauses =
+        |r: &outrigger_mesh::RetryPolicy| [r.min_backoff, r.backoff, r.max_backoff].map(|p| p.as_millis());
+    assert_eq!(pauses(&retry), [1_000, 2_000, 2_000], "what a route says is the shortest");
     put(&mut world, crate::testing::route_policy("p", "r", "retry: {retries: 1}")).unwrap();
     let retry = compiled(&world)[0].retry.clone().unwrap();
-    assert_eq!((retry.retries, retry.codes.len()), (1, 2));
+    assert_eq!((retry.retries, retry.codes.len(), pauses(&retry)[0]), (1, 2, 1_000));
+    put(&mut world, crate::testing::route_policy("p", "r", "retry: {backoff: 20ms}")).unwrap();
+    let retry = compiled(&world)[0].retry.clone().unwrap();
+    assert_eq!(pauses(&retry), [0, 20, 300], "a policy's is the longest");
 }
 
 #[test]

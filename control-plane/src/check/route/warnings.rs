@@ -7,7 +7,8 @@ use outrigger_mesh::{PathMatch, Port, Route, RouteMatch, Timeouts};
 use super::{CheckedRoute, ServiceParent};
 use crate::check::Found;
 use crate::check::service::beyond_default;
-use crate::spec::{Code, Key, Problem};
+use crate::routes::Claimed;
+use crate::spec::{Code, Key, Kind, Problem};
 use crate::world::World;
 
 /// Adds warnings about `route`, which holds.
@@ -20,6 +21,40 @@ pub(super) fn add(key: &Key, route: &CheckedRoute, world: &World, found: &mut Fo
         timeouts(&pointer, rule, &route.parents, world, found);
     }
     unreachable_matches(key, route, world, found);
+    kinds(key, route, world, found);
+}
+
+/// A port that a GRPCRoute is for is none of an HTTPRoute.
+fn kinds(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
+    for parent in &route.parents {
+        let service = &parent.service;
+        if let Some(by) = Claimed::of(world, &key.namespace, service).by(&parent.ports)
+            && key.kind == Kind::HttpRoute
+        {
+            let message = format!(
+                "{by} is for the same port of {service}, and comes first: the route is not in force there"
+            );
+            let hint = "name another port in the parentRef, or make one kind of route of both";
+            found.add(Problem::warning("/spec/parentRefs", Code::NoTraffic, message).hint(hint));
+        }
+        let displaced = |other: &CheckedRoute| {
+            let theirs = other.ports_of(service);
+            let meet = theirs.is_empty() || theirs.iter().any(|port| parent.ports.contains(port));
+            parent.ports.is_empty() || meet
+        };
+        let others = world.routes_of(&key.namespace, service).into_iter();
+        let mut others = others.filter(|other| other.object.kind() == Kind::HttpRoute);
+        if key.kind == Kind::GrpcRoute
+            && let Some(other) = others.find(|other| displaced(&other.checked))
+        {
+            let message = format!(
+                "{} is for the same port of {service}: it is not in force there any more",
+                other.object.key()
+            );
+            let hint = "name the port of the calls in the parentRef";
+            found.add(Problem::warning("/spec/parentRefs", Code::NoTraffic, message).hint(hint));
+        }
+    }
 }
 
 fn traffic(pointer: &str, rule: &Route, found: &mut Found) {

@@ -122,11 +122,19 @@ pub(super) fn retry() -> impl Strategy<Value = RetryPolicy> {
         0_u32..=100,
         any::<u32>(),
         any::<u32>(),
-        (0_u64..99, 0_u64..99),
+        (0_u64..99, 0_u64..99, 0_u64..99),
         vec(400_u16..600, 0..3),
     )
         .prop_map(
-            |(retries, idempotent, budget_percent, budget_floor, replay_bytes, (pause, more), codes)| {
+            |(
+                retries,
+                idempotent,
+                budget_percent,
+                budget_floor,
+                replay_bytes,
+                (pause, more, least),
+                codes,
+            )| {
                 RetryPolicy {
                     retries,
                     idempotent,
@@ -136,6 +144,7 @@ pub(super) fn retry() -> impl Strategy<Value = RetryPolicy> {
                     codes,
                     backoff: Duration::from_millis(pause),
                     max_backoff: Duration::from_millis(pause + more),
+                    min_backoff: Duration::from_millis(least.min(pause + more)),
                 }
             },
         );

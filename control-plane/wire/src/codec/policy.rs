@@ -94,6 +94,7 @@ pub(super) fn retry_to_pb(retry: &RetryPolicy) -> pb::RetryPolicy {
         replay_bytes: retry.replay_bytes,
         backoff: (retry.backoff != usual.backoff).then(|| duration_to_pb(retry.backoff)),
         max_backoff: (retry.max_backoff != usual.max_backoff).then(|| duration_to_pb(retry.max_backoff)),
+        min_backoff: (retry.min_backoff != usual.min_backoff).then(|| duration_to_pb(retry.min_backoff)),
         codes: retry.codes.iter().map(|code| u32::from(*code)).collect(),
     }
 }
@@ -108,6 +109,7 @@ pub(super) fn retry_from_pb(retry: pb::RetryPolicy) -> Result<RetryPolicy, Fault
         replay_bytes: retry.replay_bytes,
         backoff: retry.backoff.map_or(Ok(usual.backoff), duration_from_pb)?,
         max_backoff: retry.max_backoff.map_or(Ok(usual.max_backoff), duration_from_pb)?,
+        min_backoff: retry.min_backoff.map_or(Ok(usual.min_backoff), duration_from_pb)?,
         codes: retry.codes.into_iter().map(field::status).collect::<Result<_, _>>()?,
     })
 }
