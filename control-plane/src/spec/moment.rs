@@ -32,6 +32,12 @@ impl Time {
         (at.year() < 9999).then(|| at.replace_nanosecond(0).ok().map(Self)).flatten()
     }
 
+    /// The second that it is.
+    pub fn now() -> Self {
+        let now = OffsetDateTime::now_utc();
+        Self(now.replace_nanosecond(0).unwrap_or(now))
+    }
+
     /// The value.
     pub fn get(self) -> SystemTime {
         self.0.into()

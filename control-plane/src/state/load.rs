@@ -6,13 +6,15 @@ use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
 use serde_json::Value as Json;
 
 use crate::addresses::VirtualAddress;
+use crate::audit::Author;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
 use crate::jwks::kept_keys;
 use crate::rollout::Progress;
 use crate::secret::MeshSecret;
-use crate::spec::{Kind, Object};
-use crate::store::{Record, Space, Store, StoreError};
+use crate::spec::{Key, Kind, Object, Time};
+use crate::status::{self, Since};
+use crate::store::{Record, Space, Store, StoreError, Transaction};
 use crate::world::{Entry, World};
 
 /// Everything that is kept and holds. What no longer does, because another version wrote it, is left out with an error
@@ -47,7 +49,26 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
             (Err(why), _) => tracing::error!(rollout = key, %why, "left out: it is of no service"),
         }
     }
+    since(&mut world, store).await?;
     Ok(world)
+}
+
+/// Since when routes are as their status says. What is not known, or is not so any more, begins now.
+async fn since(world: &mut World, store: &dyn Store) -> Result<(), StoreError> {
+    for (path, record) in store.list(Space::Status, "").await?.records {
+        let key = Key::from_path(&path).filter(|key| world.route(key).is_some());
+        if let (Some(key), Ok(since)) = (key, serde_json::from_value::<Since>(record.value)) {
+            world.set_since(&key, Some(Arc::new(since)));
+        }
+    }
+    let writes = status::note_read(world, Time::now());
+    if !writes.is_empty() {
+        let author = Author::system("routes were read");
+        if let Err(e) = store.commit(Transaction { author, writes, audit: vec![] }).await {
+            tracing::warn!(error = %e, "since when routes are as they are is not kept");
+        }
+    }
+    Ok(())
 }
 
 fn put(world: &mut World, record: &Record) -> Result<(), String> {

@@ -86,6 +86,9 @@ impl Plane {
         let all = compile::everything(&self.state.world());
         let all: BTreeMap<_, _> = all.into_iter().map(|r| (r.name(), r)).collect();
         assert_eq!(*self.seen.live.lock().unwrap(), all);
+        // What is kept of the status of routes is what would be found by looking at all of them.
+        let mut world = (*self.state.world()).clone();
+        assert_eq!(crate::status::note_read(&mut world, crate::spec::Time::now()), []);
         applied
     }
 

@@ -14,7 +14,8 @@ use crate::audit::Author;
 use crate::compile;
 use crate::history;
 use crate::jwks::{self, Source};
-use crate::spec::{Key, Problem};
+use crate::spec::{Key, Problem, Time};
+use crate::status;
 use crate::store::{CommitError, Store, StoreError, StoreErrorKind, Transaction};
 use crate::world::World;
 
@@ -211,8 +212,11 @@ impl Writer {
         if stage.is_empty() {
             return Ok(old.clone());
         }
-        let transaction =
-            Transaction { author: author.clone(), writes: stage.writes.clone(), audit: stage.audit.clone() };
+        let (audit, touched) = (stage.audit.clone(), stage.touched.clone());
+        let mut writes = stage.writes.clone();
+        let mut new = stage.finish();
+        writes.extend(status::note(old, &mut new, &touched, Time::now()));
+        let transaction = Transaction { author: author.clone(), writes, audit };
         let committed = match self.store.commit(transaction).await {
             Ok(committed) => committed,
             Err(e) => {
@@ -220,8 +224,6 @@ impl Writer {
                 return Err(e);
             }
         };
-        let touched = stage.touched.clone();
-        let new = stage.finish();
         if (committed.revision, committed.generation) != (new.revision(), new.generation()) {
             // Somebody else wrote in between: what is in the store is in force.
             self.stale = true;

@@ -301,6 +301,7 @@ impl At<'_> {
             tokens: self.count(table, Space::Tokens.as_str())?,
             certificates: self.count(table, Space::Certificates.as_str())?,
             rollouts: self.count(table, Space::Rollouts.as_str())?,
+            status: self.count(table, Space::Status.as_str())?,
         })
     }
 

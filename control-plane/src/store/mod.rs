@@ -79,12 +79,14 @@ pub enum Space {
     Certificates,
     /// How far each rollout has come, by its service. A rollback of the configuration never touches it.
     Rollouts,
+    /// Since when routes are as their status says.
+    Status,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 5] =
-        [Self::Config, Self::Instances, Self::Tokens, Self::Certificates, Self::Rollouts];
+    pub const ALL: [Self; 6] =
+        [Self::Config, Self::Instances, Self::Tokens, Self::Certificates, Self::Rollouts, Self::Status];
 
     /// Its word.
     pub fn as_str(self) -> &'static str {
@@ -94,6 +96,7 @@ impl Space {
             Self::Tokens => "tokens",
             Self::Certificates => "certificates",
             Self::Rollouts => "rollouts",
+            Self::Status => "status",
         }
     }
 }
@@ -180,6 +183,8 @@ pub struct Committed {
     pub certificates: u64,
     /// Of [`Space::Rollouts`].
     pub rollouts: u64,
+    /// Of [`Space::Status`].
+    pub status: u64,
 }
 
 impl Committed {
@@ -191,6 +196,7 @@ impl Committed {
             Space::Tokens => self.tokens,
             Space::Certificates => self.certificates,
             Space::Rollouts => self.rollouts,
+            Space::Status => self.status,
         }
     }
 }

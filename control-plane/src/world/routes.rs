@@ -9,6 +9,7 @@ use super::{Entry, World};
 use crate::check::{CheckedFilter, CheckedGrant, CheckedRoute, Extension};
 use crate::shards::Shards;
 use crate::spec::{Key, Kind};
+use crate::status::Since;
 
 /// Routes of all kinds, their filters and the grants between namespaces.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub(super) struct Routes {
     pub(super) filters: Shards<Key, Arc<Entry<CheckedFilter>>>,
     pub(super) grants: Shards<Key, Arc<Entry<CheckedGrant>>>,
     grants_of: Shards<Label, BTreeSet<Key>>,
+    /// Since when their conditions are as they are.
+    since: Shards<Key, Arc<Since>>,
 }
 
 impl Routes {
@@ -89,6 +92,19 @@ impl World {
     /// The routes of other namespaces that refer to something in this one.
     pub(crate) fn routes_into(&self, namespace: &Label) -> impl Iterator<Item = &Key> {
         self.routes.into.get(namespace).into_iter().flatten()
+    }
+
+    /// Since when the conditions of a route are as they are.
+    pub(crate) fn since(&self, route: &Key) -> Option<&Arc<Since>> {
+        self.routes.since.get(route)
+    }
+
+    /// Notes since when they are.
+    pub(crate) fn set_since(&mut self, route: &Key, since: Option<Arc<Since>>) {
+        match since {
+            Some(since) => self.routes.since.insert(route.clone(), since),
+            None => self.routes.since.remove(route),
+        };
     }
 
     /// Every pair of a namespace and a service of another one for which that namespace has made routes.

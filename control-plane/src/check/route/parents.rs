@@ -73,8 +73,11 @@ impl Context<'_> {
         let mut parents = Parents::default();
         let mut forms: Vec<(ServiceName, Form)> = vec![];
         let twice = |what: &ServiceName, pointer: String, found: &mut Found| {
-            let problem =
-                Problem::error(pointer, Code::Duplicate, format!("the parent {what} is there twice"));
+            let problem = Problem::error(
+                pointer,
+                Code::Duplicate,
+                format!("the parent {what} is there twice, and not told apart as the Gateway API wants it"),
+            );
             found.add(problem.hint("write sectionName in each of them, or port in each, and no two alike"));
         };
         for (i, parent) in refs.iter().enumerate() {

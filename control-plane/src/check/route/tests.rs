@@ -189,7 +189,7 @@ fn a_session_is_a_cookie_or_a_header_of_the_rule() {
 #[test]
 fn the_ports_of_a_service_are_meant_by_number_or_name_each_once() {
     let parent = |rest: &str| format!("{{kind: Service, group: '', name: prices{rest}}}");
-    let two = [parent(", port: 80"), parent(", sectionName: rpc")].join(", ");
+    let two = [parent(", sectionName: web"), parent(", sectionName: rpc")].join(", ");
     let found = checked(&mut shop(), with_parents(&two, "{backendRefs: [{name: cart}]}"));
     let ports: Vec<_> = found.parents[0].ports.iter().map(|p| PortNumber::get(*p)).collect();
     assert_eq!((found.parents.len(), ports), (1, vec![80, 81]));
@@ -201,7 +201,9 @@ fn the_ports_of_a_service_are_meant_by_number_or_name_each_once() {
         (parent(", sectionName: rpcs"), "/spec/parentRefs/0/sectionName"),
         (parent(", sectionName: rpc, port: 80"), "/spec/parentRefs/0/sectionName"),
         ([parent(""), parent(", port: 80")].join(", "), "/spec/parentRefs/1"),
-        ([parent(", port: 80"), parent(", sectionName: web")].join(", "), "/spec/parentRefs/1"),
+        ([parent(", port: 80"), parent(", port: 80")].join(", "), "/spec/parentRefs/1"),
+        ([parent(", port: 80"), parent(", sectionName: rpc")].join(", "), "/spec/parentRefs/1"),
+        ([parent(", port: 80"), parent(", sectionName: rpc, port: 81")].join(", "), "/spec/parentRefs/1"),
     ] {
         let found = put(&mut shop(), with_parents(&parents, "{backendRefs: [{name: cart}]}")).unwrap_err();
         assert_eq!(found.len(), 1, "{found:#?}");

@@ -150,3 +150,48 @@ async fn a_grant_is_taken_back_whatever_routes_live_by_it() {
     plane.apply(vec![put(grant)]).await.unwrap();
     assert_eq!(unresolved(&plane), [None]);
 }
+
+#[tokio::test]
+async fn since_when_a_route_is_as_it_is_outlives_a_restart_and_goes_with_the_route() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |plane: &Plane| {
+        let world = plane.state.world();
+        let entry = world.route(&to_prices().key()).unwrap().clone();
+        let status = crate::status::of_route(&world, &entry);
+        let at = |i: usize| {
+            status["parents"][0]["conditions"][i]["lastTransitionTime"].as_str().unwrap().to_owned()
+        };
+        [at(0), at(1)]
+    };
+    let plane = open(folder.path()).await;
+    let prices = service("prices", "");
+    plane.apply(vec![put(service("cart", "")), put(prices.clone()), put(to_prices())]).await.unwrap();
+    // As if that had been long ago.
+    let (long_ago, key) = ("2020-02-02T02:02:02Z", to_prices().key().path());
+    let mut value = plane.state.store().get(Space::Status, &key).await.unwrap().unwrap().value;
+    for moment in value["told"].as_array_mut().unwrap() {
+        moment["at"] = long_ago.into();
+    }
+    let write = crate::store::Write {
+        space: Space::Status,
+        key: key.clone(),
+        value: Some(value),
+        expect: Expect::Anything,
+    };
+    let transaction = crate::store::Transaction { author: me(), writes: vec![write], audit: vec![] };
+    plane.state.store().commit(transaction).await.unwrap();
+    plane.state.store().close().await;
+    drop(plane);
+    let plane = open(folder.path()).await;
+    assert_eq!(told(&plane), [long_ago; 2]);
+    // Written anew, and another one beside it: nothing becomes true or false by that.
+    let anew = route("r", "cart", "backendRefs: [{name: cart}, {name: prices, weight: 3}]");
+    plane.apply(vec![put(anew), put(route("s", "cart", "backendRefs: [{name: cart}]"))]).await.unwrap();
+    assert_eq!(told(&plane), [long_ago; 2]);
+    let how = How { dangling: true, ..How::default() };
+    plane.state.apply_as(vec![delete(&prices)], &me(), how).await.unwrap();
+    let [accepted, resolved] = told(&plane);
+    assert!(accepted == long_ago && resolved != long_ago, "{accepted} {resolved}");
+    plane.apply(vec![delete(&to_prices())]).await.unwrap();
+    assert_eq!(plane.state.store().get(Space::Status, &key).await.unwrap(), None);
+}
