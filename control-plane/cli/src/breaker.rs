@@ -149,8 +149,8 @@ impl Which {
             return Err(Failure::failed(format!("nobody said anything of {}", self.told()))
                 .hint("`outrigger breaker list` shows what was said"));
         };
-        match admin.delete(plural, &self.namespace, &name, &stored).await {
-            Ok(()) => {
+        match admin.delete(plural, &self.namespace, &name, &stored, false).await {
+            Ok(_) => {
                 out::say(format!("{} is as its policy says", self.told()));
                 Ok(())
             }

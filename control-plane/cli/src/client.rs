@@ -163,20 +163,24 @@ impl Admin {
         }
     }
 
-    /// Deletes an object as it was read, and only so.
+    /// Deletes an object as it was read, and only so; what the control plane said of it. `dangling`: routes may be left
+    /// that refer to it.
     pub(crate) async fn delete(
         &self,
         plural: &str,
         namespace: &str,
         name: &str,
         stored: &Stored,
-    ) -> Result<(), NotWritten> {
+        dangling: bool,
+    ) -> Result<Value, NotWritten> {
         let mut headers = HeaderMap::new();
         let tag = stored.etag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok());
         headers.insert(IF_MATCH, tag.unwrap_or(HeaderValue::from_static("*")));
-        let path = format!("/v1/{plural}/{namespace}/{name}");
+        let more = if dangling { "?dangling=allow" } else { "" };
+        let path = format!("/v1/{plural}/{namespace}/{name}{more}");
         let asked = Ask { method: Method::DELETE, headers, ..Ask::get(&path) };
-        written(self.send(asked).await).map(|_| ())
+        let answer = written(self.send(asked).await)?;
+        body(&answer).map_err(NotWritten::Failed)
     }
 
     /// Writes all of these or none.
@@ -352,7 +356,7 @@ mod tests {
         ])
         .await;
         let stored = admin(address).object("services", "shop", "cart").await.unwrap().unwrap();
-        let refused = admin(address).delete("services", "shop", "cart", &stored).await;
+        let refused = admin(address).delete("services", "shop", "cart", &stored, false).await;
         let Err(NotWritten::Failed(failure)) = refused else { panic!("{refused:?}") };
         assert!(failure.to_string().contains("412: it is at 13"), "{failure}");
         assert!(failure.to_string().contains("run the command again"), "{failure}");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use outrigger_control::spec::Key;
+use outrigger_control::spec::{Key, Problem};
 
 use crate::client::{Admin, NotWritten};
 use crate::documents::{Documents, NotRead};
@@ -29,6 +29,9 @@ pub(crate) struct Delete {
     /// It is no failure when a resource is not there.
     #[arg(long)]
     ignore_not_found: bool,
+    /// Let routes be left that refer to it: it is told as a warning, and is their state.
+    #[arg(long)]
+    allow_dangling: bool,
 }
 
 impl Delete {
@@ -38,8 +41,12 @@ impl Delete {
                 None if self.ignore_not_found => {}
                 None => return Err(not_there(kind, &namespace, &name)),
                 Some(stored) => {
-                    let deleted = admin.delete(kind.plural(), &namespace, &name, &stored).await;
-                    deleted.map_err(|why| not_deleted(why, kind, &namespace, &name))?;
+                    let (plural, dangling) = (kind.plural(), self.allow_dangling);
+                    let deleted = admin.delete(plural, &namespace, &name, &stored, dangling).await;
+                    let told = deleted.map_err(|why| not_deleted(why, kind, &namespace, &name))?;
+                    let warnings: Vec<Problem> =
+                        serde_json::from_value(told["warnings"].clone()).unwrap_or_default();
+                    warnings.iter().for_each(|warning| out::warn(problems::lines(warning)));
                     out::say(format!("{}/{namespace}/{name} deleted", kind.word()));
                 }
             }
@@ -67,7 +74,7 @@ fn not_deleted(why: NotWritten, kind: Kind, namespace: &str, name: &str) -> Fail
         NotWritten::Failed(failure) => failure,
         NotWritten::Refused(refusal) => {
             problems::failure(&format!("{what} is not deleted"), &refusal.problems)
-                .hint("delete what still refers to it first")
+                .hint("delete what still refers to it first, or let routes dangle with --allow-dangling")
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The door: every role at every route, and those who are nobody. What the audit log says of it, and client certificates,
+//! The door: every role at every route, and those who are nobody. What the audit log says of it, client certificates, and what
+//! routes refer to,
 //! have files of their own.
 
 mod audit;
 mod clients;
+mod references;
 
 use std::net::SocketAddr;
 use std::time::Duration;
