@@ -1,10 +1,14 @@
 //! Copies of requests, whose answers nobody waits for (HTTPRequestMirrorFilter of the Gateway API). A copy never makes the
 //! request wait, is tried once, says nothing to breakers, and does not belong to the caller's trace. It is sent when the
-//! request itself has been answered or has failed, with the body as far as that was kept; a longer one is not copied.
+//! request's body has come to its end, whether or not the request is answered by then, with the body as it was kept; a
+//! longer one is not copied, and neither is one that has not come to its end when the request has.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,8 +83,23 @@ impl Copies {
         Some(Box::new(Self { to, head: head.keep(), own, port, grpc, token }))
     }
 
+    /// Sends them as soon as the body has come to its end, while `work`, the request itself, goes on and goes first.
+    pub async fn beside<T>(self, worker: &Worker, body: Option<&Replay>, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let done = poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => body.map_or(Poll::Ready(()), |body| body.poll_end(cx)).map(|()| None),
+        });
+        let done = done.await;
+        self.send(worker, body);
+        match done {
+            Some(done) => done,
+            None => work.await,
+        }
+    }
+
     /// Sends them, with what came of the request's body by now.
-    pub fn send(self, worker: &Worker, body: Option<&Replay>) {
+    fn send(self, worker: &Worker, body: Option<&Replay>) {
         let counts = &worker.shared.live.filters;
         let body = match body.map(Replay::whole) {
             None => None,

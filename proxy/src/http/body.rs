@@ -368,6 +368,16 @@ impl Replay {
         self.0.borrow().ended_at
     }
 
+    /// Is ready once the caller's last byte has come. One waits for it.
+    pub fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut source = self.0.borrow_mut();
+        if source.ended_at.is_some() {
+            return Poll::Ready(());
+        }
+        source.end_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Whether the caller went away, or was silent for too long, in the middle of its body.
     pub fn is_broken(&self) -> bool {
         self.0.borrow().broken
@@ -435,6 +445,7 @@ struct Source<B> {
     silent: bool,
     ended_at: Option<Instant>,
     waits_for_end: Option<BodyEnd>,
+    end_waker: Option<Waker>,
     reader: u32,
     waker: Option<Waker>,
     idle: IdleTimer,
@@ -461,6 +472,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
             silent: false,
             ended_at: None,
             waits_for_end: None,
+            end_waker: None,
             reader: 0,
             waker: None,
             idle: IdleTimer::new(idle),
@@ -539,6 +551,9 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Source<B> {
         self.ended_at = Some(now);
         if let Some(end) = self.waits_for_end.take() {
             end.came(now);
+        }
+        if let Some(waker) = self.end_waker.take() {
+            waker.wake();
         }
     }
 

@@ -194,10 +194,12 @@ async fn go(worker: &Worker, mut arrived: Arrived, routed: Routed) -> Result<Res
         note,
     };
     let work = pin!(stack::run(worker, call, head));
-    let outcome = places.around(grpc, work).await;
-    if let Some(copies) = copies {
-        copies.send(worker, upload.as_ref());
-    }
+    let work = places.around(grpc, work);
+    let outcome = match copies {
+        None => work.await,
+        // Boxed: few requests have copies.
+        Some(copies) => Box::pin(copies.beside(worker, upload.as_ref(), work)).await,
+    };
     let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
     watch.leave(grpc, &mut outcome);
     places.go_with(outcome?)

@@ -64,6 +64,27 @@ async fn a_copy_that_is_slow_or_fails_is_nothing_to_the_request() {
 }
 
 #[tokio::test]
+async fn a_copy_leaves_when_the_body_has_and_does_not_wait_for_the_answer() {
+    let (shop, copy) = shop(Fraction::ALL).await;
+    shop.v1.behave(Behaviour { delay: Duration::from_secs(2), ..Behaviour::default() });
+    for body in ["", "hello"] {
+        let (before, began) = (copy.requests(), Instant::now());
+        let asked = ask(shop.client.outbound, request(Method::POST, "cart", "/", body.into()));
+        let copied = async {
+            eventually("the copy is there", || async { copy.requests() == before + 1 }).await;
+            began.elapsed()
+        };
+        let (reply, copied) = tokio::join!(asked, copied);
+        assert_eq!(who(&reply), "v1");
+        assert!(copied < Duration::from_secs(1), "{copied:?}");
+        assert!(began.elapsed() >= Duration::from_secs(2));
+    }
+    eventually("both are answered", || async { count(&shop, "answered") == 2 }).await;
+    let lengths: Vec<_> = copy.seen().iter().map(|seen| seen.body).collect();
+    assert_eq!(lengths, [0, 5]);
+}
+
+#[tokio::test]
 async fn a_share_is_copied_and_a_body_that_is_too_long_is_not() {
     let (shop, copy) = shop(Fraction { of: 1, out_of: 4 }).await;
     for _ in 0..200 {
