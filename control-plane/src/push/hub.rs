@@ -146,15 +146,7 @@ impl Hub {
     pub async fn acknowledged(&self, revision: u64, timeout: Duration) -> Acknowledged {
         let everybody = self.all_sessions();
         let answered = |proxy: &Proxy, now: Position| proxy.position(now).revision >= revision;
-        // Who has answered once has: that it asks for something new a moment later takes nothing back.
-        let mut seen = HashSet::new();
-        let done = |proxy: &Proxy, now| {
-            if answered(proxy, now) {
-                seen.insert(proxy.id());
-            }
-            seen.contains(&proxy.id())
-        };
-        let everybody = self.wait(everybody, done, timeout).await;
+        let (everybody, seen) = self.wait(everybody, answered, timeout).await;
         let now = self.read().position();
         let mut missing = Vec::new();
         for proxy in &everybody {
@@ -163,7 +155,7 @@ impl Hub {
                 let more = status.rejected.len() - 1;
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
                 missing.push((status.node, format!("rejected {}: {}{more}", first.name, first.reason)));
-            } else if !seen.contains(&proxy.id()) && !answered(proxy, now) {
+            } else if !seen.contains(&proxy.id()) {
                 missing.push((status.node, "has not answered".to_owned()));
             }
         }
@@ -171,25 +163,32 @@ impl Hub {
         Acknowledged { acknowledged: everybody.len() - missing.len(), proxies: everybody.len(), missing }
     }
 
-    /// Waits until `done` holds for all of `proxies`, or for `timeout`; answers those that are still connected.
+    /// Waits until each of `proxies` has answered, or for `timeout`. Tells those that are still connected, and who of them
+    /// has. Who has answered once has: that it asks for something new a moment later takes nothing back.
     async fn wait(
         &self,
         mut proxies: Vec<Arc<Proxy>>,
-        mut done: impl FnMut(&Proxy, Position) -> bool,
+        answered: impl Fn(&Proxy, Position) -> bool,
         timeout: Duration,
-    ) -> Vec<Arc<Proxy>> {
+    ) -> (Vec<Arc<Proxy>>, HashSet<SessionId>) {
         let deadline = Instant::now() + timeout;
         let mut progress = self.progress.subscribe();
+        let mut seen = HashSet::new();
+        let mut late = false;
         loop {
             progress.mark_unchanged();
             proxies.retain(|proxy| !proxy.has_ended());
             let now = self.read().position();
-            if proxies.iter().all(|proxy| done(proxy, now)) {
-                return proxies;
+            // All of them, also those behind one that has not: what is not noted now may look different later.
+            for proxy in &proxies {
+                if !seen.contains(&proxy.id()) && answered(proxy, now) {
+                    seen.insert(proxy.id());
+                }
             }
-            if tokio::time::timeout_at(deadline, progress.changed()).await.is_err() {
-                return proxies;
+            if late || proxies.iter().all(|proxy| seen.contains(&proxy.id())) {
+                return (proxies, seen);
             }
+            late = tokio::time::timeout_at(deadline, progress.changed()).await.is_err();
         }
     }
 
@@ -322,13 +321,12 @@ impl Removal for Hub {
         Box::pin(async move {
             let until = self.read().position().publication;
             let proxies = self.subscribers_of(&Selector::EndpointsOf(service.clone()));
-            let done = |proxy: &Proxy, now: Position| {
+            let answered = |proxy: &Proxy, now: Position| {
                 proxy.position_of(ResourceKind::Endpoint, now).publication >= until
             };
-            let proxies = self.wait(proxies, done, wait).await;
-            let now = self.read().position();
-            let acknowledged = proxies.iter().filter(|proxy| done(proxy, now)).count();
+            let (proxies, seen) = self.wait(proxies, answered, wait).await;
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let acknowledged = proxies.iter().filter(|proxy| seen.contains(&proxy.id())).count();
             (count(proxies.len()), count(acknowledged))
         })
     }

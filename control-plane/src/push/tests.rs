@@ -239,6 +239,33 @@ async fn who_did_not_ask_is_not_woken_and_counts_as_up_to_date() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_something_new_while_others_are_waited_for_has_answered_all_the_same() {
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    let mut stuck = Vec::new();
+    for i in 0..8 {
+        stuck.push(mesh.sidecar(&format!("stuck-{i}"), &all_of_cart()));
+    }
+    let prices = Selector::EndpointsOf("shop/prices".parse().unwrap());
+    let mut curious = mesh.sidecar("curious", &[prices]);
+    for sidecar in stuck.iter_mut().chain([&mut curious]) {
+        sidecar.say().await;
+        sidecar.listen().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    mesh.publish(2, endpoint("i-1", 2));
+    let hub = mesh.hub.clone();
+    let waiting = tokio::spawn(async move { hub.acknowledged(2, Duration::from_secs(5)).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What it is told now it does not answer in that time.
+    curious.session.subscribe(Selector::EndpointsOf("shop/orders".parse().unwrap()));
+    curious.say().await;
+    let told = waiting.await.unwrap();
+    assert_eq!((told.acknowledged, told.proxies), (1, 9), "{:?}", told.missing);
+    assert!(told.missing.iter().all(|(node, _)| node.starts_with("stuck")), "{:?}", told.missing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_storm_of_changes_is_gathered_into_few_messages() {
     let mut mesh = Mesh::new();
     let mut web = mesh.sidecar("web", &all_of_cart());
