@@ -52,8 +52,8 @@ impl Telemetry {
                 continue;
             }
             let series = traffic.entry(key).or_default();
-            add(series.recent.entry(slot).or_default(), &stats);
-            add(&mut series.total, &stats);
+            series.recent.entry(slot).or_default().merge(&stats);
+            series.total.merge(&stats);
             series.recent.retain(|at, _| at + SLOTS >= slot);
         }
     }
@@ -66,8 +66,8 @@ impl Telemetry {
         for (key, series) in traffic.iter().filter(|(key, _)| key.side == Side::Server) {
             let row = rows.entry((key.service.clone(), key.version.clone())).or_default();
             let recent = series.recent(slot);
-            add(&mut row.recent, &recent);
-            add(&mut row.total, &series.total);
+            row.recent.merge(&recent);
+            row.total.merge(&series.total);
             let caller = key.caller.as_ref().map_or_else(|| "unauthenticated".into(), ToString::to_string);
             row.callers.push((caller, recent, series.total.clone()));
         }
@@ -82,7 +82,7 @@ impl Telemetry {
 impl Series {
     fn recent(&self, slot: u64) -> TrafficStats {
         let mut sum = TrafficStats::default();
-        self.recent.iter().filter(|(at, _)| **at + SLOTS > slot).for_each(|(_, stats)| add(&mut sum, stats));
+        self.recent.iter().filter(|(at, _)| **at + SLOTS > slot).for_each(|(_, stats)| sum.merge(stats));
         sum
     }
 }
@@ -131,12 +131,6 @@ fn millis(latency: &Histogram, q: f64) -> Option<f64> {
     latency.quantile(q).map(|d| d.as_secs_f64() * 1_000.0)
 }
 
-fn add(sum: &mut TrafficStats, more: &TrafficStats) {
-    sum.requests = sum.requests.saturating_add(more.requests);
-    sum.success = sum.success.saturating_add(more.success);
-    sum.latency.merge(&more.latency);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +145,7 @@ mod tests {
             caller: Some("spiffe://mesh.local/ns/shop/sa/forged".parse().unwrap()),
         };
         Report {
-            traffic: vec![(key, TrafficStats { requests, success: requests, latency })],
+            traffic: vec![(key, TrafficStats { requests, success: requests, latency, unanswered: 0 })],
             wanted_keys: vec![],
         }
     }

@@ -90,6 +90,11 @@ impl Error {
         }
     }
 
+    /// Whether who should have answered failed.
+    pub fn is_upstream(&self) -> bool {
+        self.who == Who::Upstream
+    }
+
     /// What else the answer says.
     pub fn told_mut(&mut self) -> &mut Told {
         self.told.get_or_insert_default()

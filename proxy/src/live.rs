@@ -225,7 +225,7 @@ pub struct LiveService {
     pub breakers: ServiceBreakers,
     /// What the breakers of its endpoints share.
     pub endpoint_breakers: Arc<Group>,
-    /// Requests that no endpoint answered.
+    /// Requests that came to no endpoint.
     pub traffic: Arc<Traffic>,
     /// What is counted of the choice of its endpoints.
     pub balance: Arc<balance::Counts>,

@@ -26,7 +26,7 @@ pub struct TrafficKey {
     pub side: Side,
     /// The service that was called.
     pub service: ServiceName,
-    /// The version that answered, where one did and has one.
+    /// The version that answered, or that the last attempt went to, where there was an attempt and it has one.
     pub version: Option<Version>,
     /// Who called, where it was authenticated.
     pub caller: Option<SpiffeId>,
@@ -50,4 +50,17 @@ pub struct TrafficStats {
     pub success: u64,
     /// Time from the head of the request to the head of the response.
     pub latency: Histogram,
+    /// Attempts beside `requests` that brought no answer and were followed by another: there was no connection, or it
+    /// broke off, or it took too long. Only callers count them: who was not reached knows nothing of it.
+    pub unanswered: u64,
+}
+
+impl TrafficStats {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.success = self.success.saturating_add(other.success);
+        self.unanswered = self.unanswered.saturating_add(other.unanswered);
+        self.latency.merge(&other.latency);
+    }
 }

@@ -10,7 +10,7 @@ use super::plan::{Gates, WHOLE};
 /// What one version did within the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// As its callers' sidecars saw it: requests, after all retries.
+    /// As its callers' sidecars saw it: requests, after all retries, and the attempts that nobody answered.
     pub callers: TrafficStats,
     /// As its own sidecars saw it: attempts, so that a retry hides nothing.
     pub own: TrafficStats,
@@ -238,36 +238,32 @@ impl View<'_> {
 impl Traffic {
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (sum, more) in [(&mut self.callers, &other.callers), (&mut self.own, &other.own)] {
-            sum.requests = sum.requests.saturating_add(more.requests);
-            sum.success = sum.success.saturating_add(more.success);
-            sum.latency.merge(&more.latency);
-        }
+        self.callers.merge(&other.callers);
+        self.own.merge(&other.own);
     }
 
     fn failed(&self) -> u64 {
-        let of = |stats: &TrafficStats| stats.requests.saturating_sub(stats.success);
+        let of = |stats: &TrafficStats| tries(stats).saturating_sub(stats.success);
         of(&self.callers).max(of(&self.own))
     }
 
     fn is_enough(&self, least: u64) -> bool {
-        self.callers.requests.max(self.own.requests) >= least
+        self.requests() >= least
+    }
+
+    fn requests(&self) -> u64 {
+        tries(&self.callers).max(tries(&self.own))
     }
 
     fn figures(&self, gates: &Gates) -> Figures {
         // One side with few requests must not speak for the other.
         let sides = [&self.callers, &self.own].into_iter();
-        let rates = sides.filter(|s| s.requests > 0 && s.requests >= gates.min_requests).map(share);
-        let few = [&self.callers, &self.own].into_iter().find(|s| s.requests > 0).map(share);
+        let rates = sides.filter(|s| tries(s) > 0 && tries(s) >= gates.min_requests).map(share);
+        let few = [&self.callers, &self.own].into_iter().find(|s| tries(s) > 0).map(share);
         let rate = rates.min_by(f64::total_cmp).or(few);
         let latency = if self.callers.requests > 0 { &self.callers.latency } else { &self.own.latency };
         let at = |q| Histogram::quantile(latency, q).map(|d| (d.as_secs_f64() * 1e5).round() / 100.0);
-        Figures {
-            requests: self.callers.requests.max(self.own.requests),
-            success_rate: rate,
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
-        }
+        Figures { requests: self.requests(), success_rate: rate, p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 }
 
@@ -282,8 +278,14 @@ impl Figures {
     }
 }
 
+/// What was asked of it and ended in one way or the other. An attempt that nobody answered counts as much as a request
+/// that failed: its version had its chance, and that another one answered in its place says nothing for it.
+fn tries(stats: &TrafficStats) -> u64 {
+    stats.requests.saturating_add(stats.unanswered)
+}
+
 fn share(stats: &TrafficStats) -> f64 {
-    stats.success as f64 / stats.requests as f64 * 100.0
+    stats.success as f64 / tries(stats) as f64 * 100.0
 }
 
 fn rate(figures: &Figures) -> String {

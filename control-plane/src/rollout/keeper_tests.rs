@@ -132,7 +132,7 @@ fn report(version: &str, requests: u64, failed: u64) -> Report {
     let mut latency = Histogram::default();
     latency.add(bucket_of(Duration::from_millis(3)), requests);
     Report {
-        traffic: vec![(key, TrafficStats { requests, success: requests - failed, latency })],
+        traffic: vec![(key, TrafficStats { requests, success: requests - failed, latency, unanswered: 0 })],
         wanted_keys: vec![],
     }
 }
@@ -167,6 +167,27 @@ async fn a_failing_candidate_goes_back_by_itself_as_soon_as_enough_is_known_of_i
     let [.., (action, why), (last, _)] = &audit[..] else { panic!("{audit:?}") };
     assert_eq!((action.as_str(), last.as_str()), ("rollout-rollback", "rollout-rolled-back"));
     assert!(why.contains("at 10 %: success is") && why.contains("wanted at least 99 %"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_nobody_can_connect_to_goes_back_though_every_request_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    while plane.progress().is_none_or(|p| p.word() != "Holding") {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let began = tokio::time::Instant::now();
+    while plane.progress().is_none_or(|p| p.word() != "RolledBack") {
+        assert!(began.elapsed() < Duration::from_secs(5), "{:#?}", plane.progress());
+        plane.counted.take(&report("v1", 20, 0));
+        let mut lost = report("v2", 0, 0);
+        lost.traffic[0].1.unanswered = 1;
+        plane.counted.take(&lost);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let why = plane.progress().unwrap().why.clone();
+    assert!(why.contains("success is 0.00 %, wanted at least 99 %"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -347,7 +347,7 @@ proptest! {
 fn traffic(requests: u64, failed: u64, millis: u64) -> Traffic {
     let mut latency = Histogram::default();
     latency.add(outrigger_mesh::bucket_of(Duration::from_millis(millis)), requests);
-    let callers = TrafficStats { requests, success: requests - failed, latency };
+    let callers = TrafficStats { requests, success: requests - failed, latency, unanswered: 0 };
     Traffic { callers, own: TrafficStats::default() }
 }
 
@@ -400,6 +400,28 @@ fn a_retry_hides_nothing_and_few_do_not_speak_for_many() {
     assert!(matches!(judge(&gates, 100, &candidate, &Traffic::default()).verdict, Verdict::Fail(_)));
     candidate.own = traffic(2, 1, 5).callers;
     assert_eq!(judge(&gates, 100, &candidate, &Traffic::default()).verdict, Verdict::Pass);
+}
+
+#[test]
+fn attempts_that_nobody_answered_count_as_failed_whoever_answered_in_the_end() {
+    let gates = Gates { min_success: Some(9_900), ..Gates::default() };
+    let verdict =
+        |gates: &Gates, candidate: &Traffic| judge(gates, 100, candidate, &Traffic::default()).verdict;
+    // None was answered by it: another version did, or its breaker lets nobody near it any more.
+    let mut candidate = Traffic::default();
+    candidate.callers.unanswered = 3;
+    assert!(matches!(verdict(&gates, &candidate), Verdict::Fail(why) if why.contains("success is 0.00 %")));
+    // Every request was answered by another endpoint of it.
+    candidate = traffic(100, 0, 5);
+    candidate.own = traffic(100, 0, 5).callers;
+    assert_eq!(verdict(&gates, &candidate), Verdict::Pass);
+    candidate.callers.unanswered = 2;
+    assert!(matches!(verdict(&gates, &candidate), Verdict::Fail(why) if why.contains("success is 98.04 %")));
+    // Who answers nothing is not quick.
+    let quick = Gates { p99: Some(Duration::from_millis(100)), ..Gates::default() };
+    candidate = Traffic::default();
+    candidate.callers.unanswered = 20;
+    assert!(matches!(verdict(&quick, &candidate), Verdict::Fail(why) if why.contains("p99 is -")));
 }
 
 #[test]

@@ -36,13 +36,14 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
 
 pub(crate) fn report() -> impl Strategy<Value = Report> {
     let key = (select(&[Side::Client, Side::Server][..]), service_name(), of(version()), of(identity()));
-    let stats = (0_u64..1000, 0_u64..1000, vec((0_usize..240, 1_u64..9), 0..5));
-    let entry = (key, stats).prop_map(|((side, service, version, caller), (success, more, latencies))| {
+    let stats = (0_u64..1000, 0_u64..1000, vec((0_usize..240, 1_u64..9), 0..5), 0_u64..9);
+    let entry = (key, stats).prop_map(|((side, service, version, caller), stats)| {
+        let (success, more, latencies, unanswered) = stats;
         let mut latency = Histogram::default();
         for (bucket, count) in latencies {
             latency.add(bucket, count);
         }
-        let stats = TrafficStats { requests: success + more, success, latency };
+        let stats = TrafficStats { requests: success + more, success, latency, unanswered };
         (TrafficKey { side, service, version, caller }, stats)
     });
     (vec(entry, 0..4), vec(token::issuer_name(), 0..3))

@@ -96,7 +96,7 @@ pub async fn run(
         };
         let (chosen, room) = match choose_with_room(worker, &call, aim, chance, &tried).await {
             Ok(chosen) => chosen,
-            Err(error) => return Err(gave_up(live, &call, began, error)),
+            Err(error) => return Err(gave_up(live, &call, None, began, error)),
         };
         if let Some(note) = &call.note {
             note.tries(attempt, &chosen.view.endpoint);
@@ -141,6 +141,9 @@ pub async fn run(
         match (outcome, pause, kept) {
             (failed, Ok(pause), Some(kept)) => {
                 tried.push(endpoint);
+                if failed.as_ref().is_err_and(Error::is_upstream) {
+                    chosen.view.live.traffic.unanswered();
+                }
                 // Before the pause: its place in the endpoint's load and its connection go with it.
                 drop(failed);
                 live.counters.retries.fetch_add(1, Relaxed);
@@ -169,7 +172,7 @@ pub async fn run(
                             // Its own reason says more than that the budget is spent.
                             error.detail = format!("{} (the retry budget is spent)", error.detail).into();
                         }
-                        Err(gave_up(live, &call, began, error))
+                        Err(gave_up(live, &call, Some(&chosen), began, error))
                     }
                 };
             }
@@ -425,10 +428,12 @@ fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incomin
     }
 }
 
-fn gave_up(live: &Live, call: &Call, began: Instant, error: Error) -> Error {
+/// Counts a request that has no answer: to where the last attempt went, if that was what failed.
+fn gave_up(live: &Live, call: &Call, last: Option<&Chosen>, began: Instant, error: Error) -> Error {
     live.counted.ended(error.reason);
     let ours = error.reason.status().is_server_error();
-    call.service.traffic.record(!ours, began.elapsed());
+    let last = last.filter(|_| error.is_upstream()).map(|chosen| &chosen.view.live.traffic);
+    last.unwrap_or(&call.service.traffic).record(!ours, began.elapsed());
     error
 }
 

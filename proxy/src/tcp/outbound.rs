@@ -26,6 +26,7 @@ use crate::request::service_breaker::Shut;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
 use crate::telemetry::access_log::{Direction, Note};
+use crate::telemetry::metrics::Traffic;
 use crate::telemetry::ports::{Ended, PortStats};
 use crate::worker::Worker;
 
@@ -139,18 +140,33 @@ pub async fn dial(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
     let service = &called.service;
     note.inspect(|note| note.to(&service.name, None));
     let passes = service.breakers.enter(&service.name, None, None).map_err(Shut::refuse)?;
-    let dialled = attempts(worker, called, note).await;
-    match &dialled {
-        Ok(_) => service.breakers.leave(passes, Outcome::Success(began.elapsed()), Millis::now()),
-        Err(error) => service.breakers.leave_failed(passes, error),
+    match attempts(worker, called, note).await {
+        Ok(upstream) => {
+            service.breakers.leave(passes, Outcome::Success(began.elapsed()), Millis::now());
+            Ok(upstream)
+        }
+        Err(Lost { error, at }) => {
+            service.breakers.leave_failed(passes, &error);
+            at.as_ref().unwrap_or(&service.traffic).record(false, began.elapsed());
+            Err(error)
+        }
     }
-    if dialled.is_err() {
-        called.service.traffic.record(false, began.elapsed());
-    }
-    dialled
 }
 
-async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Result<Upstream, Error> {
+/// Why there is no connection.
+struct Lost {
+    error: Error,
+    /// Where it is counted, if the endpoint of the last attempt failed.
+    at: Option<Arc<Traffic>>,
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self { error, at: None }
+    }
+}
+
+async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Result<Upstream, Lost> {
     let &Called { ref service, port, instance } = called;
     worker.shared.live.overload.check()?;
     let unknown = || Error::refused(Reason::UnknownService, format!("{} is not known", service.name));
@@ -187,13 +203,15 @@ async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
         drop(load);
         tried.push(chosen.place.endpoint.id);
         let counters = &worker.shared.live.counters;
+        let at = error.is_upstream().then(|| Arc::clone(&chosen.view.live.traffic));
         if !error.unprocessed || error.who == Who::Us || attempt > plan.retry.retries {
-            return Err(error);
+            return Err(Lost { error, at });
         }
         if !service.budget.withdraw(&plan.retry, Millis::now()) {
             counters.retries_over_budget.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            return Err(error);
+            return Err(Lost { error, at });
         }
+        at.inspect(|at| at.unanswered());
         counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         sleep(retry::backoff(&plan.retry, attempt, fastrand::f64())).await;
         attempt += 1;

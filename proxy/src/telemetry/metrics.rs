@@ -58,7 +58,7 @@ impl TrafficTable {
         let mut traffic = Vec::new();
         for (key, now) in self.totals() {
             let before = told.entry(key.clone()).or_default();
-            if now.requests > before.requests {
+            if now.requests > before.requests || now.unanswered > before.unanswered {
                 traffic.push((key, difference(&now, before)));
                 *before = now;
             }
@@ -80,6 +80,7 @@ fn difference(now: &TrafficStats, before: &TrafficStats) -> TrafficStats {
         requests: now.requests.saturating_sub(before.requests),
         success: now.success.saturating_sub(before.success),
         latency,
+        unanswered: now.unanswered.saturating_sub(before.unanswered),
     }
 }
 
@@ -95,6 +96,7 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 pub struct Traffic {
     requests: AtomicU64,
     success: AtomicU64,
+    unanswered: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
 }
 
@@ -103,6 +105,7 @@ impl Default for Traffic {
         Self {
             requests: AtomicU64::new(0),
             success: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
         }
     }
@@ -116,6 +119,11 @@ impl Traffic {
         self.requests.fetch_add(1, Relaxed);
     }
 
+    /// Counts one attempt that brought no answer and is followed by another.
+    pub fn unanswered(&self) {
+        self.unanswered.fetch_add(1, Relaxed);
+    }
+
     fn stats(&self) -> TrafficStats {
         let mut latency = Histogram::default();
         for (bucket, count) in self.buckets.iter().enumerate() {
@@ -125,7 +133,8 @@ impl Traffic {
             }
         }
         let requests = self.requests.load(Relaxed);
-        TrafficStats { requests, success: self.success.load(Relaxed).min(requests), latency }
+        let (success, unanswered) = (self.success.load(Relaxed).min(requests), self.unanswered.load(Relaxed));
+        TrafficStats { requests, success, latency, unanswered }
     }
 }
 
@@ -267,6 +276,11 @@ pub fn prometheus(traffic: &TrafficTable, counters: &Counters) -> String {
         let failed = stats.requests.saturating_sub(stats.success);
         let _ = writeln!(out, "outrigger_requests_total{{{labels},success=\"false\"}} {failed}");
     }
+    let help = "Attempts that brought no answer and were followed by another.";
+    header(&mut out, "outrigger_attempts_unanswered_total", "counter", help);
+    for (key, stats) in totals.iter().filter(|(_, stats)| stats.unanswered > 0) {
+        let _ = writeln!(out, "outrigger_attempts_unanswered_total{{{}}} {}", labels(key), stats.unanswered);
+    }
     header(&mut out, "outrigger_request_seconds", "histogram", "Time to the head of the response.");
     for (key, stats) in &totals {
         write_histogram(&mut out, &labels(key), &stats.latency);
@@ -336,6 +350,10 @@ mod tests {
         handle.record(true, Duration::from_millis(3));
         let second = table.delta();
         assert_eq!((second.traffic[0].1.requests, second.traffic[0].1.latency.count()), (1, 1));
+        handle.unanswered();
+        let third = table.delta();
+        assert_eq!((third.traffic[0].1.requests, third.traffic[0].1.unanswered), (0, 1));
+        assert_eq!(table.delta().traffic, []);
     }
 
     #[test]

@@ -110,6 +110,41 @@ async fn a_retry_stays_on_its_side() {
     assert_eq!(shop.v1.requests(), 0);
 }
 
+/// What the client counted of a version of the service: requests, successes, and attempts that nobody answered.
+fn counted(shop: &Shop, version: Option<&str>) -> (u64, u64, u64) {
+    let totals = shop.client.live.traffic.totals();
+    let of = totals.into_iter().find(|(key, _)| key.version.as_ref().map(|v| v.as_str()) == version);
+    of.map_or((0, 0, 0), |(_, stats)| (stats.requests, stats.success, stats.unanswered))
+}
+
+#[tokio::test]
+async fn what_can_not_be_reached_is_counted_to_its_version_whoever_answers_in_its_place() {
+    let mut shop = Shop::new(divided(Division::WHOLE, None)).await;
+    shop.v2.refuse().await;
+    let seen = shares(&shop, 20).await;
+    let (requests, success, unanswered) = counted(&shop, Some("v2"));
+    // A few in a row open the breaker; from then on the other side takes what it would.
+    assert_eq!((requests - success, success), (seen["connect_failed"] as u64, 0), "{seen:?}");
+    assert!(unanswered >= 2 && requests + unanswered >= 3, "{requests} and {unanswered}");
+    assert_eq!(counted(&shop, Some("v1")), (seen["v1"] as u64, seen["v1"] as u64, 0));
+    assert_eq!(counted(&shop, None).0, 0, "everything went to somebody");
+}
+
+#[tokio::test]
+async fn a_retry_that_helps_does_not_hide_that_an_endpoint_of_the_version_was_not_reached() {
+    let mut service = divided(Division::WHOLE, None);
+    service.policy.balance.algorithm = outrigger_mesh::Algorithm::RoundRobin;
+    let mut shop = Shop::new(service).await;
+    let twin = outrigger_testkit::Origin::named("v2-twin").await;
+    let endpoint = Endpoint { version: Some(version("v2")), ..plain("shop/cart", "v2-twin", twin.addr()) };
+    shop.client.set(Resource::Endpoint(endpoint));
+    shop.v2.refuse().await;
+    assert_eq!(shares(&shop, 20).await, HashMap::from([("v2-twin".into(), 20)]));
+    let (requests, success, unanswered) = counted(&shop, Some("v2"));
+    assert_eq!((requests, success), (20, 20));
+    assert!(unanswered >= 3, "{unanswered}");
+}
+
 #[tokio::test]
 async fn who_has_a_place_keeps_it_whatever_the_division_says() {
     let sticky = Sticky {

@@ -99,6 +99,31 @@ async fn a_candidate_that_errs_goes_back_by_itself_and_costs_no_more_than_its_sh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_refuses_every_connection_goes_back_by_itself() {
+    let shop = Shop::open().await;
+    shop.start("--steps 20,100 --hold 30s --min-success 95");
+    shop.until("Waiting").await;
+    let load = Load::start(shop.web.outbound, "cart", 8);
+    load.goes_on(100).await;
+    // It is registered, and nobody listens there: no sidecar of its own tells anything.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    shop.mesh.apply(&format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: Instance\nmetadata: {{name: cart-v2, namespace: shop}}\n\
+         spec: {{service: cart, version: v2, address: 127.0.0.1, ports: [{{port: 80, listen: {}}}]}}\n",
+        nobody.port()
+    ));
+    let (took, told) = shop.back().await;
+    load.goes_on(100).await;
+    let (good, bad) = load.end().await;
+    let why = told["status"]["why"].as_str().unwrap();
+    println!("{} of {} failed; back after {took:?}: {why}", bad.len(), good);
+    assert!(why.contains("at 20 %: success is 0.00 %, wanted at least 95 %"), "{why}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    // Before its breaker opens, which five attempts do; those under way at that moment are all there are.
+    assert!(bad.len() <= 16, "{bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_is_slow_goes_back_by_itself() {
     let shop = Shop::open().await;
     shop.start("--steps 20,100 --hold 30s --max-p99 100ms --slower 2");

@@ -45,6 +45,7 @@ fn traffic_to_pb(key: &TrafficKey, stats: &TrafficStats) -> pb::Traffic {
         success: stats.success,
         latency_buckets: buckets,
         latency_counts: counts,
+        unanswered: stats.unanswered,
     }
 }
 
@@ -63,7 +64,8 @@ fn traffic_from_pb(traffic: &pb::Traffic) -> Result<(TrafficKey, TrafficStats), 
         return Err(Fault::new(format!("{}: more successes than requests", key.service)));
     }
     let latency = histogram_from_pb(&traffic.latency_buckets, &traffic.latency_counts)?;
-    Ok((key, TrafficStats { requests: traffic.requests, success: traffic.success, latency }))
+    let (requests, success, unanswered) = (traffic.requests, traffic.success, traffic.unanswered);
+    Ok((key, TrafficStats { requests, success, latency, unanswered }))
 }
 
 fn histogram_from_pb(buckets: &[u32], counts: &[u64]) -> Result<Histogram, Fault> {
