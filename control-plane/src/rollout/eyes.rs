@@ -46,8 +46,13 @@ struct Clock {
 const SETTLE: Duration = Duration::from_secs(20);
 
 impl Eyes {
-    pub(super) fn new(state: Arc<State>, sidecars: Arc<dyn Sidecars>, counted: Arc<Counted>) -> Self {
-        let clock = Clock { began: OffsetDateTime::now_utc(), at: Instant::now() };
+    pub(super) fn new(
+        state: Arc<State>,
+        sidecars: Arc<dyn Sidecars>,
+        counted: Arc<Counted>,
+        began: OffsetDateTime,
+    ) -> Self {
+        let clock = Clock { began, at: Instant::now() };
         Self { state, sidecars, counted, clock }
     }
 

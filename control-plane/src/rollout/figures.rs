@@ -1,15 +1,18 @@
 //! What sidecars report of the versions that a rollout compares, over the last while.
 //!
-//! Only services that are being rolled out are counted here; everything else is the matter of `telemetry`.
+//! Only services that are being rolled out are counted here; everything else is the matter of `telemetry`. What is counted
+//! outlives the process by way of `keeping`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use outrigger_mesh::{Report, ServiceName, Side, TrafficStats, Version};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::gates::Traffic;
+use super::kept::{Kept, KeptSlot, KeptVersion};
 
 /// The figures of the services that are being rolled out.
 #[derive(Debug, Default)]
@@ -23,7 +26,10 @@ struct Book {
     began: Instant,
     /// What is added up together.
     slot: Duration,
-    versions: HashMap<Version, VecDeque<(u64, Traffic)>>,
+    /// By the number of the slot. What an earlier process counted has numbers below 0.
+    versions: HashMap<Version, VecDeque<(i64, Traffic)>>,
+    /// How often something was added.
+    counted: u64,
 }
 
 impl Counted {
@@ -38,7 +44,7 @@ impl Counted {
                 |book: &Book| book.slot == slot && versions.iter().all(|v| book.versions.contains_key(v));
             if !services.get(service).is_some_and(same) {
                 let versions = versions.iter().map(|v| (v.clone(), VecDeque::new())).collect();
-                services.insert(service.clone(), Book { began: Instant::now(), slot, versions });
+                services.insert(service.clone(), Book { began: Instant::now(), slot, versions, counted: 0 });
             }
         }
     }
@@ -62,6 +68,21 @@ impl Counted {
         let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.get(service).map(|book| book.of(version, window)).unwrap_or_default()
     }
+
+    /// What is to be kept of a service, and how often something was added to it; `None` when that was `before`.
+    pub(super) fn kept(&self, service: &ServiceName, before: u64, at: OffsetDateTime) -> Option<(u64, Kept)> {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let book = services.get(service).filter(|book| book.counted != before)?;
+        Some((book.counted, book.kept(at)))
+    }
+
+    /// Puts in what was kept `since` so long, where the same is counted still.
+    pub(super) fn restore(&self, service: &ServiceName, kept: &Kept, since: Duration) {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(book) = services.get_mut(service) {
+            book.restore(kept, since);
+        }
+    }
 }
 
 /// A window is cut into so many slots.
@@ -71,13 +92,13 @@ const SHORTEST: Duration = Duration::from_millis(250);
 
 impl Book {
     fn add(&mut self, version: &Version, side: Side, stats: &TrafficStats) {
-        let now = self.number(Instant::now());
+        let now = self.number(Instant::now(), 0);
         let Some(slots) = self.versions.get_mut(version) else { return };
         if slots.back().is_none_or(|(number, _)| *number != now) {
             slots.push_back((now, Traffic::default()));
         }
         // One more than there are, for the slot that a window begins in.
-        while slots.front().is_some_and(|(number, _)| number + u64::from(SLOTS) < now) {
+        while slots.front().is_some_and(|(number, _)| number + i64::from(SLOTS) < now) {
             slots.pop_front();
         }
         let Some((_, traffic)) = slots.back_mut() else { return };
@@ -86,22 +107,64 @@ impl Book {
             Side::Server => (TrafficStats::default(), stats.clone()),
         };
         traffic.merge(&Traffic { callers, own });
+        self.counted += 1;
     }
 
     fn of(&self, version: &Version, window: Duration) -> Traffic {
-        let first = Instant::now().checked_sub(window).unwrap_or(self.began).max(self.began);
         // A slot that began before the window has what is not of it.
-        let first = self.number(first + self.slot - Duration::from_nanos(1));
+        let first = self.number(Instant::now(), signed(window) - signed(self.slot) + 1);
         let mut sum = Traffic::default();
         let slots = self.versions.get(version).into_iter().flatten();
         slots.filter(|(number, _)| *number >= first).for_each(|(_, traffic)| sum.merge(traffic));
         sum
     }
 
-    fn number(&self, at: Instant) -> u64 {
-        let slots = (at - self.began).as_nanos() / self.slot.as_nanos();
-        u64::try_from(slots).unwrap_or(u64::MAX)
+    /// The number of the slot of the moment so many nanoseconds before `at`.
+    fn number(&self, at: Instant, ago: i128) -> i64 {
+        let slots = signed(at - self.began).saturating_sub(ago).div_euclid(signed(self.slot));
+        i64::try_from(slots).unwrap_or(i64::MIN)
     }
+
+    fn kept(&self, at: OffsetDateTime) -> Kept {
+        let now = self.began.elapsed();
+        let age = |number: i64| {
+            let begun = self.slot.saturating_mul(u32::try_from(number.unsigned_abs()).unwrap_or(u32::MAX));
+            if number < 0 { now + begun } else { now.saturating_sub(begun) }
+        };
+        let of = |(version, slots): (&Version, &VecDeque<(i64, Traffic)>)| KeptVersion {
+            version: version.as_str().to_owned(),
+            slots: slots.iter().map(|(number, traffic)| KeptSlot::new(age(*number), traffic)).collect(),
+        };
+        Kept { at, slot_millis: self.slot_millis(), versions: self.versions.iter().map(of).collect() }
+    }
+
+    fn restore(&mut self, kept: &Kept, since: Duration) {
+        if kept.slot_millis != self.slot_millis() {
+            return;
+        }
+        let now = Instant::now();
+        let number = |slot: &KeptSlot| self.number(now, signed(slot.age().saturating_add(since)));
+        let least = self.number(now, 0) - i64::from(SLOTS);
+        let of = |version: &Version| {
+            let all = kept.of(version).iter().map(|slot| (number(slot), slot.traffic()));
+            all.filter(|(number, _)| *number >= least).collect::<VecDeque<_>>()
+        };
+        let restored: Vec<_> = self.versions.keys().map(|version| (version.clone(), of(version))).collect();
+        for (version, mut slots) in restored {
+            let Some(there) = self.versions.get_mut(&version) else { continue };
+            slots.truncate(SLOTS as usize);
+            slots.append(there);
+            *there = slots;
+        }
+    }
+
+    fn slot_millis(&self) -> u64 {
+        u64::try_from(self.slot.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn signed(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]
@@ -158,6 +221,43 @@ mod tests {
         counted.only(&HashMap::new());
         counted.only(&wanted());
         assert_eq!(requests(&counted, "v1", 60), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_process_counted_is_of_the_window_for_as_long_as_if_it_had_gone_on() {
+        let before = counted();
+        before.take(&report(Side::Client, "v1", 10));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        before.take(&report(Side::Server, "v1", 3));
+        let (service, at) = ("shop/cart".parse().unwrap(), OffsetDateTime::UNIX_EPOCH);
+        let (much, kept) = before.kept(&service, 0, at).unwrap();
+        assert!(before.kept(&service, much, at).is_none(), "nothing is new");
+        let kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+
+        let after = counted();
+        after.take(&report(Side::Client, "v1", 1));
+        after.restore(&service, &kept, Duration::from_secs(5));
+        assert_eq!(requests(&after, "v1", 60), (11, 3));
+        assert_eq!(requests(&after, "v1", 20), (1, 3));
+        assert_eq!(requests(&after, "v2", 60), (0, 0));
+        tokio::time::advance(Duration::from_secs(36)).await;
+        assert_eq!(requests(&after, "v1", 60), (1, 3), "61 seconds");
+        // And once more, with what is older than the process.
+        let (_, kept) = after.kept(&service, 0, at).unwrap();
+        let third = counted();
+        third.restore(&service, &kept, Duration::from_secs(15));
+        assert_eq!(requests(&third, "v1", 60), (1, 3));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(requests(&third, "v1", 60), (1, 0), "61 seconds");
+        let late = counted();
+        late.restore(&service, &kept, Duration::from_secs(3_600));
+        assert_eq!(requests(&late, "v1", 60), (0, 0));
+        // Cut in other pieces they say nothing.
+        let other = Counted::default();
+        let versions = ["v1", "v2"].map(|v| Version::new(v).unwrap());
+        other.only(&[(service.clone(), (versions, Duration::from_secs(30)))].into());
+        other.restore(&service, &kept, Duration::ZERO);
+        assert_eq!(requests(&other, "v1", 30), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use outrigger_mesh::{ServiceName, Version};
 use serde_json::Value as Json;
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::eyes::{Eyes, Sidecars, ready};
 use super::figures::Counted;
+use super::keeping::Keeping;
 use super::machine::{self, Change, Verb};
 use super::plan::Plan;
 use super::progress::{Progress, Run};
@@ -53,7 +55,17 @@ pub enum NotDone {
 
 /// Rollouts of `state`, by what these sidecars obey and report; whoever runs the keeper drives them.
 pub fn open(state: Arc<State>, sidecars: Arc<dyn Sidecars>, counted: Arc<Counted>) -> (Rollouts, Keeper) {
-    let eyes = Arc::new(Eyes::new(state, sidecars, counted));
+    open_at(state, sidecars, counted, OffsetDateTime::now_utc())
+}
+
+/// The same at a moment of the day that is told.
+pub(super) fn open_at(
+    state: Arc<State>,
+    sidecars: Arc<dyn Sidecars>,
+    counted: Arc<Counted>,
+    now: OffsetDateTime,
+) -> (Rollouts, Keeper) {
+    let eyes = Arc::new(Eyes::new(state, sidecars, counted, now));
     let (orders, queue) = mpsc::channel(QUEUE);
     (Rollouts { eyes: eyes.clone(), orders }, Keeper { eyes, orders: queue })
 }
@@ -64,6 +76,11 @@ const LOOK: Duration = Duration::from_millis(200);
 const MOST_MOVES: usize = 8;
 
 impl Rollouts {
+    #[cfg(test)]
+    pub(super) fn now(&self) -> OffsetDateTime {
+        self.eyes.now()
+    }
+
     /// Where a rollout is, as the admin API tells it.
     pub fn status(&self, entry: &Entry<Plan>) -> Json {
         self.eyes.status(entry)
@@ -90,9 +107,15 @@ impl Keeper {
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.follow();
+        let mut keeping = Keeping::new();
+        keeping.restore(&self.eyes).await;
         loop {
             tokio::select! {
-                _ = tick.tick() => self.look().await,
+                _ = tick.tick() => {
+                    self.look().await;
+                    keeping.keep(&self.eyes).await;
+                }
                 order = self.orders.recv() => {
                     let Some(order) = order else { return std::future::pending().await };
                     let done = self.obey(&order).await;
@@ -104,16 +127,22 @@ impl Keeper {
         }
     }
 
-    async fn look(&self) {
-        let world = self.eyes.state.world();
-        let entries: Vec<_> = world.rollouts.all().cloned().collect();
+    /// Has everything counted that the rollouts go by, and answers which there are.
+    fn follow(&self) -> Vec<Arc<Entry<Plan>>> {
+        let entries: Vec<_> = self.eyes.state.world().rollouts.all().cloned().collect();
         self.eyes.follow(entries.iter().map(|entry| &entry.checked));
+        entries
+    }
+
+    async fn look(&self) {
+        let entries = self.follow();
         for entry in &entries {
             if let Err(error) = self.drive(entry).await {
                 let rollout = entry.object.key();
                 tracing::warn!(%rollout, %error, "a rollout stays where it is: the store does not take its step");
             }
         }
+        let world = self.eyes.state.world();
         for service in world.rollouts.services().filter(|s| world.rollout_of(s).is_none()) {
             self.let_go(service).await;
         }

@@ -9,6 +9,7 @@ use outrigger_certs::RootHash;
 use outrigger_mesh::{
     Histogram, Report, ServiceName, Side, TrafficKey, TrafficStats, TrustDomain, Version, bucket_of,
 };
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -16,7 +17,7 @@ use crate::audit::Author;
 use crate::compile::ResourceChange;
 use crate::spec::{Document, Key, Object};
 use crate::state::{Publish, State, Write};
-use crate::store::{EmbeddedStore, Expect};
+use crate::store::{EmbeddedStore, Expect, Space};
 use crate::testing::{instance, name, rollout, service};
 
 struct Nobody;
@@ -67,11 +68,15 @@ const SPEC: &str = "strategy: canary, gates: {successRate: {min: 99}, minRequest
 
 impl Plane {
     async fn open(folder: &Path) -> Self {
+        Self::open_at(folder, OffsetDateTime::now_utc()).await
+    }
+
+    async fn open_at(folder: &Path, now: OffsetDateTime) -> Self {
         let store = Arc::new(EmbeddedStore::open(folder).await.unwrap());
         let domain = TrustDomain::new("mesh.local").unwrap();
         let state = State::open(store, domain, RootHash::of(b"root"), Arc::new(Nobody)).await.unwrap();
         let (fleet, counted) = (Arc::new(Fleet::default()), Arc::new(Counted::default()));
-        let (rollouts, keeper) = open(state.clone(), fleet.clone(), counted.clone());
+        let (rollouts, keeper) = super::keeper::open_at(state.clone(), fleet.clone(), counted.clone(), now);
         Self { state, fleet, counted, rollouts, driver: tokio::spawn(keeper.run()) }
     }
 
@@ -209,6 +214,65 @@ async fn a_restart_in_the_middle_goes_on_from_where_it_was() {
     assert_eq!(plane.serves_until(0, "Done").await.share, WHOLE);
     let steps = plane.audit().await.iter().filter(|(action, _)| action == "rollout-step").count();
     assert_eq!(steps, 3, "no step was made twice");
+}
+
+/// What of the store's space of rollouts is figures, and how often anything of it was written.
+async fn kept_figures(plane: &Plane) -> (usize, u64) {
+    let all = plane.state.store().list(Space::Rollouts, "figures:").await.unwrap();
+    (all.records.len(), all.position)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_before_a_restart_counts_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    while plane.progress().is_none_or(|p| p.word() != "Holding") {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What comes together with the step is not of it; one of a hundred may fail.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    plane.counted.take(&report("v2", 20, 1));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(plane.progress().unwrap().word(), "Holding");
+    let back = plane.rollouts.now() + Duration::from_secs(1);
+    plane.close().await;
+    let plane = Plane::open_at(folder.path(), back).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(plane.progress().unwrap().word(), "Holding");
+    plane.counted.take(&report("v2", 20, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = plane.progress().unwrap();
+    assert_eq!(after.word(), "RolledBack");
+    assert!(after.why.contains("candidate 95.00 % of 40 requests succeeded"), "{}", after.why);
+    // What has ended needs no figures any more.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kept_figures(&plane).await.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn figures_are_written_at_a_pace_of_their_own_and_only_where_there_is_something_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    plane.serves_until(0, "Holding").await;
+    *plane.fleet.deaf.lock().unwrap() = true;
+    plane.counted.take(&report("v2", 1, 0));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (there, before) = kept_figures(&plane).await;
+    assert_eq!(there, 1);
+    let audit = plane.audit().await.len();
+    for _ in 0..200 {
+        plane.counted.take(&report("v2", 1, 0));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (_, after) = kept_figures(&plane).await;
+    assert!((3..=5).contains(&(after - before)), "{} writes in 20 seconds", after - before);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let settled = kept_figures(&plane).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(kept_figures(&plane).await, settled);
+    assert_eq!(plane.audit().await.len(), audit, "nothing was decided");
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,3 +178,20 @@ impl Run {
 pub fn store_key(service: &ServiceName) -> String {
     service.to_string()
 }
+
+/// Under which key of the same space the figures that its gates go by are kept. No service is called so.
+pub(super) fn figures_key(service: &ServiceName) -> String {
+    format!("{FIGURES}{service}")
+}
+
+/// Whose figures are kept under a key; `None`: it is a progress.
+pub(super) fn service_of_figures(key: &str) -> Option<ServiceName> {
+    key.strip_prefix(FIGURES)?.parse().ok()
+}
+
+/// Whether a key of the space is of figures and no progress.
+pub fn is_of_figures(key: &str) -> bool {
+    key.starts_with(FIGURES)
+}
+
+const FIGURES: &str = "figures:";

@@ -10,7 +10,7 @@ use crate::audit::Author;
 use crate::check::{Checked, check_stored};
 use crate::compile::Touched;
 use crate::jwks::kept_keys;
-use crate::rollout::Progress;
+use crate::rollout::{Progress, is_of_figures};
 use crate::secret::MeshSecret;
 use crate::spec::{Key, Kind, Object, Time};
 use crate::status::{self, Since};
@@ -37,7 +37,8 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
             }
         }
     }
-    for (key, record) in store.list(Space::Rollouts, "").await?.records {
+    let progress = |(key, _): &(String, Record)| !is_of_figures(key);
+    for (key, record) in store.list(Space::Rollouts, "").await?.records.into_iter().filter(progress) {
         match (key.parse::<ServiceName>(), serde_json::from_value::<Progress>(record.value)) {
             (Ok(service), Ok(progress)) if world.service(&service).is_some() => {
                 world.rollouts.set(&service, Some(Arc::new(progress)));
