@@ -20,7 +20,7 @@ use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
-use crate::rollout;
+use crate::rollout::{self, Rollouts};
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
 use crate::state::State;
@@ -83,8 +83,14 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
     let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
-    let running =
-        Running { hub, telemetry, keeper: Arc::clone(&keeper), issuers: Arc::clone(&issuers), tokens };
+    let running = Running {
+        hub,
+        telemetry,
+        keeper: Arc::clone(&keeper),
+        issuers: Arc::clone(&issuers),
+        tokens,
+        rollouts: rollouts.clone(),
+    };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
     let api = Api {
         state: state.clone(),
@@ -162,6 +168,7 @@ struct Running {
     keeper: Arc<Keeper>,
     issuers: Arc<jwks::Keeper>,
     tokens: Arc<TokenService>,
+    rollouts: Rollouts,
 }
 
 impl Observed for Running {
@@ -203,11 +210,12 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}",
             proxies.len(),
             self.keeper.metrics(),
             self.issuers.metrics(),
-            self.tokens.metrics()
+            self.tokens.metrics(),
+            self.rollouts.metrics()
         )
     }
 }

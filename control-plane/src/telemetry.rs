@@ -146,7 +146,7 @@ mod tests {
         };
         Report {
             traffic: vec![(key, TrafficStats { requests, success: requests, latency, unanswered: 0 })],
-            wanted_keys: vec![],
+            ..Report::default()
         }
     }
 

@@ -35,11 +35,11 @@ use crate::identity::{
 use crate::listen::callers::Callers;
 use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
-use crate::registration::{self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
+use crate::registration::{Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
 use crate::telemetry::access_log::writer::{Output, ROOM, Writer};
 use crate::telemetry::access_log::{AccessLog, Lines};
-use crate::telemetry::log;
+use crate::telemetry::{log, reports};
 use crate::token::exchange::Asker;
 use crate::worker::{Application, MeshTls, Shared};
 
@@ -233,7 +233,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         drain::drive(ordered, ending, limit).await;
         let joined = tokio::task::spawn_blocking(move || data_path.join()).await;
         if let Some(control) = control {
-            registration::report_once(&counted, &control, LAST_REPORT).await;
+            reports::report_once(&counted, &control, LAST_REPORT).await;
         }
         drop(tasks);
         if let Some(lines) = lines {
@@ -315,7 +315,7 @@ fn link(
         let _only_once = state.renewal.set(renewal.status());
         tasks.spawn(renewal.run());
     }
-    tasks.spawn(registration::report(Arc::clone(live), control.clone()));
+    tasks.spawn(reports::report(Arc::clone(live), Arc::clone(registry), control.clone()));
     tasks.spawn(Asker::new(Arc::clone(live), control.clone()).run());
     let withdrawer = match (instance(settings, bound), &settings.workload) {
         (Some(instance), Some(_)) => {

@@ -1,8 +1,8 @@
 //! How this instance becomes known, stays known, and goes.
 //!
 //! It registers once it can serve: the inbound port is bound, its rules are here and the application accepts
-//! connections. From then on it renews its lease, and at once when the control plane comes back. Reports of the traffic
-//! go the same way.
+//! connections. From then on it renews its lease, and at once when the control plane comes back. What it reports of its
+//! traffic is the matter of `telemetry::reports`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,13 +14,12 @@ use outrigger_mesh::{
 use outrigger_wire::rpc::{Registration as Request, RpcErrorKind, WithdrawReply};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::{Condition, Readiness};
 use crate::config::backoff::Backoff;
 use crate::config::dial::Control;
 use crate::config::registry::Registry;
-use crate::live::Live;
 
 /// The instance.
 #[derive(Clone, Debug)]
@@ -267,41 +266,8 @@ impl Known {
     }
 }
 
-/// Reports the traffic for as long as it runs. What could not be delivered is delivered later.
-pub async fn report(live: Arc<Live>, control: Control) {
-    let mut pending = None;
-    let mut next = Instant::now() + REPORT_EVERY;
-    loop {
-        sleep_until(next).await;
-        next = Instant::now() + REPORT_EVERY;
-        deliver(&live, &control, &mut pending).await;
-    }
-}
-
-/// A last report, so that the end of an instance is not missing in the numbers. At most `limit`.
-pub async fn report_once(live: &Live, control: &Control, limit: Duration) {
-    let _late = timeout(limit, deliver(live, control, &mut None)).await;
-}
-
-async fn deliver(live: &Live, control: &Control, pending: &mut Option<outrigger_mesh::Report>) {
-    let report = match pending.take() {
-        Some(report) => report,
-        None => live.traffic_delta(),
-    };
-    if report.traffic.is_empty() && report.wanted_keys.is_empty() {
-        return;
-    }
-    match control.client().report(report.clone()).await {
-        Ok(()) => {}
-        Err(error) if error.is_retryable() => *pending = Some(report),
-        Err(error) => tracing::warn!(%error, "the control plane refuses a report; it is dropped"),
-    }
-}
-
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 const SAY_SO: Duration = Duration::from_secs(5);
-/// What a rollout goes by: a candidate that fails is to be known as such within moments.
-const REPORT_EVERY: Duration = Duration::from_secs(1);

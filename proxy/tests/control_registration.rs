@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control_common::{Sidecar, web};
-use outrigger_mesh::{PortNumber, Side, TrafficKey, Weight};
+use outrigger_mesh::{Division, Endpoint, PortNumber, Service, Side, TrafficKey, Version, Weight};
 use outrigger_proxy::admin::Readiness;
-use outrigger_proxy::registration::{
-    self, Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer,
-};
+use outrigger_proxy::attempt::balance::Known;
+use outrigger_proxy::registration::{Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
+use outrigger_proxy::telemetry::reports;
 use outrigger_testkit::{Origin, PlanServer, eventually, resources};
 use outrigger_wire::rpc::{RpcError, RpcErrorKind};
 use tokio::task::JoinHandle;
@@ -175,7 +175,8 @@ async fn traffic_is_reported_once_and_after_an_absence() {
         caller: Some(web()),
     };
     let handle = sidecar.live.traffic.handle(&key);
-    sidecar.tasks.spawn(registration::report(Arc::clone(&sidecar.live), sidecar.control.clone()));
+    let registry = Arc::clone(&sidecar.registry);
+    sidecar.tasks.spawn(reports::report(Arc::clone(&sidecar.live), registry, sidecar.control.clone()));
     handle.record(true, Duration::from_millis(3));
     let told = |server: &PlanServer| -> u64 {
         server.reports().iter().flat_map(|(_, r)| &r.traffic).map(|(_, s)| s.requests).sum()
@@ -186,4 +187,49 @@ async fn traffic_is_reported_once_and_after_an_absence() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     server.revive(true).await;
     eventually("it is told later", || async { told(&server) == 2 }).await;
+}
+
+#[tokio::test]
+async fn that_nothing_of_a_divided_services_version_is_well_is_told_without_traffic_and_so_is_its_end() {
+    let server = PlanServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (stable, candidate): (Version, Version) = ("v1".parse().unwrap(), "v2".parse().unwrap());
+    let division = Division {
+        stable: stable.clone(),
+        candidate: candidate.clone(),
+        share: 0,
+        preview: vec![],
+        by: None,
+    };
+    server.set(Service { division: Some(division), ..resources::service("shop/cart") });
+    for (uid, version) in [("cart-1", &stable), ("cart-2", &candidate)] {
+        let endpoint = resources::endpoint("shop/cart", uid, ([127, 0, 0, 1], 9).into());
+        server.set(Endpoint { version: Some(version.clone()), ..endpoint });
+    }
+    let mut sidecar = Sidecar::start(&server, folder.path()).await;
+    sidecar.linked().await;
+    eventually("it knows the service", || async { sidecar.knows("cart.shop") }).await;
+    let registry = Arc::clone(&sidecar.registry);
+    let cart = move || registry.live_service(&"shop/cart".parse().unwrap());
+    eventually("with its endpoints", || async { cart().is_some_and(|cart| cart.is_loaded()) }).await;
+    let finds = |known| {
+        let endpoints = cart().unwrap().endpoints.load_full();
+        endpoints.subset(Some(&candidate)).members.iter().for_each(|view| view.live.health.set(known));
+    };
+    finds(Known::Unwell);
+    let (of_live, registry) = (Arc::clone(&sidecar.live), Arc::clone(&sidecar.registry));
+    let control = sidecar.control.clone();
+    sidecar.tasks.spawn(reports::report(of_live, registry, control));
+    let told = || -> Vec<(String, u32, u32)> {
+        let last = server.reports().pop().map(|(_, report)| report.seen).unwrap_or_default();
+        last.into_iter().map(|seen| (seen.version.to_string(), seen.endpoints, seen.well)).collect()
+    };
+    let bad = [("v1".to_owned(), 1, 1), ("v2".to_owned(), 1, 0)];
+    eventually("it is told", || async { told() == bad }).await;
+    finds(Known::Well);
+    let good = [("v1".to_owned(), 1, 1), ("v2".to_owned(), 1, 1)];
+    eventually("its end is told", || async { told() == good }).await;
+    let before = server.reports().len();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(server.reports().len(), before, "no news, and no traffic");
 }

@@ -49,7 +49,7 @@ pub use policy::{
     Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 pub use reason::{Hop, Reason};
-pub use report::{Report, Side, TrafficKey, TrafficStats};
+pub use report::{Report, Seen, Side, TrafficKey, TrafficStats};
 pub use resource::{Resource, ResourceKind, ResourceName, Selector};
 pub use route::{
     Abort, Backend, Choice, ConsumerRoutes, CookieMatch, Cors, DirectResponse, Fault, Filters, Fraction,

@@ -12,6 +12,22 @@ pub struct Report {
     pub traffic: Vec<(TrafficKey, TrafficStats)>,
     /// Issuers of which a token named a key that is not known. At most [`Report::MAX_ENTRIES`].
     pub wanted_keys: Vec<IssuerName>,
+    /// What the sidecar finds of the versions of services that are divided. At most [`Report::MAX_ENTRIES`].
+    pub seen: Vec<Seen>,
+}
+
+/// What a sidecar finds of the endpoints of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The service.
+    pub service: ServiceName,
+    /// The version.
+    pub version: Version,
+    /// How many endpoints that take requests it was told of.
+    pub endpoints: u32,
+    /// How many of them it finds well: they pass their health checks, as far as there are any, and no breaker holds
+    /// requests back from them.
+    pub well: u32,
 }
 
 impl Report {

@@ -67,7 +67,10 @@ impl Eyes {
         let mut acknowledged = self.sidecars.acknowledged(&plan.service);
         acknowledged.settled &= self.is_settled(progress, acknowledged.holders, now);
         let ready = ready(world, &plan.service, &plan.candidate);
-        Facts { now, ready, acknowledged, judged: self.judged(plan, progress, now) }
+        // What was before the step began says nothing of it.
+        let of_step = Duration::try_from(now - progress.judged_from).unwrap_or_default();
+        let unwell = self.counted.unwell_for(&plan.service, &plan.candidate).map(|for_| for_.min(of_step));
+        Facts { now, ready, unwell, acknowledged, judged: self.judged(plan, progress, now) }
     }
 
     /// After a start sidecars come back one by one: those that are there are not all.
@@ -165,6 +168,9 @@ fn waits_for(plan: &Plan, progress: &Progress, facts: &Facts) -> Option<String> 
         Phase::Pending => "a look at it".into(),
         Phase::Waiting | Phase::Holding if facts.ready == 0 => {
             format!("a ready endpoint of {}", plan.candidate)
+        }
+        Phase::Waiting if facts.unwell.is_some() => {
+            format!("an endpoint of {} that its callers find well", plan.candidate)
         }
         Phase::Waiting | Phase::Stepping | Phase::Back { .. } => acknowledgements(),
         Phase::Paused { .. } => "somebody to resume, promote or abort it".into(),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::gates::Traffic;
 use super::kept::{Kept, KeptSlot, KeptVersion};
+use super::sight::Sight;
 
 /// The figures of the services that are being rolled out.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ struct Book {
     versions: HashMap<Version, VecDeque<(i64, Traffic)>>,
     /// How often something was added.
     counted: u64,
+    /// What callers find of the endpoints of its versions. It is of this moment and not kept.
+    sights: HashMap<Version, Sight>,
 }
 
 impl Counted {
@@ -44,7 +47,8 @@ impl Counted {
                 |book: &Book| book.slot == slot && versions.iter().all(|v| book.versions.contains_key(v));
             if !services.get(service).is_some_and(same) {
                 let versions = versions.iter().map(|v| (v.clone(), VecDeque::new())).collect();
-                services.insert(service.clone(), Book { began: Instant::now(), slot, versions, counted: 0 });
+                let (began, sights) = (Instant::now(), HashMap::new());
+                services.insert(service.clone(), Book { began, slot, versions, counted: 0, sights });
             }
         }
     }
@@ -61,6 +65,19 @@ impl Counted {
             };
             book.add(version, key.side, stats);
         }
+        for seen in report.seen.iter().take(Report::MAX_ENTRIES) {
+            if let Some(book) = services.get_mut(&seen.service)
+                && book.versions.contains_key(&seen.version)
+            {
+                book.sights.entry(seen.version.clone()).or_default().take(seen);
+            }
+        }
+    }
+
+    /// For how long nobody who told anything has found an endpoint of a version well.
+    pub(super) fn unwell_for(&self, service: &ServiceName, version: &Version) -> Option<Duration> {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.get(service)?.sights.get(version)?.unwell_for()
     }
 
     /// What a version did within the last `window`.
@@ -177,7 +194,7 @@ mod tests {
         let version = Version::new(version).ok();
         let key = TrafficKey { side, service: "shop/cart".parse().unwrap(), version, caller: None };
         let stats = TrafficStats { requests, success: requests, ..TrafficStats::default() };
-        Report { traffic: vec![(key, stats)], wanted_keys: vec![] }
+        Report { traffic: vec![(key, stats)], ..Report::default() }
     }
 
     fn counted() -> Counted {

@@ -12,6 +12,7 @@ use super::eyes::{Eyes, Sidecars, ready};
 use super::figures::Counted;
 use super::keeping::Keeping;
 use super::machine::{self, Change, Verb};
+use super::metrics;
 use super::plan::Plan;
 use super::progress::{Progress, Run};
 use crate::audit::Author;
@@ -84,6 +85,11 @@ impl Rollouts {
     /// Where a rollout is, as the admin API tells it.
     pub fn status(&self, entry: &Entry<Plan>) -> Json {
         self.eyes.status(entry)
+    }
+
+    /// Where each is, as text for Prometheus.
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.eyes.state.world())
     }
 
     /// Has something done with one. `step`: the step that whoever says it saw it at, counted from 0.

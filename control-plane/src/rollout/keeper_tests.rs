@@ -76,7 +76,7 @@ impl Plane {
         let domain = TrustDomain::new("mesh.local").unwrap();
         let state = State::open(store, domain, RootHash::of(b"root"), Arc::new(Nobody)).await.unwrap();
         let (fleet, counted) = (Arc::new(Fleet::default()), Arc::new(Counted::default()));
-        let (rollouts, keeper) = super::keeper::open_at(state.clone(), fleet.clone(), counted.clone(), now);
+        let (rollouts, keeper) = keeper::open_at(state.clone(), fleet.clone(), counted.clone(), now);
         Self { state, fleet, counted, rollouts, driver: tokio::spawn(keeper.run()) }
     }
 
@@ -138,7 +138,7 @@ fn report(version: &str, requests: u64, failed: u64) -> Report {
     latency.add(bucket_of(Duration::from_millis(3)), requests);
     Report {
         traffic: vec![(key, TrafficStats { requests, success: requests - failed, latency, unanswered: 0 })],
-        wanted_keys: vec![],
+        ..Report::default()
     }
 }
 
@@ -157,6 +157,14 @@ async fn a_healthy_candidate_gets_everything_and_every_step_is_in_the_audit_log_
     assert_eq!(actions, expected, "{audit:#?}");
     assert!(audit[4].1.contains("10 % was held for 10s: candidate 100.00 % of"), "{audit:#?}");
     assert!(plane.fleet.asked.lock().unwrap().contains(&name("shop/cart")));
+    let metrics = plane.rollouts.metrics();
+    let labels = "namespace=\"shop\",rollout=\"cart\",service=\"shop/cart\"";
+    for line in [
+        format!("outrigger_control_rollout_phase{{{labels},phase=\"Done\"}} 1"),
+        format!("outrigger_control_rollout_weight{{{labels}}} 100"),
+    ] {
+        assert!(metrics.lines().any(|there| there == line), "{line}\n{metrics}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,8 @@ pub struct Facts {
     pub now: OffsetDateTime,
     /// Endpoints of the candidate that take requests.
     pub ready: usize,
+    /// For how long no sidecar that told anything has found one of them well; `None` while one does, or nobody tells.
+    pub unwell: Option<Duration>,
     /// Who obeys the share as it is.
     pub acknowledged: Acknowledgements,
     /// What the gates of the step say.
@@ -200,7 +202,7 @@ impl Place<'_> {
         if let Some(failed) = self.progress.step.and_then(|_| self.failure()) {
             return Some(failed);
         }
-        if facts.ready > 0 && facts.acknowledged.are_complete() {
+        if facts.ready > 0 && facts.unwell.is_none() && facts.acknowledged.are_complete() {
             let step = self.progress.step.unwrap_or(0);
             return Some(self.step(step, format!("{candidate} has {} ready", endpoints(facts.ready))));
         }
@@ -208,7 +210,11 @@ impl Place<'_> {
             let why = format!("{candidate} has had no ready endpoint for {:?}", plan.ready_timeout);
             return Some(self.to(Phase::Paused { failed: false }, why, "rollout-pause"));
         }
-        if facts.ready > 0 { self.unacknowledged() } else { None }
+        if facts.unwell.is_some() && self.lasts(plan.ready_timeout) {
+            let why = format!("no endpoint of {candidate} is well, as those find who call it");
+            return Some(self.to(Phase::Paused { failed: false }, why, "rollout-pause"));
+        }
+        if facts.ready > 0 && facts.unwell.is_none() { self.unacknowledged() } else { None }
     }
 
     fn stepping(&self) -> Option<Change> {
@@ -243,9 +249,17 @@ impl Place<'_> {
         Some(if step + 1 < self.plan.steps.len() { self.step(step + 1, why) } else { self.done(why) })
     }
 
-    /// What becomes of it when a gate fails.
+    /// What becomes of it when a gate fails, or when nobody can use the candidate: then there is nothing to judge, and
+    /// will be nothing.
     fn failure(&self) -> Option<Change> {
-        let Verdict::Fail(why) = &self.facts.judged.verdict else { return None };
+        let why = match (&self.facts.judged.verdict, self.facts.unwell) {
+            (Verdict::Fail(why), _) => why.clone(),
+            (_, Some(unwell)) if unwell >= UNWELL && self.progress.step.is_some() => {
+                let candidate = &self.plan.candidate;
+                format!("no sidecar that calls {candidate} has found an endpoint of it well for {UNWELL:?}")
+            }
+            _ => return None,
+        };
         let why = format!("at {}: {why}; {}", self.told_share(), self.facts.judged.told());
         Some(match self.plan.on_failure {
             OnFailure::Rollback => self.back(false, why),
@@ -340,6 +354,9 @@ impl Place<'_> {
         )
     }
 }
+
+/// So long a breaker may be open before that is a failure. Gates that count requests are quicker where there are any.
+const UNWELL: Duration = Duration::from_secs(10);
 
 /// A share, in percent.
 fn share(parts: u32) -> String {

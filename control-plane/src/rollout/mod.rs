@@ -16,8 +16,10 @@ mod keeper; // the one task that looks, decides and writes
 mod keeping; // what was counted, to the store and back
 mod kept; // what was counted, in the form that outlives the process
 mod machine; // what comes next
+mod metrics; // where each is, for Prometheus
 mod plan; // what was written, proven
 mod progress; // how far it has come, as it is kept
+mod sight; // what callers find of a version's endpoints
 
 pub(crate) use division::division;
 pub use eyes::Sidecars;

@@ -54,6 +54,7 @@ fn facts(seconds: i64) -> Facts {
     Facts {
         now: START + time::Duration::seconds(seconds),
         ready: 1,
+        unwell: None,
         acknowledged: Acknowledgements { settled: true, holders: 2, missing: vec![] },
         judged: judged(Verdict::NotYet("0 of 20 requests".into())),
     }
@@ -120,6 +121,22 @@ fn nothing_begins_before_the_candidate_has_an_endpoint_and_too_long_a_wait_is_a_
     let change = order(&plan, &progress, &facts(70), Verb::Resume, None).unwrap();
     progress = change.next;
     assert_eq!(settle(&plan, &mut progress, &facts(70)), ["Stepping", "Holding"]);
+}
+
+#[test]
+fn a_candidate_that_nobody_finds_well_does_not_begin_and_goes_back_when_it_has_begun() {
+    let plan = plan(&[100, 10_000], OnFailure::Rollback);
+    let unwell = |now, seconds| Facts { unwell: Some(Duration::from_secs(seconds)), ..facts(now) };
+    let mut progress = Progress::fresh(run(&plan), START);
+    assert_eq!(settle(&plan, &mut progress, &unwell(0, 0)), ["Waiting"]);
+    assert!(settle(&plan, &mut progress, &unwell(59, 59)).is_empty(), "nothing has begun that could fail");
+    assert_eq!(settle(&plan, &mut progress, &unwell(60, 60)), ["Paused"]);
+    assert!(progress.why.contains("no endpoint of v2 is well"), "{}", progress.why);
+    progress = order(&plan, &progress, &facts(70), Verb::Resume, None).unwrap().next;
+    assert_eq!(settle(&plan, &mut progress, &facts(70)), ["Stepping", "Holding"]);
+    assert!(settle(&plan, &mut progress, &unwell(79, 9)).is_empty(), "a breaker may open for a moment");
+    assert_eq!(settle(&plan, &mut progress, &unwell(80, 10)), ["RollingBack", "RolledBack"]);
+    assert!(progress.why.contains("at 1 %: no sidecar that calls v2 has found"), "{}", progress.why);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use outrigger_mesh::{
     Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute, Histogram,
     HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label, Listener, ListenerKind,
     Location, MeshSettings, MtlsMode, MtlsModes, Origination, OutboundMode, OutsideRoots, Port, PortNumber,
-    Protocol, Report, Resource, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey,
+    Protocol, Report, Resource, Seen, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey,
     TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
@@ -46,8 +46,10 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         let stats = TrafficStats { requests: success + more, success, latency, unanswered };
         (TrafficKey { side, service, version, caller }, stats)
     });
-    (vec(entry, 0..4), vec(token::issuer_name(), 0..3))
-        .prop_map(|(traffic, wanted_keys)| Report { traffic, wanted_keys })
+    let seen = (service_name(), version(), 0_u32..9, 0_u32..9)
+        .prop_map(|(service, version, well, more)| Seen { service, version, endpoints: well + more, well });
+    (vec(entry, 0..4), vec(token::issuer_name(), 0..3), vec(seen, 0..3))
+        .prop_map(|(traffic, wanted_keys, seen)| Report { traffic, wanted_keys, seen })
 }
 
 fn label() -> impl Strategy<Value = Label> {

@@ -63,7 +63,7 @@ impl TrafficTable {
                 *before = now;
             }
         }
-        Report { traffic, wanted_keys: vec![] }
+        Report { traffic, ..Report::default() }
     }
 }
 

@@ -5,3 +5,4 @@ pub mod by_reason; // something for each reason of a refusal
 pub mod log;
 pub mod metrics;
 pub mod ports;
+pub mod reports; // what the control plane is told

@@ -1,6 +1,6 @@
 //! The report of a sidecar.
 
-use outrigger_mesh::{BUCKETS, Histogram, Report, Side, TrafficKey, TrafficStats};
+use outrigger_mesh::{BUCKETS, Histogram, Report, Seen, Side, TrafficKey, TrafficStats};
 
 use super::field::{self, Fault};
 use crate::pb;
@@ -9,20 +9,41 @@ pub(crate) fn report_to_pb(report: &Report) -> pb::ReportRequest {
     pb::ReportRequest {
         traffic: report.traffic.iter().map(|(key, stats)| traffic_to_pb(key, stats)).collect(),
         wanted_keys: report.wanted_keys.iter().map(ToString::to_string).collect(),
+        seen: report.seen.iter().map(seen_to_pb).collect(),
     }
 }
 
 pub(crate) fn report_from_pb(report: &pb::ReportRequest) -> Result<Report, Fault> {
-    if report.traffic.len().max(report.wanted_keys.len()) > Report::MAX_ENTRIES {
-        return Err(Fault::new(format!(
-            "a report has {} entries, more than {}",
-            report.traffic.len(),
-            Report::MAX_ENTRIES
-        )));
+    let entries = report.traffic.len().max(report.wanted_keys.len()).max(report.seen.len());
+    if entries > Report::MAX_ENTRIES {
+        let most = Report::MAX_ENTRIES;
+        return Err(Fault::new(format!("a report has {entries} entries, more than {most}")));
     }
     Ok(Report {
         traffic: report.traffic.iter().map(traffic_from_pb).collect::<Result<_, _>>()?,
         wanted_keys: report.wanted_keys.iter().map(|name| field::name(name)).collect::<Result<_, _>>()?,
+        seen: report.seen.iter().map(seen_from_pb).collect::<Result<_, _>>()?,
+    })
+}
+
+fn seen_to_pb(seen: &Seen) -> pb::Seen {
+    pb::Seen {
+        service: seen.service.to_string(),
+        version: seen.version.to_string(),
+        endpoints: seen.endpoints,
+        well: seen.well,
+    }
+}
+
+fn seen_from_pb(seen: &pb::Seen) -> Result<Seen, Fault> {
+    if seen.well > seen.endpoints {
+        return Err(Fault::new(format!("{}: more endpoints are well than there are", seen.service)));
+    }
+    Ok(Seen {
+        service: field::name(&seen.service)?,
+        version: field::name(&seen.version)?,
+        endpoints: seen.endpoints,
+        well: seen.well,
     })
 }
 
