@@ -3,11 +3,12 @@
 //! `start` makes the resource from flags or takes it from a file, `show` draws where one is. What comes next is
 //! decided by the control plane: this program only asks, tells and waits.
 
+mod screen;
 mod show;
 mod start;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use crate::args::Printed;
 use crate::client::{Admin, Stored};
 use crate::failure::{Exit, Failure};
 use crate::out::{self, Format};
+use crate::rollout::screen::Screen;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Rollout {
@@ -125,10 +127,22 @@ impl Which {
     /// Follows it until it has ended, and answers how.
     async fn watch(&self, admin: &Admin, format: Format) -> Result<ExitCode, Failure> {
         let mut screen = Screen::new(format);
+        let mut seen = None;
         loop {
-            let rollout = self.read(admin).await?;
-            screen.draw(&rollout);
-            match rollout["status"]["phase"].as_str().unwrap_or_default() {
+            let rollout = match self.read(admin).await {
+                Ok(rollout) => rollout,
+                // A rollout outlives its control plane, and so does whoever watches it.
+                Err(failure) if failure.exit() == Exit::Unreachable && since(seen) < PATIENCE => {
+                    screen.away(failure.message());
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            seen = Some(Instant::now());
+            let phase = rollout["status"]["phase"].as_str().unwrap_or_default();
+            screen.draw(&rollout, matches!(phase, "Done" | "RolledBack" | "Aborted" | "Paused"));
+            match phase {
                 "Done" => return Ok(ExitCode::SUCCESS),
                 phase @ ("RolledBack" | "Aborted" | "Paused") => {
                     let exit = if phase == "Paused" { Exit::NotLive } else { Exit::WentBack };
@@ -142,6 +156,12 @@ impl Which {
 }
 
 const LOOK: Duration = Duration::from_millis(500);
+/// So long a control plane may be away that was there before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn since(seen: Option<Instant>) -> Duration {
+    seen.map_or(Duration::MAX, |seen| seen.elapsed())
+}
 
 impl Status {
     async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
@@ -174,39 +194,4 @@ async fn list(admin: &Admin, namespace: Option<&str>, format: Format) -> Result<
         out::say(items.iter().map(show::line).collect::<Vec<_>>().join("\n"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where one that is watched is shown.
-struct Screen {
-    format: Format,
-    /// The lines that were drawn last and are drawn over.
-    drawn: usize,
-    last: String,
-}
-
-impl Screen {
-    fn new(format: Format) -> Self {
-        Self { format, drawn: 0, last: String::new() }
-    }
-
-    fn draw(&mut self, rollout: &Value) {
-        if self.format == Format::Table && out::on_terminal() {
-            let text = show::whole(rollout);
-            // Up to where the last one began, and away with it.
-            let up = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
-            let width = out::width();
-            self.drawn = text.lines().map(|line| show::rows(line, width)).sum();
-            return out::say(format!("{up}{text}"));
-        }
-        let status = &rollout["status"];
-        let now = format!("{}{}{}", status["phase"], status["weight"], status["why"]);
-        if now == self.last {
-            return;
-        }
-        self.last = now;
-        match self.format {
-            Format::Table | Format::Yaml => out::say(show::line(rollout)),
-            Format::Json => out::say(rollout.to_string()),
-        }
-    }
 }

@@ -28,8 +28,8 @@ pub(super) fn whole(rollout: &Value) -> String {
     let title = format!("{namespace}/{name}: {from} to {to}, {}", word(&spec["strategy"]));
     let mut lines = vec![format!("{}   {}", title.bold(), coloured(&phase))];
     lines.push(format!("{}  {} % on {to}{}", bar(status), number(&status["weight"]), step(status)));
-    if let Some(waits) = status["waitsFor"].as_str() {
-        lines.push(format!("waits for {waits}"));
+    if status["waitsFor"].is_string() {
+        lines.push(format!("waits for {}", word(&status["waitsFor"])));
     }
     lines.push(String::new());
     lines.push(versions(status));
@@ -40,8 +40,8 @@ pub(super) fn whole(rollout: &Value) -> String {
     }
     lines.push(String::new());
     lines.push(acknowledged(&status["acknowledged"]));
-    if let Some(why) = status["why"].as_str() {
-        lines.push(format!("why: {why}"));
+    if status["why"].is_string() {
+        lines.push(format!("why: {}", word(&status["why"])));
     }
     lines.join("\n")
 }
@@ -133,8 +133,10 @@ fn coloured(phase: &str) -> String {
     }
 }
 
+/// What was written, on one line: what somebody gave as a reason moves nobody's cursor.
 fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    value.as_str().unwrap_or("-").chars().map(plain).collect()
 }
 
 /// A number as people write it: without decimals where it has none.

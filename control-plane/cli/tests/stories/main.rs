@@ -20,5 +20,7 @@ mod rotation;
 mod routing;
 mod shop_users;
 mod support;
+mod terminal;
 mod tokens;
 mod users;
+mod watching;

@@ -11,14 +11,14 @@ use crate::support::{Instance, Load, Mesh, Sidecar, text};
 const STATUS: &str = "/v1/rollouts/shop/cart";
 
 /// A shop with `cart` in version 1, somebody who calls it, and no version 2 yet.
-struct Shop {
-    mesh: Mesh,
+pub(crate) struct Shop {
+    pub(crate) mesh: Mesh,
     old: Instance,
-    web: Sidecar,
+    pub(crate) web: Sidecar,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let mesh = Mesh::start();
         mesh.services(&["cart", "web"]);
         let old = mesh.instance("cart", "v1").await;
@@ -27,7 +27,7 @@ impl Shop {
         Self { mesh, old, web }
     }
 
-    fn start(&self, flags: &str) {
+    pub(crate) fn start(&self, flags: &str) {
         let words = "rollout start cart -n shop --from v1 --to v2 --min-requests 20 --window 5s";
         let words: Vec<&str> = words.split(' ').chain(flags.split(' ')).collect();
         let out = self.mesh.cli(&words);
@@ -119,7 +119,7 @@ async fn a_candidate_that_refuses_every_connection_goes_back_by_itself() {
     println!("{} of {} failed; back after {took:?}: {why}", bad.len(), good);
     assert!(why.contains("at 20 %: success is 0.00 %, wanted at least 95 %"), "{why}");
     assert!(took < Duration::from_secs(8), "{took:?}");
-    // Before its breaker opens, which five attempts do; those under way at that moment are all there are.
+    // Before its breaker opens, which a few attempts do; those under way at that moment are all there are.
     assert!(bad.len() <= 16, "{bad:?}");
 }
 
