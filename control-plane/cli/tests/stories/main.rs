@@ -13,6 +13,7 @@ mod federation;
 mod identity;
 mod kubernetes;
 mod lifecycle;
+mod namespaces;
 mod resilience;
 mod rolling;
 mod rollout;

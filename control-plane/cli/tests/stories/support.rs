@@ -121,7 +121,11 @@ impl Mesh {
     }
 
     pub(crate) fn token(&self, account: &str) -> String {
-        let out = self.cli(&["certs", "join-token", "--namespace", "shop", "--service-account", account]);
+        self.token_in("shop", account)
+    }
+
+    pub(crate) fn token_in(&self, namespace: &str, account: &str) -> String {
+        let out = self.cli(&["certs", "join-token", "--namespace", namespace, "--service-account", account]);
         assert!(out.status.success(), "{}", text(&out));
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
@@ -154,6 +158,7 @@ impl Mesh {
         let serial = std::sync::atomic::AtomicUsize::fetch_add(&SERIAL, 1, Relaxed);
         SidecarPlan {
             account: account.to_owned(),
+            namespace: "shop".to_owned(),
             control: self.push,
             folder: self.path(&format!("{account}-{serial}")),
             args: args.iter().map(ToString::to_string).collect(),
@@ -226,6 +231,7 @@ pub(crate) struct Instance {
 #[derive(Clone)]
 pub(crate) struct SidecarPlan {
     account: String,
+    namespace: String,
     control: SocketAddr,
     folder: PathBuf,
     args: Vec<String>,
@@ -236,6 +242,12 @@ pub(crate) struct SidecarPlan {
 impl SidecarPlan {
     pub(crate) fn token(mut self, token: String) -> Self {
         self.token = Some(token);
+        self
+    }
+
+    /// Of another namespace than `shop`.
+    pub(crate) fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
         self
     }
 
@@ -259,7 +271,7 @@ impl SidecarPlan {
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(binary("outrigger-proxy"));
         command
-            .args(["--namespace", "shop", "--control", &self.control.to_string()])
+            .args(["--namespace", &self.namespace, "--control", &self.control.to_string()])
             .args(["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--data")
             .arg(self.folder.join("data"))
