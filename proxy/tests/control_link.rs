@@ -105,6 +105,38 @@ async fn what_the_own_namespace_says_of_a_service_of_another_is_asked_for_and_ho
 }
 
 #[tokio::test]
+async fn what_the_own_namespace_says_holds_after_a_restart_while_the_control_plane_is_away() {
+    let mut server = PlanServer::start().await;
+    server.set(routed("stock/items", &["stock/items", "stock/items", "stock/items"]));
+    let routes = routed("stock/items", &["shop/cart", "stock/items"]).routes;
+    let (namespace, service) = ("shop".parse().unwrap(), "stock/items".parse().unwrap());
+    server.set(ConsumerRoutes { namespace, service, routes, tcp_routes: vec![] });
+    let folder = tempfile::tempdir().unwrap();
+    let targets = |sidecar: &Sidecar| {
+        let Found::Known(live) = sidecar.registry.find_service(&"stock/items".parse().unwrap()) else {
+            return None;
+        };
+        Some(live.snapshot.load_full()?.service.routes.iter().flat_map(|r| &r.backends).count())
+    };
+    let first = Sidecar::start(&server, folder.path()).await;
+    eventually("it is known", || async { targets(&first) == Some(2) }).await;
+    eventually("it is on disk", || async {
+        let copy = source::load_copy(&source_settings(Some(folder.path().into()))).unwrap();
+        copy.is_some_and(|c| c.resources.iter().any(|r| matches!(r, Resource::ConsumerRoutes(_))))
+    })
+    .await;
+    drop(first);
+    server.kill().await;
+
+    let second = Sidecar::start_with(&server, folder.path(), None).await.unwrap();
+    assert_eq!(targets(&second), Some(2), "from the first request on");
+    // They are taken away while nobody can tell.
+    server.remove(&ResourceName::ConsumerRoutes("shop".parse().unwrap(), "stock/items".parse().unwrap()));
+    server.revive(true).await;
+    eventually("it catches up", || async { targets(&second) == Some(3) }).await;
+}
+
+#[tokio::test]
 async fn a_bad_resource_costs_only_itself_and_its_reason_arrives() {
     let server = PlanServer::start().await;
     server.set(resources::service("shop/cart"));

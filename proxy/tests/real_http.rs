@@ -11,7 +11,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Version};
-use outrigger_mesh::{Between, Port, PortNumber, Protocol, Resource, Service};
+use outrigger_mesh::{
+    Abort, Backend, Between, Fault, Filters, Fraction, PathMatch, Port, PortNumber, Protocol, Resource,
+    Route, RouteMatch, RouteName, Service,
+};
 use outrigger_testkit::real::{self, Process, Ran};
 use outrigger_testkit::{Behaviour, BodyOf, Origin, resources};
 use support::{Mesh, Sidecar};
@@ -199,6 +202,34 @@ async fn grpc_of_every_kind_passes_with_its_status_metadata_deadline_and_cancel(
         let got = run(command).await;
         assert!(got.ok && got.stdout.ends_with("all well\n"), "{between:?}: {}{}", got.stdout, got.stderr);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_library_of_grpc_sees_the_status_that_a_fault_names_in_every_kind_of_call() {
+    let Some(python) = installed(|| real::venv(&[GRPC])).await else { return };
+    let named = (1..=16).map(|code| (format!("grpc-{code}"), Abort::Grpc(code), code));
+    // The status of gRPC that one of HTTP stands for.
+    let of_http = [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (503, 14)];
+    let of_http = of_http.map(|(status, code)| (format!("http-{status}"), Abort::Http(status), code));
+    let faults: Vec<_> = named.chain(of_http).collect();
+    let route = |(name, abort, _): &(String, Abort, u8)| {
+        let fault = Fault { share: Fraction::ALL, matches: vec![], delay: None, abort: Some(*abort) };
+        let path = Some(PathMatch::Exact(format!("/test.S/{name}").into()));
+        Route {
+            matches: vec![RouteMatch { path, ..RouteMatch::default() }],
+            filters: Filters { faults: vec![fault], ..Filters::default() },
+            backends: vec![Backend::to("shop/cart".parse().unwrap())],
+            ..Route::new(RouteName::new(name).unwrap())
+        }
+    };
+    let client = Mesh::new().client();
+    let service = Service { routes: faults.iter().map(route).collect(), ..resources::service("shop/cart") };
+    client.knows(service.checked().unwrap(), []);
+    let mut command = Command::new(&python);
+    command.arg(script("grpc_faults.py")).arg(client.outbound.to_string());
+    command.args(faults.iter().map(|(name, _, code)| format!("{name}={code}")));
+    let got = run(command).await;
+    assert!(got.ok && got.stdout.ends_with("all well\n"), "{}{}", got.stdout, got.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,12 @@
 //! The routes that the own namespace has made for services of others. Where there are any they stand in place of those of
 //! the service itself; until it is known whether there are, such a service is not ready: no request takes the other's
 //! routes only because they came first.
+//!
+//! That wait has no end after which the service's own routes would hold. What callers say may lead away from the service,
+//! to a stand-in for it or to nobody; a request that reaches the service itself because an answer was slow may do there
+//! what its namespace has ruled out, and nobody would be told. So each request waits as long as for any name that is
+//! looked up, and is then refused as `discovery_unavailable`. Who has served already is not touched: a sidecar that comes
+//! back while the control plane is away has both from its disk.
 
 use std::sync::Arc;
 
