@@ -32,6 +32,14 @@ fn route_match(c: &mut Criterion) {
     group.finish();
 }
 
+/// A path as long as a head may be, of as many segments as go into it, among routes whose prefixes are short.
+fn route_match_of_long_paths(c: &mut Criterion) {
+    let index = RouteIndex::new(&outrigger_benches::service(100).routes);
+    let (headers, path) = (HeaderMap::new(), "/a".repeat(8_192));
+    let head = head(&path, &headers);
+    c.bench_function("route match of a path of 8,192 segments", |b| b.iter(|| index.find(black_box(&head))));
+}
+
 /// Routes that are told apart by what is costly elsewhere: the value of a header, an expression over the path.
 fn route_match_beyond_paths(c: &mut Criterion) {
     let mut headers = HeaderMap::new();
@@ -111,5 +119,13 @@ fn balance_pick(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route_match, route_match_beyond_paths, split, split_by_key, balance_pick);
+criterion_group!(
+    benches,
+    route_match,
+    route_match_of_long_paths,
+    route_match_beyond_paths,
+    split,
+    split_by_key,
+    balance_pick
+);
 criterion_main!(benches);

@@ -192,7 +192,7 @@ pub struct Zones {
     pub elsewhere: Subset,
 }
 
-/// How many of a subset are well, of a thousand.
+/// How many of a subset are well, of a thousand; none only where nobody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Well {
     /// By number.
@@ -247,7 +247,11 @@ impl Subset {
             count += 1;
             weight += u64::from(view.endpoint.weight.get());
         }
-        let of = |part: u64, whole: u64| u32::try_from(part * 1_000 / whole.max(1)).unwrap_or(1_000);
+        // One of very many is few, but not nobody.
+        let of = |part: u64, whole: u64| {
+            let thousandths = (part * 1_000 / whole.max(1)).max(u64::from(part > 0));
+            u32::try_from(thousandths).unwrap_or(1_000)
+        };
         let well = Well { count: of(count, self.members.len() as u64), weight: of(weight, self.total()) };
         self.well.set(well, now);
         well

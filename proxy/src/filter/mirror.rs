@@ -67,7 +67,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// The copies that are made of a request for `own`, if there are any.
+    /// The copies that are made of a request for `own`, if there are any. `token`: of the request for whose sake it is made.
     pub fn of<'a>(
         to: impl Iterator<Item = &'a Arc<MirrorPlan>>,
         head: &Outgoing,

@@ -186,7 +186,8 @@ pub fn choose_now(
     Ok(Some(chosen))
 }
 
-/// Where the caller was before, if that is there, may be used and was not tried: whatever the weights say by now.
+/// Where the caller was before, if that is there, may be used and was not tried: whatever the weights say by now. A
+/// candidate that gets nothing keeps nobody, and neither does a version whose breaker is open.
 fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chosen>, Error> {
     let counts = &aim.service.balance;
     let first = asked.tried.is_empty();
@@ -202,6 +203,7 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
             Named::Endpoint(uid) => {
                 let in_target = |v: &&Arc<EndpointView>| {
                     (target.version.is_none() || v.endpoint.version == target.version)
+                        && aim.decided.keeps(at, v.endpoint.version.as_ref())
                         && !asked.tried.contains(&v.live.id)
                         && balance::may_use(v, asked.now)
                 };
@@ -209,19 +211,23 @@ fn stay(worker: &Worker, aim: Aim<'_>, asked: &Asked<'_>) -> Result<Option<Chose
                 (endpoints.named(uid).filter(in_target), of)
             }
             Named::Subset(version) => {
-                let meant = target.version.as_ref().is_none_or(|v| v == version);
+                let meant = target.version.as_ref().is_none_or(|v| v == version)
+                    && aim.decided.keeps(at, Some(version));
                 let subset = endpoints.subset(Some(version));
                 let picked = balance::pick(subset, asked, || fastrand::u64(..)).ok().filter(|_| meant);
                 (picked.map(|picked| picked.view), subset.members.len())
             }
         };
         if let Some(view) = view {
+            let by_version = target.version.is_some() || aim.decided.is_divided(at);
+            let by_version = by_version || matches!(named, Named::Subset(_));
+            let version = view.endpoint.version.as_ref().filter(|_| by_version);
+            let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
+            let Ok(watched) = over_version.transpose() else { continue };
             if first {
                 counts.kept.fetch_add(1, Relaxed);
             }
-            let version = target.version.as_ref();
-            let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
-            let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
+            let watched = watched.flatten();
             let pass = view.live.breaker.take(asked.now);
             let chosen = chosen(worker, aim, at, Found { view, panic: false, of })?;
             chosen.pass.set(pass);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{Division, HashKey, SpiffeId, Version, key_hash};
+use outrigger_mesh::{Division, HashKey, Part, SpiffeId, Version, key_hash};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::registry::Discovery;
@@ -33,6 +33,8 @@ struct Parted {
     target: usize,
     version: Version,
     other: Version,
+    /// Whether the other side is a candidate that gets nothing.
+    alone: bool,
 }
 
 impl Decided {
@@ -73,7 +75,7 @@ impl Decided {
         &mut self,
         plan: &RoutePlan,
         snapshot: &ServiceSnapshot,
-        mut part: impl FnMut(&Division) -> outrigger_mesh::Part,
+        mut part: impl FnMut(&Division) -> Part,
     ) {
         let whole =
             |target: &crate::config::routes::Target| target.version.is_none() && target.unresolved.is_none();
@@ -81,7 +83,8 @@ impl Decided {
             let mut decide = |division: &Division| {
                 let part = part(division);
                 let (version, other) = (division.version(part), division.version(part.other()));
-                self.parts.push(Parted { target: at, version: version.clone(), other: other.clone() });
+                let alone = division.share == 0 && part == Part::Stable;
+                self.parts.push(Parted { target: at, version: version.clone(), other: other.clone(), alone });
             };
             match &target.service {
                 None => snapshot.service.division.iter().for_each(&mut decide),
@@ -95,8 +98,23 @@ impl Decided {
 
     /// The version that a target means: its side of the division, or the other one where only that can be reached.
     pub fn version(&self, target: usize, reached: impl Fn(&Version) -> bool) -> Option<&Version> {
-        let Parted { version, other, .. } = self.parts.iter().find(|parted| parted.target == target)?;
+        let Parted { version, other, .. } = self.parted(target)?;
         Some(if !reached(version) && reached(other) { other } else { version })
+    }
+
+    /// Whether a target is a divided service.
+    pub fn is_divided(&self, target: usize) -> bool {
+        self.parted(target).is_some()
+    }
+
+    /// Whether who was at `version` of a target before may stay there: not at a candidate that gets nothing, or nothing any
+    /// more, unless this is a preview of it.
+    pub fn keeps(&self, target: usize, version: Option<&Version>) -> bool {
+        self.parted(target).is_none_or(|parted| !parted.alone || version != Some(&parted.other))
+    }
+
+    fn parted(&self, target: usize) -> Option<&Parted> {
+        self.parts.iter().find(|parted| parted.target == target)
     }
 }
 

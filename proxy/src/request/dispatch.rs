@@ -18,7 +18,7 @@ use crate::attempt::send::Outgoing;
 use crate::config::routes::{Asks, RoutePlan, Taken};
 use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
-use crate::filter::{self, Copies, FilterPlan};
+use crate::filter::{self, Allowed, Copies, FilterPlan};
 use crate::http::body::{Replay, ResponseBody};
 use crate::http::glance::Glance;
 use crate::http::headers;
@@ -27,7 +27,7 @@ use crate::live::{Live, LiveService};
 use crate::request::affinity::Affinity;
 use crate::request::deadline::Deadline;
 use crate::request::decided::{self, Decided};
-use crate::request::fallback::{self, Entered};
+use crate::request::fallback::{self, Entered, Watch};
 use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
@@ -111,18 +111,53 @@ pub async fn send(
     port: PortNumber,
     find: impl AsyncFnOnce(&mut Arrived, Taken) -> Result<Routed, Error>,
 ) -> Result<Response<ResponseBody>, Error> {
-    let mut allowed = None;
-    if let Some(filters) = &taken.plan.filters {
-        // Boxed: only routes with filters pay for it.
-        match Box::pin(filter::enter(worker, &taken, filters, &mut arrived, port)).await? {
-            filter::Entered::Goes(told) => allowed = told,
-            filter::Entered::Answered(answer) => return Ok(*answer),
-        }
-    }
-    let outcome = match find(&mut arrived, taken).await {
-        Ok(routed) => go(worker, arrived, routed).await,
+    let allowed = match filtered(worker, &taken, &mut arrived, port).await? {
+        filter::Entered::Goes(allowed) => allowed,
+        filter::Entered::Answered(answer) => return Ok(*answer),
+    };
+    let routed = find(&mut arrived, taken).await;
+    let outcome = match routed.and_then(|routed| fallback::enter(routed, &mut arrived, &worker.shared.live)) {
+        Ok(Entered::Goes(routed, watch)) => go(worker, arrived, routed, watch).await,
+        // Boxed: it is rare.
+        Ok(Entered::Elsewhere(routed, watch)) => Box::pin(instead(worker, arrived, routed, watch)).await,
+        Ok(Entered::Answered(answer)) => Ok(*answer),
         Err(error) => Err(error),
     };
+    tell(allowed, outcome)
+}
+
+/// Sends a request to the service that stands in: its route there is met whole, like that of any other request.
+async fn instead(
+    worker: &Worker,
+    mut arrived: Arrived,
+    routed: Routed,
+    watch: Watch,
+) -> Result<Response<ResponseBody>, Error> {
+    let taken = Taken { plan: Arc::clone(&routed.plan), prefix: routed.prefix.clone() };
+    match filtered(worker, &taken, &mut arrived, routed.port.number).await? {
+        filter::Entered::Goes(allowed) => tell(allowed, go(worker, arrived, routed, watch).await),
+        filter::Entered::Answered(answer) => Ok(*answer),
+    }
+}
+
+/// Brings a request before the filters of the route that it took.
+async fn filtered(
+    worker: &Worker,
+    taken: &Taken,
+    arrived: &mut Arrived,
+    port: PortNumber,
+) -> Result<filter::Entered, Error> {
+    match &taken.plan.filters {
+        None => Ok(filter::Entered::Goes(None)),
+        // Boxed: only routes with filters pay for it.
+        Some(filters) => Box::pin(filter::enter(worker, taken, filters, arrived, port)).await,
+    }
+}
+
+fn tell(
+    allowed: Option<Allowed>,
+    outcome: Result<Response<ResponseBody>, Error>,
+) -> Result<Response<ResponseBody>, Error> {
     match allowed {
         None => outcome,
         Some(allowed) => allowed.tell(outcome),
@@ -130,19 +165,20 @@ pub async fn send(
 }
 
 /// Sends a request where it goes, and answers with what came of it.
-async fn go(worker: &Worker, mut arrived: Arrived, routed: Routed) -> Result<Response<ResponseBody>, Error> {
+async fn go(
+    worker: &Worker,
+    mut arrived: Arrived,
+    routed: Routed,
+    watch: Watch,
+) -> Result<Response<ResponseBody>, Error> {
     let live = &worker.shared.live;
-    let (routed, watch) = match fallback::enter(routed, &mut arrived, live)? {
-        Entered::Goes(routed, watch) => (routed, watch),
-        Entered::Answered(answer) => return Ok(*answer),
-    };
     if decided::awaits(&routed.plan) {
         // Boxed: it happens once for each service.
         arrived.sake.wait(Box::pin(decided::told(worker, &routed.plan))).await?;
     }
     let decided = Decided::of(&routed, &mut arrived, live);
     let affinity = Affinity::of(&routed.plan, &routed.snapshot, &mut arrived, live);
-    let Arrived { mut parts, seen, incoming, target, wish, sake, token, note, .. } = arrived;
+    let Arrived { mut parts, seen, incoming, target, wish, sake, note, .. } = arrived;
     let Routed { service, snapshot, plan, prefix, port, instance } = routed;
     let filters = plan.filters.as_deref();
     if let Some(note) = &note {
@@ -169,7 +205,7 @@ async fn go(worker: &Worker, mut arrived: Arrived, routed: Routed) -> Result<Res
     let mut head = outgoing(parts, seen, target, wanted, keep_case)?;
     let copies = filters.and_then(|filters| {
         filters.change(&mut head, prefix.as_deref());
-        Copies::of(filters.mirrors(), &head, (&service, port), nature.grpc, token.as_ref())
+        Copies::of(filters.mirrors(), &head, (&service, port), nature.grpc, sake.token.as_ref())
     });
 
     let (began, grpc) = (Instant::now(), nature.grpc);

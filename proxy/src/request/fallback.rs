@@ -18,8 +18,10 @@ use crate::request::service_breaker::{Passes, Shut};
 
 /// What becomes of a request.
 pub enum Entered {
-    /// It goes on, here or to the service that stands in.
+    /// It goes on.
     Goes(Routed, Watch),
+    /// It goes on to the service that stands in, along a route of that one, whose filters it has not met yet.
+    Elsewhere(Routed, Watch),
     /// This is the answer.
     Answered(Box<Response<ResponseBody>>),
 }
@@ -50,7 +52,7 @@ pub fn enter(routed: Routed, arrived: &mut Arrived, live: &Live) -> Result<Enter
             // Its own breaker holds. Its own fallback is not followed: two could lead to each other.
             let watch = watch(&instead).map_err(Shut::refuse)?;
             shut.took_fallback();
-            Ok(Entered::Goes(instead, watch))
+            Ok(Entered::Elsewhere(instead, watch))
         }
         _ => Err(shut.refuse()),
     }

@@ -2,11 +2,12 @@
 
 use http::StatusCode;
 use outrigger_mesh::{
-    Choice, HashKey, KeyRange, Partition, RetryPolicy, Route, SigningKey, Sticky, StickyBy, StickyTo,
+    BreakerMode, BreakerOverride, Choice, HashKey, KeyRange, Partition, RetryPolicy, Route, Service,
+    SigningKey, Sticky, StickyBy, StickyTo,
 };
 use outrigger_testkit::Behaviour;
 
-use crate::{Shop, backend, cart, route, who};
+use crate::{Shop, backend, cart, route, version, who};
 
 fn user() -> HashKey {
     HashKey::Header("x-user".parse().unwrap())
@@ -74,6 +75,43 @@ async fn a_session_of_a_route_keeps_a_caller_whatever_the_weights_become() {
     shop.change(with([0, 1]));
     assert_eq!(shop.who("/", &[("cookie", &cookie)]).await, "v1");
     assert_eq!(shop.who("/", &[]).await, "v2");
+}
+
+#[tokio::test]
+async fn who_has_a_place_at_a_version_that_is_shut_is_moved_and_not_refused() {
+    let sticky = |to| {
+        let by = StickyBy::Cookie { name: "place".into(), ttl: None };
+        Sticky { by, to, key: SigningKey::new([9; 32]) }
+    };
+    let shut = |service: Service| {
+        let version = Some(version("v1"));
+        let over = BreakerOverride { route: None, version, mode: BreakerMode::ForceOpen, until: None };
+        Service { overrides: vec![over], ..service }
+    };
+    let of_route = |weights| {
+        let choice = Choice { session: Some(sticky(StickyTo::Endpoint)), ..Choice::default() };
+        cart(vec![split(choice, weights)])
+    };
+    let of_service = || {
+        let mut service = cart(vec![]);
+        service.policy.balance.sticky = Some(sticky(StickyTo::Subset));
+        service
+    };
+    for (before, after) in [(of_route([1, 0]), of_route([1, 1])), (of_service(), of_service())] {
+        let shop = Shop::new(before).await;
+        let mut cookie = None;
+        while cookie.is_none() {
+            let answer = shop.ask("/", &[]).await;
+            cookie = answer.header("set-cookie").filter(|_| who(&answer) == "v1").map(str::to_owned);
+        }
+        let cookie = cookie.unwrap().split(';').next().unwrap().to_owned();
+        let again = async || shop.who("/", &[("cookie", &cookie)]).await;
+        shop.change(after.clone());
+        assert_eq!((again().await, again().await), ("v1".into(), "v1".into()));
+        shop.change(shut(after));
+        let now = [again().await, again().await];
+        assert!(now.contains(&"v2".into()) && !now.contains(&"breaker_open".into()), "{now:?}");
+    }
 }
 
 #[tokio::test]

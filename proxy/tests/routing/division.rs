@@ -167,6 +167,34 @@ async fn who_has_a_place_keeps_it_whatever_the_division_says() {
 }
 
 #[tokio::test]
+async fn a_candidate_that_went_back_keeps_nobody_who_has_a_place_there() {
+    for to in [StickyTo::Endpoint, StickyTo::Subset] {
+        let by = StickyBy::Cookie { name: "place".into(), ttl: None };
+        let balance =
+            Balance { sticky: Some(Sticky { by, to, key: SigningKey::new([7; 32]) }), ..Balance::default() };
+        let with_place = |share| {
+            let mut service = divided(share, None);
+            service.policy.balance = balance.clone();
+            let header = HeaderMatch { name: "x-preview".parse().unwrap(), value: "yes".into() };
+            let by_header = RouteMatch { headers: vec![header], ..RouteMatch::default() };
+            service.division.as_mut().unwrap().preview = vec![by_header];
+            service
+        };
+        let shop = Shop::new(with_place(Division::WHOLE)).await;
+        let first = shop.ask("/", &[]).await;
+        assert_eq!(who(&first), "v2");
+        let cookie = first.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        shop.change(with_place(100));
+        assert_eq!(shop.who("/", &[("cookie", &cookie)]).await, "v2", "{to:?}: while it has any share");
+        shop.change(with_place(0));
+        let back = shop.ask("/", &[("cookie", &cookie)]).await;
+        assert_eq!(who(&back), "v1", "{to:?}");
+        assert!(back.header("set-cookie").is_some_and(|new| !new.starts_with(&cookie)), "{to:?}");
+        assert_eq!(shop.who("/", &[("cookie", &cookie), ("x-preview", "yes")]).await, "v2", "{to:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_divided_service_is_divided_also_for_those_who_are_led_to_it_by_another() {
     let shop = Shop::new(divided(Division::WHOLE, None)).await;
     let to_cart = |weight| Backend { weight, ..backend("shop/cart", None, 1) };

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use http::Method;
 use outrigger_mesh::{
-    Backend, DirectResponse, Filters, HeaderChanges, PathChange, RateKey, RateLimit, Redirect, Rewrite, Route,
+    Backend, BreakerMode, DirectResponse, Fallback, Filters, HeaderChanges, PathChange, RateKey, RateLimit,
+    Redirect, Rewrite, Route,
 };
 use outrigger_testkit::{Behaviour, Client, request};
 
-use crate::{Shop, ask, backend, cart, prefix, route, who};
+use crate::support::{open_service, plain};
+use crate::{Shop, ask, backend, cart, prefix, route, who, with};
 
 fn filtered(path: &str, filters: Filters) -> Route {
     let name = format!("at{path}");
@@ -143,4 +145,36 @@ async fn a_limit_of_a_route_is_not_filled_again_by_a_push_and_a_body_is_as_long_
     assert_eq!(ask(shop.client.outbound, post("0123456789")).await.status, 200);
     let long = ask(shop.client.outbound, post("0123456789a")).await;
     assert_eq!((long.status.as_u16(), who(&long).as_str()), (413, "payload_too_large"));
+}
+
+#[tokio::test]
+async fn a_service_that_stands_in_is_reached_through_all_filters_of_its_route() {
+    let direct = DirectResponse { status: 203, headers: vec![], body: b"instead".as_slice().into() };
+    let to_few = RateLimit {
+        name: "few".into(),
+        matches: vec![],
+        key: RateKey::Header("x-key".parse().unwrap()),
+        requests: 1,
+        per: Duration::from_secs(600),
+        burst: 1,
+    };
+    let shop = Shop::new(cart(vec![
+        filtered("/direct", Filters { direct: Some(direct), ..Filters::default() }),
+        filtered("/few", Filters { rate_limits: vec![to_few], ..Filters::default() }),
+        filtered("/short", Filters { max_body: Some(10), ..Filters::default() }),
+    ]))
+    .await;
+    let mut primary = open_service("shop/primary");
+    primary.policy.service_breaker.mode = BreakerMode::ForceOpen;
+    primary.policy.service_breaker.fallback = Some(Fallback::Service("shop/cart".parse().unwrap()));
+    shop.client.knows(primary, [plain("shop/primary", "p", shop.v2.addr())]);
+    let mut client = Client::h1(shop.client.outbound).await;
+    let answered = client.get("primary", "/direct").await.unwrap();
+    assert_eq!((answered.status.as_u16(), answered.text().as_str()), (203, "instead"));
+    for expected in ["v1", "rate_limited"] {
+        let few = with(request(Method::GET, "primary", "/few", "".into()), &[("x-key", "a")]);
+        assert_eq!(who(&client.send(few).await.unwrap()), expected);
+    }
+    let long = request(Method::POST, "primary", "/short", "0123456789a".into());
+    assert_eq!(who(&ask(shop.client.outbound, long).await), "payload_too_large");
 }

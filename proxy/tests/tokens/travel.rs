@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use outrigger_mesh::{
-    Backend, ClaimMatch, ClaimTest, DeniedToken, Denylist, Resource, Route, RouteMatch, RouteName, Service,
-    TokenNeed, TokenRule, TokenRules, TokenTravel,
+    Backend, ClaimMatch, ClaimTest, DeniedToken, Denylist, Filters, Fraction, Mirror, Resource, Route,
+    RouteMatch, RouteName, Service, TokenNeed, TokenRule, TokenRules, TokenTravel,
 };
 use outrigger_testkit::{Behaviour, Client, Origin, Reply, eventually, request, resources};
 use serde_json::json;
@@ -23,7 +23,7 @@ struct Shop {
     web_app: Origin,
     _cart: Sidecar,
     cart_app: Origin,
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl Shop {
@@ -39,7 +39,7 @@ impl Shop {
         let cart = mesh.server("shop/cart", cart_app.addr());
         let service = Service { tokens: travel, ..resources::service("shop/cart") };
         web.knows(service, [cart.endpoint("shop/cart", "c-1")]);
-        Self { mint, outside, web, web_app, _cart: cart, cart_app, _mesh: mesh }
+        Self { mint, outside, web, web_app, _cart: cart, cart_app, mesh }
     }
 
     fn token(&self, sub: &str) -> String {
@@ -117,6 +117,29 @@ async fn the_token_goes_along_with_the_handle_and_with_nothing_else_of_the_reque
     // Once its request has ended, a handle means nothing.
     served.await.unwrap();
     assert_eq!(shop.calls(&of_ada).await, None);
+}
+
+#[tokio::test]
+async fn a_copy_has_the_token_that_the_request_has() {
+    let (shop, copy_app) = (Shop::new(TokenTravel::Attach).await, Origin::start().await);
+    let copy = shop.mesh.server("shop/copy", copy_app.addr());
+    let service = Service { tokens: TokenTravel::Attach, ..resources::service("shop/copy") };
+    shop.web.knows(service, [copy.endpoint("shop/copy", "m-1")]);
+    let mirror =
+        Mirror { service: "shop/copy".parse().unwrap(), version: None, port: None, share: Fraction::ALL };
+    let route = Route {
+        filters: Filters { mirrors: vec![mirror], ..Filters::default() },
+        backends: vec![Backend::to("shop/cart".parse().unwrap())],
+        ..Route::new(RouteName::new("shop/copied/0").unwrap())
+    };
+    let cart = resources::service("shop/cart");
+    shop.web.set(Resource::Service(Service { tokens: TokenTravel::Attach, routes: vec![route], ..cart }));
+    let ada = shop.token("ada");
+    let (context, _served) = shop.arrives(Some(&ada)).await;
+    assert_eq!(shop.calls(&context).await, Some(format!("Bearer {ada}")));
+    eventually("the copy is there", || async { !copy_app.seen().is_empty() }).await;
+    let seen = copy_app.seen().pop().unwrap();
+    assert_eq!(seen.header("authorization").map(str::to_owned), Some(format!("Bearer {ada}")));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{RequestHead, Route};
 /// The routes of a service, arranged so that the cost of a request does not grow with their number.
 ///
 /// Exact paths are found by one hash lookup, expressions by one pass over the path, prefixes by one lookup for each
-/// segment of it. Where many matches share a path they are told apart by the value of a header; only what is left is
+/// segment of it, of those that a prefix of the table is as long as. Where many matches share a path they are told apart by the value of a header; only what is left is
 /// tried one after the other.
 ///
 /// Precedence (Gateway API v1, HTTPRouteRule.matches): exact path, then the longest expression (where it comes is left
@@ -28,6 +28,8 @@ pub struct RouteIndex {
     expressions: Expressions,
     /// Keyed by the prefix without its trailing slash; the empty key holds what matches every path.
     prefix: HashMap<Arc<str>, Candidates>,
+    /// The length of the longest of those keys.
+    longest: usize,
 }
 
 /// The route that a request takes.
@@ -84,7 +86,8 @@ impl RouteIndex {
             map.into_iter().map(|(path, all)| (path, Candidates::new(all))).collect()
         };
         let expressions = Expressions::new(expressions.into_values().collect());
-        Self { routes, exact: arranged(exact), expressions, prefix: arranged(prefix) }
+        let longest = prefix.keys().map(|key| key.len()).max().unwrap_or(0);
+        Self { routes, exact: arranged(exact), expressions, prefix: arranged(prefix), longest }
     }
 
     /// Whether there is no route at all, which means that everything goes to all endpoints.
@@ -119,7 +122,12 @@ impl RouteIndex {
     }
 
     fn find_by_prefix(&self, request: &RequestHead<'_>) -> Option<Hit> {
-        let mut prefix = request.path.strip_suffix('/').unwrap_or(request.path);
+        let path = request.path.strip_suffix('/').unwrap_or(request.path);
+        // What no prefix of the table is as long as is not looked up: a long path costs what a short one does.
+        let mut prefix = match path.as_bytes().get(..=self.longest) {
+            Some(within) => &path[..within.iter().rposition(|byte| *byte == b'/').unwrap_or(0)],
+            None => path,
+        };
         loop {
             let found = self.prefix.get(prefix).and_then(|candidates| candidates.first(request));
             if found.is_some() || prefix.is_empty() {
@@ -344,6 +352,18 @@ mod tests {
     fn a_route_without_matches_takes_everything_and_no_route_takes_nothing() {
         assert_eq!(find(&RouteIndex::new(&[route("all", vec![])]), "/x"), Some("all"));
         assert_eq!(find(&RouteIndex::new(&[route("a", vec![exact("/a")])]), "/x"), None);
+    }
+
+    /// Looking up every one of the prefixes of such a path would take minutes in the end.
+    #[test]
+    fn a_path_of_thousands_of_segments_costs_what_a_short_one_does() {
+        let index = RouteIndex::new(&[route("root", vec![prefix("/")]), route("ab", vec![prefix("/a/b")])]);
+        let (long, within) = ("/a".repeat(8_192), format!("/a/b{}", "/c".repeat(8_192)));
+        let began = std::time::Instant::now();
+        for _ in 0..500 {
+            assert_eq!((find(&index, &long), find(&index, &within)), (Some("root"), Some("ab")));
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
     }
 
     fn any_path() -> impl Strategy<Value = String> {

@@ -87,6 +87,16 @@ fn the_faster_of_two_is_chosen() {
 }
 
 #[test]
+fn one_of_very_many_that_is_well_counts() {
+    let set = set(&[100; 1_001]);
+    unwell(&set, &(1..1_001).collect::<Vec<_>>());
+    let well = set.subset(None).well_now(Millis(0));
+    assert_eq!((well.count, well.weight), (1, 1));
+    unwell(&set, &[0]);
+    assert_eq!(set.subset(None).well_now(Millis(0)).count, 0);
+}
+
+#[test]
 fn who_fails_instantly_does_not_look_fast() {
     let set = set(&[100, 100, 100]);
     let members = &set.subset(None).members;
