@@ -169,7 +169,9 @@ impl Book {
         let restored: Vec<_> = self.versions.keys().map(|version| (version.clone(), of(version))).collect();
         for (version, mut slots) in restored {
             let Some(there) = self.versions.get_mut(&version) else { continue };
-            slots.truncate(SLOTS as usize);
+            while slots.len() > SLOTS as usize {
+                slots.pop_front();
+            }
             slots.append(there);
             *there = slots;
         }
