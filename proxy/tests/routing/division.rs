@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::Method;
 use outrigger_mesh::{
     Backend, Balance, Division, Endpoint, EndpointState, HashKey, HeaderMatch, Port, Protocol, Resource,
-    RouteMatch, Service, SigningKey, Sticky, StickyBy, StickyTo,
+    RouteMatch, Service, SigningKey, Sticky, StickyBy, StickyTo, Version,
 };
 use outrigger_testkit::{Behaviour, BodyOf, Client, Reset, request};
 
@@ -113,7 +113,7 @@ async fn a_retry_stays_on_its_side() {
 /// What the client counted of a version of the service: requests, successes, and attempts that nobody answered.
 fn counted(shop: &Shop, version: Option<&str>) -> (u64, u64, u64) {
     let totals = shop.client.live.traffic.totals();
-    let of = totals.into_iter().find(|(key, _)| key.version.as_ref().map(|v| v.as_str()) == version);
+    let of = totals.into_iter().find(|(key, _)| key.version.as_ref().map(Version::as_str) == version);
     of.map_or((0, 0, 0), |(_, stats)| (stats.requests, stats.success, stats.unanswered))
 }
 

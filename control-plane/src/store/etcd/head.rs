@@ -48,6 +48,7 @@ impl Head {
             tokens: self.count(Space::Tokens),
             certificates: self.count(Space::Certificates),
             rollouts: self.count(Space::Rollouts),
+            status: self.count(Space::Status),
         }
     }
 }
