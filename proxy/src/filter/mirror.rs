@@ -27,7 +27,7 @@ use crate::http::headers;
 use crate::live::LiveService;
 use crate::request::affinity::Affinity;
 use crate::request::choose::{Aim, Chosen, choose, port_of};
-use crate::request::decided::Decided;
+use crate::request::decided::{self, Decided};
 use crate::request::places;
 use crate::token::{Verified, carry};
 use crate::worker::Worker;
@@ -153,12 +153,13 @@ impl Copy {
         meant: Port,
     ) -> Result<(), Error> {
         let service = mirror.service.as_ref().unwrap_or(own);
+        decided::told_of(worker, service).await;
         let unknown = || Error::refused(outrigger_mesh::Reason::UnknownService, "the mirror is not known");
         let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
         let port = port_of(&snapshot.service, mirror.port, meant)?;
-        let decided = Decided::of_connection(&mirror.plan, &snapshot, None);
+        let of_this = Decided::of_connection(&mirror.plan, &snapshot, None);
         let (plan, instance, affinity) = (&mirror.plan, None, &Affinity::NONE);
-        let aim = Aim { service, snapshot: &snapshot, plan, port, instance, decided: &decided, affinity };
+        let aim = Aim { service, snapshot: &snapshot, plan, port, instance, decided: &of_this, affinity };
         let chosen = choose(worker, aim, fastrand::u64(..), &[]).await?;
         // What was let through comes back unused: a copy is no evidence.
         drop((chosen.pass.take(), chosen.watched.take()));

@@ -125,16 +125,25 @@ pub fn awaits(plan: &RoutePlan) -> bool {
 
 /// Waits for them a little, where an answer may come.
 pub async fn told(worker: &Worker, plan: &RoutePlan) -> Result<(), Error> {
+    while_awaited(worker, || awaits(plan)).await;
+    Ok(())
+}
+
+/// The same of one service.
+pub async fn told_of(worker: &Worker, service: &Arc<LiveService>) {
+    while_awaited(worker, || is_awaited(service)).await;
+}
+
+async fn while_awaited(worker: &Worker, awaited: impl Fn() -> bool) {
     let registry = &worker.shared.registry;
     let mut changed = registry.changed();
     let end = Instant::now() + LOOKUP_PATIENCE;
     while matches!(registry.discovery(), Discovery::Connecting | Discovery::Connected) {
         changed.borrow_and_update();
-        if !awaits(plan) || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
+        if !awaited() || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
             break;
         }
     }
-    Ok(())
 }
 
 /// Whether nothing was told of a service, not even that there is none.
