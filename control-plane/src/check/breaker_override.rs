@@ -6,7 +6,7 @@ use outrigger_mesh::{BreakerOverride as Compiled, Label, ServiceName, Version};
 
 use super::Found;
 use super::settings::no_service;
-use crate::spec::{BreakerOverride, Code, Key, Kind, Object, ObjectName, Problem, Time};
+use crate::spec::{BreakerOverride, Code, Key, Kind, Object, ObjectName, OverrideRoute, Problem, Time};
 use crate::world::World;
 
 /// An override that holds, until it expires.
@@ -50,19 +50,15 @@ pub(super) fn check(
     }
     let route = spec.route.as_deref().map(ObjectName::new).transpose();
     let route = route.map_err(|e| found.add(bad("/spec/route", e))).ok()?;
-    let route = route.map(|name| Key { kind: Kind::HttpRoute, namespace: namespace.clone(), name });
-    if let Some(key) = &route {
-        let takes = world.routes_from(&service).iter().any(|r| r.object.key() == *key);
-        if !takes && !found.stored {
-            let message = format!("{key} is no route that takes the requests to {service}");
-            found.add(Problem::error("/spec/route", Code::Reference, message));
-        }
-        if spec.version.is_some() {
-            let message = "a route's breaker is the same for every version";
-            found.add(
-                Problem::error("/spec/version", Code::Contradiction, message).hint("leave one of them out"),
-            );
-        }
+    let route = route.map(|name| key_of(name, spec.route_kind, &service, world, found));
+    if route.is_none() && spec.route_kind.is_some() {
+        let problem = Problem::error("/spec/routeKind", Code::MissingField, "it is the kind of no route");
+        found.add(problem.hint("add route: the name of the route, or leave routeKind out"));
+    }
+    if route.is_some() && spec.version.is_some() {
+        let message = "a route's breaker is the same for every version";
+        found
+            .add(Problem::error("/spec/version", Code::Contradiction, message).hint("leave one of them out"));
     }
     let version = spec.version.as_deref().map(Version::new).transpose();
     let version = version.map_err(|e| found.add(bad("/spec/version", e.to_string()))).ok()?;
@@ -88,4 +84,35 @@ pub(super) fn check(
     }
     let expired = !says.holds(now);
     (!found.is_fatal()).then_some(CheckedOverride { service, route, says, expired })
+}
+
+/// The route of this name that takes the requests to a service. Without a kind it may be one of either, if it is one alone.
+fn key_of(
+    name: ObjectName,
+    kind: Option<OverrideRoute>,
+    service: &ServiceName,
+    world: &World,
+    found: &mut Found,
+) -> Key {
+    let kinds = match kind {
+        None => &[Kind::HttpRoute, Kind::GrpcRoute][..],
+        Some(OverrideRoute::HttpRoute) => &[Kind::HttpRoute],
+        Some(OverrideRoute::GrpcRoute) => &[Kind::GrpcRoute],
+    };
+    let routes = world.routes_from(service);
+    let takes =
+        |kind: &&Kind| routes.iter().any(|r| r.object.kind() == **kind && r.object.metadata.name == name);
+    let meant: Vec<Kind> = kinds.iter().filter(takes).copied().collect();
+    let first = meant.first().or(kinds.first()).copied().unwrap_or(Kind::HttpRoute);
+    let key = Key { kind: first, namespace: service.namespace().clone(), name };
+    if meant.is_empty() && !found.stored {
+        let message = format!("{key} is no route that takes the requests to {service}");
+        found.add(Problem::error("/spec/route", Code::Reference, message));
+    }
+    if meant.len() > 1 && !found.stored {
+        let message = format!("there are an HTTPRoute and a GRPCRoute {}", key.name);
+        let problem = Problem::error("/spec/route", Code::Contradiction, message);
+        found.add(problem.hint("add routeKind: HTTPRoute, or routeKind: GRPCRoute"));
+    }
+    key
 }

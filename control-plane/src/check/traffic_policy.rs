@@ -79,17 +79,18 @@ fn target(object: &Object, target: &TargetRef, world: &World, found: &mut Found)
     const SECTION: &str = "/spec/targetRef/sectionName";
     let namespace = &object.metadata.namespace;
     let bad = |pointer: &str, message: String| Problem::error(pointer, Code::BadValue, message);
-    if target.kind == TargetKind::HttpRoute {
+    if let Some(kind) = target.kind.route() {
         let name = ObjectName::new(&target.name).map_err(|e| found.add(bad(NAME, e))).ok()?;
-        let key = Key { kind: Kind::HttpRoute, namespace: namespace.clone(), name };
-        let Some(Spec::HttpRoute(route)) = world.route(&key).map(|e| &e.object.spec) else {
+        let key = Key { kind, namespace: namespace.clone(), name };
+        let Some(entry) = world.route(&key) else {
             found.add(no_route(NAME, &key, world));
             return None;
         };
         let Some(section) = &target.section_name else { return Some(PolicyTarget::Route(key, None)) };
-        let Some(rule) = route.rules.iter().position(|r| r.name.as_ref() == Some(section)) else {
+        let names = names_of_rules(&entry.object.spec);
+        let Some(rule) = names.iter().position(|name| *name == Some(section)) else {
             let problem = Problem::error(SECTION, Code::Reference, format!("{key} has no rule {section:?}"));
-            let names: Vec<_> = route.rules.iter().filter_map(|r| r.name.as_deref()).collect();
+            let names: Vec<_> = names.into_iter().flatten().collect();
             found.add(match spec::nearest(section, names.iter().copied()) {
                 Some(near) => problem.hint(format!("did you mean {near:?}?")),
                 None if names.is_empty() => problem.hint("give the rule a name: in the route"),
@@ -120,9 +121,18 @@ fn target(object: &Object, target: &TargetRef, world: &World, found: &mut Found)
     Some(PolicyTarget::Service(name))
 }
 
+/// The name of each rule of a route that has one.
+fn names_of_rules(spec: &Spec) -> Vec<Option<&str>> {
+    match spec {
+        Spec::HttpRoute(route) => route.rules.iter().map(|rule| rule.name.as_deref()).collect(),
+        Spec::GrpcRoute(route) => route.rules.iter().map(|rule| rule.name.as_deref()).collect(),
+        _ => vec![],
+    }
+}
+
 fn no_route(pointer: &str, key: &Key, world: &World) -> Problem {
     let problem = Problem::error(pointer, Code::Reference, format!("{key} does not exist"));
-    let all = world.objects(Kind::HttpRoute, Some(&key.namespace));
+    let all = world.objects(key.kind, Some(&key.namespace));
     let names = all.iter().map(|e| e.object().metadata.name.as_str());
     match spec::nearest(key.name.as_str(), names) {
         Some(near) => problem.hint(format!("did you mean {near:?}?")),

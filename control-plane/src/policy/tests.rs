@@ -66,7 +66,8 @@ fn every_setting_that_can_be_written_arrives() {
         "request: Some(5s), per_try: Some(1s), idle: Some(30s), connect: Some(2s), stream: Some(3600s)",
         "retries: 4, idempotent: true, budget_percent: 7, budget_floor: 8, codes: [], replay_bytes: 9, backoff: 1ms, max_backoff: 2ms",
         "Maglev(Header(\"x-user\")), locality: Off, panic_percent: 11",
-        "Cookie { name: \"place\", ttl: Some(3600s) }, to: Subset, key: SigningKey(..)",
+        "Cookie { name: \"place\", ttl: Some(3600s) }, to: Subset, ",
+        "key: SigningKey(..)",
         "consecutive: None, connect_failures: Some(2), ratio: Some(FailureRatio { percent: 33, min_requests: 44 })",
         "slow: Some(SlowCalls { over: 3s, percent: 60, min_requests: 5 }), window: 20s",
         "open: 2s, max_open: 40s, successes: 3, ramp: 0ns }, slow_start: true, max_open_percent: 90, allow_all_open: true",
@@ -100,4 +101,56 @@ fn an_override_of_a_route_is_one_for_each_of_its_rules_and_an_expired_one_is_non
     assert_eq!(overrides.len(), 2);
     assert_eq!(overrides[0].version.as_ref().unwrap().as_str(), "v2");
     assert_eq!(overrides[1].route.as_ref().unwrap().as_str(), "shop/r/0");
+}
+
+#[test]
+fn a_policy_and_an_override_may_be_of_a_grpc_route() {
+    let grpc = |name: &str| {
+        crate::testing::object(&format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {{name: {name}, namespace: shop}}, \
+             spec: {{parentRefs: [{{kind: Service, group: '', name: cart, port: 81}}], \
+             rules: [{{name: one, backendRefs: [{{name: cart}}]}}, {{name: two, backendRefs: [{{name: cart}}]}}]}}}}"
+        ))
+    };
+    let of_grpc = |name: &str, target: &str, rest: &str| {
+        crate::testing::object(&format!(
+            "{{apiVersion: outrigger.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}, namespace: shop}}, \
+             spec: {{targetRef: {{kind: GRPCRoute, {target}}}, {rest}}}}}"
+        ))
+    };
+    let mut world = world();
+    put(&mut world, service("cart", "ports: [{port: 80}, {port: 81, protocol: grpc}]")).unwrap();
+    put(&mut world, grpc("calls")).unwrap();
+    put(&mut world, of_grpc("p", "name: calls", "retry: {retries: 1}, timeouts: {request: 4s}")).unwrap();
+    put(&mut world, of_grpc("two", "name: calls, sectionName: two", "bulkhead: {maxInFlight: 3}")).unwrap();
+    put(&mut world, breaker_override("b", "cart", "mode: forceOpen, route: calls")).unwrap();
+    let cart = compiled(&world);
+    let rules: Vec<_> =
+        cart.routes.iter().map(|r| (r.name.as_str(), r.retry.as_ref().unwrap().retries)).collect();
+    assert_eq!(rules, [("shop/grpc:calls/0", 1), ("shop/grpc:calls/1", 1)]);
+    assert_eq!(cart.routes[0].timeouts.request, Some(Duration::from_secs(4)));
+    let places: Vec<_> = cart.routes.iter().map(|r| r.policy.bulkhead.map(|b| b.max_in_flight)).collect();
+    assert_eq!(places, [None, Some(3)]);
+    let overridden: Vec<_> = cart.overrides.iter().map(|o| o.route.as_ref().unwrap().as_str()).collect();
+    assert_eq!(overridden, ["shop/grpc:calls/0", "shop/grpc:calls/1"]);
+    // What is not there is told with what is near.
+    for (target, pointer) in [
+        ("name: call", "/spec/targetRef/name"),
+        ("name: calls, sectionName: tow", "/spec/targetRef/sectionName"),
+    ] {
+        let problems = put(&mut world, of_grpc("q", target, "retry: {retries: 1}")).unwrap_err();
+        assert_eq!(problems[0].pointer, pointer);
+        assert!(problems[0].hint.as_deref().unwrap().starts_with("did you mean"), "{problems:#?}");
+    }
+    // Of two routes of one name the kind tells which is meant.
+    put(&mut world, route("calls", "cart", "backendRefs: [{name: cart}]")).unwrap();
+    let other = |kind: &str| breaker_override("c", "cart", &format!("mode: observe, route: calls{kind}"));
+    let problems = put(&mut world, other("")).unwrap_err();
+    assert!(problems[0].hint.as_deref().unwrap().contains("routeKind"), "{problems:#?}");
+    put(&mut world, other(", routeKind: HTTPRoute")).unwrap();
+    let named: Vec<_> =
+        compiled(&world).overrides.iter().map(|o| o.route.as_ref().unwrap().to_string()).collect();
+    assert!(named.contains(&"shop/calls/0".to_owned()), "{named:?}");
+    let problems = put(&mut world, breaker_override("d", "cart", "mode: observe, routeKind: GRPCRoute"));
+    assert_eq!(problems.unwrap_err()[0].pointer, "/spec/routeKind");
 }

@@ -17,6 +17,9 @@ pub struct BreakerOverride {
     /// The breaker of this route. None: not that of a route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// Its kind. None: whichever of an HTTPRoute and a GRPCRoute takes the requests to the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_kind: Option<OverrideRoute>,
     /// The breaker of this version. None: that of the whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -32,9 +35,20 @@ pub struct BreakerOverride {
     pub why: String,
 }
 
+/// The kinds of routes that have breakers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the written words")]
+pub enum OverrideRoute {
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+}
+
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::required("service", &Shape::Text(rules::label)),
     Field::new("route", &Shape::Text(rules::object_name)),
+    Field::new("routeKind", &Shape::Word(&["HTTPRoute", "GRPCRoute"])),
     Field::new("version", &Shape::Text(rules::version)),
     Field::required("mode", &BREAKER_MODE),
     Field::new("expiresAt", &Shape::Text(moment)),

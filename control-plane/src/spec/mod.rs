@@ -38,7 +38,7 @@ mod written;
 use std::sync::Arc;
 
 pub use access_policy::AccessPolicy;
-pub use breaker_override::BreakerOverride;
+pub use breaker_override::{BreakerOverride, OverrideRoute};
 pub use defaults::{HostnameGrant, MeshDefaults, OutboundMode, TrustedDomain};
 pub use denylist::{DeniedToken, Denylist};
 pub use duration::Duration;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Kind;
 use super::policy::{PolicySettings, settings_fields};
 use super::rules;
 use super::schema::{Field, Shape};
@@ -46,15 +47,26 @@ pub enum TargetKind {
     EgressService,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
 }
 
 impl TargetKind {
+    /// The kind of route that it is, if it is one.
+    pub fn route(self) -> Option<Kind> {
+        match self {
+            Self::Service | Self::MeshService | Self::EgressService => None,
+            Self::HttpRoute => Some(Kind::HttpRoute),
+            Self::GrpcRoute => Some(Kind::GrpcRoute),
+        }
+    }
+
     /// The group it is in.
     pub fn group(self) -> &'static str {
         match self {
             Self::Service => "",
             Self::MeshService | Self::EgressService => "outrigger.dev",
-            Self::HttpRoute => "gateway.networking.k8s.io",
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io",
         }
     }
 }
@@ -69,8 +81,8 @@ const TARGET: Shape = Shape::Object(&[
     Field::required(
         "kind",
         &Shape::WordSoFar(
-            &["Service", "MeshService", "EgressService", "HTTPRoute"],
-            &["GRPCRoute", "Gateway"],
+            &["Service", "MeshService", "EgressService", "HTTPRoute", "GRPCRoute"],
+            &["Gateway"],
         ),
     ),
     Field::required("name", &Shape::Text(rules::object_name)),

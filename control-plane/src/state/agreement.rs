@@ -62,7 +62,8 @@ fn concerned(old: &World, new: &World, touched: &Touched) -> (BTreeSet<ServiceNa
         }
         if all {
             services.extend(world.services().map(|s| s.checked.name().clone()));
-            routes.extend(world.objects(Kind::HttpRoute, None).iter().map(|e| e.object().key()));
+            let kinds = [Kind::HttpRoute, Kind::GrpcRoute].into_iter();
+            routes.extend(kinds.flat_map(|kind| world.objects(kind, None)).map(|e| e.object().key()));
         }
         let parents = routes.iter().filter_map(|key| world.route(key)).flat_map(|r| r.checked.services());
         services.extend(parents.cloned());

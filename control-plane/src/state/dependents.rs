@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Write;
 use super::stage::Stage;
-use crate::check::{Checked, check_dangling};
+use crate::check::{Checked, check_stored};
 use crate::routes;
 use crate::spec::{Code, Key, Kind, ObjectName, Problem, Severity};
 use crate::world::{Entry, World};
@@ -21,7 +21,7 @@ impl Stage {
         problems: &mut Vec<Problem>,
     ) {
         let Some(entry) = self.world.route(key).map(Arc::clone) else { return };
-        let checked = match check_dangling(&entry.object, &self.world) {
+        let checked = match check_stored(&entry.object, &self.world) {
             Ok((Checked::Route(checked), _)) => checked,
             Ok(_) => return,
             Err(found) => {

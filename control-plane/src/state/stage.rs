@@ -157,6 +157,8 @@ impl Stage {
         let over = same && before.as_ref().and_then(AnyEntry::has_expired) == Some(true);
         let checked = match (over, same || self.dangling) {
             (true, _) => check_stored(&object, &self.world),
+            // A route that was written under older rules stays as it is.
+            (false, true) if same && key.kind.is_route() => check_stored(&object, &self.world),
             // What is as it was does not become wrong by what others did meanwhile.
             (false, true) => check_dangling(&object, &self.world),
             (false, false) => check(&object, &self.world),
@@ -513,7 +515,9 @@ fn policies_on(world: &World, key: &Key) -> Vec<Key> {
             let traffic = world.policies_of(&service).map(|p| p.object.key());
             traffic.chain(world.access_naming(&service).cloned()).chain(tokens).collect()
         }
-        (None, Kind::HttpRoute) => world.policies_of_route(key).map(|p| p.object.key()).collect(),
+        (None, Kind::HttpRoute | Kind::GrpcRoute) => {
+            world.policies_of_route(key).map(|p| p.object.key()).collect()
+        }
         _ => vec![],
     }
 }
