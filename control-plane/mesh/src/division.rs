@@ -1,7 +1,5 @@
 //! The division of a service between two of its versions, while one takes the other's place.
 
-use std::borrow::Cow;
-
 use crate::name::Version;
 use crate::policy::HashKey;
 use crate::route::{RequestHead, RouteMatch, Split, key_hash};
@@ -46,8 +44,8 @@ impl Division {
     pub fn part_of(&self, key: Option<&[u8]>, chance: u64) -> Part {
         let split = Split::new([Self::WHOLE.saturating_sub(self.share), self.share]);
         let names = [self.stable.as_str(), self.candidate.as_str()];
-        let picked = match key.map(Cow::Borrowed) {
-            Some(key) => split.pick_by_key(key_hash(&key), |i| key_hash(names[i].as_bytes()), |_| true),
+        let picked = match key {
+            Some(key) => split.pick_by_key(key_hash(key), |i| key_hash(names[i].as_bytes()), |_| true),
             None => split.pick(chance),
         };
         if picked == Some(1) { Part::Candidate } else { Part::Stable }

@@ -2,9 +2,8 @@
 
 use outrigger_mesh::{PathMatch, RouteMatch};
 
-use super::attach::{attachments, hostnames};
 use super::matches::{metadata, pattern};
-use super::{CheckedRoute, CheckedRule, Context, rule, warnings};
+use super::{CheckedRoute, CheckedRule, Context, rule};
 use crate::check::Found;
 use crate::spec::grpc_route::{GrpcMatch, GrpcRoute, MethodMatch, MethodMatchType};
 use crate::spec::{Code, Object, Problem};
@@ -18,9 +17,8 @@ pub(crate) fn check(
 ) -> Option<CheckedRoute> {
     let key = object.key();
     let cx = Context { key: &key, world };
-    let parents = cx.parents(&spec.parent_refs, found);
-    let hostnames = hostnames(&spec.hostnames, &parents.services, found);
-    rule::count(spec.rules.iter().map(|r| (r.name.as_deref(), r.matches.len())), found);
+    let counts = spec.rules.iter().map(|r| (r.name.as_deref(), r.matches.len()));
+    let frame = cx.frame(&spec.parent_refs, &spec.hostnames, counts, found);
     let mut rules: Vec<CheckedRule> = vec![];
     for (i, written) in spec.rules.iter().enumerate() {
         let pointer = format!("/spec/rules/{i}");
@@ -40,23 +38,11 @@ pub(crate) fn check(
             session: written.session_persistence.as_ref(),
             ..rule::Said::default()
         };
-        let checked = cx.rule(i, matches, &said, &parents, found);
+        let checked = cx.rule(i, matches, &said, &frame.parents, found);
         let sound = found.problems[before..].iter().all(|p| p.severity != crate::spec::Severity::Error);
         rules.extend(checked.filter(|_| sound));
     }
-    if found.is_fatal() {
-        return None;
-    }
-    let checked = CheckedRoute {
-        parents: parents.services,
-        gateways: parents.gateways,
-        hostnames,
-        rules,
-        tcp_rules: vec![],
-    };
-    attachments(&checked, &key.namespace, world, found);
-    warnings::add(&key, &checked, world, found);
-    Some(checked)
+    cx.framed(frame, rules, found)
 }
 
 fn conditions(pointer: &str, written: &GrpcMatch, found: &mut Found) -> Option<RouteMatch> {

@@ -1,7 +1,6 @@
 //! Whether an HTTPRoute holds.
 
-use super::attach::{attachments, hostnames};
-use super::{CheckedRoute, CheckedRule, Context, rule, warnings};
+use super::{CheckedRoute, CheckedRule, Context, rule};
 use crate::check::Found;
 use crate::spec::{HttpRoute, Object, Severity};
 use crate::world::World;
@@ -14,9 +13,8 @@ pub(crate) fn check(
 ) -> Option<CheckedRoute> {
     let key = object.key();
     let cx = Context { key: &key, world };
-    let parents = cx.parents(&spec.parent_refs, found);
-    let hostnames = hostnames(&spec.hostnames, &parents.services, found);
-    rule::count(spec.rules.iter().map(|r| (r.name.as_deref(), r.matches.len())), found);
+    let counts = spec.rules.iter().map(|r| (r.name.as_deref(), r.matches.len()));
+    let frame = cx.frame(&spec.parent_refs, &spec.hostnames, counts, found);
     let mut rules: Vec<CheckedRule> = vec![];
     for (i, written) in spec.rules.iter().enumerate() {
         let before = found.problems.len();
@@ -31,16 +29,9 @@ pub(crate) fn check(
             retry: written.retry.as_ref(),
             session: written.session_persistence.as_ref(),
         };
-        let checked = cx.rule(i, matches, &said, &parents, found);
+        let checked = cx.rule(i, matches, &said, &frame.parents, found);
         let sound = found.problems[before..].iter().all(|p| p.severity != Severity::Error);
         rules.extend(checked.filter(|_| sound));
     }
-    if found.is_fatal() {
-        return None;
-    }
-    let (parents, gateways) = (parents.services, parents.gateways);
-    let checked = CheckedRoute { parents, gateways, hostnames, rules, tcp_rules: vec![] };
-    attachments(&checked, &key.namespace, world, found);
-    warnings::add(&key, &checked, world, found);
-    Some(checked)
+    cx.framed(frame, rules, found)
 }

@@ -8,6 +8,7 @@ mod attach;
 mod backends;
 mod cors;
 mod filters;
+mod frame;
 mod grpc;
 mod headers;
 mod http;

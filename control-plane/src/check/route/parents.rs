@@ -161,7 +161,7 @@ impl Context<'_> {
 
     fn parent(&self, pointer: &str, parent: &ParentRef, found: &mut Found) -> Option<(ServiceName, Meant)> {
         let kind = parent.kind.as_deref().unwrap_or_default();
-        group(pointer, kind, parent.group.as_deref()).into_iter().for_each(|problem| found.add(problem));
+        found.problems.extend(group(pointer, kind, parent.group.as_deref()));
         let service = self.named(pointer, parent, found)?;
         if self.world.service(&service).is_none() {
             let Dangling { message, hint, .. } = no_service(self.world, &service);
