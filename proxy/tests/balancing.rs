@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use outrigger_mesh::{
     Algorithm, Backend, Balance, Endpoint, HashKey, HealthCheck, Probe, Resource, Route, RouteName, Service,
-    SigningKey, Sticky, StickyBy, StickyTo, Version, Weight,
+    SessionEnd, SigningKey, Sticky, StickyBy, StickyTo, Version, Weight,
 };
 use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reply, eventually, request};
 use support::{Mesh, Sidecar, open_service, plain};
@@ -107,8 +107,8 @@ async fn the_same_key_reaches_the_same_endpoint_from_every_sidecar() {
 }
 
 fn sticky(by: StickyBy, to: StickyTo) -> Balance {
-    let key = SigningKey::new([7; 32]);
-    Balance { algorithm: Algorithm::Random, sticky: Some(Sticky { by, to, key }), ..Balance::default() }
+    let (end, key) = (SessionEnd::default(), SigningKey::new([7; 32]));
+    Balance { algorithm: Algorithm::Random, sticky: Some(Sticky { by, to, end, key }), ..Balance::default() }
 }
 
 fn cookie() -> StickyBy {

@@ -11,7 +11,7 @@ use http::StatusCode;
 use outrigger_mesh::{
     Backend, BreakerMode, Bulkhead, Fallback, Gateway, GatewayRoute, HttpRules, Label, Listener,
     ListenerKind, PathChange, PathMatch, Port, PortNumber, Protocol, Redirect, Rewrite, Route, RouteMatch,
-    RouteName, Service, ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo,
+    RouteName, Service, ServiceBreaker, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
@@ -411,7 +411,8 @@ async fn the_cookie_of_a_sticky_session_is_secure_where_the_caller_came_by_tls_a
         return;
     }
     let by = StickyBy::Cookie { name: "place".into(), ttl: None };
-    let sticky = Sticky { by, to: StickyTo::Endpoint, key: SigningKey::new([7; 32]) };
+    let sticky =
+        Sticky { by, to: StickyTo::Endpoint, end: SessionEnd::default(), key: SigningKey::new([7; 32]) };
     let mut cart = resources::service("shop/cart");
     cart.policy.balance.sticky = Some(sticky);
     server.set(resources::inbound(&cart.identities[0], &[&cart]));

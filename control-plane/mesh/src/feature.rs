@@ -76,11 +76,13 @@ pub enum Feature {
     RetryCodes,
     /// A shortest pause between attempts.
     MinBackoff,
+    /// Sessions that end by themselves.
+    SessionEnds,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -114,6 +116,7 @@ impl Feature {
         Self::Division,
         Self::RetryCodes,
         Self::MinBackoff,
+        Self::SessionEnds,
     ];
 
     /// The wire form.
@@ -152,6 +155,7 @@ impl Feature {
             Self::Division => "division",
             Self::RetryCodes => "retry-codes",
             Self::MinBackoff => "min-backoff",
+            Self::SessionEnds => "session-ends",
         }
     }
 

@@ -45,8 +45,8 @@ pub use policy::{
     AccessPolicyName, AccessRule, Algorithm, AskedBy, Balance, Because, BreakerMode, BreakerOverride,
     Bulkhead, Bulkheads, CallerMatch, CallerPolicy, ConnectionLimits, Decision, EndpointBreaker,
     FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Longest, Probe, Protection,
-    RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, RuleName, ServiceBreaker, SigningKey, SlowCalls,
-    Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, RuleName, ServiceBreaker, SessionEnd, SigningKey,
+    SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 pub use reason::{Hop, Reason};
 pub use report::{Report, Seen, Side, TrafficKey, TrafficStats};

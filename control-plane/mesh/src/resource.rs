@@ -12,7 +12,7 @@ use crate::location::Location;
 use crate::name::{InvalidName, Label, ServiceName};
 use crate::policy::{
     Access, Algorithm, Balance, Bulkheads, ConnectionLimits, EndpointBreaker, HashKey, Protection, RateKey,
-    RateLimit, RetryPolicy, RoutePolicy, ServiceBreaker, Timeouts, TrafficPolicy,
+    RateLimit, RetryPolicy, RoutePolicy, ServiceBreaker, SessionEnd, Sticky, Timeouts, TrafficPolicy,
 };
 use crate::route::{Backend, Choice, ConsumerRoutes, PathMatch, Route, RouteMatch, TcpRoute, ValueMatch};
 use crate::service::{Between, Protocol, Service};
@@ -122,6 +122,8 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
         policy.bulkheads != Bulkheads::default() || policy.connections != ConnectionLimits::default();
     need(features, Feature::Bulkheads, bulkheads);
     need(features, Feature::Balance, policy.balance != Balance::default());
+    let ends = |sticky: &Sticky| sticky.end != SessionEnd::default();
+    need(features, Feature::SessionEnds, policy.balance.sticky.as_ref().is_some_and(ends));
     need(features, Feature::Claims, matches!(policy.balance.algorithm, Algorithm::Maglev(HashKey::Claim(_))));
     need(features, Feature::HealthChecks, policy.health.is_some());
 }
@@ -136,6 +138,8 @@ fn route_features(route: &Route, features: &mut FeatureSet) {
     filters.rate_limits.iter().for_each(|limit| match_features(&limit.matches, features));
     need(features, Feature::RoutePorts, !route.ports.is_empty());
     need(features, Feature::RouteChoice, route.choice != Choice::default());
+    let ends = |sticky: &Sticky| sticky.end != SessionEnd::default();
+    need(features, Feature::SessionEnds, route.choice.session.as_ref().is_some_and(ends));
     backend_features(&route.backends, features);
     need(features, Feature::Timeouts, route.timeouts != Timeouts::default());
     need(features, Feature::Retry, route.retry.is_some());

@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{
     Algorithm, Balance, Bulkhead, Bulkheads, ClaimPath, ConnectionLimits, EndpointBreaker, FailureRatio,
     Fallback, HashKey, HealthCheck, Label, Locality, PortNumber, Probe, Protection, RateKey, RateLimit,
-    Recovery, RetryPolicy, Route, ServiceBreaker, ServiceName, SigningKey, SlowCalls, Sticky, StickyBy,
-    StickyTo, Timeouts, TrafficPolicy, Trip,
+    Recovery, RetryPolicy, Route, ServiceBreaker, ServiceName, SessionEnd, SigningKey, SlowCalls, Sticky,
+    StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 
 use super::merge;
@@ -294,7 +294,7 @@ fn sticky(written: &written::Sticky, key: &SigningKey) -> Option<Sticky> {
         None | Some(written::StickyTo::Endpoint) => StickyTo::Endpoint,
         Some(written::StickyTo::Subset) => StickyTo::Subset,
     };
-    Some(Sticky { by, to, key: key.clone() })
+    Some(Sticky { by, to, end: SessionEnd::default(), key: key.clone() })
 }
 
 fn health(written: &written::HealthCheck) -> Option<HealthCheck> {

@@ -136,14 +136,13 @@ spec:
   parentRefs: [{kind: Gateway, name: edge}]
   rules:
     - filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP}}]
-      sessionPersistence: {idleTimeout: 1m}
       backendRefs: [{name: a, filters: [{type: ExternalAuth}]}]
       timeouts: {request: 2 seconds}
 ";
     let found = problems(text);
     let unsupported = found.iter().filter(|(_, _, code)| *code == Code::Unsupported).count();
-    assert_eq!(unsupported, 5, "{found:#?}");
-    assert!(found.contains(&(11, "/spec/rules/0/timeouts/request".to_owned(), Code::BadValue)), "{found:#?}");
+    assert_eq!(unsupported, 4, "{found:#?}");
+    assert!(found.contains(&(10, "/spec/rules/0/timeouts/request".to_owned(), Code::BadValue)), "{found:#?}");
 }
 
 #[test]

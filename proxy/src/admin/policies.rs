@@ -208,12 +208,18 @@ fn sticky(sticky: &Sticky) -> Value {
         StickyTo::Endpoint => "endpoint",
         StickyTo::Subset => "subset",
     };
-    match &sticky.by {
+    let mut told = match &sticky.by {
         StickyBy::Cookie { name, ttl } => {
             json!({"cookie": {"name": &**name, "ttl": ttl.map(time)}, "to": to})
         }
         StickyBy::Header(name) => json!({"header": name.as_str(), "to": to}),
+    };
+    for (word, end) in [("absolute", sticky.end.absolute), ("idle", sticky.end.idle)] {
+        if let Some(end) = end {
+            told[word] = time(end).into();
+        }
     }
+    told
 }
 
 fn health(check: &HealthCheck) -> Value {
@@ -236,7 +242,7 @@ fn time(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use outrigger_mesh::SigningKey;
+    use outrigger_mesh::{SessionEnd, SigningKey};
 
     use super::*;
 
@@ -244,7 +250,7 @@ mod tests {
     fn what_signs_is_not_shown() {
         let key = SigningKey::new([7; 32]);
         let by = StickyBy::Cookie { name: "place".into(), ttl: None };
-        let sticky = Sticky { by, to: StickyTo::Endpoint, key };
+        let sticky = Sticky { by, to: StickyTo::Endpoint, end: SessionEnd::default(), key };
         let whole = TrafficPolicy {
             balance: Balance { sticky: Some(sticky), ..Balance::default() },
             ..TrafficPolicy::default()

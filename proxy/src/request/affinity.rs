@@ -1,14 +1,12 @@
 //! What a request is known by: the key that a consistent choice is made by, and the place where its caller was before.
 //!
-//! A place that callers keep for us is sealed with the service's key: nobody can choose an endpoint, or ask whether one
-//! is there. It is taken out of the request, so that no application sees it. How the choice is made with all this is
-//! elsewhere: `request/choose.rs`, `attempt/balance`.
+//! A place that callers keep for us is sealed (`session`). It is taken out of the request, so that no application sees it.
+//! How the choice is made with all this is elsewhere: `request/choose.rs`, `attempt/balance`.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Algorithm, EndpointUid, HashKey, ServiceName, SpiffeId, Sticky, StickyBy, StickyTo, TrafficPolicy,
-    Version,
+    Algorithm, HashKey, ServiceName, SessionEnd, SpiffeId, Sticky, StickyBy, StickyTo, TrafficPolicy,
 };
 
 use crate::attempt::balance;
@@ -16,6 +14,9 @@ use crate::config::routes::{Asks, RoutePlan};
 use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::live::Live;
 use crate::request::dispatch::Arrived;
+use crate::request::session::{self, Times};
+
+pub use crate::request::session::Named;
 
 /// What a request is known by.
 #[derive(Debug, Default)]
@@ -26,22 +27,15 @@ pub struct Affinity {
     pub place: Option<Named>,
     /// Whether it named a place that we never gave out.
     pub forged: bool,
+    /// The times of the session that it belongs to, where that has an end.
+    times: Option<Times>,
     /// Whether it came over TLS from somebody who gets cookies.
     secure: bool,
 }
 
-/// A place where a caller stays.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// An endpoint.
-    Endpoint(EndpointUid),
-    /// A subset.
-    Subset(Version),
-}
-
 impl Affinity {
     /// Nothing is known of it.
-    pub const NONE: Self = Self { key: None, place: None, forged: false, secure: false };
+    pub const NONE: Self = Self { key: None, place: None, forged: false, times: None, secure: false };
 
     /// What a request is known by. Takes out of its headers what names a place.
     pub fn of(plan: &RoutePlan, snapshot: &ServiceSnapshot, arrived: &mut Arrived, live: &Live) -> Self {
@@ -72,12 +66,18 @@ impl Affinity {
             StickyBy::Cookie { name, .. } => take_cookie(name, headers),
         };
         let Some(given) = given else { return };
-        let opened = given.iter().find_map(|value| open(value, seal, service));
+        let opened = given.iter().find_map(|value| session::open(value, seal, service));
         self.forged = opened.is_none();
-        self.place = opened.filter(|place| match sticky.to {
+        let of_this = |place: &Named| match sticky.to {
             StickyTo::Endpoint => matches!(place, Named::Endpoint(_)),
             StickyTo::Subset => matches!(place, Named::Subset(_)),
-        });
+        };
+        let Some((place, times)) = opened.filter(|(place, _)| of_this(place)) else { return };
+        // One that was given out before there was an end has none to go by, and begins anew.
+        let holds = |times: Times| times.holds(&sticky.end, session::now());
+        if sticky.end == SessionEnd::default() || times.is_some_and(holds) {
+            (self.place, self.times) = (Some(place), times);
+        }
     }
 
     /// Tells the caller where it was, for the next time. `stayed`: it was where it had named.
@@ -91,22 +91,27 @@ impl Affinity {
     ) {
         let Some((sticky, seal)) = stays_by(plan, snapshot) else { return };
         let place = match (sticky.to, &view.endpoint.version) {
-            (StickyTo::Endpoint, _) => format!("e.{}", view.endpoint.uid),
-            (StickyTo::Subset, Some(version)) => format!("s.{}", version.as_str()),
+            (StickyTo::Endpoint, _) => Named::Endpoint(view.endpoint.uid.clone()),
+            (StickyTo::Subset, Some(version)) => Named::Subset(version.clone()),
             (StickyTo::Subset, None) => return,
         };
-        let sealed = format!("{place}.{}", seal.of(sealed_text(&snapshot.service.name, &place).as_bytes()));
+        let (end, now) = (&sticky.end, session::now());
+        let has_end = *end != SessionEnd::default();
+        let times = has_end.then(|| Times::going_on(self.times.filter(|_| stayed), now));
+        let sealed = || session::sealed(&place, times, seal, &snapshot.service.name);
         match &sticky.by {
             StickyBy::Header(name) => {
-                if let Ok(value) = HeaderValue::from_str(&sealed) {
+                if let Ok(value) = HeaderValue::from_str(&sealed()) {
                     headers.insert(name, value);
                 }
             }
-            StickyBy::Cookie { .. } if stayed => {}
+            // A cookie that is there says it all, but when it was used last.
+            StickyBy::Cookie { .. } if stayed && end.idle.is_none() => {}
             StickyBy::Cookie { name, ttl } => {
-                let age = ttl.map(|ttl| format!("; Max-Age={}", ttl.as_secs().max(1))).unwrap_or_default();
+                let age = ttl.map(|ttl| times.and_then(|times| times.left(end, now)).unwrap_or(ttl));
+                let age = age.map(|age| format!("; Max-Age={}", age.as_secs().max(1))).unwrap_or_default();
                 let secure = if self.secure { "; Secure" } else { "" };
-                let cookie = format!("{name}={sealed}; Path=/; HttpOnly; SameSite=Lax{age}{secure}");
+                let cookie = format!("{name}={}; Path=/; HttpOnly; SameSite=Lax{age}{secure}", sealed());
                 if let Ok(value) = HeaderValue::from_str(&cookie) {
                     headers.append(header::SET_COOKIE, value);
                 }
@@ -166,57 +171,9 @@ fn take_cookie(name: &str, headers: &mut HeaderMap) -> Option<Vec<Vec<u8>>> {
     Some(given)
 }
 
-/// The place that `value` names, if it was sealed for this service.
-fn open(value: &[u8], seal: &Seal, service: &ServiceName) -> Option<Named> {
-    if value.len() > LONGEST {
-        return None;
-    }
-    let (place, proof) = std::str::from_utf8(value).ok()?.rsplit_once('.')?;
-    if !seal.holds(sealed_text(service, place).as_bytes(), proof) {
-        return None;
-    }
-    match place.split_once('.')? {
-        ("e", uid) => EndpointUid::new(uid).ok().map(Named::Endpoint),
-        ("s", version) => Version::new(version).ok().map(Named::Subset),
-        _ => None,
-    }
-}
-
-/// What is sealed: a place of one service is none of another that has the same key.
-fn sealed_text(service: &ServiceName, place: &str) -> String {
-    format!("{service}|{place}")
-}
-
-/// A kind, a name of 63 characters at most, and a proof of 43.
-const LONGEST: usize = 128;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn service() -> ServiceName {
-        "shop/cart".parse().unwrap()
-    }
-
-    fn sealed(place: &str) -> String {
-        format!("{place}.{}", Seal::new(&[7; 32]).of(sealed_text(&service(), place).as_bytes()))
-    }
-
-    #[test]
-    fn only_a_place_that_was_sealed_for_the_service_is_opened() {
-        let seal = Seal::new(&[7; 32]);
-        let opened = |text: &str| open(text.as_bytes(), &seal, &service());
-        assert_eq!(opened(&sealed("e.cart-1")), Some(Named::Endpoint("cart-1".parse().unwrap())));
-        assert_eq!(opened(&sealed("s.v1.2")), Some(Named::Subset(Version::new("v1.2").unwrap())));
-        let proof = sealed("e.cart-1").rsplit_once('.').unwrap().1.to_owned();
-        for forged in
-            ["", "e.cart-1", &format!("e.cart-2.{proof}"), &format!("s.cart-1.{proof}"), &"a.".repeat(200)]
-        {
-            assert_eq!(opened(forged), None, "{forged}");
-        }
-        let other: ServiceName = "shop/orders".parse().unwrap();
-        assert_eq!(open(sealed("e.cart-1").as_bytes(), &seal, &other), None);
-    }
 
     #[test]
     fn our_cookie_is_taken_out_and_the_others_stay_as_they_were() {

@@ -14,5 +14,6 @@ pub mod places;
 pub mod fallback;
 pub mod retry;
 pub mod service_breaker;
+pub mod session;
 pub mod stack;
 pub mod trace_context;

@@ -1,11 +1,13 @@
 //! By what a backend is chosen beside chance: a key, ranges of a key, the place where a caller was; and what is retried.
 
+use std::time::{Duration, Instant};
+
 use http::StatusCode;
 use outrigger_mesh::{
     BreakerMode, BreakerOverride, Choice, HashKey, KeyRange, Partition, RetryPolicy, Route, Service,
-    SigningKey, Sticky, StickyBy, StickyTo,
+    SessionEnd, SigningKey, Sticky, StickyBy, StickyTo,
 };
-use outrigger_testkit::Behaviour;
+use outrigger_testkit::{Behaviour, Reply};
 
 use crate::{Shop, backend, cart, route, version, who};
 
@@ -62,6 +64,7 @@ async fn a_session_of_a_route_keeps_a_caller_whatever_the_weights_become() {
     let sticky = Sticky {
         by: StickyBy::Cookie { name: "session".into(), ttl: None },
         to: StickyTo::Endpoint,
+        end: SessionEnd::default(),
         key: SigningKey::new([9; 32]),
     };
     let with = |weights| {
@@ -81,7 +84,7 @@ async fn a_session_of_a_route_keeps_a_caller_whatever_the_weights_become() {
 async fn who_has_a_place_at_a_version_that_is_shut_is_moved_and_not_refused() {
     let sticky = |to| {
         let by = StickyBy::Cookie { name: "place".into(), ttl: None };
-        Sticky { by, to, key: SigningKey::new([9; 32]) }
+        Sticky { by, to, end: SessionEnd::default(), key: SigningKey::new([9; 32]) }
     };
     let shut = |service: Service| {
         let version = Some(version("v1"));
@@ -111,6 +114,50 @@ async fn who_has_a_place_at_a_version_that_is_shut_is_moved_and_not_refused() {
         shop.change(shut(after));
         let now = [again().await, again().await];
         assert!(now.contains(&"v2".into()) && !now.contains(&"breaker_open".into()), "{now:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_when_nobody_uses_it_and_when_its_time_is_over_whoever_uses_it() {
+    let ms = Duration::from_millis;
+    for by in
+        [StickyBy::Cookie { name: "session".into(), ttl: None }, StickyBy::Header("x-place".parse().unwrap())]
+    {
+        let end = SessionEnd { absolute: Some(ms(3_000)), idle: Some(ms(1_000)) };
+        let cookie = matches!(by, StickyBy::Cookie { .. });
+        let sticky = Sticky { by, to: StickyTo::Endpoint, end, key: SigningKey::new([9; 32]) };
+        let with = |weights| {
+            let choice = Choice { session: Some(sticky.clone()), ..Choice::default() };
+            cart(vec![split(choice, weights)])
+        };
+        let said = |reply: &Reply| match reply.header("set-cookie") {
+            Some(told) => ("cookie", told.split(';').next().unwrap().to_owned()),
+            None => ("x-place", reply.header("x-place").unwrap().to_owned()),
+        };
+        let shop = Shop::new(with([1, 0])).await;
+        let (began, first) = (Instant::now(), shop.ask("/", &[]).await);
+        let mut kept = said(&first);
+        assert_eq!((who(&first), kept.0 == "cookie"), ("v1".to_owned(), cookie));
+        shop.change(with([0, 1]));
+        let idle = kept.clone();
+        // Each answer says it anew, so that it is not idle; but it does not begin anew.
+        let (mut stayed, mut last) = (0, Instant::now());
+        loop {
+            tokio::time::sleep(ms(200)).await;
+            let asked = began.elapsed();
+            let reply = shop.ask("/", &[(kept.0, &kept.1)]).await;
+            match who(&reply).as_str() {
+                "v1" => stayed += 1,
+                // A busy machine may make it idle.
+                _ if asked + ms(100) >= ms(3_000) || last.elapsed() >= ms(1_000) => break,
+                other => panic!("{other} after {asked:?}"),
+            }
+            assert!(asked < ms(3_100), "it goes on for {asked:?}");
+            (kept, last) = (said(&reply), Instant::now());
+        }
+        assert!(stayed > 0, "{stayed}");
+        tokio::time::sleep(ms(1_000).saturating_sub(began.elapsed())).await;
+        assert_eq!(shop.who("/", &[(idle.0, &idle.1)]).await, "v2", "what nobody said again is over");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::Method;
 use outrigger_mesh::{
     Backend, Balance, Division, Endpoint, EndpointState, HashKey, HeaderMatch, Port, Protocol, Resource,
-    RouteMatch, Service, SigningKey, Sticky, StickyBy, StickyTo, Version,
+    RouteMatch, Service, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo, Version,
 };
 use outrigger_testkit::{Behaviour, BodyOf, Client, Reset, request};
 
@@ -150,6 +150,7 @@ async fn who_has_a_place_keeps_it_whatever_the_division_says() {
     let sticky = Sticky {
         by: StickyBy::Cookie { name: "place".into(), ttl: None },
         to: StickyTo::Endpoint,
+        end: SessionEnd::default(),
         key: SigningKey::new([7; 32]),
     };
     let with_place = |share| {
@@ -171,7 +172,7 @@ async fn a_candidate_that_went_back_keeps_nobody_who_has_a_place_there() {
     for to in [StickyTo::Endpoint, StickyTo::Subset] {
         let by = StickyBy::Cookie { name: "place".into(), ttl: None };
         let balance =
-            Balance { sticky: Some(Sticky { by, to, key: SigningKey::new([7; 32]) }), ..Balance::default() };
+            Balance { sticky: Some(Sticky { by, to, end: SessionEnd::default(), key: SigningKey::new([7; 32]) }), ..Balance::default() };
         let with_place = |share| {
             let mut service = divided(share, None);
             service.policy.balance = balance.clone();

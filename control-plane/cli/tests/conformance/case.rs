@@ -340,6 +340,11 @@ impl Ask {
         Self { session: Some(header), ..self }.wants(Seen::Stays)
     }
 
+    /// Who answered the request before answers this one.
+    pub(crate) fn stays(self) -> Self {
+        self.wants(Seen::Stays)
+    }
+
     pub(crate) fn word(self, header: &'static str, word: &'static str) -> Self {
         self.wants(Seen::Word(header, word, true))
     }

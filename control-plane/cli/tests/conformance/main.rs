@@ -18,6 +18,7 @@ mod known;
 mod look;
 mod matches;
 mod mirror;
+mod own;
 mod parents;
 mod paths;
 mod play;
@@ -33,6 +34,7 @@ mod status;
 #[allow(dead_code, reason = "it has more than is needed here")]
 mod support;
 mod table;
+mod tcp;
 mod timeouts;
 
 use case::Case;
@@ -54,6 +56,8 @@ fn subjects() -> Vec<(&'static str, Vec<Case>)> {
         ("Session persistence", session::cases()),
         ("Backends and weights", backends::cases()),
         ("GRPCRoute", grpc::cases()),
+        ("TCPRoute", tcp::cases()),
+        ("Filters of our own", own::cases()),
         ("ReferenceGrant", grants::cases()),
         ("Parents, producers and consumers", parents::cases()),
         ("Host names and listeners", gateway::cases()),
@@ -88,6 +92,8 @@ played! {
     sessions_are_as_specified: session,
     backends_and_weights_are_as_specified: backends,
     grpc_routes_are_as_specified: grpc,
+    tcp_routes_are_as_specified: tcp,
+    filters_of_our_own_do_the_same_in_the_mesh_and_at_a_gateway: own,
     grants_are_as_specified: grants,
     parents_are_as_specified: parents,
     host_names_and_listeners_are_as_specified: gateway,

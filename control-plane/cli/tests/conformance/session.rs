@@ -1,6 +1,6 @@
 //! Sessions that stay where they began (experimental in the Gateway API; GEP-1619).
 
-use crate::case::{Case, case, get};
+use crate::case::{Ask, Case, case, get};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut all = held();
@@ -36,6 +36,15 @@ fn held() -> Vec<Case> {
         case("session-permanent", "CookieConfig.lifetimeType", "a permanent cookie says its end, which is absoluteTimeout")
             .rules(&with("{sessionName: place, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}"))
             .ask(get("/").word(COOKIE, "max-age=3600")),
+        case("session-absolute", "SessionPersistence.absoluteTimeout", "a session of the browser ends with absoluteTimeout, too")
+            .rules("[{sessionPersistence: {sessionName: place, absoluteTimeout: 1ms}, backendRefs: [$A]}]")
+            .ask(get("/").to("a").word(COOKIE, "place=").no_word(COOKIE, "max-age"))
+            .rules("[{sessionPersistence: {sessionName: place, absoluteTimeout: 1ms}, backendRefs: [{name: a, port: 80, weight: 0}, {name: b, port: 80, weight: 1}]}]")
+            .ask(Ask { session: Some(""), ..get("/") }.to("b")),
+        case("session-idle", "SessionPersistence.idleTimeout", "a session may end by being idle (once part of the Gateway API)")
+            .rules(&with("{sessionName: place, idleTimeout: 1h}"))
+            .ask(get("/").word(COOKIE, "place="))
+            .ask(get("/").in_session("").word(COOKIE, "place=")),
         case("session-weight-0", "GEP-1619, traffic splitting", "a session stays at its backend though its weight becomes 0")
             .rules("[{sessionPersistence: {sessionName: place}, backendRefs: [$A]}]")
             .ask(get("/").to("a").word(COOKIE, "place="))
@@ -67,15 +76,5 @@ fn refused() -> Vec<Case> {
             "a type that is not known takes nothing down and the route is not accepted",
         )
         .refuses(&with("{type: Address}"), at),
-        case(
-            "session-absolute",
-            "SessionPersistence.absoluteTimeout",
-            "a session of the browser ends with absoluteTimeout, too",
-        )
-        .refuses(&with("{absoluteTimeout: 1h}"), at)
-        .unsupported("nobody keeps account of sessions: only a permanent cookie has an end"),
-        case("session-idle", "SessionPersistence.idleTimeout", "a session may end by being idle")
-            .refuses(&with("{idleTimeout: 1h}"), at)
-            .unsupported("nobody keeps account of sessions"),
     ]
 }

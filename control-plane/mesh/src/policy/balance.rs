@@ -109,6 +109,8 @@ pub struct Sticky {
     pub by: StickyBy,
     /// What the place is.
     pub to: StickyTo,
+    /// When a caller may go elsewhere.
+    pub end: SessionEnd,
     /// Signs the name, so that callers can not choose their endpoints.
     pub key: SigningKey,
 }
@@ -125,6 +127,15 @@ pub enum StickyBy {
     },
     /// A header: given with every answer, to be sent with the next request.
     Header(HeaderName),
+}
+
+/// When what keeps a caller at a place is over, and the next request is drawn anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionEnd {
+    /// So long after it began, whatever happens. None: never.
+    pub absolute: Option<Duration>,
+    /// So long after the last answer. None: never.
+    pub idle: Option<Duration>,
 }
 
 /// Where a caller stays.

@@ -20,7 +20,9 @@ pub use access::{
     Access, AccessAction, AccessDefault, AccessHeader, AccessIndex, AccessPath, AccessPolicy,
     AccessPolicyName, AccessRule, AskedBy, Because, CallerMatch, Decision, RuleName,
 };
-pub use balance::{Algorithm, Balance, HashKey, Locality, SigningKey, Sticky, StickyBy, StickyTo};
+pub use balance::{
+    Algorithm, Balance, HashKey, Locality, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo,
+};
 pub use breaker::{
     BreakerMode, BreakerOverride, EndpointBreaker, FailureRatio, Fallback, Recovery, ServiceBreaker,
     SlowCalls, Trip,

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use outrigger_mesh::{
-    Backend, Choice, Filters, PathChange, PathMatch, Route, RouteMatch, RouteName, Sticky, StickyBy,
-    StickyTo, Timeouts, key_hash,
+    Backend, Choice, Filters, PathChange, PathMatch, Route, RouteMatch, RouteName, SessionEnd, Sticky,
+    StickyBy, StickyTo, Timeouts, key_hash,
 };
 
 use super::parents::Parents;
@@ -160,19 +160,15 @@ pub(super) fn session(
         found.add(problem.hint("add absoluteTimeout: 24h"));
         return None;
     }
-    if !permanent && written.absolute_timeout.is_some() {
-        let message = "only a permanent cookie can be given an end: nobody keeps account of other sessions";
-        let problem = Problem::error(at("absoluteTimeout"), Code::Unsupported, message);
-        found.add(problem.hint("add cookieConfig: {lifetimeType: Permanent}, or leave it out"));
-        return None;
-    }
     let name = written.session_name.clone().unwrap_or_else(|| {
         let short = key_hash(rule.as_bytes()) >> 32;
         format!("outrigger-session-{short:08x}")
     });
+    let get = |d: Option<spec::Duration>| d.map(spec::Duration::get);
+    let end = SessionEnd { absolute: get(written.absolute_timeout), idle: get(written.idle_timeout) };
     let by = match kind {
         SessionType::Cookie => {
-            let ttl = written.absolute_timeout.map(spec::Duration::get);
+            let ttl = end.absolute.filter(|_| permanent);
             StickyBy::Cookie { name: name.as_str().into(), ttl }
         }
         SessionType::Header => {
@@ -183,5 +179,5 @@ pub(super) fn session(
             StickyBy::Header(header.ok()?)
         }
     };
-    Some(Sticky { by, to: StickyTo::Endpoint, key: world.secret().key_for("session", rule) })
+    Some(Sticky { by, to: StickyTo::Endpoint, end, key: world.secret().key_for("session", rule) })
 }

@@ -175,8 +175,19 @@ fn a_session_is_a_cookie_or_a_header_of_the_rule() {
     let hour = std::time::Duration::from_hours(1);
     assert_eq!(session(permanent), StickyBy::Cookie { name: "s".into(), ttl: Some(hour) });
     assert!(matches!(session("type: Header, sessionName: x-s"), StickyBy::Header(name) if name == "x-s"));
+    let ends = |text: &str| {
+        let text = format!("sessionPersistence: {{{text}}}, backendRefs: [{{name: cart}}]");
+        let end = rule(&text).route.choice.session.unwrap().end;
+        (end.absolute, end.idle)
+    };
+    assert_eq!((ends(""), ends(permanent)), ((None, None), (Some(hour), None)));
+    let both = "type: Header, sessionName: x-s, absoluteTimeout: 1h, idleTimeout: 60m";
+    assert_eq!(ends(both), (Some(hour), Some(hour)));
+    assert_eq!(
+        session("sessionName: s, absoluteTimeout: 1h"),
+        StickyBy::Cookie { name: "s".into(), ttl: None }
+    );
     for (text, field, code) in [
-        ("absoluteTimeout: 1h", "absoluteTimeout", Code::Unsupported),
         ("cookieConfig: {lifetimeType: Permanent}", "absoluteTimeout", Code::MissingField),
         ("type: Header, cookieConfig: {}", "cookieConfig", Code::Contradiction),
     ] {

@@ -124,6 +124,9 @@ pub struct SessionPersistence {
     /// When a session ends whatever happens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absolute_timeout: Option<Duration>,
+    /// When it ends because nobody asked any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
     /// What names the session. None: a cookie.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<SessionType>,
@@ -199,12 +202,7 @@ const RETRY: Shape = Shape::Object(&[
 pub(super) const SESSION: Shape = Shape::Object(&[
     Field::new("sessionName", &Shape::Text(rules::header_name)),
     Field::new("absoluteTimeout", &Shape::Text(rules::duration)),
-    Field::new(
-        "idleTimeout",
-        &Shape::Later(
-            "a session that ends by idling is not supported yet; absoluteTimeout with a permanent cookie is",
-        ),
-    ),
+    Field::new("idleTimeout", &Shape::Text(rules::duration)),
     Field::new("type", &Shape::Word(&["Cookie", "Header"])),
     Field::new(
         "cookieConfig",

@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{
     Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
     EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, Locality, Longest, Probe, Protection,
-    RateKey, RateLimit, Recovery, RetryPolicy, RouteName, RoutePolicy, ServiceBreaker, SigningKey, SlowCalls,
-    Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    RateKey, RateLimit, Recovery, RetryPolicy, RouteName, RoutePolicy, ServiceBreaker, SessionEnd,
+    SigningKey, SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -247,8 +247,9 @@ pub(super) fn sticky() -> BoxedStrategy<Sticky> {
         (word(), of(duration())).prop_map(|(name, ttl)| StickyBy::Cookie { name, ttl }),
         header_name().prop_map(StickyBy::Header),
     ];
-    (by, select(&[StickyTo::Endpoint, StickyTo::Subset][..]), any::<[u8; 32]>())
-        .prop_map(|(by, to, key)| Sticky { by, to, key: SigningKey::new(key) })
+    let end = (of(duration()), of(duration())).prop_map(|(absolute, idle)| SessionEnd { absolute, idle });
+    (by, select(&[StickyTo::Endpoint, StickyTo::Subset][..]), end, any::<[u8; 32]>())
+        .prop_map(|(by, to, end, key)| Sticky { by, to, end, key: SigningKey::new(key) })
         .boxed()
 }
 

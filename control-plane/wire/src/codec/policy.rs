@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::HeaderName;
 use outrigger_mesh::{
     Algorithm, Balance, CallerPolicy, ConnectionLimits, EndpointBreaker, HashKey, HealthCheck, Locality,
-    Probe, RetryPolicy, ServiceBreaker, SigningKey, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy,
+    Probe, RetryPolicy, ServiceBreaker, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo, Timeouts,
+    TrafficPolicy,
 };
 
 use super::field::{self, Fault, duration_from_pb, duration_to_pb};
@@ -182,7 +183,13 @@ pub(super) fn sticky_to_pb(sticky: &Sticky) -> pb::Sticky {
         StickyBy::Header(name) => By::Header(name.to_string()),
     };
     let to_subset = sticky.to == StickyTo::Subset;
-    pb::Sticky { by: Some(by), to_subset, key: sticky.key.secret().to_vec() }
+    pb::Sticky {
+        by: Some(by),
+        to_subset,
+        key: sticky.key.secret().to_vec(),
+        absolute: sticky.end.absolute.map(duration_to_pb),
+        idle: sticky.end.idle.map(duration_to_pb),
+    }
 }
 
 pub(super) fn sticky_from_pb(sticky: pb::Sticky) -> Result<Sticky, Fault> {
@@ -196,7 +203,11 @@ pub(super) fn sticky_from_pb(sticky: pb::Sticky) -> Result<Sticky, Fault> {
     let key = <[u8; 32]>::try_from(sticky.key.as_slice())
         .map_err(|_| Fault::new("the key of sticky callers is not 32 bytes long"))?;
     let to = if sticky.to_subset { StickyTo::Subset } else { StickyTo::Endpoint };
-    Ok(Sticky { by, to, key: SigningKey::new(key) })
+    let end = SessionEnd {
+        absolute: sticky.absolute.map(duration_from_pb).transpose()?,
+        idle: sticky.idle.map(duration_from_pb).transpose()?,
+    };
+    Ok(Sticky { by, to, end, key: SigningKey::new(key) })
 }
 
 fn health_to_pb(check: &HealthCheck) -> pb::HealthCheck {
