@@ -107,7 +107,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
-    tasks.spawn(until(stop.clone(), driver.run(), Duration::ZERO));
+    let stopped = stop.clone();
+    let driving = driver.run(async move { stopped.cancelled().await });
+    tasks.spawn(until(stop.clone(), driving, Duration::from_secs(1)));
     tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
     Ok(App { push, admin, stop, tasks, store })
 }

@@ -68,7 +68,10 @@ pub(super) fn open_at(
 ) -> (Rollouts, Keeper) {
     let eyes = Arc::new(Eyes::new(state, sidecars, counted, now));
     let (orders, queue) = mpsc::channel(QUEUE);
-    (Rollouts { eyes: eyes.clone(), orders }, Keeper { eyes, orders: queue })
+    let keeper = Keeper { eyes: eyes.clone(), orders: queue };
+    // Now, and not when it runs: what sidecars report first is not to be missed.
+    keeper.follow();
+    (Rollouts { eyes, orders }, keeper)
 }
 
 const QUEUE: usize = 16;
@@ -109,21 +112,21 @@ impl Rollouts {
 }
 
 impl Keeper {
-    /// Never ends by itself.
-    pub async fn run(mut self) {
+    /// Drives them until `stop`.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.follow();
         let mut keeping = Keeping::new();
         keeping.restore(&self.eyes).await;
+        let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 _ = tick.tick() => {
                     self.look().await;
                     keeping.keep(&self.eyes).await;
                 }
-                order = self.orders.recv() => {
-                    let Some(order) = order else { return std::future::pending().await };
+                () = &mut stop => return keeping.keep_now(&self.eyes).await,
+                Some(order) = self.orders.recv() => {
                     let done = self.obey(&order).await;
                     // Whoever asked may have gone.
                     let _ = order.reply.send(done);

@@ -11,6 +11,7 @@ use outrigger_mesh::{
 };
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::audit::Author;
@@ -54,6 +55,7 @@ struct Plane {
     fleet: Arc<Fleet>,
     counted: Arc<Counted>,
     rollouts: Rollouts,
+    stop: CancellationToken,
     driver: JoinHandle<()>,
 }
 
@@ -77,7 +79,16 @@ impl Plane {
         let state = State::open(store, domain, RootHash::of(b"root"), Arc::new(Nobody)).await.unwrap();
         let (fleet, counted) = (Arc::new(Fleet::default()), Arc::new(Counted::default()));
         let (rollouts, keeper) = keeper::open_at(state.clone(), fleet.clone(), counted.clone(), now);
-        Self { state, fleet, counted, rollouts, driver: tokio::spawn(keeper.run()) }
+        let stop = CancellationToken::new();
+        let driver = tokio::spawn(keeper.run(stop.clone().cancelled_owned()));
+        Self { state, fleet, counted, rollouts, stop, driver }
+    }
+
+    /// Ends in order.
+    async fn end(mut self) {
+        self.stop.cancel();
+        (&mut self.driver).await.unwrap();
+        self.state.store().close().await;
     }
 
     async fn close(self) {
@@ -256,6 +267,27 @@ async fn what_failed_before_a_restart_counts_after_it() {
     // What has ended needs no figures any more.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(kept_figures(&plane).await.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_keeps_what_was_counted_a_moment_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.shop().await;
+    while plane.progress().is_none_or(|p| p.word() != "Holding") {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    plane.counted.take(&report("v2", 20, 1));
+    let back = plane.rollouts.now() + Duration::from_secs(1);
+    plane.end().await;
+    let plane = Plane::open_at(folder.path(), back).await;
+    // It is counted from the very beginning.
+    plane.counted.take(&report("v2", 20, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = plane.progress().unwrap();
+    assert_eq!(after.word(), "RolledBack");
+    assert!(after.why.contains("candidate 95.00 % of 40 requests succeeded"), "{}", after.why);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,10 +58,14 @@ impl Keeping {
 
     /// Writes what is new, if it is time.
     pub(super) async fn keep(&mut self, eyes: &Eyes) {
-        if Instant::now() < self.next {
-            return;
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + EVERY;
+            self.keep_now(eyes).await;
         }
-        self.next = Instant::now() + EVERY;
+    }
+
+    /// Writes what is new.
+    pub(super) async fn keep_now(&mut self, eyes: &Eyes) {
         let writes = self.writes(eyes);
         if writes.is_empty() {
             return;

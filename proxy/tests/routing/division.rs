@@ -235,6 +235,17 @@ async fn a_connection_is_divided_too() {
             assert_eq!(who(&ask(shop.client.upstreams[0], get("/", &[])).await), expected);
         }
     }
+    // A connection that is not made is counted to its side as a request is.
+    let before = counted(&shop, Some("v2"));
+    let mut shop = shop;
+    shop.v2.refuse().await;
+    shop.change(opaque(Division::WHOLE, None));
+    let mut connection = tokio::net::TcpStream::connect(shop.client.upstreams[0]).await.unwrap();
+    let _reset = tokio::io::AsyncReadExt::read(&mut connection, &mut [0]).await;
+    let after = counted(&shop, Some("v2"));
+    assert_eq!(after.1, before.1);
+    assert!(after.0 > before.0 || after.2 > before.2, "{before:?} and {after:?}");
+    shop.v2.listen_again().await;
     // Of one caller every connection goes to the same side.
     shop.change(opaque(5_000, Some(HashKey::SourceIdentity)));
     let mut seen = std::collections::HashSet::new();

@@ -174,7 +174,7 @@ impl Status {
         }
         let rollout = which.read(admin).await?;
         match self.printed.format {
-            Format::Table => out::say(show::whole(&rollout)),
+            Format::Table => out::say(show::whole(&rollout, out::width())),
             format => out::value(&rollout, format)?,
         }
         Ok(ExitCode::SUCCESS)

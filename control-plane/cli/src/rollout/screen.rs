@@ -37,7 +37,7 @@ impl Screen {
         match &mut self.kind {
             Kind::Drawn(there) => {
                 let (columns, rows) = out::size();
-                let now: Vec<String> = show::whole(rollout).lines().map(str::to_owned).collect();
+                let now: Vec<String> = show::whole(rollout, columns).lines().map(str::to_owned).collect();
                 let now = if ended { now } else { fitted(now, columns, rows) };
                 if *there != now {
                     over(there, &now, columns, rows);

@@ -20,14 +20,16 @@ pub(super) fn line(rollout: &Value) -> String {
 }
 
 /// Whole: weights, figures of both versions, gates, what it waits for and why it is there.
-pub(super) fn whole(rollout: &Value) -> String {
+/// Of so many columns, as far as that can be.
+pub(super) fn whole(rollout: &Value, columns: usize) -> String {
     let (namespace, name) = named(rollout);
     let (spec, status) = (&rollout["spec"], &rollout["status"]);
     let (from, to) = (word(&spec["stable"]), word(&spec["candidate"]));
     let phase = word(&status["phase"]);
     let title = format!("{namespace}/{name}: {from} to {to}, {}", word(&spec["strategy"]));
     let mut lines = vec![format!("{}   {}", title.bold(), coloured(&phase))];
-    lines.push(format!("{}  {} % on {to}{}", bar(status), number(&status["weight"]), step(status)));
+    let beside = format!("{} % on {to}{}", number(&status["weight"]), step(status));
+    lines.push(format!("{}  {beside}", bar(status, columns.saturating_sub(beside.len() + 4))));
     if status["waitsFor"].is_string() {
         lines.push(format!("waits for {}", word(&status["waitsFor"])));
     }
@@ -60,17 +62,20 @@ pub(super) fn rows(line: &str, width: usize) -> usize {
     shown.div_ceil(width.max(1)).max(1)
 }
 
-const BAR: usize = 40;
+/// The longest bar, and the shortest.
+const BAR: (usize, usize) = (40, 10);
 
-fn bar(status: &Value) -> String {
+/// A bar for which there is this room.
+fn bar(status: &Value, room: usize) -> String {
+    let long = room.clamp(BAR.1, BAR.0);
     let share = status["weight"].as_f64().unwrap_or(0.0) / 100.0;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 40")]
-    let mut full = (share.clamp(0.0, 1.0) * BAR as f64).round() as usize;
+    let mut full = (share.clamp(0.0, 1.0) * long as f64).round() as usize;
     // A candidate that gets anything shows.
     if share > 0.0 {
         full = full.max(1);
     }
-    format!("[{}{}]", "#".repeat(full).green(), "-".repeat(BAR - full.min(BAR)))
+    format!("[{}{}]", "#".repeat(full).green(), "-".repeat(long - full.min(long)))
 }
 
 fn step(status: &Value) -> String {
@@ -178,7 +183,7 @@ mod tests {
 
     #[test]
     fn whole_it_shows_weights_figures_gates_and_who_is_missing() {
-        let text = plain(&whole(&rollout()));
+        let text = plain(&whole(&rollout(), 100));
         for part in [
             "shop/cart: v1 to v2, canary   Holding",
             "[####------------------------------------]  10 % on v2, step 2 of 4 (1 10 50 100)",
@@ -191,6 +196,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn where_there_is_less_room_the_bar_is_shorter_and_what_it_means_is_there() {
+        let second = |columns| plain(&whole(&rollout(), columns)).lines().nth(1).unwrap().to_owned();
+        assert_eq!(second(60), "[##-----------------]  10 % on v2, step 2 of 4 (1 10 50 100)");
+        assert_eq!(second(20), "[#---------]  10 % on v2, step 2 of 4 (1 10 50 100)");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl House {
         let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
         let turner = tokio::spawn(turner.run(state.clone()));
         let (rollouts, driver) = rollout::open(state.clone(), hub, Arc::default());
-        let (driver, rollouts) = (tokio::spawn(driver.run()), Some(rollouts));
+        let (driver, rollouts) = (tokio::spawn(driver.run(std::future::pending())), Some(rollouts));
         let (observed, door) = (Arc::new(Nothing), Arc::new(door));
         let certs = Some(Certs { keeper, turning });
         let api = Api { state, observed, certs, door, signers: None, rollouts };
