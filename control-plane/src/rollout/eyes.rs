@@ -169,7 +169,7 @@ fn waits_for(plan: &Plan, progress: &Progress, facts: &Facts) -> Option<String> 
         Phase::Waiting | Phase::Holding if facts.ready == 0 => {
             format!("a ready endpoint of {}", plan.candidate)
         }
-        Phase::Waiting if facts.unwell.is_some() => {
+        Phase::Waiting | Phase::Holding if facts.unwell.is_some() => {
             format!("an endpoint of {} that its callers find well", plan.candidate)
         }
         Phase::Waiting | Phase::Stepping | Phase::Back { .. } => acknowledgements(),
