@@ -171,8 +171,10 @@ async fn who_has_a_place_keeps_it_whatever_the_division_says() {
 async fn a_candidate_that_went_back_keeps_nobody_who_has_a_place_there() {
     for to in [StickyTo::Endpoint, StickyTo::Subset] {
         let by = StickyBy::Cookie { name: "place".into(), ttl: None };
-        let balance =
-            Balance { sticky: Some(Sticky { by, to, end: SessionEnd::default(), key: SigningKey::new([7; 32]) }), ..Balance::default() };
+        let balance = Balance {
+            sticky: Some(Sticky { by, to, end: SessionEnd::default(), key: SigningKey::new([7; 32]) }),
+            ..Balance::default()
+        };
         let with_place = |share| {
             let mut service = divided(share, None);
             service.policy.balance = balance.clone();
