@@ -131,6 +131,8 @@ fn lines(told: &Value) -> String {
     }
     if let Some(why) = told["refused"]["why"].as_str() {
         rows.push(("refused", format!("{}: {why}", text(&told["refused"]["reason"]))));
+    } else if let Some(why) = told["unknown"]["why"].as_str() {
+        rows.push(("route", format!("unknown: {why}")));
     } else if told["path"].is_string() {
         rows.extend(way(told));
     }
@@ -174,6 +176,10 @@ fn way(told: &Value) -> Vec<(&'static str, String)> {
         let percent = backend["percent"].as_f64().unwrap_or_default();
         if let Some(why) = backend["unresolved"].as_str() {
             rows.push(("to", format!("{name}: {percent} %, refused: {why}")));
+            continue;
+        }
+        if let Some(why) = backend["unknown"].as_str() {
+            rows.push(("to", format!("{name}: {percent} %, {why}")));
             continue;
         }
         let to = backend["to"].as_array().into_iter().flatten();

@@ -55,7 +55,7 @@ pub use route::{
     Abort, Backend, Choice, ConsumerRoutes, CookieMatch, Cors, DirectResponse, Fault, Filters, Fraction,
     HeaderChanges, HeaderMatch, Hit, InvalidPattern, KeyRange, Labels, Mirror, Partition, PathChange,
     PathMatch, Pattern, QueryMatch, Redirect, RequestHead, Rewrite, Route, RouteIndex, RouteMatch, RouteName,
-    Source, Split, TcpRoute, Unresolved, ValueMatch, key_hash,
+    Source, Split, TcpRoute, Unresolved, ValueMatch, bounded_routes, key_hash,
 };
 pub use service::{Between, InvalidService, Port, Protocol, Service};
 pub use settings::{IpRange, MeshSettings, OutboundMode};

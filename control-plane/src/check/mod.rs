@@ -122,6 +122,8 @@ struct Found {
     stored: bool,
     /// Whether what a route refers to need not be there.
     dangling: bool,
+    /// What its regular expressions take.
+    expressions: route::Expressions,
 }
 
 impl Found {

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use outrigger_mesh::{Label, ServiceName};
 
 use super::Found;
-use super::route::conditions;
+use super::route::{conditions, keeps_no_place};
 use crate::spec::policy::{
     Balance, BalanceAlgorithm, Bulkheads, Fallback, HealthCheck, PolicySettings, RateBy, RateLimit,
 };
@@ -122,6 +122,10 @@ fn balance(pointer: &str, balance: &Balance, found: &mut Found) {
     if let Some(sticky) = balance.sticky.as_ref().filter(|s| s.enabled != Some(false)) {
         let said = [sticky.cookie.is_some(), sticky.header.is_some()];
         one_of(&format!("{pointer}/sticky"), &said, "cookie, header", found);
+        if let Some((message, hint)) = sticky.header.as_ref().and_then(|h| keeps_no_place(h.get())) {
+            let problem = Problem::error(format!("{pointer}/sticky/header"), Code::Conflict, message);
+            found.add(problem.hint(hint));
+        }
     }
 }
 

@@ -469,3 +469,34 @@ fn every_example_of_the_page_on_routing_holds_and_is_compiled() {
     assert!(consumer(&world, "bank", "shop/cart").is_some());
     assert_eq!(compiled(&world, "shop/db").tcp_routes.len(), 1);
 }
+
+#[test]
+fn a_match_is_met_where_a_filter_or_a_port_tells_it_from_an_older_one() {
+    let mut world = mesh();
+    let route = |name: &str, parent: &str, extension: &str| {
+        object(&format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: shop}}, spec: {{\
+             parentRefs: [{{kind: Service, group: '', name: prices{parent}}}], rules: [{{matches: [{{path: {{value: /a}}}}], \
+             backendRefs: [{{name: prices}}]{extension}}}]}}}}"
+        ))
+    };
+    let named = |name: &str| {
+        format!(
+            ", filters: [{{type: ExtensionRef, extensionRef: {{group: outrigger.dev, kind: RouteFilter, name: {name}}}}}]"
+        )
+    };
+    let of = |team: &str| format!("match: {{sourceLabels: {{team: {team}}}}}");
+    put(&mut world, filter("blue", &of("blue"))).unwrap();
+    put(&mut world, filter("red", &of("red"))).unwrap();
+    let mut warned = |object| {
+        let found = put(&mut world, object).unwrap();
+        found.iter().any(|problem| problem.code == Code::Unreachable)
+    };
+    assert!(!warned(route("a-blue", ", port: 80", &named("blue"))));
+    assert!(!warned(route("b-red", ", port: 80", &named("red"))));
+    assert!(!warned(route("c-all", ", port: 80", "")));
+    assert!(!warned(route("d-other-port", ", port: 81", "")));
+    assert!(!warned(route("e-every-port", "", "")));
+    assert!(warned(route("f-blue-again", ", port: 80", &named("blue"))));
+    assert!(warned(route("g-again", ", port: 81", "")));
+}

@@ -5,6 +5,7 @@
 //! published. Readers take the world as it is and never wait. A caller that goes away does not stop its change half way.
 
 mod agreement;
+mod bounds;
 mod dependents;
 mod instances;
 mod load;

@@ -6,7 +6,7 @@ use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 
-use super::{ApplyError, ObjectChange, Write, agreement, dependents};
+use super::{ApplyError, ObjectChange, Write, agreement, bounds, dependents};
 use crate::addresses::VirtualAddress;
 use crate::audit::{AuditEntry, Author};
 use crate::check::{Checked, CheckedInstance, CheckedService, check, check_dangling, check_stored};
@@ -102,6 +102,7 @@ impl Stage {
         stage.dependants(old, writes, &mut problems);
         if problems.is_empty() {
             problems = agreement::contradictions(old, &stage.world, &stage.touched, writes);
+            problems.extend(bounds::exceeded(old, &stage.world, &stage.touched, writes));
         }
         if !problems.is_empty() {
             return Err(ApplyError::Refused(problems));

@@ -4,14 +4,14 @@
 //! and reads [`Registry::wants`]. The data path calls [`Registry::find`], and waits for a [`Registry::changed`] when
 //! a name is new. Nothing here waits, and everything is bounded: names come from applications.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
     Between, Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName,
-    Service, ServiceName,
+    Service, ServiceName, bounded_routes,
 };
 use tokio::sync::{Notify, watch};
 
@@ -370,20 +370,13 @@ impl Registry {
     ) -> Result<(), String> {
         self.entry(state, &service.name, false);
         let Some(entry) = state.services.get_mut(&service.name) else { return Ok(()) };
+        bounded_routes(&service.routes, &service.tcp_routes)
+            .map_err(|e| format!("service {}: {e}", service.name))?;
         let pushed = Box::new(service.clone());
         let Some(service) = entry.consumer.over(service) else {
             entry.pushed = Some(pushed);
             return Ok(());
         };
-        if service.routes.len().max(service.tcp_routes.len()) > MAX_ROUTES {
-            return Err(format!("service {} has more than {MAX_ROUTES} routes", service.name));
-        }
-        let of_requests = service.routes.iter().flat_map(|r| &r.backends);
-        let backends = of_requests.chain(service.tcp_routes.iter().flat_map(|r| &r.backends));
-        let backends: HashSet<&ServiceName> = backends.map(|b| &b.service).collect();
-        if backends.len() > MAX_BACKENDS {
-            return Err(format!("service {} names more than {MAX_BACKENDS} other services", service.name));
-        }
         if service.between == Between::Http1 {
             self.keeps_case.store(true, Relaxed);
         }
@@ -592,8 +585,6 @@ fn clear_endpoints(state: &mut State, service: &ServiceName) {
 
 const MAX_SERVICES: usize = 1_024;
 const MAX_ENDPOINTS: usize = 10_000;
-const MAX_ROUTES: usize = 10_000;
-const MAX_BACKENDS: usize = 256;
 
 #[cfg(test)]
 mod tests;

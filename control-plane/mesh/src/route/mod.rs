@@ -26,6 +26,8 @@ pub use name::RouteName;
 pub use pattern::{InvalidPattern, Pattern};
 pub use split::{Split, key_hash};
 
+use std::collections::HashSet;
+
 use crate::name::{Label, PortNumber, ServiceName, Version};
 use crate::policy::{CallerMatch, RetryPolicy, RoutePolicy, Timeouts};
 
@@ -53,6 +55,9 @@ pub struct Route {
 }
 
 impl Route {
+    /// So many routes of requests, and of connections, a service has at most.
+    pub const MOST: usize = 10_000;
+
     /// A route of this name that everything takes and that leads nowhere yet.
     pub fn new(name: RouteName) -> Self {
         Self {
@@ -133,6 +138,8 @@ pub struct Backend {
 impl Backend {
     /// The Gateway API's bound of a weight.
     pub const MAX_WEIGHT: u32 = 1_000_000;
+    /// The routes of a service lead to so many services at most.
+    pub const MOST_SERVICES: usize = 256;
 
     /// All endpoints of `service`, with a weight of 1.
     pub fn to(service: ServiceName) -> Self {
@@ -222,9 +229,25 @@ impl ConsumerRoutes {
     }
 }
 
-/// Proves that every route is sound and none is there twice.
+/// Proves that a service, as its callers of one namespace see it, has no more routes than [`Route::MOST`] and that they lead to
+/// no more services than [`Backend::MOST_SERVICES`].
+pub fn bounded_routes(routes: &[Route], tcp_routes: &[TcpRoute]) -> Result<(), String> {
+    if routes.len().max(tcp_routes.len()) > Route::MOST {
+        return Err(format!("there are more than {} routes", Route::MOST));
+    }
+    let of_requests = routes.iter().flat_map(|r| &r.backends);
+    let backends = of_requests.chain(tcp_routes.iter().flat_map(|r| &r.backends));
+    let services: HashSet<&ServiceName> = backends.map(|b| &b.service).collect();
+    if services.len() > Backend::MOST_SERVICES {
+        return Err(format!("the routes name more than {} services", Backend::MOST_SERVICES));
+    }
+    Ok(())
+}
+
+/// Proves that every route is sound, none is there twice and they are not too many.
 pub(crate) fn check_all(routes: &[Route], tcp_routes: &[TcpRoute]) -> Result<(), String> {
-    let mut names = std::collections::HashSet::new();
+    bounded_routes(routes, tcp_routes)?;
+    let mut names = HashSet::new();
     let checked = routes.iter().map(|r| (&r.name, r.check()));
     for (name, checked) in checked.chain(tcp_routes.iter().map(|r| (&r.name, r.check()))) {
         if !names.insert(name) {

@@ -13,6 +13,7 @@ use regex::bytes::{Regex, RegexBuilder};
 pub struct Pattern {
     text: Arc<str>,
     regex: Regex,
+    size: usize,
 }
 
 impl Pattern {
@@ -25,10 +26,21 @@ impl Pattern {
             let why = format!("it is {} bytes long, at most {} are allowed", text.len(), Self::LONGEST);
             return Err(InvalidPattern(why));
         }
-        // By itself first: what closes a group of ours would be an expression only with it.
-        compile(text).map_err(|e| InvalidPattern(said(&e)))?;
-        let regex = compile(&whole(text)).map_err(|e| InvalidPattern(said(&e)))?;
-        Ok(Self { text: text.into(), regex })
+        let mut too_big = None;
+        for size in SIZES {
+            // By itself first: what closes a group of ours would be an expression only with it.
+            match compile(text, size).and_then(|_| compile(&whole(text), size)) {
+                Ok(regex) => return Ok(Self { text: text.into(), regex, size }),
+                Err(error @ regex::Error::CompiledTooBig(_)) => too_big = Some(error),
+                Err(error) => return Err(InvalidPattern(said(&error))),
+            }
+        }
+        Err(InvalidPattern(too_big.as_ref().map(said).unwrap_or_default()))
+    }
+
+    /// A bound of its compiled form, in bytes: the least one of a few that it keeps.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// The expression as it was written.
@@ -51,8 +63,8 @@ fn whole(text: &str) -> String {
     format!("\\A(?:{text})\\z")
 }
 
-fn compile(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(text).unicode(false).size_limit(SIZE).dfa_size_limit(SIZE).nest_limit(32).build()
+fn compile(text: &str, size: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).unicode(false).size_limit(size).dfa_size_limit(SIZE).nest_limit(32).build()
 }
 
 /// The last line of what the library says: the lines before draw the expression once more.
@@ -71,6 +83,8 @@ fn said(error: &regex::Error) -> String {
 
 /// The bound of an expression's compiled form, in bytes.
 pub(super) const SIZE: usize = 256 * 1024;
+/// The bounds that are tried one after the other, up to that one.
+const SIZES: [usize; 3] = [SIZE / 16, SIZE / 4, SIZE];
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
@@ -123,6 +137,13 @@ mod tests {
             assert!(error.contains(word) && !error.contains('\n'), "{text}: {error}");
         }
         assert!(Pattern::new(&"a".repeat(1025)).is_err());
+    }
+
+    #[test]
+    fn an_expression_says_how_large_it_is() {
+        let size = |text: &str| Pattern::new(text).unwrap().size();
+        assert_eq!(size("/v[0-9]+/items/.*"), SIZES[0]);
+        assert_eq!(size("([a-z]{1,40}){1,40}"), SIZE);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What would become of a request that is described: its canonical path, its route, where it would go (`way`), and what
 //! access policies say of it, by the same decisions that sidecars make.
 
+mod arriving;
 mod way;
 
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use outrigger_mesh::{
-    AccessIndex, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port, RequestHead,
-    Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
+    AccessIndex, Backend, Because, ClaimValue, Claims, Decision, Host, IssuerName, Label, MtlsMode, Port,
+    RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
     canonical_path,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use self::arriving::Arriving;
+use self::way::Sight;
 use super::{Api, ApiError, Caller};
 use crate::compile;
 use crate::policy;
@@ -144,7 +147,11 @@ impl Request {
             claims: self.claims.as_ref(),
             source: Source { identity: self.caller.as_ref(), ..Source::default() },
         };
-        let routes = routes(world, &service, namespace, port);
+        let Some(routes) = routes(world, asker, &service, namespace, port) else {
+            let why = format!("{namespace} has routes of its own for {name}, which are not told to you");
+            told["unknown"] = json!({ "why": why });
+            return Ok(told);
+        };
         let index = RouteIndex::new(&routes);
         let hit = index.hit(&head);
         if hit.is_none() && !index.is_empty() {
@@ -160,15 +167,23 @@ impl Request {
                 "match": (!route.matches.is_empty()).then_some(hit.rule),
                 "filters": way::filters(route),
                 "settledBy": way::settled_by(route, &head),
-                "backends": way::backends(route, &head, world),
+                "backends": way::backends(route, &head, Sight { world, asker }),
             });
         } else {
             told["route"] = Json::Null;
             told["to"] = way::reached(name, None, &head, world).into();
         }
-        let targets = targets(&service, found, port, world);
-        let access = targets.into_iter().map(|(to, port)| self.access(world, asker, &to, port, Some(&head)));
-        told["access"] = access.collect();
+        let prefix = hit.and_then(|hit| index.prefix_of(hit));
+        let mut access: Vec<Json> = vec![];
+        for Target { service, port, backend } in targets(&service, found, port, &head, world) {
+            let arriving = Arriving::of(&head, found, prefix, backend);
+            let told = self.access(world, asker, &service, port, Some(&arriving.head(&head)));
+            // Backends of one service differ by what they change of a request, if by anything.
+            if !access.contains(&told) {
+                access.push(told);
+            }
+        }
+        told["access"] = access.into();
         Ok(told)
     }
 
@@ -212,19 +227,31 @@ impl Request {
     }
 }
 
-/// The services that may get a request, each with the port it is sent to.
-fn targets(service: &Service, route: Option<&Route>, port: Port, world: &World) -> Vec<(ServiceName, Port)> {
-    let Some(route) = route else { return vec![(service.name.clone(), port)] };
-    let mut all: Vec<(ServiceName, Port)> = vec![];
-    for backend in route.backends.iter().filter(|b| b.weight > 0) {
+/// A service that may get a request, with the port it is sent to and the backend that leads there.
+struct Target<'a> {
+    service: ServiceName,
+    port: Port,
+    backend: Option<&'a Backend>,
+}
+
+fn targets<'a>(
+    service: &Service,
+    route: Option<&'a Route>,
+    port: Port,
+    head: &RequestHead<'_>,
+    world: &World,
+) -> Vec<Target<'a>> {
+    let Some(route) = route else {
+        return vec![Target { service: service.name.clone(), port, backend: None }];
+    };
+    let target = |at: usize| {
+        let backend = &route.backends[at];
         let of = world.service(&backend.service).map(|e| e.checked.service());
         let meant = backend.port.or(Some(port.number));
         let port = of.and_then(|s| s.port(meant).or_else(|| s.port(None))).copied().unwrap_or(port);
-        if all.iter().all(|(name, p)| (name, p.number) != (&backend.service, port.number)) {
-            all.push((backend.service.clone(), port));
-        }
-    }
-    all
+        Target { service: backend.service.clone(), port, backend: Some(backend) }
+    };
+    way::possible(route, head).into_iter().map(target).collect()
 }
 
 /// A service as it is pushed.
@@ -236,16 +263,24 @@ fn compiled(world: &World, name: &ServiceName) -> Option<Service> {
 }
 
 /// The routes that callers of `namespace` meet at a port: their own, where they have some for a service of another
-/// namespace, else those of the service.
-fn routes(world: &World, service: &Service, namespace: &Label, port: Port) -> Vec<Route> {
+/// namespace, else those of the service. None where the asker may not know the callers' own.
+fn routes(
+    world: &World,
+    asker: &Caller,
+    service: &Service,
+    namespace: &Label,
+    port: Port,
+) -> Option<Vec<Route>> {
     let own = (namespace != service.name.namespace())
         .then(|| ResourceName::ConsumerRoutes(namespace.clone(), service.name.clone()))
         .and_then(|name| compile::resource(world, &name));
     let all = match own {
+        Some(Resource::ConsumerRoutes(_)) if !asker.covers(namespace.as_str()) => return None,
         Some(Resource::ConsumerRoutes(own)) => own.routes,
         _ => service.routes.clone(),
     };
-    all.into_iter().filter(|route| route.ports.is_empty() || route.ports.contains(&port.number)).collect()
+    let is_for = |route: &Route| route.ports.is_empty() || route.ports.contains(&port.number);
+    Some(all.into_iter().filter(is_for).collect())
 }
 
 fn caller(text: &str, world: &World) -> Result<SpiffeId, ApiError> {

@@ -4,20 +4,57 @@
 //! knows (breakers, health, load) is not told here; which endpoints there are is.
 
 use outrigger_mesh::{
-    Abort, Backend, Division, EndpointState, Filters, HeaderChanges, Part, PathChange, PortNumber,
+    Abort, Backend, Division, EndpointState, Filters, HeaderChanges, Location, Part, PathChange, PortNumber,
     RequestHead, Route, ServiceName, Split, Version, key_hash,
 };
 use serde_json::{Map, Value as Json, json};
 
+use super::super::Caller;
 use crate::world::World;
 
+/// What is looked at, and by whom.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) world: &'a World,
+    pub(super) asker: &'a Caller,
+}
+
+impl Sight<'_> {
+    /// Whether what a service has is any of the asker's business.
+    fn covers(self, service: &ServiceName) -> bool {
+        self.asker.covers(service.namespace().as_str())
+    }
+
+    /// Whether a backend takes its share. One that is refused does; of one that the asker may not see nothing is told.
+    fn takes(self, backend: &Backend) -> bool {
+        let ready = |version| ready(&backend.service, version, self.world) > 0;
+        if backend.unresolved.is_some() || !self.covers(&backend.service) {
+            return true;
+        }
+        let Some(service) = super::compiled(self.world, &backend.service) else { return true };
+        if service.location != Location::Mesh {
+            // Its endpoints are names, which each sidecar looks up by itself.
+            return true;
+        }
+        match (&backend.version, &service.division) {
+            (None, Some(division)) => ready(Some(&division.stable)) || ready(Some(&division.candidate)),
+            (version, _) => ready(version.as_ref()),
+        }
+    }
+}
+
 /// Where a request along `route` would go: every backend with its share of requests like this one.
-pub(super) fn backends(route: &Route, head: &RequestHead<'_>, world: &World) -> Vec<Json> {
-    let split = Split::new(route.backends.iter().map(|b| b.weight));
+pub(super) fn backends(route: &Route, head: &RequestHead<'_>, sight: Sight<'_>) -> Vec<Json> {
+    let takes: Vec<bool> = route.backends.iter().map(|backend| sight.takes(backend)).collect();
+    // Where nobody takes anything the shares are what is refused.
+    let nobody = !route.backends.iter().zip(&takes).any(|(b, takes)| *takes && b.weight > 0);
+    let open = |at: usize| nobody || takes[at];
+    let weights = route.backends.iter().enumerate().map(|(at, b)| if open(at) { b.weight } else { 0 });
+    let split = Split::new(weights);
     let decided = decided(route, &split, head);
     let share = |at: usize, backend: &Backend| match decided {
         Some((of, _)) => f64::from(u8::from(of == at)) * 100.0,
-        None if split.total() == 0 => 0.0,
+        None if split.total() == 0 || !open(at) => 0.0,
         None => f64::from(backend.weight) * 100.0 / split.total() as f64,
     };
     let told = |(at, backend): (usize, &Backend)| {
@@ -35,7 +72,11 @@ pub(super) fn backends(route: &Route, head: &RequestHead<'_>, world: &World) -> 
         if !changes.is_empty() {
             told["filters"] = changes.into();
         }
-        told["to"] = reached(&backend.service, backend.version.as_ref(), head, world).into();
+        if sight.covers(&backend.service) {
+            told["to"] = reached(&backend.service, backend.version.as_ref(), head, sight.world).into();
+        } else {
+            told["unknown"] = "what its namespace has is not told to you".into();
+        }
         told
     };
     route.backends.iter().enumerate().map(told).collect()
@@ -44,6 +85,18 @@ pub(super) fn backends(route: &Route, head: &RequestHead<'_>, world: &World) -> 
 /// By what the backend is settled for this very request, where it is not by chance.
 pub(super) fn settled_by(route: &Route, head: &RequestHead<'_>) -> Option<&'static str> {
     decided(route, &Split::new(route.backends.iter().map(|b| b.weight)), head).map(|(_, by)| by)
+}
+
+/// The backends that may get this very request, by their places.
+pub(super) fn possible(route: &Route, head: &RequestHead<'_>) -> Vec<usize> {
+    if route.filters.redirect.is_some() || route.filters.direct.is_some() {
+        return vec![];
+    }
+    let of_partition = route.choice.partition.as_ref().and_then(|p| p.backend(&head.key(&p.key)?));
+    match of_partition {
+        Some(at) => vec![at],
+        None => (0..route.backends.len()).filter(|at| route.backends[*at].weight > 0).collect(),
+    }
 }
 
 fn decided(route: &Route, split: &Split, head: &RequestHead<'_>) -> Option<(usize, &'static str)> {
@@ -69,18 +122,34 @@ pub(super) fn reached(
     let Some(division) = super::compiled(world, service).and_then(|s| s.division) else {
         return vec![subset(service, None, 100.0, world)];
     };
+    // A side without anybody takes nothing from the other.
+    let meets = |part: Part| {
+        let empty = |part| ready(service, Some(division.version(part)), world) == 0;
+        if empty(part) && !empty(part.other()) { part.other() } else { part }
+    };
     let by_preview = division.preview.iter().any(|m| m.holds(head));
     let by_key = division.by.as_ref().is_some_and(|by| head.key(by).is_some());
     if by_preview || by_key {
         let part = division.part(head, 0);
-        let mut told = subset(service, Some(division.version(part)), 100.0, world);
-        told["because"] = if by_preview { "preview" } else { "key" }.into();
+        let mut told = subset(service, Some(division.version(meets(part))), 100.0, world);
+        if meets(part) == part {
+            told["because"] = if by_preview { "preview" } else { "key" }.into();
+        }
         return vec![told];
     }
     let candidate = f64::from(division.share) * 100.0 / f64::from(Division::WHOLE);
     let parts = [(Part::Stable, 100.0 - candidate), (Part::Candidate, candidate)];
-    let met = parts.into_iter().filter(|(_, percent)| *percent > 0.0);
+    let of = |part: Part| parts.iter().filter(|(p, _)| meets(*p) == part).map(|(_, percent)| percent).sum();
+    let met = [Part::Stable, Part::Candidate].map(|part| (part, of(part)));
+    let met = met.into_iter().filter(|(_, percent): &(Part, f64)| *percent > 0.0);
     met.map(|(part, percent)| subset(service, Some(division.version(part)), percent, world)).collect()
+}
+
+/// How many endpoints of a version, or of all, take requests.
+fn ready(service: &ServiceName, version: Option<&Version>, world: &World) -> usize {
+    let of_it = world.instances(service).map(|i| &i.checked.endpoint);
+    let of_it = of_it.filter(|e| version.is_none() || e.version.as_ref() == version);
+    of_it.filter(|e| e.state == EndpointState::Ready).count()
 }
 
 fn subset(service: &ServiceName, version: Option<&Version>, percent: f64, world: &World) -> Json {

@@ -1,9 +1,9 @@
-//! The door: every role at every route, and those who are nobody. What the audit log says of it, client certificates, and what
-//! routes refer to,
-//! have files of their own.
+//! The door: every role at every route, and those who are nobody. What the audit log says of it, client certificates, what
+//! is explained to whom, and what routes refer to have files of their own.
 
 mod audit;
 mod clients;
+mod explain;
 mod references;
 
 use std::net::SocketAddr;

@@ -68,3 +68,32 @@ pub(in crate::check) fn reserved(name: &HeaderName) -> Option<(String, &'static 
     }
     None
 }
+
+/// Why a header is not where callers keep their place: it is taken out of their requests, and stands in every answer.
+pub(in crate::check) fn keeps_no_place(name: &HeaderName) -> Option<(String, &'static str)> {
+    let text = name.as_str();
+    let message = match reserved(name) {
+        Some((message, _)) => message,
+        None if SAYS_MORE.contains(&text) => {
+            format!("{text} says something else, and what keeps a place is taken out of every request")
+        }
+        None => return None,
+    };
+    Some((message, "choose a header of its own, like x-session"))
+}
+
+/// Headers that callers, servers and sidecars look at for what they say.
+const SAYS_MORE: [&str; 12] = [
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "location",
+    "origin",
+    "proxy-authorization",
+    "set-cookie",
+    "traceparent",
+    "tracestate",
+    "www-authenticate",
+    "x-forwarded-for",
+];

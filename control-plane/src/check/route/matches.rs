@@ -110,13 +110,54 @@ pub(in crate::check) fn value(
     }
 }
 
-/// An expression, compiled.
+/// An expression, compiled. Beyond what the expressions of one object may be together none is any more: changes are proven
+/// one after the other.
 pub(super) fn pattern(pointer: &str, text: &str, found: &mut Found) -> Option<Pattern> {
+    if found.expressions.spent {
+        return None;
+    }
     let wrong = |e: outrigger_mesh::InvalidPattern| {
         let problem = Problem::error(pointer, Code::BadValue, format!("it is no regular expression: {e}"));
         found.add(problem.hint("the syntax is that of RE2; an expression must match the whole value"));
     };
-    Pattern::new(text).map_err(wrong).ok()
+    let pattern = Pattern::new(text).map_err(wrong).ok()?;
+    if let Err(message) = found.expressions.add(&pattern) {
+        let problem = Problem::error(pointer, Code::TooLarge, message);
+        found.add(
+            problem
+                .hint("write prefixes or exact values where they do, repeat less, or make two routes of it"),
+        );
+        return None;
+    }
+    Some(pattern)
+}
+
+/// What the expressions of one object take.
+#[derive(Debug, Default)]
+pub(in crate::check) struct Expressions {
+    number: usize,
+    size: usize,
+    spent: bool,
+}
+
+impl Expressions {
+    const MOST: usize = 64;
+    const LARGEST: usize = 2 << 20;
+
+    fn add(&mut self, pattern: &Pattern) -> Result<(), String> {
+        self.number += 1;
+        self.size += pattern.size();
+        let (most, mib) = (Self::MOST, Self::LARGEST >> 20);
+        let why = if self.number > most {
+            format!("there are more than {most} regular expressions")
+        } else if self.size > Self::LARGEST {
+            format!("compiled, its regular expressions would take more than {mib} MiB together")
+        } else {
+            return Ok(());
+        };
+        self.spent = true;
+        Err(why)
+    }
 }
 
 /// The Gateway API ignores the second condition on one name; here it is a mistake.

@@ -23,10 +23,10 @@ use outrigger_mesh::{HostPattern, PortNumber, Route, ServiceName, TcpRoute};
 pub(crate) use attach::taken_by;
 pub(crate) use backends::foreign;
 pub(super) use grpc::check as check_grpc;
-pub(super) use headers::reserved;
+pub(super) use headers::{keeps_no_place, reserved};
 pub(super) use http::check as check_http;
 pub(crate) use matches::read_match;
-pub(super) use matches::{conditions, value};
+pub(super) use matches::{Expressions, conditions, value};
 pub use parents::{GatewayParent, ServiceParent};
 pub(super) use tcp::check as check_tcp;
 

@@ -7,6 +7,7 @@ use outrigger_mesh::{
     StickyBy, StickyTo, Timeouts, key_hash,
 };
 
+use super::headers::keeps_no_place;
 use super::parents::Parents;
 use super::{CheckedRule, Context};
 use crate::routes;
@@ -176,7 +177,12 @@ pub(super) fn session(
                 let message = format!("{name:?} is not the name of a header");
                 found.add(Problem::error(at("sessionName"), Code::BadValue, message));
             });
-            StickyBy::Header(header.ok()?)
+            let header = header.ok()?;
+            if let Some((message, hint)) = keeps_no_place(&header) {
+                found.add(Problem::error(at("sessionName"), Code::Conflict, message).hint(hint));
+                return None;
+            }
+            StickyBy::Header(header)
         }
     };
     Some(Sticky { by, to: StickyTo::Endpoint, end, key: world.secret().key_for("session", rule) })

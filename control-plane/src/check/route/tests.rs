@@ -5,7 +5,7 @@ use outrigger_mesh::{
 
 use super::{CheckedRoute, CheckedRule};
 use crate::spec::{Code, Key, Kind, Object, ObjectName, Problem, Severity};
-use crate::testing::{gateway, object, put, service, world};
+use crate::testing::{gateway, object, policy, put, service, world};
 use crate::world::World;
 
 fn told(problems: &[Problem]) -> Vec<(&str, Code)> {
@@ -195,6 +195,42 @@ fn a_session_is_a_cookie_or_a_header_of_the_rule() {
         let pointer = format!("/spec/rules/0/sessionPersistence/{field}");
         assert_eq!(told(&found), [(pointer.as_str(), code)], "{text}");
     }
+}
+
+#[test]
+fn a_header_that_says_something_else_keeps_no_place() {
+    for name in ["Authorization", "host", "content-length", "cookie", "set-cookie", "x-outrigger-reason"] {
+        let session = format!("sessionPersistence: {{type: Header, sessionName: {name}}}");
+        let found = errors(&format!("{{{session}, backendRefs: [{{name: cart}}]}}"));
+        assert_eq!(
+            told(&found),
+            [("/spec/rules/0/sessionPersistence/sessionName", Code::Conflict)],
+            "{name}"
+        );
+        assert!(found[0].hint.is_some());
+        let sticky = policy("p", "cart", &format!("balance: {{sticky: {{header: {name}}}}}"));
+        let found = put(&mut shop(), sticky).unwrap_err();
+        assert_eq!(told(&found), [("/spec/balance/sticky/header", Code::Conflict)], "{name}");
+    }
+}
+
+#[test]
+fn the_expressions_of_a_route_are_bounded_together() {
+    let of = |number: usize, text: &str| {
+        let path = |i: usize| format!("{{path: {{type: RegularExpression, value: '/{i}{text}'}}}}");
+        let all: Vec<_> = (0..number).map(path).collect();
+        let rule = |matches: &[String]| {
+            format!("{{matches: [{}], backendRefs: [{{name: cart}}]}}", matches.join(", "))
+        };
+        all.chunks(60).map(rule).collect::<Vec<_>>().join(", ")
+    };
+    put(&mut shop(), rules(&of(64, "/[0-9]+/items"))).unwrap();
+    let many = errors(&of(70, "/[0-9]+/items"));
+    assert_eq!(told(&many), [("/spec/rules/1/matches/4/path/value", Code::TooLarge)], "{many:#?}");
+    // Each is as large as one may be.
+    put(&mut shop(), rules(&of(8, "([a-z]{1,40}){1,40}"))).unwrap();
+    let large = errors(&of(20, "([a-z]{1,40}){1,40}"));
+    assert_eq!(told(&large), [("/spec/rules/0/matches/8/path/value", Code::TooLarge)], "{large:#?}");
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use outrigger_mesh::{PathMatch, Port, Route, RouteMatch, Timeouts};
+use outrigger_mesh::{PathMatch, Port, PortNumber, Route, RouteMatch, Timeouts};
 
-use super::{CheckedRoute, ServiceParent};
+use super::{CheckedRoute, CheckedRule, ServiceParent};
 use crate::check::Found;
 use crate::check::service::beyond_default;
-use crate::routes::Claimed;
+use crate::routes::{self, Claimed};
 use crate::spec::{Code, Key, Kind, Problem};
-use crate::world::World;
+use crate::world::{Entry, World};
 
 /// Adds warnings about `route`, which holds.
 pub(super) fn add(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
@@ -116,30 +116,22 @@ fn timeouts(pointer: &str, rule: &Route, parents: &[ServiceParent], world: &Worl
     }
 }
 
-/// A match that an earlier one says already is never met: of equals the oldest route and the first rule win.
+/// A match that an earlier one says already is never met: of equals the oldest route and the first rule win. Conditions that
+/// filters add count, and so do the ports; what differs in either is met.
 fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &mut Found) {
-    let others: Vec<_> = route
-        .services()
-        .flat_map(|parent| world.routes_of(&key.namespace, parent))
-        .filter(|other| other.object.key() != *key && is_older(other, key, world))
-        .collect();
     let mut seen: Vec<RouteMatch> = vec![];
-    for (i, rule) in route.routes().enumerate() {
-        for (j, this) in matches_of(rule).into_iter().map(normal).enumerate() {
-            let at = if rule.matches.is_empty() {
+    for (i, rule) in route.rules.iter().enumerate() {
+        for (j, this) in matches_of(rule, world).into_iter().enumerate() {
+            let at = if rule.route.matches.is_empty() {
                 format!("/spec/rules/{i}")
             } else {
                 format!("/spec/rules/{i}/matches/{j}")
             };
-            let taken_by = others
-                .iter()
-                .find(|other| other.checked.routes().flat_map(matches_of).any(|m| normal(m) == this));
             if seen.contains(&this) {
                 let message = "an earlier match says the same, so this one is never met";
                 found.add(Problem::warning(at, Code::Unreachable, message));
-            } else if let Some(other) = taken_by {
-                let message =
-                    format!("{} is older and matches the same, so this is never met", other.object.key());
+            } else if let Some(other) = taken_by(key, route, &this, world) {
+                let message = format!("{other} is older and matches the same, so this is never met");
                 found.add(Problem::warning(at, Code::Unreachable, message));
             }
             seen.push(this);
@@ -147,15 +139,44 @@ fn unreachable_matches(key: &Key, route: &CheckedRoute, world: &World, found: &m
     }
 }
 
-fn is_older(other: &crate::world::Entry<CheckedRoute>, key: &Key, world: &World) -> bool {
+/// The older route that takes all that a match of `route` would, at every service and port that it is for. At gateways what
+/// they meet hangs on listeners and host names; lint looks there.
+fn taken_by(key: &Key, route: &CheckedRoute, this: &RouteMatch, world: &World) -> Option<Key> {
+    if !route.gateways.is_empty() {
+        return None;
+    }
+    let mut first = None;
+    for parent in &route.parents {
+        let takes = |other: &&std::sync::Arc<Entry<CheckedRoute>>| {
+            let ports = other.checked.ports_of(&parent.service);
+            let all = |own: &[PortNumber]| !own.is_empty() && own.iter().all(|port| ports.contains(port));
+            other.object.key() != *key
+                && is_older(other, key, world)
+                && (ports.is_empty() || all(&parent.ports))
+                && other.checked.rules.iter().any(|rule| matches_of(rule, world).contains(this))
+        };
+        let other = world.routes_of(&key.namespace, &parent.service).into_iter().find(takes)?;
+        first.get_or_insert_with(|| other.object.key());
+    }
+    first
+}
+
+fn is_older(other: &Entry<CheckedRoute>, key: &Key, world: &World) -> bool {
     match world.route(key) {
         None => true,
         Some(this) => (other.created, other.object.key()) < (this.created, key.clone()),
     }
 }
 
-fn matches_of(rule: &Route) -> Vec<RouteMatch> {
-    if rule.matches.is_empty() { vec![RouteMatch::default()] } else { rule.matches.clone() }
+/// The matches of a rule with what its filters add to them, as far as they can be followed.
+fn matches_of(rule: &CheckedRule, world: &World) -> Vec<RouteMatch> {
+    let mut whole = rule.route.clone();
+    let matches = match routes::extend(world, rule, &mut whole) {
+        Ok(()) => whole.matches,
+        Err(_) => rule.route.matches.clone(),
+    };
+    let matches = if matches.is_empty() { vec![RouteMatch::default()] } else { matches };
+    matches.into_iter().map(normal).collect()
 }
 
 /// The same for all ways to write the same.

@@ -195,3 +195,29 @@ async fn since_when_a_route_is_as_it_is_outlives_a_restart_and_goes_with_the_rou
     plane.apply(vec![delete(&to_prices())]).await.unwrap();
     assert_eq!(plane.state.store().get(Space::Status, &key).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn routes_that_no_sidecar_would_take_are_refused_when_they_are_written() {
+    let plane = fresh().await;
+    let to = |from: usize, until: usize| {
+        let rule = |first: usize| {
+            let all: Vec<_> = (first..until.min(first + 16)).map(|i| format!("{{name: s{i}}}")).collect();
+            format!("{{backendRefs: [{}]}}", all.join(", "))
+        };
+        let rules: Vec<_> = (from..until).step_by(16).map(rule).collect();
+        crate::testing::object(&format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r{from}, namespace: shop}}, \
+             spec: {{parentRefs: [{{group: '', kind: Service, name: s0}}], rules: [{}]}}}}",
+            rules.join(", ")
+        ))
+    };
+    plane.apply((0..258).map(|i| put(service(&format!("s{i}"), ""))).collect()).await.unwrap();
+    plane.apply(vec![put(to(0, 255)), put(to(255, 256))]).await.unwrap();
+    let Err(ApplyError::Refused(problems)) = plane.apply(vec![put(to(256, 258))]).await else {
+        panic!("257 services are named")
+    };
+    let told = (problems[0].pointer.as_str(), problems[0].code, problems[0].hint.is_some());
+    assert_eq!((problems.len(), told), (1, ("/spec/rules", Code::TooLarge, true)));
+    // Fewer in place of others.
+    plane.apply(vec![put(to(256, 258)), delete(&to(255, 256)), put(to(0, 250).clone())]).await.unwrap();
+}

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{ConsumerRoutes, Service, ServiceName};
+use outrigger_mesh::{ConsumerRoutes, Service, ServiceName, bounded_routes};
 
 use super::{Registry, State};
 use crate::config::outside::Outside;
@@ -51,7 +51,8 @@ impl Registry {
         }
     }
 
-    /// They are these, or there are none.
+    /// They are these, or there are none. They are judged by themselves, whether the service is there yet or not: what they
+    /// say never costs the service.
     pub(super) fn set_consumer(
         &self,
         state: &mut State,
@@ -59,7 +60,9 @@ impl Registry {
         routes: Option<ConsumerRoutes>,
         outside: Option<Arc<Outside>>,
     ) -> Result<(), String> {
-        if routes.is_some() {
+        if let Some(own) = &routes {
+            bounded_routes(&own.routes, &own.tcp_routes)
+                .map_err(|e| format!("routes of {} for {name}: {e}", own.namespace))?;
             self.entry(state, name, false);
         }
         let Some(entry) = state.services.get_mut(name) else { return Ok(()) };

@@ -1,6 +1,6 @@
 use outrigger_mesh::{
-    Backend, Between, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol, Route, RouteName,
-    TrafficPolicy, Transport, Weight,
+    Backend, Between, ConsumerRoutes, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol,
+    Route, RouteName, TrafficPolicy, Transport, Weight,
 };
 
 use super::hosts::MAX_HOSTS;
@@ -161,4 +161,36 @@ fn a_removed_service_is_unknown_and_its_endpoints_are_let_go() {
     registry.apply(Change::Remove(ResourceName::Service("shop/cart".parse().unwrap()))).unwrap();
     let found = registry.find_service(&"shop/cart".parse().unwrap());
     assert!(matches!(found, Found::Unknown), "{found:?}");
+}
+
+#[test]
+fn routes_of_the_callers_that_are_too_many_are_rejected_and_never_the_service() {
+    let name: ServiceName = "bank/cart".parse().unwrap();
+    let to = |number: usize| Backend::to(format!("bank/s{number}").parse().unwrap());
+    let route = Route { backends: (0..257).map(to).collect(), ..Route::new(RouteName::new("r").unwrap()) };
+    let (namespace, tcp_routes) = ("shop".parse().unwrap(), vec![]);
+    let own = ConsumerRoutes { namespace, service: name.clone(), routes: vec![route], tcp_routes };
+    let (own, cart) = (Change::Set(Resource::ConsumerRoutes(own)), service("bank/cart", Some("bank/audit")));
+    for routes_first in [true, false] {
+        let registry = registry();
+        registry.apply(Change::ConsumerAwaited(name.clone())).unwrap();
+        let outcome = if routes_first {
+            let outcome = registry.apply(own.clone());
+            registry
+                .apply(Change::Remove(ResourceName::ConsumerRoutes("shop".parse().unwrap(), name.clone())))
+                .unwrap();
+            set(&registry, Resource::Service(cart.clone()));
+            outcome
+        } else {
+            set(&registry, Resource::Service(cart.clone()));
+            let outcome = registry.apply(own.clone());
+            registry
+                .apply(Change::Remove(ResourceName::ConsumerRoutes("shop".parse().unwrap(), name.clone())))
+                .unwrap();
+            outcome
+        };
+        assert!(outcome.unwrap_err().contains("more than 256"));
+        let live = registry.live_service(&name).unwrap();
+        assert_eq!(live.snapshot.load().as_ref().unwrap().service, cart, "{routes_first}");
+    }
 }
