@@ -46,7 +46,9 @@ impl Delete {
                     let told = deleted.map_err(|why| not_deleted(why, kind, &namespace, &name))?;
                     let warnings: Vec<Problem> =
                         serde_json::from_value(told["warnings"].clone()).unwrap_or_default();
-                    warnings.iter().for_each(|warning| out::warn(problems::lines(warning)));
+                    for warning in &warnings {
+                        out::warn(problems::lines(warning));
+                    }
                     out::say(format!("{}/{namespace}/{name} deleted", kind.word()));
                 }
             }

@@ -13,13 +13,17 @@ use crate::world::{Entry, World};
 /// The ports of a service that GRPCRoutes have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
-    /// Each port that requests can come to, with the oldest GRPCRoute that is for it.
+    /// Each port that requests can come to, with the oldest GRPCRoute that is for it; none where there is no such route.
     ports: Vec<(PortNumber, Option<Key>)>,
 }
 
 impl Claimed {
     /// What the routes of a namespace say of a service.
     pub(crate) fn of(world: &World, namespace: &Label, service: &ServiceName) -> Self {
+        let is_there = |key: &Key| key.kind == Kind::GrpcRoute && key.namespace == *namespace;
+        if !world.routes_naming(service).any(is_there) {
+            return Self { ports: vec![] };
+        }
         let routes = world.routes_of(namespace, service);
         let grpc: Vec<_> = routes.into_iter().filter(|entry| is_grpc(entry, service)).collect();
         let ports = world.service(service).map(|entry| entry.checked.service().ports.as_slice());
