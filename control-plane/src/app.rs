@@ -24,6 +24,7 @@ use crate::rollout::{self, Rollouts};
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
 use crate::state::State;
+use crate::store::etcd::EtcdStore;
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Telemetry;
 
@@ -49,7 +50,10 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let (push, admin) = (push_listener.local_addr()?, admin_listener.local_addr()?);
 
     make_folder(&settings.data)?;
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.data).await?);
+    let store: Arc<dyn Store> = match settings.shared_store() {
+        None => Arc::new(EmbeddedStore::open(&settings.data).await?),
+        Some((address, secrets)) => Arc::new(EtcdStore::open(&address, &secrets).await?),
+    };
     let hub = Arc::new(Hub::new());
     let (folder, domain) = (settings.data.join("ca"), &settings.trust_domain);
     let place = ca::Place { folder: &folder, given: settings.given_authority() };
@@ -90,6 +94,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         issuers: Arc::clone(&issuers),
         tokens,
         rollouts: rollouts.clone(),
+        store: store.clone(),
     };
     let certs = Certs { keeper: Arc::clone(&keeper), turning };
     let api = Api {
@@ -171,6 +176,7 @@ struct Running {
     issuers: Arc<jwks::Keeper>,
     tokens: Arc<TokenService>,
     rollouts: Rollouts,
+    store: Arc<dyn Store>,
 }
 
 impl Observed for Running {
@@ -214,10 +220,29 @@ impl Observed for Running {
              # TYPE outrigger_control_proxies_rejecting gauge\n\
              outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}",
             proxies.len(),
+            store_metrics(&*self.store),
             self.keeper.metrics(),
             self.issuers.metrics(),
             self.tokens.metrics(),
             self.rollouts.metrics()
         )
     }
+}
+
+/// How the store is, and who leads; of a store of one's own there is nothing to say.
+fn store_metrics(store: &dyn Store) -> String {
+    let Some(replicas) = store.replicas() else { return String::new() };
+    let (up, leads) = (u8::from(replicas.lost().is_none()), u8::from(replicas.leads()));
+    format!(
+        "# HELP outrigger_control_store_up Whether the shared store answers.\n\
+         # TYPE outrigger_control_store_up gauge\n\
+         outrigger_control_store_up {up}\n\
+         # HELP outrigger_control_replicas Control planes that live on the shared store.\n\
+         # TYPE outrigger_control_replicas gauge\n\
+         outrigger_control_replicas {}\n\
+         # HELP outrigger_control_leads Whether this control plane does what only one of them may do.\n\
+         # TYPE outrigger_control_leads gauge\n\
+         outrigger_control_leads {leads}\n",
+        replicas.count()
+    )
 }

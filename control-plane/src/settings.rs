@@ -10,11 +10,12 @@ use outrigger_mesh::TrustDomain;
 
 use crate::ca::{Given, KubernetesSettings};
 use crate::spec;
+use crate::store::etcd::{EtcdAddress, EtcdSecrets};
 use crate::users::{ClientId, Grant};
 
 /// The control plane of the Outrigger service mesh.
 ///
-/// Takes what people write (the admin API, used by `outrigger apply`), keeps it in one file, and pushes configuration,
+/// Takes what people write (the admin API, used by `outrigger apply`), keeps it in one file or a shared etcd, and pushes configuration,
 /// endpoints and certificates to the sidecars. Started with nothing it makes a mesh: a folder for its data, a
 /// certificate authority and an empty store.
 #[derive(Clone, Debug, Parser)]
@@ -23,6 +24,31 @@ pub struct Settings {
     /// Folder for the store and the certificate authority; made if it is not there, readable by its owner only.
     #[arg(long, env = "OUTRIGGER_CONTROL_DATA", default_value = "./outrigger-data", value_name = "DIR")]
     pub data: PathBuf,
+
+    /// A store that several control planes share, in place of a file in --data: etcds://HOST:PORT,HOST:PORT/PREFIX (etcd:// on this
+    /// machine alone). Without a prefix it is /outrigger/ and the trust domain. See docs/control-plane.md.
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE", value_name = "URL")]
+    pub store: Option<EtcdAddress>,
+
+    /// Who vouches for the members of the store, PEM; else what the system trusts does.
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE_CA", requires = "store", value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+
+    /// The certificate that is shown to the store (PEM, leaf first).
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE_CERT", requires = "store_key", value_name = "FILE")]
+    pub store_cert: Option<PathBuf>,
+
+    /// Its key.
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE_KEY", requires = "store_cert", value_name = "FILE")]
+    pub store_key: Option<PathBuf>,
+
+    /// The user to log in to the store as.
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE_USER", requires = "store_password_file", value_name = "NAME")]
+    pub store_user: Option<String>,
+
+    /// The file with the user's password, readable by this process alone (chmod 600; its group may read it, too).
+    #[arg(long, env = "OUTRIGGER_CONTROL_STORE_PASSWORD_FILE", requires = "store_user", value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
 
     /// Where sidecars connect: configuration and certificates, TLS only. Port 0 takes a free one.
     #[arg(long, env = "OUTRIGGER_CONTROL_PUSH", default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
@@ -200,6 +226,16 @@ fn leaf_for_tests(text: &str) -> Result<LeafLifetime, String> {
 }
 
 impl Settings {
+    /// The store that is shared, and what is shown to it.
+    pub fn shared_store(&self) -> Option<(EtcdAddress, EtcdSecrets)> {
+        let secrets = EtcdSecrets {
+            roots: self.store_ca.clone(),
+            certificate: self.store_cert.clone().zip(self.store_key.clone()),
+            user: self.store_user.clone().zip(self.store_password_file.clone()),
+        };
+        Some((self.store.clone()?.of_mesh(&self.trust_domain), secrets))
+    }
+
     /// The authority that is given as files.
     pub fn given_authority(&self) -> Option<Given> {
         let (cert, key, roots) = (self.ca_cert.clone()?, self.ca_key.clone()?, self.ca_roots.clone()?);

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, env = "OUTRIGGER_PROXY_WEIGHT", default_value = "100", value_parser = weight, help_heading = "Workload")]
     weight: Weight,
 
-    /// The control plane.
+    /// The control plane: HOST:PORT, or its replicas with commas between.
     #[arg(
         long,
         env = "OUTRIGGER_PROXY_CONTROL",

@@ -130,6 +130,19 @@ pub(super) async fn alive(State(api): State<Api>) -> JsonBody<Json> {
     JsonBody(json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() }))
 }
 
+/// Ready it is also while a shared store does not answer, since sidecars are served and everything is read as before; but it
+/// says so.
+pub(super) async fn ready(State(api): State<Api>) -> JsonBody<Json> {
+    let world = api.state.world();
+    let mut told = json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() });
+    if let Some(replicas) = api.state.store().replicas() {
+        let lost = replicas.lost();
+        told["status"] = if lost.is_none() { "ok" } else { "degraded" }.into();
+        told["store"] = json!({ "answers": lost.is_none(), "why": lost, "replicas": replicas.count(), "leads": replicas.leads() });
+    }
+    JsonBody(told)
+}
+
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], api.observed.metrics() + &api.door.metrics()).into_response()

@@ -174,7 +174,7 @@ pub fn router(api: Api) -> Router {
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
         .route("/.well-known/jwks.json", get(facts::jwks))
         .route("/healthz", get(facts::alive))
-        .route("/readyz", get(facts::alive))
+        .route("/readyz", get(facts::ready))
         .route("/metrics", get(facts::metrics))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

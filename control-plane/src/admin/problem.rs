@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::spec::{Key, Problem};
 use crate::state::{ApplyError, TokenError};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 use crate::users::book::NotMade;
 
 /// An answer that is not what was asked for.
@@ -111,7 +111,11 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(e: StoreError) -> Self {
         tracing::error!(error = %e, "the store failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
+        let status = match e.kind() {
+            StoreErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, e.to_string())
     }
 }
 

@@ -19,7 +19,7 @@ use super::kept::{self, Ended, InForce};
 use super::ledger::{Attested, Full, Leaf, Ledger};
 use super::rotation::Rotation;
 use crate::audit::{AuditEntry, Author};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreErrorKind};
 
 /// The connected sidecars, as far as certificates go.
 pub trait Fleet: Send + Sync + 'static {
@@ -117,13 +117,15 @@ pub(super) struct Signing {
     pub(super) trust: Trust,
     pub(super) trust_version: String,
     bridges: Vec<Vec<u8>>,
+    /// The version of the record that it is of.
+    version: Option<u64>,
 }
 
 impl Signing {
-    pub(super) fn of(in_force: InForce) -> Self {
+    pub(super) fn of(in_force: InForce, version: Option<u64>) -> Self {
         let InForce { authority, given, trust, bridges } = in_force;
         let trust_version = kept::version_of(&trust);
-        Self { authority, given, trust, trust_version, bridges }
+        Self { authority, given, trust, trust_version, bridges, version }
     }
 
     /// The control plane's own certificate, with the roots in the chain: a sidecar that knows only the hash of one
@@ -182,6 +184,7 @@ impl Keeper {
 
     /// Signs the key of a request, with whom to believe.
     pub async fn issue(&self, csr_der: &[u8], wanted: Wanted<'_>) -> Result<(SignedLeaf, Trust), NotIssued> {
+        let version = self.signing().version;
         let (signed, leaf, trust) = self.sign(csr_der, &wanted)?;
         let (author, audit) = match wanted.audit {
             Some((author, entry)) => (author, vec![entry]),
@@ -191,6 +194,14 @@ impl Keeper {
         if let Err(e) = stored {
             self.inner().ledger.remove(&leaf.sha256);
             return Err(e.into());
+        }
+        // Another control plane may have changed the authority and not counted this one. Then it is in the account, and
+        // nobody gets it.
+        if self.store.replicas().is_some() && kept::version(&*self.store).await? != version {
+            let detail = "another control plane is changing it; try again";
+            return Err(
+                StoreError::new(StoreErrorKind::Behind, "of the certificate authority", detail).into()
+            );
         }
         Ok((signed, trust))
     }

@@ -138,6 +138,11 @@ impl Kept {
         Ok(Some(Self { version: Some(record.changed), ..kept }))
     }
 
+    /// Which version of the record this is.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.version
+    }
+
     /// Puts this in the place of the one it was made from.
     pub(super) async fn commit(
         mut self,
@@ -280,6 +285,21 @@ pub(super) const ABORTED: &str = "aborted";
 
 const KEY: &str = "authority";
 const LEAVES: &str = "leaf/";
+
+/// Whether this key is that of the authority.
+pub(super) fn is_authority(key: &str) -> bool {
+    key == KEY
+}
+
+/// The name of the certificate of which this key is the account.
+pub(super) fn leaf_name(key: &str) -> Option<&str> {
+    key.strip_prefix(LEAVES)
+}
+
+/// The version of the authority in the store.
+pub(super) async fn version(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    Ok(store.get(Space::Certificates, KEY).await?.map(|record| record.changed))
+}
 
 /// The account of certificates that is kept.
 pub(super) async fn leaves(store: &dyn Store) -> Result<Vec<Leaf>, StoreError> {

@@ -145,6 +145,13 @@ impl Ledger {
         leaf
     }
 
+    /// Enters one as another control plane has stored it. What changed here and is not stored yet stays.
+    pub fn merge(&mut self, leaf: Leaf) {
+        if !self.changed.contains(&leaf.sha256) {
+            self.put(leaf);
+        }
+    }
+
     /// Takes one out: it expired, or was never handed out.
     pub fn remove(&mut self, sha256: &str) {
         let Some(leaf) = self.leaves.remove(sha256) else { return };

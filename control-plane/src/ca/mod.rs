@@ -7,6 +7,7 @@
 //! (what may happen) and `turn` (what does).
 
 mod company;
+mod follow;
 mod keeper;
 mod kept;
 pub mod kubernetes;

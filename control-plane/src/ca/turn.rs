@@ -11,13 +11,14 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::company::{self, Given, Watched};
+use super::follow::Others;
 use super::keeper::{Fleet, Holding, Keeper, Signing};
 use super::kept::{self, ABORTED, COMPLETED, Kept};
 use super::ledger::{Attested, Leaf, Ledger, Missing};
 use super::rotation::{Event, Rotation, Step};
 use crate::audit::{AuditEntry, Author};
 use crate::state::State;
-use crate::store::{CommitError, Store};
+use crate::store::{CommitError, Space, Store};
 
 /// What an operator can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +66,15 @@ impl Turning {
 
 /// The task.
 pub struct Turner {
-    keeper: Arc<Keeper>,
-    kept: Kept,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) kept: Kept,
     files: Option<Watched>,
     /// What the files hold and can not be taken up yet, and why that is.
     waiting: Option<(Arc<Authority>, String)>,
     state: Option<Arc<State>>,
     queue: mpsc::Receiver<Asked>,
     lifetime: LeafLifetime,
+    pub(super) others: Others,
 }
 
 /// Where an authority comes from.
@@ -91,6 +93,9 @@ pub async fn open(
     trust_domain: &TrustDomain,
     lifetime: LeafLifetime,
 ) -> anyhow::Result<(Arc<Keeper>, Turning, Turner)> {
+    // From before the account is read: what is entered meanwhile is entered twice rather than never.
+    let position = store.list(Space::Certificates, KEPT_NOWHERE).await?.position;
+    let others = store.replicas().is_some().then(|| store.watch(Space::Certificates, position));
     let leaves = kept::leaves(&*store).await?;
     let (kept, files) = match place.given {
         None => (Kept::open(&*store, place.folder, trust_domain).await?, None),
@@ -101,12 +106,12 @@ pub async fn open(
         }
     };
     let ledger = Ledger::of_kept(leaves);
-    let signing = Signing::of(kept.in_force(trust_domain)?);
+    let signing = Signing::of(kept.in_force(trust_domain)?, kept.version());
     let of = (kept.rotation.clone(), kept.last.clone());
     let keeper = Arc::new(Keeper::new(store, fleet, signing, ledger, of)?);
     let (wishes, queue) = mpsc::channel(QUEUE);
-    let turner =
-        Turner { keeper: Arc::clone(&keeper), kept, files, waiting: None, state: None, queue, lifetime };
+    let own = Arc::clone(&keeper);
+    let turner = Turner { keeper: own, kept, files, waiting: None, state: None, queue, lifetime, others };
     Ok((keeper, Turning(wishes), turner))
 }
 
@@ -118,6 +123,8 @@ fn gate(lifetime: LeafLifetime) -> Duration {
 const BY_FILES: &str = "the authority is given as files: replace them, and the control plane takes up another intermediate \
                         at once, another root step by step; put the former ones back to abort";
 const QUEUE: usize = 16;
+/// No key begins so: the count alone is wanted.
+const KEPT_NOWHERE: &str = "\0";
 /// How often the gates are looked at when nothing happens.
 const LOOK: Duration = Duration::from_millis(500);
 /// What happens in so short a time is looked at together.
@@ -139,6 +146,7 @@ impl Turner {
             tokio::select! {
                 wish = self.queue.recv() => {
                     let Some((wish, author, reply)) = wish else { return };
+                    self.follow().await;
                     let done = self.fulfil(wish, &author).await;
                     // Whoever asked may have gone.
                     let _ = reply.send(done);
@@ -152,6 +160,7 @@ impl Turner {
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
+            self.follow().await;
             let holdings = self.keeper.fleet.holdings();
             self.take_note(&holdings).await;
             self.take_up_files().await;
@@ -256,6 +265,9 @@ impl Turner {
     async fn look(&mut self, holdings: &[Holding]) {
         let Some(mut rotation) = self.kept.rotation.clone() else { return };
         self.call_back(&rotation, holdings);
+        if self.keeper.store.replicas().is_some_and(|replicas| !replicas.leads()) {
+            return;
+        }
         let missing = self.missing(&rotation, holdings);
         let Some(event) = rotation.look(missing.len(), OffsetDateTime::now_utc()) else { return };
         if event == Event::Paused {
@@ -301,15 +313,20 @@ impl Turner {
             CommitError::Store(e) => NotTurned { unavailable: true, ..no(e.to_string()) },
             CommitError::Conflict { .. } => no("another control plane changed the authority meanwhile"),
         })?;
+        self.put_in_force(Signing::of(signing, self.kept.version()));
+        Ok(())
+    }
+
+    /// Signs with what is kept from now on.
+    pub(super) fn put_in_force(&self, signing: Signing) {
         {
             let mut inner = self.keeper.inner();
             (inner.rotation, inner.last) = (self.kept.rotation.clone(), self.kept.last.clone());
         }
-        self.keeper.put_in_force(Signing::of(signing));
+        self.keeper.put_in_force(signing);
         if let Some(state) = &self.state {
             state.set_root(self.keeper.root());
         }
-        Ok(())
     }
 
     /// What was shown and acknowledged since the last time.

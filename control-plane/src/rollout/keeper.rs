@@ -145,6 +145,9 @@ impl Keeper {
 
     async fn look(&self) {
         let entries = self.follow();
+        if !self.eyes.state.leads() {
+            return;
+        }
         for entry in &entries {
             if let Err(error) = self.drive(entry).await {
                 let rollout = entry.object.key();

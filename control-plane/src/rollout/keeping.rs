@@ -66,7 +66,8 @@ impl Keeping {
 
     /// Writes what is new.
     pub(super) async fn keep_now(&mut self, eyes: &Eyes) {
-        let writes = self.writes(eyes);
+        // What gates go by is what the sidecars of the control plane that opens them report.
+        let writes = if eyes.state.leads() { self.writes(eyes) } else { vec![] };
         if writes.is_empty() {
             return;
         }

@@ -1,9 +1,13 @@
 //! Instances that their own sidecars register, with a lease.
 //!
+//! With several control planes on one store an instance is held by the one that its sidecar registers with. When that one
+//! ends, the instance gets a whole lease more, in which its sidecar finds another; the control plane that leads takes away
+//! what nobody holds by then.
+//!
 //! A lease is renewed by registering again. When it ends, or the sidecar withdraws, the instance goes. After a start of
 //! the control plane every lease begins anew: that we were away is not the instances' fault.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +19,8 @@ use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, W
 use tokio::time::Instant;
 
 use crate::audit::Author;
-use crate::spec::Kind;
-use crate::state::{Refusal, RefusalKind, State};
-use crate::world::AnyEntry;
+use crate::state::{Refusal, RefusalKind, State, held_name};
+use crate::store::{Holder, StoreError};
 
 /// Who knows which sidecars have heard that an instance is gone.
 pub trait Removal: Send + Sync + 'static {
@@ -36,8 +39,11 @@ pub struct Registrations {
     state: Arc<State>,
     removal: Arc<dyn Removal>,
     lease: Duration,
-    deadlines: Mutex<HashMap<(ServiceName, EndpointUid), Instant>>,
+    deadlines: Mutex<HashMap<Instance, Instant>>,
 }
+
+/// An instance of a service.
+type Instance = (ServiceName, EndpointUid);
 
 /// No withdrawal waits longer for acknowledgements: a sidecar that hangs must not keep an instance from ending.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -46,12 +52,7 @@ impl Registrations {
     /// Every instance that is registered already gets a whole lease from now.
     pub fn new(state: Arc<State>, removal: Arc<dyn Removal>, lease: Duration) -> Self {
         let until = Instant::now() + lease;
-        let instances = state.world().objects(Kind::Instance, None);
-        let registered = instances.iter().filter_map(|entry| match entry {
-            AnyEntry::Instance(e) => e.checked.registered_by.as_ref().map(|_| &e.checked.endpoint),
-            _ => None,
-        });
-        let deadlines = registered.map(|e| ((e.service.clone(), e.uid.clone()), until)).collect();
+        let deadlines = registered(&state).into_iter().map(|key| (key, until)).collect();
         Self { state, removal, lease, deadlines: Mutex::new(deadlines) }
     }
 
@@ -70,6 +71,7 @@ impl Registrations {
             tracing::warn!(peer = %peer.id(), %from, %service, %uid, reason = %refusal, "refused a registration");
             return Err(told(&refusal));
         }
+        self.hold(&key).await.map_err(|e| told(&e.into()))?;
         self.deadlines().insert(key, Instant::now() + self.lease);
         Ok(RegisterReply { lease: self.lease })
     }
@@ -84,7 +86,10 @@ impl Registrations {
         let Withdrawal { service, uid, wait } = withdrawal;
         let author = Author::workload(peer.id(), from);
         self.state.remove_instance(&service, &uid, &author).await.map_err(|refusal| told(&refusal))?;
-        self.deadlines().remove(&(service.clone(), uid.clone()));
+        let key = (service, uid);
+        self.deadlines().remove(&key);
+        self.let_go(&key).await;
+        let (service, uid) = key;
         let (subscribers, acknowledged) = self.removal.removed(&service, &uid, wait.min(MAX_WAIT)).await;
         tracing::info!(peer = %peer.id(), %service, %uid, subscribers, acknowledged, "an instance withdrew");
         Ok(WithdrawReply { subscribers, acknowledged })
@@ -96,6 +101,7 @@ impl Registrations {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            self.adopt();
             for (service, uid) in self.overdue() {
                 let author = Author::system("its lease ended: its sidecar said nothing more");
                 if let Err(e) = self.state.remove_instance(&service, &uid, &author).await {
@@ -103,18 +109,59 @@ impl Registrations {
                     continue;
                 }
                 tracing::warn!(%service, %uid, "an instance's lease ended");
-                self.forget(&(service, uid));
+                let key = (service, uid);
+                self.let_go(&key).await;
+                self.forget(&key);
             }
         }
     }
 
-    fn overdue(&self) -> Vec<(ServiceName, EndpointUid)> {
-        let now = Instant::now();
-        self.deadlines().iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect()
+    /// Gives a lease to what nobody holds any more, and leaves to other control planes what is theirs.
+    fn adopt(&self) {
+        let Some(replicas) = self.state.store().replicas() else { return };
+        let until = Instant::now() + self.lease;
+        let all: HashSet<Instance> = registered(&self.state).into_iter().collect();
+        let mut deadlines = self.deadlines();
+        deadlines.retain(|key, _| all.contains(key));
+        for key in all {
+            match replicas.holder(&held_name(&key.0, &key.1)) {
+                Holder::This => {}
+                Holder::Another => drop(deadlines.remove(&key)),
+                Holder::Nobody => drop(deadlines.entry(key).or_insert(until)),
+            }
+        }
+    }
+
+    /// Tells other control planes, if there are any, that this one has it.
+    async fn hold(&self, (service, uid): &Instance) -> Result<(), StoreError> {
+        let Some(replicas) = self.state.store().replicas() else { return Ok(()) };
+        let name = held_name(service, uid);
+        if replicas.holder(&name) == Holder::This { Ok(()) } else { replicas.hold(vec![name]).await }
+    }
+
+    async fn let_go(&self, (service, uid): &Instance) {
+        let Some(replicas) = self.state.store().replicas() else { return };
+        if let Err(error) = replicas.let_go(&held_name(service, uid)).await {
+            // It ends with this control plane, and holds nothing that is there.
+            tracing::debug!(%error, %service, %uid, "it is held a little longer");
+        }
+    }
+
+    fn overdue(&self) -> Vec<Instance> {
+        let (now, replicas) = (Instant::now(), self.state.store().replicas());
+        let deadlines = self.deadlines();
+        let over = deadlines.iter().filter(|(_, until)| **until <= now).map(|(key, _)| key);
+        // What nobody holds is taken away once.
+        let ours = |key: &&Instance| {
+            replicas.as_ref().is_none_or(|replicas| {
+                replicas.leads() || replicas.holder(&held_name(&key.0, &key.1)) == Holder::This
+            })
+        };
+        over.filter(ours).cloned().collect()
     }
 
     /// Unless it was renewed while it was being taken away.
-    fn forget(&self, key: &(ServiceName, EndpointUid)) {
+    fn forget(&self, key: &Instance) {
         let now = Instant::now();
         let mut deadlines = self.deadlines();
         if deadlines.get(key).is_some_and(|until| *until <= now) {
@@ -122,9 +169,16 @@ impl Registrations {
         }
     }
 
-    fn deadlines(&self) -> std::sync::MutexGuard<'_, HashMap<(ServiceName, EndpointUid), Instant>> {
+    fn deadlines(&self) -> std::sync::MutexGuard<'_, HashMap<Instance, Instant>> {
         self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every instance that registered itself.
+fn registered(state: &State) -> Vec<Instance> {
+    let world = state.world();
+    let registered = world.all_instances().filter(|e| e.checked.registered_by.is_some());
+    registered.map(|e| &e.checked.endpoint).map(|e| (e.service.clone(), e.uid.clone())).collect()
 }
 
 fn told(refusal: &Refusal) -> RpcError {

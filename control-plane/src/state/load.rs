@@ -17,9 +17,16 @@ use crate::status::{self, Since};
 use crate::store::{Record, Space, Store, StoreError, Transaction};
 use crate::world::{Entry, World};
 
+/// What was loaded.
+pub(super) struct Loaded {
+    pub(super) world: World,
+    /// The count of the steps of rollouts that are in it.
+    pub(super) rollouts: u64,
+}
+
 /// Everything that is kept and holds. What no longer does, because another version wrote it, is left out with an error
 /// in the log, and stays in the store.
-pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<World, StoreError> {
+pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<Loaded, StoreError> {
     let secret = MeshSecret::of(store).await?;
     let config = store.list(Space::Config, "").await?;
     let instances = store.list(Space::Instances, "").await?;
@@ -37,21 +44,12 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
             }
         }
     }
-    let progress = |(key, _): &(String, Record)| !is_of_figures(key);
-    for (key, record) in store.list(Space::Rollouts, "").await?.records.into_iter().filter(progress) {
-        match (key.parse::<ServiceName>(), serde_json::from_value::<Progress>(record.value)) {
-            (Ok(service), Ok(progress)) if world.service(&service).is_some() => {
-                world.rollouts.set(&service, Some(Arc::new(progress)));
-            }
-            (Ok(_), Ok(_)) => {}
-            (_, Err(why)) => {
-                tracing::error!(rollout = key, %why, "left out: how far it has come can not be read");
-            }
-            (Err(why), _) => tracing::error!(rollout = key, %why, "left out: it is of no service"),
-        }
+    let rollouts = store.list(Space::Rollouts, "").await?;
+    for (key, record) in &rollouts.records {
+        set_progress(&mut world, key, Some(record));
     }
     since(&mut world, store).await?;
-    Ok(world)
+    Ok(Loaded { world, rollouts: rollouts.position })
 }
 
 /// Since when routes are as their status says. What is not known, or is not so any more, begins now.
@@ -72,7 +70,29 @@ async fn since(world: &mut World, store: &dyn Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn put(world: &mut World, record: &Record) -> Result<(), String> {
+/// Puts how far a rollout has come in `world`; of which service it is.
+pub(super) fn set_progress(world: &mut World, key: &str, record: Option<&Record>) -> Option<ServiceName> {
+    if is_of_figures(key) {
+        return None;
+    }
+    let service = key.parse::<ServiceName>();
+    let progress = record.map(|record| serde_json::from_value::<Progress>(record.value.clone())).transpose();
+    match (service, progress) {
+        (Ok(service), Ok(progress)) if world.service(&service).is_some() || progress.is_none() => {
+            world.rollouts.set(&service, progress.map(Arc::new));
+            return Some(service);
+        }
+        (Ok(_), Ok(_)) => {}
+        (_, Err(why)) => {
+            tracing::error!(rollout = key, %why, "left out: how far it has come can not be read");
+        }
+        (Err(why), _) => tracing::error!(rollout = key, %why, "left out: it is of no service"),
+    }
+    None
+}
+
+/// Puts a record that is kept in `world`, if it holds.
+pub(super) fn put(world: &mut World, record: &Record) -> Result<(), String> {
     let object = Object::from_json(&record.value)?;
     let (checked, _) = check_stored(&object, world).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();

@@ -7,6 +7,7 @@
 mod agreement;
 mod bounds;
 mod dependents;
+mod follow;
 mod instances;
 mod load;
 mod overrides;
@@ -35,6 +36,7 @@ use crate::spec::{Document, Key, Problem};
 use crate::store::{Expect, Store, StoreError, StoreErrorKind};
 use crate::world::{AnyEntry, World};
 
+pub(crate) use follow::held_name;
 pub use instances::{Refusal, RefusalKind};
 pub use paper::{Paper, compile_all, on_paper};
 pub use progress::Step;
@@ -65,12 +67,12 @@ impl State {
         root: RootHash,
         publish: Arc<dyn Publish>,
     ) -> Result<Arc<Self>, StoreError> {
-        let world = load::world(&*store, trust_domain).await?;
+        let load::Loaded { world, rollouts } = load::world(&*store, trust_domain).await?;
         let all = compile::everything(&world).into_iter().map(ResourceChange::Set).collect();
         publish.publish(world.revision(), all);
         let world = Arc::new(ArcSwap::from_pointee(world));
         let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(store.clone(), world.clone(), publish);
+        let writer = Writer::new(store.clone(), world.clone(), rollouts, publish);
         let writer = tokio::spawn(writer.run(queue));
         Ok(Arc::new(Self { store, world, root: ArcSwap::from_pointee(root), commands, writer }))
     }
@@ -83,6 +85,11 @@ impl State {
     /// The store behind it, for history and audit.
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Whether this control plane does what only one of those on the same store may do.
+    pub fn leads(&self) -> bool {
+        self.store.replicas().is_none_or(|replicas| replicas.leads())
     }
 
     /// The root that tokens tell their holders to believe.

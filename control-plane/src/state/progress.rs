@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::audit::{AuditEntry, Author};
 use crate::rollout::{self, Progress};
 use crate::spec::Key;
-use crate::store::{self, Expect, Space, Transaction};
+use crate::store::{self, Expect, Space, Store, StoreError, Transaction};
 use crate::world::World;
 
 /// A step of a rollout.
@@ -44,4 +44,22 @@ pub(super) fn stage(old: &World, step: &Step, author: Author) -> Option<(Transac
     let object = Key::from_path(&of.rollout).map_or_else(|| of.rollout.clone(), |key| key.to_string());
     let audit = vec![AuditEntry::new(&author, step.action, object)];
     Some((Transaction { author, writes, audit }, new))
+}
+
+/// Whether the store, too, holds what was seen; the transaction is then for exactly that. Other control planes may have
+/// written it in the meantime.
+pub(super) async fn as_seen(
+    store: &dyn Store,
+    step: &Step,
+    transaction: &mut Transaction,
+) -> Result<bool, StoreError> {
+    let record = store.get(Space::Rollouts, &rollout::store_key(&step.service)).await?;
+    let before = step.before.as_ref().map(|before| json!(**before));
+    if record.as_ref().map(|record| &record.value) != before.as_ref() {
+        return Ok(false);
+    }
+    for write in &mut transaction.writes {
+        write.expect = record.as_ref().map_or(Expect::Absent, |record| Expect::Version(record.changed));
+    }
+    Ok(true)
 }

@@ -571,3 +571,4 @@ async fn what_signs_places_outlives_a_restart_and_is_nowhere_to_be_read() {
 }
 
 mod references;
+mod replicas;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use outrigger_mesh::{Endpoint, EndpointUid, ServiceName, TokenKey};
 use tokio::sync::{mpsc, oneshot};
 
+use super::follow::{self, Follow, News};
 use super::instances::{self, Refusal};
 use super::progress::{self, Step};
 use super::stage::Stage;
@@ -16,7 +18,7 @@ use crate::history;
 use crate::jwks::{self, Source};
 use crate::spec::{Key, Problem, Time};
 use crate::status;
-use crate::store::{CommitError, Store, StoreError, StoreErrorKind, Transaction};
+use crate::store::{CommitError, Committed, Space, Store, StoreError, StoreErrorKind, Transaction};
 use crate::world::World;
 
 /// What can be asked of the writer. A caller that has gone does not get its answer.
@@ -56,14 +58,25 @@ pub(super) struct Writer {
     publish: Arc<dyn Publish>,
     /// The store may hold more than the world: a commit failed in a way that does not tell.
     stale: bool,
+    /// What others write.
+    follow: Follow,
 }
 
 /// So many commands are looked at together; those about instances become one transaction.
 const BATCH: usize = 256;
+/// How often a change is checked anew, because another control plane changed the configuration in between.
+const TRIES: usize = 8;
 
 impl Writer {
-    pub(super) fn new(store: Arc<dyn Store>, world: Arc<ArcSwap<World>>, publish: Arc<dyn Publish>) -> Self {
-        Self { store, world, publish, stale: false }
+    /// A writer of `world`, in which the steps of rollouts are up to the count `rollouts`.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        world: Arc<ArcSwap<World>>,
+        rollouts: u64,
+        publish: Arc<dyn Publish>,
+    ) -> Self {
+        let follow = Follow::after(&*store, &world.load(), rollouts);
+        Self { store, world, publish, stale: false, follow }
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
@@ -74,6 +87,13 @@ impl Writer {
                 taken = queue.recv_many(&mut batch, BATCH) => taken,
                 () = overrides::until_next(&world) => {
                     self.expire().await;
+                    continue;
+                }
+                news = self.follow.next(&world) => {
+                    if let Err(error) = self.take(news).await {
+                        tracing::warn!(%error, "what others wrote is not in force yet");
+                        tokio::time::sleep(overrides::TRY_AGAIN).await;
+                    }
                     continue;
                 }
             };
@@ -103,21 +123,30 @@ impl Writer {
     }
 
     async fn apply(&mut self, writes: &[Write], author: &Author, how: How) -> Result<Applied, ApplyError> {
-        self.catch_up().await?;
-        let old = self.world.load_full();
-        if how.only_at.is_some_and(|at| at != old.revision()) {
-            return Err(ApplyError::Moved { revision: old.revision() });
-        }
-        let mut stage = Stage::of(&old, writes, author, how.dangling)?;
-        let (changes, warnings) = (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
-        if how.dry_run {
-            let foreseen = Some(foresee(&old, stage, &changes));
-            return Ok(Applied { foreseen, ..Applied::of(&old, changes, warnings) });
-        }
-        match self.commit(&old, stage, author).await {
-            Ok(now) => Ok(Applied::of(&now, changes, warnings)),
-            Err(CommitError::Store(e)) => Err(e.into()),
-            Err(CommitError::Conflict { key, .. }) => Err(self.conflict(&key, writes).await),
+        let mut tries = 0;
+        loop {
+            self.catch_up().await?;
+            let old = self.world.load_full();
+            if how.only_at.is_some_and(|at| at != old.revision()) {
+                return Err(ApplyError::Moved { revision: old.revision() });
+            }
+            let mut stage = Stage::of(&old, writes, author, how.dangling)?;
+            let (changes, warnings) =
+                (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
+            if how.dry_run {
+                let foreseen = Some(foresee(&old, stage, &changes));
+                return Ok(Applied { foreseen, ..Applied::of(&old, changes, warnings) });
+            }
+            return match self.commit(&old, stage, author).await {
+                Ok(now) => Ok(Applied::of(&now, changes, warnings)),
+                Err(CommitError::Store(e)) if e.kind() == StoreErrorKind::Behind && tries < TRIES => {
+                    // Somebody else was faster: what was checked is checked again.
+                    tries += 1;
+                    continue;
+                }
+                Err(CommitError::Store(e)) => Err(e.into()),
+                Err(CommitError::Conflict { key, .. }) => Err(self.conflict(&key, writes).await),
+            };
         }
     }
 
@@ -140,16 +169,27 @@ impl Writer {
     async fn progress(&mut self, step: Step, author: Author) -> Result<bool, StoreError> {
         self.catch_up().await?;
         let old = self.world.load_full();
-        let Some((transaction, new)) = progress::stage(&old, &step, author) else { return Ok(false) };
-        if let Err(e) = self.store.commit(transaction).await {
+        let Some((mut transaction, new)) = progress::stage(&old, &step, author) else { return Ok(false) };
+        if self.store.replicas().is_some()
+            && !progress::as_seen(&*self.store, &step, &mut transaction).await?
+        {
             self.stale = true;
-            return match e {
-                CommitError::Store(e) => Err(e),
-                CommitError::Conflict { .. } => Ok(false),
-            };
+            return Ok(false);
         }
+        let committed = match self.store.commit(transaction).await {
+            Ok(committed) => committed,
+            Err(e) => {
+                self.stale = true;
+                return match e {
+                    CommitError::Store(e) => Err(e),
+                    CommitError::Conflict { .. } => Ok(false),
+                };
+            }
+        };
+        let rollouts = self.follow.rollouts() + 1;
         let touched = compile::Touched { rollouts: [step.service].into(), ..Default::default() };
         self.put_in_place(&old, new, &touched);
+        self.rollouts_at(rollouts, &committed).await;
         Ok(true)
     }
 
@@ -164,6 +204,9 @@ impl Writer {
         let mut new = (*old).clone();
         let (touched, audit) = overrides::expire(&mut new);
         self.put_in_place(&old, new, &touched);
+        if self.store.replicas().is_some_and(|replicas| !replicas.leads()) {
+            return;
+        }
         let author = Author::system("its time is over");
         if let Err(e) = self.store.commit(Transaction { author, writes: vec![], audit }).await {
             tracing::warn!(error = %e, "the end of an override is not in the audit log");
@@ -175,18 +218,35 @@ impl Writer {
         if commands.is_empty() {
             return;
         }
-        let caught_up = self.catch_up().await;
-        let old = self.world.load_full();
-        let mut stage = Stage::new(&old);
-        let replies: Vec<Reply> =
-            commands.into_iter().filter_map(|c| stage_instance(&mut stage, c)).collect();
-        let done = match caught_up {
-            Ok(()) => self.commit_instances(&old, stage).await,
-            Err(e) => Err(e),
-        };
-        for (reply, result) in replies {
-            let result = result.and_then(|()| done.clone().map_err(Refusal::from));
-            let _ = reply.send(result);
+        let mut tries = 0;
+        loop {
+            let caught_up = self.catch_up().await;
+            let old = self.world.load_full();
+            let mut stage = Stage::new(&old);
+            let staged: Vec<_> = commands.iter().filter_map(|c| stage_instance(&mut stage, c)).collect();
+            let done = match caught_up {
+                Ok(()) => self.commit_instances(&old, stage).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = &done
+                && matches!(e.kind(), StoreErrorKind::Behind | StoreErrorKind::Locked)
+                && self.store.replicas().is_some()
+                && tries < TRIES
+            {
+                tries += 1;
+                continue;
+            }
+            for (command, result) in commands.into_iter().zip(staged) {
+                let result = match &done {
+                    Err(e) if changes_something(&old, &command) => result.and(Err(Refusal::from(e.clone()))),
+                    // Whoever says what is known already needs no store.
+                    _ => result,
+                };
+                if let Command::Register { reply, .. } | Command::Remove { reply, .. } = command {
+                    let _ = reply.send(result);
+                }
+            }
+            return;
         }
     }
 
@@ -212,12 +272,13 @@ impl Writer {
         if stage.is_empty() {
             return Ok(old.clone());
         }
+        let wrote_rollouts = stage.writes.iter().any(|w| w.space == Space::Rollouts);
         let (audit, touched) = (stage.audit.clone(), stage.touched.clone());
         let mut writes = stage.writes.clone();
         let mut new = stage.finish();
         writes.extend(status::note(old, &mut new, &touched, Time::now()));
         let transaction = Transaction { author: author.clone(), writes, audit };
-        let committed = match self.store.commit(transaction).await {
+        let committed = match self.store.commit_on(old.revision(), transaction).await {
             Ok(committed) => committed,
             Err(e) => {
                 self.stale = true;
@@ -226,11 +287,63 @@ impl Writer {
         };
         if (committed.revision, committed.generation) != (new.revision(), new.generation()) {
             // Somebody else wrote in between: what is in the store is in force.
-            self.stale = true;
-            self.catch_up().await?;
+            self.follow_to(&committed).await?;
             return Ok(self.world.load_full());
         }
-        Ok(self.put_in_place(old, new, &touched))
+        let rollouts = self.follow.rollouts() + u64::from(wrote_rollouts);
+        let now = self.put_in_place(old, new, &touched);
+        self.rollouts_at(rollouts, &committed).await;
+        Ok(now)
+    }
+
+    /// Puts in force what others wrote.
+    async fn take(&mut self, news: News) -> Result<(), StoreError> {
+        let old = self.world.load_full();
+        match news {
+            News::Instances(change) => match follow::with_instances(&old, &change) {
+                Some((new, touched)) => drop(self.put_in_place(&old, new, &touched)),
+                None => self.stale = true,
+            },
+            News::Rollouts(change) => {
+                let (new, touched) = follow::with_rollouts(&old, &change);
+                self.follow.seen_rollouts(change.position);
+                // Most of it is what gates go by, which is nobody's configuration.
+                if !touched.rollouts.is_empty() {
+                    self.put_in_place(&old, new, &touched);
+                }
+            }
+            News::Config(revision) => {
+                tracing::info!(revision, "another control plane changed the configuration");
+                self.stale = true;
+            }
+            News::Lost => self.stale = true,
+        }
+        self.catch_up().await
+    }
+
+    /// Notes that what was put in place has the steps of rollouts up to a commit, if that was the next one; else what others
+    /// wrote of rollouts is taken first.
+    async fn rollouts_at(&mut self, expected: u64, committed: &Committed) {
+        if committed.rollouts == expected {
+            self.follow.seen_rollouts(expected);
+        } else if let Err(error) = self.follow_to(committed).await {
+            tracing::warn!(%error, "what others wrote of rollouts is not in force yet");
+        }
+    }
+
+    /// Takes what others wrote, up to a commit of one's own: what is told of it by then, else everything is read again.
+    async fn follow_to(&mut self, committed: &Committed) -> Result<(), StoreError> {
+        loop {
+            let world = self.world.load_full();
+            let now = (world.revision(), world.generation(), self.follow.rollouts());
+            if now.0 >= committed.revision && now.1 >= committed.generation && now.2 >= committed.rollouts {
+                return Ok(());
+            }
+            let Some(news) = self.follow.next(&world).now_or_never() else { break };
+            self.take(news).await?;
+        }
+        self.stale = true;
+        self.catch_up().await
     }
 
     fn put_in_place(&self, old: &World, new: World, touched: &compile::Touched) -> Arc<World> {
@@ -248,8 +361,10 @@ impl Writer {
             return Ok(());
         }
         let old = self.world.load_full();
-        let new = load::world(&*self.store, old.trust_domain().clone()).await?;
+        let load::Loaded { world: new, rollouts } =
+            load::world(&*self.store, old.trust_domain().clone()).await?;
         self.stale = false;
+        self.follow = Follow::after(&*self.store, &new, rollouts);
         let touched = load::all_of(&old, &new);
         self.put_in_place(&old, new, &touched);
         Ok(())
@@ -287,16 +402,20 @@ fn foresee(old: &World, stage: Stage, changes: &[ObjectChange]) -> Foreseen {
     Foreseen { differences: differences.collect(), resources: compile::changes(old, &new, &touched) }
 }
 
-type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
+/// Whether a command about an instance has anything to write.
+fn changes_something(world: &World, command: &Command) -> bool {
+    let mut stage = Stage::new(world);
+    stage_instance(&mut stage, command);
+    !stage.is_empty()
+}
 
-fn stage_instance(stage: &mut Stage, command: Command) -> Option<Reply> {
+/// What is wrong with a command about an instance; `None` for any other command.
+fn stage_instance(stage: &mut Stage, command: &Command) -> Option<Result<(), Refusal>> {
     match command {
-        Command::Register { endpoint, author, reply } => {
-            Some((reply, instances::register(stage, endpoint, &author)))
+        Command::Register { endpoint, author, .. } => {
+            Some(instances::register(stage, endpoint.clone(), author))
         }
-        Command::Remove { service, uid, author, reply } => {
-            Some((reply, instances::remove(stage, &service, &uid, &author)))
-        }
+        Command::Remove { service, uid, author, .. } => Some(instances::remove(stage, service, uid, author)),
         Command::Apply { .. } | Command::Keys { .. } | Command::Progress { .. } => None,
     }
 }

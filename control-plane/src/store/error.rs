@@ -27,6 +27,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// It does not take so much at once.
     TooLarge,
+    /// Somebody else changed the configuration since it was decided what to write.
+    Behind,
 }
 
 impl StoreError {
@@ -44,7 +46,7 @@ impl StoreError {
 
     /// Whether the same call may work later, without anybody mending the store.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Io | StoreErrorKind::Locked | StoreErrorKind::Unavailable)
+        !matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat | StoreErrorKind::TooLarge)
     }
 }
 
@@ -57,6 +59,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::NewerFormat => "was written by a newer version",
             StoreErrorKind::Unavailable => "does not answer",
             StoreErrorKind::TooLarge => "does not take so much at once",
+            StoreErrorKind::Behind => "was changed by somebody else meanwhile",
         };
         write!(f, "the store {} {what}: {}", self.place, self.detail)
     }

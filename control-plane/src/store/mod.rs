@@ -13,6 +13,9 @@ mod embedded;
 mod embedded_tables;
 mod error;
 pub mod etcd;
+mod replicas;
+
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,7 @@ use crate::audit::{AuditEntry, Author};
 pub use change_log::{Change, Compacted, Watch};
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, StoreError, StoreErrorKind};
+pub use replicas::{Holder, Replicas};
 
 /// Keeps records, their history and the audit log. Every method may wait, none may be half done: a transaction whose
 /// future is dropped is either whole or absent.
@@ -36,6 +40,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// All of the transaction, or nothing. It is on disk when this returns.
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>>;
+
+    /// The same for what was decided on this revision of the configuration: where that is no longer the latest nothing is
+    /// written, and the error is [`StoreErrorKind::Behind`]. What one process alone writes to is never behind.
+    fn commit_on(
+        &self,
+        revision: u64,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        let _ = revision;
+        self.commit(transaction)
+    }
+
+    /// The other control planes on the same store, where there can be any.
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        None
+    }
 
     /// The changes of a space after the given count, as they are committed. What is no longer kept is answered with
     /// [`Compacted`]: list, then watch from there.

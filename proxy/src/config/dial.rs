@@ -30,7 +30,8 @@ struct Failure {
 }
 
 impl Control {
-    /// A client of the control plane at `address` (host and port). Connects at the first call.
+    /// A client of the control plane at `address`: host and port, or several of them with commas between, of which any will
+    /// do. Connects at the first call.
     pub fn new(address: &str, tls: ControlConnector) -> Self {
         let address: Arc<str> = address.into();
         let failure = Arc::new(Mutex::new(None));
@@ -38,7 +39,7 @@ impl Control {
         let client = ControlClient::new(move || {
             let (at, tls, noted) = (Arc::clone(&at), tls.clone(), Arc::clone(&noted));
             Box::pin(async move {
-                let result = connect(&at, &tls).await;
+                let result = connect_to_any(&at, &tls).await;
                 let failure = result.as_ref().err().cloned();
                 *noted.lock().unwrap_or_else(PoisonError::into_inner) = failure;
                 result.map_err(|f| io::Error::other(f.text))
@@ -79,6 +80,24 @@ impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// Tries the replicas of the control plane, each once, from a random one on: those of many sidecars that lost the same one
+/// spread over the others.
+async fn connect_to_any(
+    addresses: &str,
+    tls: &ControlConnector,
+) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Failure> {
+    let mut all: Vec<&str> = addresses.split(',').map(str::trim).filter(|a| !a.is_empty()).collect();
+    fastrand::shuffle(&mut all);
+    let mut last = Failure { text: format!("{addresses:?} names no control plane"), stranger: false };
+    for address in all {
+        match connect(address, tls).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
 }
 
 async fn connect(

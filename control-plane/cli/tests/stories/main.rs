@@ -14,6 +14,7 @@ mod identity;
 mod kubernetes;
 mod lifecycle;
 mod namespaces;
+mod replicas;
 mod resilience;
 mod rolling;
 mod rollout;

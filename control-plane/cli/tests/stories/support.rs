@@ -159,7 +159,7 @@ impl Mesh {
         SidecarPlan {
             account: account.to_owned(),
             namespace: "shop".to_owned(),
-            control: self.push,
+            control: self.push.to_string(),
             folder: self.path(&format!("{account}-{serial}")),
             args: args.iter().map(ToString::to_string).collect(),
             env: vec![],
@@ -232,7 +232,7 @@ pub(crate) struct Instance {
 pub(crate) struct SidecarPlan {
     account: String,
     namespace: String,
-    control: SocketAddr,
+    control: String,
     folder: PathBuf,
     args: Vec<String>,
     env: Vec<(String, OsString)>,
@@ -248,6 +248,13 @@ impl SidecarPlan {
     /// Of another namespace than `shop`.
     pub(crate) fn namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// With these replicas of the control plane in place of the one it was made by.
+    pub(crate) fn control(mut self, replicas: &[&Mesh]) -> Self {
+        let all: Vec<_> = replicas.iter().map(|replica| replica.push.to_string()).collect();
+        self.control = all.join(",");
         self
     }
 
@@ -271,7 +278,7 @@ impl SidecarPlan {
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(binary("outrigger-proxy"));
         command
-            .args(["--namespace", &self.namespace, "--control", &self.control.to_string()])
+            .args(["--namespace", &self.namespace, "--control", &self.control])
             .args(["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--data")
             .arg(self.folder.join("data"))

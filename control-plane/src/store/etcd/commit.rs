@@ -19,10 +19,12 @@ use super::head::Head;
 use super::keys::Layout;
 use super::read::{self, LINES_OF_KEY};
 
-/// Makes all of `transaction`; tells the head after it, and the revision of etcd.
+/// Makes all of `transaction`, if the configuration is still at the revision `on`; tells the head after it, and the
+/// revision of etcd.
 pub(super) async fn commit(
     cluster: &Cluster,
     layout: &Layout,
+    on: Option<u64>,
     transaction: &Transaction,
 ) -> Result<(Head, i64), CommitError> {
     if transaction.writes.len() > MAX_WRITES {
@@ -37,6 +39,10 @@ pub(super) async fn commit(
     });
     let mut seen = Seen::of(cluster, layout, transaction, &looked.await?.found)?;
     for tries in 0..TRIES {
+        let latest = seen.head.count(Space::Config);
+        if on.is_some_and(|on| on != latest) {
+            return Err(cluster.error(StoreErrorKind::Behind, format!("it is at revision {latest}")).into());
+        }
         let (ops, next) = decide(cluster, layout, transaction, &seen)?;
         let txn = Txn { expect: vec![(layout.head(), seen.changed)], then: ops, otherwise: look.clone() };
         match make(cluster, layout, transaction, txn, &next).await? {

@@ -73,6 +73,12 @@ async fn watch(inner: &Inner, at: &mut i64) -> Result<Ended, StoreError> {
 
 /// Tells those who watch of one transaction.
 fn tell(inner: &Inner, events: &[Event]) -> Result<(), String> {
+    // Replicas come and go without a transaction.
+    let events: Vec<&Event> =
+        events.iter().filter(|event| !inner.session.note(&inner.layout, event)).collect();
+    if events.is_empty() {
+        return Ok(());
+    }
     let head = events.iter().find(|event| event.pair.key == inner.layout.head() && !event.gone);
     let head = head.ok_or("somebody else than a control plane wrote to it")?;
     let head = read::head_of(&inner.cluster, &head.pair).map_err(|e| e.to_string())?;
@@ -101,6 +107,7 @@ fn tell(inner: &Inner, events: &[Event]) -> Result<(), String> {
 /// Begins anew with what is there now.
 async fn restart(inner: &Arc<Inner>) -> Result<i64, StoreError> {
     let (head, revision) = read::head(&inner.cluster, &inner.layout).await?;
+    inner.session.look(&inner.cluster, &inner.layout, revision).await?;
     for space in Space::ALL {
         inner.changes_of(space).restart(head.count(space));
     }

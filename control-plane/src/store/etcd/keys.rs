@@ -3,6 +3,8 @@
 //! ```text
 //! PREFIX/live/head                    the counts of all spaces; every transaction writes it
 //! PREFIX/live/record/SPACE/KEY        a record
+//! PREFIX/live/replica/lives/LEASE     a control plane that lives
+//! PREFIX/live/replica/holds/NAME      what one of them holds, with its lease
 //! PREFIX/log/revision/NUMBER          a revision of the configuration
 //! PREFIX/log/audit/NUMBER             lines of the audit log, from this one on
 //! ```
@@ -12,6 +14,7 @@
 use outrigger_wire::etcd::Keys;
 
 use super::super::Space;
+use super::session::Of;
 
 /// The keys of one mesh.
 #[derive(Clone, Debug)]
@@ -53,6 +56,29 @@ impl Layout {
         Some((space, key.to_owned()))
     }
 
+    /// Everything of the replicas.
+    pub(super) fn of_replicas(&self) -> Keys {
+        Keys::under(&format!("{}/live/replica/", self.prefix))
+    }
+
+    pub(super) fn replica(&self, lease: i64) -> Vec<u8> {
+        format!("{}/live/replica/lives/{lease:016x}", self.prefix).into_bytes()
+    }
+
+    pub(super) fn held(&self, name: &str) -> Vec<u8> {
+        format!("{}/live/replica/holds/{name}", self.prefix).into_bytes()
+    }
+
+    /// What a key of the replicas says; `None` for any other.
+    pub(super) fn read_replica(&self, key: &[u8]) -> Option<Of> {
+        let key = std::str::from_utf8(key).ok()?.strip_prefix(self.prefix.as_str())?;
+        match key.strip_prefix("/live/replica/")?.split_once('/')? {
+            ("lives", _) => Some(Of::Replica),
+            ("holds", name) => Some(Of::Held(name.to_owned())),
+            _ => None,
+        }
+    }
+
     pub(super) fn revision(&self, number: u64) -> Vec<u8> {
         format!("{}/log/revision/{number:020}", self.prefix).into_bytes()
     }
@@ -79,4 +105,9 @@ impl Layout {
 /// The number at the end of a key.
 pub(super) fn number_of(key: &[u8]) -> Option<u64> {
     std::str::from_utf8(key).ok()?.rsplit_once('/')?.1.parse().ok()
+}
+
+/// The lease at the end of a key.
+pub(super) fn hex_of(key: &[u8]) -> Option<i64> {
+    i64::from_str_radix(std::str::from_utf8(key).ok()?.rsplit_once('/')?.1, 16).ok()
 }

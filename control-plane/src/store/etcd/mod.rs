@@ -12,6 +12,7 @@ mod follow;
 mod head;
 mod keys;
 mod read;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +27,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::change_log::{ChangeLog, Watch};
 use super::error::{CommitError, StoreError, StoreErrorKind};
+use super::replicas::Replicas;
 use super::{AuditLine, Committed, Listed, Record, Revision, Space, Store, Transaction};
 use cluster::Cluster;
 use keys::Layout;
+use session::Session;
 
 pub use address::{EtcdAddress, EtcdSecrets};
 
@@ -36,13 +39,14 @@ pub use address::{EtcdAddress, EtcdSecrets};
 #[derive(Clone)]
 pub struct EtcdStore {
     inner: Arc<Inner>,
-    follower: Arc<AbortOnDropHandle<()>>,
+    tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 struct Inner {
     cluster: Cluster,
     layout: Layout,
     changes: [Arc<ChangeLog>; Space::ALL.len()],
+    session: Session,
     /// Up to which revision of etcd the changes are known here.
     seen: watch::Sender<i64>,
     closed: AtomicBool,
@@ -68,9 +72,14 @@ impl EtcdStore {
         };
         let changes = Space::ALL.map(|space| ChangeLog::new(head.count(space)));
         let seen = watch::Sender::new(revision);
-        let inner = Arc::new(Inner { cluster, layout, changes, seen, closed: AtomicBool::new(false) });
-        let follower = AbortOnDropHandle::new(tokio::spawn(follow::follow(Arc::clone(&inner), revision)));
-        Ok(Self { inner, follower: Arc::new(follower) })
+        let session = Session::default();
+        session.look(&cluster, &layout, revision).await?;
+        let closed = AtomicBool::new(false);
+        let inner = Arc::new(Inner { cluster, layout, changes, session, seen, closed });
+        let following = tokio::spawn(follow::follow(Arc::clone(&inner), revision));
+        let keeping = tokio::spawn(session::keep(Arc::clone(&inner)));
+        let tasks = Arc::new([following, keeping].map(AbortOnDropHandle::new));
+        Ok(Self { inner, tasks })
     }
 }
 
@@ -84,6 +93,18 @@ impl Inner {
             return Err(self.cluster.error(StoreErrorKind::Io, "it is closed"));
         }
         Ok(())
+    }
+
+    async fn commit(&self, on: Option<u64>, transaction: Transaction) -> Result<Committed, CommitError> {
+        self.open()?;
+        let committing = commit::commit(&self.cluster, &self.layout, on, &transaction);
+        let Ok(done) = timeout(COMMIT_WITHIN, committing).await else {
+            let detail = "it took too long to write; whether it is written is not known";
+            return Err(self.cluster.error(StoreErrorKind::Unavailable, detail).into());
+        };
+        let (head, revision) = done?;
+        self.until_seen(revision).await;
+        Ok(head.committed())
     }
 
     /// Waits until the watch has told of `revision`: whoever writes and then watches finds its own change. Not for long:
@@ -106,24 +127,28 @@ impl Store for EtcdStore {
     fn list<'a>(&'a self, space: Space, prefix: &'a str) -> BoxFuture<'a, Result<Listed, StoreError>> {
         async move {
             self.inner.open()?;
-            read::list(&self.inner.cluster, &self.inner.layout, space, prefix).await
+            let listed = read::list(&self.inner.cluster, &self.inner.layout, space, prefix).await?;
+            // Whoever lists and then watches finds the watch no further behind than the list.
+            self.inner.until_seen(listed.1).await;
+            Ok(listed.0)
         }
         .boxed()
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>> {
-        async move {
-            self.inner.open()?;
-            let committing = commit::commit(&self.inner.cluster, &self.inner.layout, &transaction);
-            let Ok(done) = timeout(COMMIT_WITHIN, committing).await else {
-                let detail = "it took too long to write; whether it is written is not known";
-                return Err(self.inner.cluster.error(StoreErrorKind::Unavailable, detail).into());
-            };
-            let (head, revision) = done?;
-            self.inner.until_seen(revision).await;
-            Ok(head.committed())
-        }
-        .boxed()
+        self.inner.commit(None, transaction).boxed()
+    }
+
+    fn commit_on(
+        &self,
+        revision: u64,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        self.inner.commit(Some(revision), transaction).boxed()
+    }
+
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        Some(self.inner.clone())
     }
 
     fn watch(&self, space: Space, after: u64) -> Watch {
@@ -159,9 +184,14 @@ impl Store for EtcdStore {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.closed.store(true, Ordering::Release);
-        self.follower.abort();
-        async {}.boxed()
+        let first = !self.inner.closed.swap(true, Ordering::AcqRel);
+        self.tasks.iter().for_each(AbortOnDropHandle::abort);
+        async move {
+            if first {
+                session::end(&self.inner).await;
+            }
+        }
+        .boxed()
     }
 }
 

@@ -48,9 +48,15 @@ pub(super) async fn prepare(cluster: &Cluster, layout: &Layout) -> Result<(Head,
 
 /// The head as it is now, and the revision of etcd it is of.
 pub(super) async fn head(cluster: &Cluster, layout: &Layout) -> Result<(Head, i64), StoreError> {
+    let (head, _, revision) = head_with_change(cluster, layout).await?;
+    Ok((head, revision))
+}
+
+/// The same with the revision at which the head was written.
+async fn head_with_change(cluster: &Cluster, layout: &Layout) -> Result<(Head, i64, i64), StoreError> {
     let found = range(cluster, Range::of(Keys::one(layout.head()))).await?;
     let Some(pair) = found.pairs.first() else { return Err(headless(cluster)) };
-    Ok((head_of(cluster, pair)?, found.revision))
+    Ok((head_of(cluster, pair)?, pair.changed, found.revision))
 }
 
 pub(super) async fn get(
@@ -63,12 +69,13 @@ pub(super) async fn get(
     found.pairs.first().map(|pair| value_of(cluster, pair)).transpose()
 }
 
+/// The records, and the revision of etcd at which anything in the store was last changed before.
 pub(super) async fn list(
     cluster: &Cluster,
     layout: &Layout,
     space: Space,
     prefix: &str,
-) -> Result<Listed, StoreError> {
+) -> Result<(Listed, i64), StoreError> {
     for _ in 0..LISTS {
         if let Some(listed) = list_once(cluster, layout, space, prefix).await? {
             return Ok(listed);
@@ -83,8 +90,8 @@ async fn list_once(
     layout: &Layout,
     space: Space,
     prefix: &str,
-) -> Result<Option<Listed>, StoreError> {
-    let (head, revision) = head(cluster, layout).await?;
+) -> Result<Option<(Listed, i64)>, StoreError> {
+    let (head, changed, revision) = head_with_change(cluster, layout).await?;
     let mut keys = layout.records(space, prefix);
     let mut records = vec![];
     loop {
@@ -109,7 +116,7 @@ async fn list_once(
                 // The first key behind the last one.
                 keys.from = [last.key.as_slice(), &[0]].concat();
             }
-            _ => return Ok(Some(Listed { records, position: head.count(space) })),
+            _ => return Ok(Some((Listed { records, position: head.count(space) }, changed))),
         }
     }
 }
