@@ -1,6 +1,7 @@
 //! A real etcd, of one member or several, on ports the system chose and in a folder of its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ pub struct Etcd {
     members: Vec<Member>,
     folder: TempDir,
     flags: Vec<String>,
+    tls: bool,
 }
 
 struct Member {
@@ -26,11 +28,23 @@ impl Etcd {
     /// A cluster of so many members that answers. `None` where etcd is not installed, which is said; where the gate runs
     /// (CI=true) that is a failure.
     pub async fn start(members: usize) -> Option<Self> {
-        Self::start_with(members, &[]).await
+        Self::start_with(members, vec![]).await
     }
 
-    /// The same with more flags for each member.
-    pub async fn start_with(members: usize, flags: &[&str]) -> Option<Self> {
+    /// One member that speaks TLS as `localhost` and wants to be shown a certificate: `etcd.crt` and `etcd.key` in `folder`
+    /// are its own, whoever `ca.pem` vouches for may come in.
+    pub async fn start_tls(folder: &Path) -> Option<Self> {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let flags = [
+            ("--cert-file", file("etcd.crt")),
+            ("--key-file", file("etcd.key")),
+            ("--trusted-ca-file", file("ca.pem")),
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, file)| [flag.to_owned(), file]);
+        Self::start_with(1, flags.chain(["--client-cert-auth".to_owned()]).collect()).await
+    }
+
+    async fn start_with(members: usize, flags: Vec<String>) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             assert!(
                 std::env::var("CI").as_deref() != Ok("true"),
@@ -41,8 +55,7 @@ impl Etcd {
         }
         // Another process may take a port between its choice and its use; then others are chosen.
         for _ in 0..5 {
-            let flags = flags.iter().map(ToString::to_string).collect();
-            let mut etcd = Self::choose(members, flags);
+            let mut etcd = Self::choose(members, flags.clone());
             for member in 0..members {
                 etcd.run(member);
             }
@@ -55,13 +68,14 @@ impl Etcd {
 
     fn choose(members: usize, flags: Vec<String>) -> Self {
         // In memory where that is possible: it syncs at every write.
-        let memory = std::path::Path::new("/dev/shm");
+        let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
         let held: Vec<_> = (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let port = |at: usize| held[at].local_addr().unwrap();
         let member = |at| Member { client: port(2 * at), peer: port(2 * at + 1), process: None };
         let members = (0..members).map(member).collect();
-        Self { members, folder: folder.unwrap(), flags }
+        let tls = !flags.is_empty();
+        Self { members, folder: folder.unwrap(), flags, tls }
     }
 
     /// Where the members listen.
@@ -71,6 +85,9 @@ impl Etcd {
 
     /// As the control plane is told of it: `etcd://127.0.0.1:1,127.0.0.1:2/PREFIX`.
     pub fn url(&self, prefix: &str) -> String {
+        if self.tls {
+            return format!("etcds://localhost:{}/{prefix}", self.members[0].client.port());
+        }
         let members: Vec<_> = self.members.iter().map(|member| member.client.to_string()).collect();
         format!("etcd://{}/{prefix}", members.join(","))
     }
@@ -105,11 +122,12 @@ impl Etcd {
         let all: Vec<_> =
             self.members.iter().enumerate().map(|(i, m)| format!("m{i}={}", url(m.peer))).collect();
         let Member { client, peer, .. } = self.members[member];
+        let for_clients = if self.tls { format!("https://{client}") } else { url(client) };
         let process = Command::new("etcd")
             .args(["--name", &format!("m{member}")])
             .arg("--data-dir")
             .arg(self.folder.path().join(format!("m{member}")))
-            .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
+            .args(["--listen-client-urls", &for_clients, "--advertise-client-urls", &for_clients])
             .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &all.join(",")])
             .args(&self.flags)
@@ -126,7 +144,16 @@ impl Etcd {
         let end = Instant::now() + within;
         for member in 0..self.members.len() {
             let client = self.client(member);
-            while client.range(&Range::of(Keys::one("any"))).await.is_err() {
+            loop {
+                let answered = if self.tls {
+                    // Whoever shows nothing gets no further.
+                    TcpStream::connect(self.members[member].client).await.is_ok()
+                } else {
+                    client.range(&Range::of(Keys::one("any"))).await.is_ok()
+                };
+                if answered {
+                    break;
+                }
                 if Instant::now() > end {
                     return false;
                 }

@@ -43,6 +43,8 @@ enum Ended {
 }
 
 async fn watch(inner: &Inner, at: &mut i64) -> Result<Ended, StoreError> {
+    // A member that this replica has not logged in to yet would take the watch, and end it.
+    read::head(&inner.cluster, &inner.layout).await?;
     let (keys, from) = (inner.layout.live(), *at + 1);
     let opened = inner.cluster.call(|etcd| {
         let keys = keys.clone();

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use outrigger_testkit::Etcd;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use outrigger_testkit::{Client, Etcd, OutsideAuthority};
 use outrigger_wire::etcd::{Keys, Op, Range, Txn};
 use serde_json::json;
 
@@ -266,4 +268,82 @@ async fn keys_that_are_not_ours_are_an_error_and_stay() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("/third/live/record/config/a"), "{error}");
     assert_eq!(client.range(&Range::of(Keys::under("/mesh/"))).await.unwrap().pairs.len(), 1);
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_prove_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authority, stranger) = (OutsideAuthority::default(), OutsideAuthority::default());
+    let file = |name: &str| folder.path().join(name);
+    authority.write(folder.path(), "etcd", "localhost");
+    authority.write(folder.path(), "control", "control");
+    std::fs::write(file("ca.pem"), authority.root_pem()).unwrap();
+    std::fs::write(file("stranger.pem"), stranger.root_pem()).unwrap();
+    let Some(etcd) = Etcd::start_tls(folder.path()).await else { return };
+    let address: EtcdAddress = etcd.url("mesh").parse().unwrap();
+    let secrets = EtcdSecrets {
+        roots: Some(file("ca.pem")),
+        certificate: Some((file("control.crt"), file("control.key"))),
+        user: None,
+    };
+    let store = EtcdStore::open(&address, &secrets).await.unwrap();
+    store.commit(one("a", 1)).await.unwrap();
+    assert_eq!(read(&store, "a").await, Some(1));
+
+    let shows_nothing = EtcdSecrets { certificate: None, ..secrets.clone() };
+    let believes_another = EtcdSecrets { roots: Some(file("stranger.pem")), ..secrets.clone() };
+    for (refused, why) in [(shows_nothing, "ertificate"), (believes_another, "no root that is trusted")] {
+        let cluster = Cluster::of(&address, &refused).unwrap();
+        let error = read::prepare(&cluster, &Layout::under("/mesh")).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let absent = EtcdSecrets { roots: Some(file("nothing.pem")), ..secrets };
+    let error = EtcdStore::open(&address, &absent).await.unwrap_err();
+    assert!(error.to_string().contains("nothing.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_logs_in_with_his_password_and_needs_no_more_than_the_prefix() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let at = etcd.addresses()[0];
+    let key = |text: &str| STANDARD.encode(text);
+    let permission = json!({ "permType": "READWRITE", "key": key("/mesh/"), "range_end": key("/mesh0") });
+    for (path, body) in [
+        ("user/add", json!({ "name": "root", "password": "r" })),
+        ("role/add", json!({ "name": "root" })),
+        ("user/grant", json!({ "user": "root", "role": "root" })),
+        ("user/add", json!({ "name": "control", "password": "right" })),
+        ("role/add", json!({ "name": "mesh" })),
+        ("role/grant", json!({ "name": "mesh", "perm": permission })),
+        ("user/grant", json!({ "user": "control", "role": "mesh" })),
+        ("enable", json!({})),
+    ] {
+        let reply =
+            Client::h1(at).await.post("etcd", &format!("/v3/auth/{path}"), body.to_string()).await.unwrap();
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let password = |text: &str| {
+        let file = folder.path().join(text);
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, closed).unwrap();
+        EtcdSecrets { user: Some(("control".into(), file)), ..EtcdSecrets::default() }
+    };
+    let address: EtcdAddress = etcd.url("mesh").parse().unwrap();
+    let store = EtcdStore::open(&address, &password("right")).await.unwrap();
+    let mut watch = store.watch(Space::Config, 0);
+    store.commit(one("a", 1)).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().position, 1);
+    outrigger_testkit::eventually("it leads", || async { store.inner.leads() }).await;
+    store.close().await;
+
+    for refused in [password("wrong"), EtcdSecrets::default()] {
+        let error = EtcdStore::open(&address, &refused).await.unwrap_err();
+        assert!(!error.to_string().contains("wrong"), "{error}");
+        assert_eq!(error.kind(), StoreErrorKind::Io, "{error}");
+    }
+    let elsewhere: EtcdAddress = etcd.url("other").parse().unwrap();
+    let error = EtcdStore::open(&elsewhere, &password("right")).await.unwrap_err();
+    assert!(error.to_string().contains("permission denied"), "{error}");
 }
