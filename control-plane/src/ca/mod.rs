@@ -12,6 +12,8 @@ mod keeper;
 mod kept;
 pub mod kubernetes;
 pub mod ledger;
+#[cfg(test)]
+mod replica_tests;
 pub mod rotation;
 mod status;
 #[cfg(test)]
