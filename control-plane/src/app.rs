@@ -20,6 +20,7 @@ use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
 use crate::push::{self, Hub};
+use crate::replicas;
 use crate::rollout::{self, Rollouts};
 use crate::settings::Settings;
 use crate::source::registration::Registrations;
@@ -88,7 +89,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
     let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let running = Running {
-        hub,
+        hub: Arc::clone(&hub),
         telemetry,
         keeper: Arc::clone(&keeper),
         issuers: Arc::clone(&issuers),
@@ -111,6 +112,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
     tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), replicas::tell(hub, state.clone()), Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
     let stopped = stop.clone();
     let driving = driver.run(async move { stopped.cancelled().await });
@@ -202,7 +204,7 @@ impl Observed for Running {
     }
 
     fn acknowledged(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Acknowledged> {
-        Box::pin(self.hub.acknowledged(revision, timeout))
+        Box::pin(replicas::acknowledged(&self.hub, &*self.store, revision, timeout))
     }
 
     fn is_revoked(&self, identity: &SpiffeId) -> bool {
@@ -218,7 +220,7 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}",
             proxies.len(),
             store_metrics(&*self.store),
             self.keeper.metrics(),

@@ -17,6 +17,7 @@ mod policy;
 pub mod jwks;
 pub mod lint;
 pub mod push;
+mod replicas;
 pub mod rollout;
 mod routes;
 pub mod secret;

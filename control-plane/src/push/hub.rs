@@ -156,7 +156,7 @@ impl Hub {
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
                 missing.push((status.node, format!("rejected {}: {}{more}", first.name, first.reason)));
             } else if !seen.contains(&proxy.id()) {
-                missing.push((status.node, "has not answered".to_owned()));
+                missing.push((status.node, NOT_ANSWERED.to_owned()));
             }
         }
         missing.sort();
@@ -304,6 +304,8 @@ pub(super) enum Concern<'a> {
     Host(&'a Hostname),
 }
 
+/// Why a sidecar is missing that does not reject anything.
+pub(crate) const NOT_ANSWERED: &str = "has not answered";
 /// One process of the control plane does not serve more.
 const MAX_SESSIONS: usize = 20_000;
 /// A process has one, and for a moment two when it comes back. One that pretends to be many must not take the room of all.

@@ -21,4 +21,5 @@ mod tests;
 
 pub use foresee::Affected;
 pub use hub::Hub;
+pub(crate) use hub::NOT_ANSWERED;
 pub use status::{ProxyStatus, RejectedResource};

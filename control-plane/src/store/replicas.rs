@@ -16,6 +16,12 @@ pub trait Replicas: Send + Sync + 'static {
     /// Why the store does not answer, while it does not.
     fn lost(&self) -> Option<String>;
 
+    /// What the others are told of this one from now on.
+    fn tell(&self, said: String) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// What each of the others has told last; empty: nothing yet.
+    fn others(&self) -> Vec<String>;
+
     /// From now on this replica has these names, for as long as it lives or until another one has them.
     fn hold(&self, names: Vec<String>) -> BoxFuture<'_, Result<(), StoreError>>;
 

@@ -77,6 +77,21 @@ async fn a_replica_is_killed_and_its_sidecars_go_to_another_with_their_instances
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_at_one_replica_waits_for_the_sidecars_of_all() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let url = etcd.url("mesh");
+    let replicas = [Mesh::start_with(&["--store", &url]), Mesh::start_with(&["--store", &url])];
+    replicas[0].services(&["cart", "web"]);
+    let _cart = replicas[0].instance("cart", "v1").await;
+    let web = replicas[1].caller("web").token(replicas[0].token("web")).start();
+    replicas[1].reachable(&web, "cart").await;
+    for (at, v1) in [(0, 30), (1, 70), (0, 100)] {
+        let out = replicas[at].try_apply(&split("cart", v1, 100 - v1), &["--wait"]);
+        assert!(text(&out).contains("live on 2 of 2 proxies"), "{}", text(&out));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_store_everything_goes_on_but_writing_which_says_why() {
     let Some(mut etcd) = Etcd::start(1).await else { return };
     let mesh = Mesh::start_with(&["--store", &etcd.url("mesh")]);

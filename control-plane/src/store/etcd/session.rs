@@ -33,12 +33,27 @@ struct Known {
     until: Option<Instant>,
     /// Why it could not be kept, the last time.
     lost: Option<String>,
-    /// The leases of all replicas, with the revision at which their keys came to be.
-    replicas: BTreeMap<i64, i64>,
+    /// What this replica tells the others.
+    said: String,
+    /// All replicas by their leases.
+    replicas: BTreeMap<i64, Replica>,
     /// What replicas hold, with their leases.
     held: HashMap<String, i64>,
     /// What this one holds: held again under another lease, when the one it had has ended.
     mine: BTreeSet<String>,
+}
+
+/// A replica that lives.
+struct Replica {
+    /// The revision at which its key came to be.
+    created: i64,
+    said: String,
+}
+
+impl Replica {
+    fn of(pair: &Pair) -> Self {
+        Self { created: pair.created, said: String::from_utf8_lossy(&pair.value).into_owned() }
+    }
 }
 
 impl Session {
@@ -56,7 +71,7 @@ impl Session {
             let found = read::range(cluster, page).await?;
             for pair in &found.pairs {
                 match layout.read_replica(&pair.key) {
-                    Some(Of::Replica) => drop(replicas.insert(pair.lease, pair.created)),
+                    Some(Of::Replica) => drop(replicas.insert(pair.lease, Replica::of(pair))),
                     Some(Of::Held(name)) => drop(held.insert(name, pair.lease)),
                     None => {}
                 }
@@ -75,9 +90,9 @@ impl Session {
     pub(super) fn note(&self, layout: &Layout, event: &Event) -> bool {
         let Some(of) = layout.read_replica(&event.pair.key) else { return false };
         let mut known = self.known();
-        let Pair { lease, created, .. } = event.pair;
+        let lease = event.pair.lease;
         match (of, event.gone) {
-            (Of::Replica, false) => drop(known.replicas.insert(lease, created)),
+            (Of::Replica, false) => drop(known.replicas.insert(lease, Replica::of(&event.pair))),
             (Of::Replica, true) => {
                 // What is gone is told without its lease, which is its name.
                 let name = super::keys::hex_of(&event.pair.key);
@@ -153,12 +168,19 @@ async fn keep_once(inner: &Inner) -> Result<i64, EtcdError> {
         inner.cluster.call(|etcd| async move { etcd.keep_alive(lease).await }).await?;
     }
     if !inner.session.known().written {
-        let mine: Vec<String> = inner.session.known().mine.iter().cloned().collect();
-        write(inner, vec![Op::Put { key: inner.layout.replica(lease), value: vec![], lease }]).await?;
+        let (mine, said) = {
+            let known = inner.session.known();
+            (known.mine.iter().cloned().collect::<Vec<_>>(), known.said.clone())
+        };
+        write(inner, vec![own_key(inner, lease, said)]).await?;
         hold(inner, &mine, lease).await?;
         inner.session.known().written = true;
     }
     Ok(lease)
+}
+
+fn own_key(inner: &Inner, lease: i64, said: String) -> Op {
+    Op::Put { key: inner.layout.replica(lease), value: said.into_bytes(), lease }
 }
 
 async fn hold(inner: &Inner, names: &[String], lease: i64) -> Result<(), EtcdError> {
@@ -192,7 +214,7 @@ impl Replicas for Inner {
     fn leads(&self) -> bool {
         let known = self.session.known();
         let lasts = known.lease != 0 && known.until.is_some_and(|until| Instant::now() < until);
-        let first = known.replicas.iter().min_by_key(|(_, created)| **created);
+        let first = known.replicas.iter().min_by_key(|(_, replica)| replica.created);
         lasts && first.is_some_and(|(lease, _)| *lease == known.lease)
     }
 
@@ -202,6 +224,28 @@ impl Replicas for Inner {
 
     fn lost(&self) -> Option<String> {
         self.session.known().lost.clone()
+    }
+
+    fn tell(&self, said: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let (lease, written) = {
+                let mut known = self.session.known();
+                known.said.clone_from(&said);
+                (known.lease, known.written)
+            };
+            // Without a session it is told when there is one.
+            if lease != 0 && written {
+                write(self, vec![own_key(self, lease, said)]).await.map_err(|e| self.cluster.fault(&e))?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn others(&self) -> Vec<String> {
+        let known = self.session.known();
+        let others = known.replicas.iter().filter(|(lease, _)| **lease != known.lease);
+        others.map(|(_, replica)| replica.said.clone()).collect()
     }
 
     fn hold(&self, names: Vec<String>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -1,0 +1,96 @@
+//! What the replicas of a control plane tell each other of their sidecars: how far the configuration has come at each.
+//!
+//! A sidecar acknowledges to the replica that it hangs on. Each replica tells the sum of it beside its key in the shared
+//! store, and whoever waits for everybody asks its own sidecars and reads what the others tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::admin::Acknowledged;
+use crate::push::{Hub, NOT_ANSWERED};
+use crate::state::State;
+use crate::store::Store;
+
+/// What one replica tells.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Said {
+    /// The revision that it has pushed.
+    revision: u64,
+    /// How many of its sidecars obey it.
+    acknowledged: usize,
+    /// How many it has.
+    proxies: usize,
+    /// The first of those that do not, with the reason.
+    missing: Vec<(String, String)>,
+}
+
+/// Tells the others of the sidecars of `hub`, until it is dropped.
+pub(crate) async fn tell(hub: Arc<Hub>, state: Arc<State>) {
+    let Some(replicas) = state.store().replicas() else { return };
+    let mut told = None;
+    loop {
+        let revision = state.world().revision();
+        let Acknowledged { acknowledged, proxies, mut missing } =
+            hub.acknowledged(revision, Duration::ZERO).await;
+        missing.truncate(MOST_MISSING);
+        let said = Some(Said { revision, acknowledged, proxies, missing });
+        // What can not be told now is told when the store answers.
+        if said != told
+            && let Ok(text) = serde_json::to_string(&said)
+            && replicas.tell(text).await.is_ok()
+        {
+            told = said;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until every sidecar of every replica has answered everything up to `revision`, or for `timeout`.
+pub(crate) async fn acknowledged(
+    hub: &Hub,
+    store: &dyn Store,
+    revision: u64,
+    timeout: Duration,
+) -> Acknowledged {
+    let deadline = Instant::now() + timeout;
+    let mut all = hub.acknowledged(revision, timeout).await;
+    let Some(replicas) = store.replicas() else { return all };
+    let others = loop {
+        let others: Vec<Said> = replicas.others().iter().filter_map(|text| read(text)).collect();
+        if others.iter().all(|said| said.has_answered(revision)) || Instant::now() >= deadline {
+            break others;
+        }
+        tokio::time::sleep(LOOK / 4).await;
+    };
+    for said in others {
+        all.proxies += said.proxies;
+        if said.revision >= revision {
+            all.acknowledged += said.acknowledged;
+            all.missing.extend(said.missing);
+        } else if said.proxies > 0 {
+            let why = format!("{} sidecars are at revision {}", said.proxies, said.revision);
+            all.missing.push(("another control plane".into(), why));
+        }
+    }
+    all.missing.sort();
+    all
+}
+
+impl Said {
+    /// Whether all of its sidecars have, as those here: one that rejects has answered, too.
+    fn has_answered(&self, revision: u64) -> bool {
+        self.revision >= revision && self.missing.iter().all(|(_, why)| why != NOT_ANSWERED)
+    }
+}
+
+/// One that has said nothing yet has just begun, and has nobody.
+fn read(text: &str) -> Option<Said> {
+    serde_json::from_str(text).ok()
+}
+
+/// How often it is looked at what there is to tell.
+const LOOK: Duration = Duration::from_millis(100);
+const MOST_MISSING: usize = 20;
