@@ -34,6 +34,9 @@ pub(super) fn check(object: &Object, spec: &Rollout, world: &World, found: &mut 
         let problem = Problem::error("/spec/candidate", Code::Contradiction, message);
         found.add(problem.hint("name the new version, the one of its instances' label"));
     }
+    if let (Some(service), Some(stable), false) = (&service, &stable, found.stored) {
+        nobody_is_stable(service, stable, world, found);
+    }
     misplaced(spec, found);
     let gates = gates("/spec/gates", &Gates::default(), spec.gates.as_ref(), found);
     let steps = match spec.strategy {
@@ -100,6 +103,27 @@ fn of_service(object: &Object, service: &ServiceName, world: &World, found: &mut
             found.add(Problem::warning("/spec/service", Code::Contradiction, message));
         }
     }
+}
+
+/// Refuses to begin where other versions have the traffic: none of it would be left for anybody from the first look on.
+/// Once it is under way the old version may go.
+fn nobody_is_stable(service: &ServiceName, stable: &Version, world: &World, found: &mut Found) {
+    let under_way = world.rollouts.progress(service).is_some_and(|p| p.of.stable == stable.as_str());
+    let versions = world.instances(service).map(|i| i.checked.endpoint.version.clone());
+    let there: std::collections::BTreeSet<_> = versions.collect();
+    if under_way || there.contains(&Some(stable.clone())) {
+        return;
+    }
+    if there.is_empty() {
+        let message = format!("{service} has no instance yet: those that come first must be of {stable}");
+        found.add(Problem::warning("/spec/stable", Code::Reference, message));
+        return;
+    }
+    let names = there.into_iter().map(|v| v.map_or("none at all".to_owned(), |v| v.as_str().to_owned()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let message = format!("no instance of {service} is of {stable}, so all requests would be refused");
+    let hint = format!("its instances say as their version: {names}; a sidecar says it with --version");
+    found.add(Problem::error("/spec/stable", Code::Reference, message).hint(hint));
 }
 
 /// Refuses what would be ignored with this strategy.

@@ -275,6 +275,14 @@ impl Hub {
         ids.iter().filter_map(|id| sessions.by_id.get(id).cloned()).collect()
     }
 
+    /// Whether a sidecar of this workload has asked for the endpoints of a service, as whoever calls it does.
+    pub fn calls(&self, identity: &SpiffeId, service: &ServiceName) -> bool {
+        let subscribers = self.subscribers();
+        let Some(ids) = subscribers.get(&Selector::EndpointsOf(service.clone())) else { return false };
+        let sessions = self.sessions();
+        ids.iter().filter_map(|id| sessions.by_id.get(id)).any(|proxy| proxy.identity() == identity)
+    }
+
     /// What a sidecar has subscribed to, in no order. Looks through all of it: for people, not for pushes.
     pub(super) fn selectors_of(&self, id: SessionId) -> Vec<Selector> {
         let subscribers = self.subscribers();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_certs::{ControlAcceptor, Peer};
-use outrigger_mesh::Report;
+use outrigger_mesh::{Report, Side};
 use outrigger_wire::rpc::{
     self, Accepted, Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply,
     Registration, RpcError, RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
@@ -160,7 +160,11 @@ impl ControlHandler for Handler {
     async fn report(&self, caller: Caller<Peer>, report: Report) -> Result<(), RpcError> {
         self.admit(&caller)?;
         self.keeper.want(&report.wanted_keys);
-        self.counted.take(&report);
+        let id = caller.peer.id();
+        self.counted.take(&report, |service, side| match side {
+            Side::Server => self.registrations.may_serve(id, service),
+            Side::Client => self.hub.calls(id, service),
+        });
         self.telemetry.take(&caller.peer, report);
         Ok(())
     }

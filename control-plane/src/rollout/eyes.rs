@@ -96,7 +96,7 @@ impl Eyes {
         let mut wanted = HashMap::new();
         for plan in plans {
             let versions = [plan.stable.clone(), plan.candidate.clone()];
-            wanted.insert(plan.service.clone(), (versions, plan.longest_window()));
+            wanted.insert(plan.service.clone(), (versions, plan.windows()));
         }
         self.counted.only(&wanted);
         self.sidecars.ask_for(wanted.into_keys().collect());
@@ -200,6 +200,11 @@ pub(super) fn ready(world: &World, service: &ServiceName, version: &Version) -> 
         e.version.as_ref() == Some(version) && e.state == EndpointState::Ready && e.weight.get() > 0
     };
     world.instances(service).filter(|i| takes(&i.checked.endpoint)).count()
+}
+
+/// Whether any endpoint is of a version, whatever state it is in.
+pub(super) fn exists(world: &World, service: &ServiceName, version: &Version) -> bool {
+    world.instances(service).any(|i| i.checked.endpoint.version.as_ref() == Some(version))
 }
 
 fn moment(at: OffsetDateTime) -> String {

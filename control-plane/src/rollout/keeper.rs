@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::eyes::{Eyes, Sidecars, ready};
+use super::eyes::{Eyes, Sidecars, exists};
 use super::figures::Counted;
 use super::keeping::Keeping;
 use super::machine::{self, Change, Verb};
@@ -208,7 +208,8 @@ impl Keeper {
         let world = self.eyes.state.world();
         let Some(before) = world.rollouts.progress(service).cloned() else { return };
         let candidate = Version::new(&before.of.candidate);
-        if candidate.is_ok_and(|candidate| ready(&world, service, &candidate) > 0) {
+        // One that drains, or is not ready, may come back; so may one whose process begins anew.
+        if candidate.is_ok_and(|candidate| exists(&world, service, &candidate)) {
             return;
         }
         let author = Author::system("nothing of its candidate is left");

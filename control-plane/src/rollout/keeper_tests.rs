@@ -123,7 +123,7 @@ impl Plane {
                 return progress;
             }
             for (version, failed) in [("v1", 0), ("v2", failed)] {
-                self.counted.take(&report(version, 20, failed));
+                self.counted.take(&report(version, 20, failed), |_, _| true);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -204,10 +204,10 @@ async fn a_candidate_that_nobody_can_connect_to_goes_back_though_every_request_w
     let began = tokio::time::Instant::now();
     while plane.progress().is_none_or(|p| p.word() != "RolledBack") {
         assert!(began.elapsed() < Duration::from_secs(5), "{:#?}", plane.progress());
-        plane.counted.take(&report("v1", 20, 0));
+        plane.counted.take(&report("v1", 20, 0), |_, _| true);
         let mut lost = report("v2", 0, 0);
         lost.traffic[0].1.unanswered = 1;
-        plane.counted.take(&lost);
+        plane.counted.take(&lost, |_, _| true);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let why = plane.progress().unwrap().why.clone();
@@ -221,7 +221,7 @@ async fn a_restart_in_the_middle_goes_on_from_where_it_was() {
     plane.shop().await;
     while plane.progress().is_none_or(|p| (p.step, p.word()) != (Some(1), "Holding")) {
         plane.serves_until(0, "Holding").await;
-        plane.counted.take(&report("v2", 100, 0));
+        plane.counted.take(&report("v2", 100, 0), |_, _| true);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let before = plane.progress().unwrap();
@@ -251,7 +251,7 @@ async fn what_failed_before_a_restart_counts_after_it() {
     }
     // What comes together with the step is not of it; one of a hundred may fail.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    plane.counted.take(&report("v2", 20, 1));
+    plane.counted.take(&report("v2", 20, 1), |_, _| true);
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(plane.progress().unwrap().word(), "Holding");
     let back = plane.rollouts.now() + Duration::from_secs(1);
@@ -259,7 +259,7 @@ async fn what_failed_before_a_restart_counts_after_it() {
     let plane = Plane::open_at(folder.path(), back).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(plane.progress().unwrap().word(), "Holding");
-    plane.counted.take(&report("v2", 20, 1));
+    plane.counted.take(&report("v2", 20, 1), |_, _| true);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = plane.progress().unwrap();
     assert_eq!(after.word(), "RolledBack");
@@ -278,12 +278,12 @@ async fn an_orderly_end_keeps_what_was_counted_a_moment_before() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    plane.counted.take(&report("v2", 20, 1));
+    plane.counted.take(&report("v2", 20, 1), |_, _| true);
     let back = plane.rollouts.now() + Duration::from_secs(1);
     plane.end().await;
     let plane = Plane::open_at(folder.path(), back).await;
     // It is counted from the very beginning.
-    plane.counted.take(&report("v2", 20, 1));
+    plane.counted.take(&report("v2", 20, 1), |_, _| true);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = plane.progress().unwrap();
     assert_eq!(after.word(), "RolledBack");
@@ -297,13 +297,13 @@ async fn figures_are_written_at_a_pace_of_their_own_and_only_where_there_is_some
     plane.shop().await;
     plane.serves_until(0, "Holding").await;
     *plane.fleet.deaf.lock().unwrap() = true;
-    plane.counted.take(&report("v2", 1, 0));
+    plane.counted.take(&report("v2", 1, 0), |_, _| true);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (there, before) = kept_figures(&plane).await;
     assert_eq!(there, 1);
     let audit = plane.audit().await.len();
     for _ in 0..200 {
-        plane.counted.take(&report("v2", 1, 0));
+        plane.counted.take(&report("v2", 1, 0), |_, _| true);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let (_, after) = kept_figures(&plane).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use outrigger_mesh::{HashKey, RouteMatch, ServiceName, Version};
 
+use super::figures::Windows;
 use crate::spec::rollout::{OnFailure, Strategy};
 
 /// The share that is everything.
@@ -98,8 +99,10 @@ impl Plan {
         self.steps.iter().rposition(|step| step.share <= share)
     }
 
-    /// The longest of the windows.
-    pub fn longest_window(&self) -> Duration {
-        self.steps.iter().map(|step| step.gates.window).max().unwrap_or_default()
+    /// The shortest and the longest window that its gates look back.
+    pub(super) fn windows(&self) -> Windows {
+        let of = || self.steps.iter().map(|step| step.gates.window);
+        let (shortest, longest) = (of().min(), of().max());
+        Windows { shortest: shortest.unwrap_or_default(), longest: longest.unwrap_or_default() }
     }
 }

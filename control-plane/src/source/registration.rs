@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use outrigger_certs::Peer;
-use outrigger_mesh::{EndpointUid, ServiceName};
+use outrigger_mesh::{EndpointUid, ServiceName, SpiffeId};
 use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal};
 use tokio::time::Instant;
 
@@ -54,6 +54,11 @@ impl Registrations {
         let until = Instant::now() + lease;
         let deadlines = registered(&state).into_iter().map(|key| (key, until)).collect();
         Self { state, removal, lease, deadlines: Mutex::new(deadlines) }
+    }
+
+    /// Whether this workload may serve a service.
+    pub fn may_serve(&self, identity: &SpiffeId, service: &ServiceName) -> bool {
+        self.state.world().service(service).is_some_and(|entry| entry.checked.may_be_served_by(identity))
     }
 
     /// Registers an instance, or renews its lease.

@@ -325,7 +325,8 @@ async fn other_methods_and_other_paths_are_no_way_in() {
     let admin = bearer(&house.token("admin", HOUR).await);
     for (method, path, with_proof) in [
         (Method::DELETE, "/v1/apply", 405),
-        (Method::PATCH, "/v1/services/shop/cart", 405),
+        (Method::PATCH, "/v1/services/shop/cart", 428),
+        (Method::PATCH, "/v1/services", 405),
         (Method::OPTIONS, "/v1/services", 405),
         (Method::TRACE, "/v1/tokens", 405),
         (Method::GET, "/", 404),
