@@ -126,7 +126,8 @@ async fn each_direction_ends_by_itself_through_both_sidecars() {
     stream.write_all(b"desserts").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut all = Vec::new();
-    stream.read_to_end(&mut all).await.unwrap();
+    let answered = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut all)).await;
+    answered.expect("the application hears that the client is done").unwrap();
     assert_eq!(all, b"stressed");
     for (sidecar, side) in [(&client, Side::Client), (&server, Side::Server)] {
         let stats = stats(sidecar, side, 9000);
