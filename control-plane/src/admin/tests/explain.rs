@@ -78,13 +78,13 @@ async fn access_is_judged_by_the_request_as_it_arrives() {
 async fn a_side_without_anybody_takes_nothing_from_the_other() {
     let house = House::with(Door::closed()).await;
     house.has(MESH).await;
-    house.has(INSTANCES).await;
     house
         .has(
             "{apiVersion: outrigger.dev/v1alpha1, kind: Rollout, metadata: {name: cart, namespace: shop}, \
               spec: {service: cart, strategy: canary, stable: v1, candidate: v2}}",
         )
         .await;
+    house.has(INSTANCES).await;
     let told = house.explains(None, &asked("/", "shop/web")).await;
     let to = told["to"].as_array().unwrap();
     let met = (to.len(), to[0]["version"].as_str(), to[0]["percent"].as_f64(), to[0]["ready"].as_u64());

@@ -292,10 +292,12 @@ async fn over_tls_both_sides_prove_themselves() {
 
     let shows_nothing = EtcdSecrets { certificate: None, ..secrets.clone() };
     let believes_another = EtcdSecrets { roots: Some(file("stranger.pem")), ..secrets.clone() };
-    for (refused, why) in [(shows_nothing, "ertificate"), (believes_another, "no root that is trusted")] {
+    // Whether etcd's word comes before the end of the connection is its own race.
+    let no_word = ["ertificate", "connection closed"];
+    for (refused, whys) in [(shows_nothing, &no_word[..]), (believes_another, &["no root that is trusted"])] {
         let cluster = Cluster::of(&address, &refused).unwrap();
         let error = read::prepare(&cluster, &Layout::under("/mesh")).await.unwrap_err();
-        assert!(error.to_string().contains(why), "{error}");
+        assert!(whys.iter().any(|why| error.to_string().contains(why)), "{error}");
     }
     let absent = EtcdSecrets { roots: Some(file("nothing.pem")), ..secrets };
     let error = EtcdStore::open(&address, &absent).await.unwrap_err();
