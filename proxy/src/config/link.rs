@@ -133,7 +133,8 @@ impl Link {
                 Ok(()) => "the control plane closed the stream".to_owned(),
                 Err(error) => self.control.explain(&error),
             };
-            if began.elapsed() > LONGEST_RETRY {
+            // It worked: one that is to connect again, with a newer certificate, is not to wait as if nobody were there.
+            if began.elapsed() > WORKED {
                 backoff.reset();
             }
             self.status.disconnected(&error);
@@ -341,6 +342,8 @@ fn hung() -> RpcError {
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// A link that lasted for so long was no refusal.
+const WORKED: Duration = Duration::from_secs(1);
 /// A stream that lived so long was not refused.
 const REFUSAL: Duration = Duration::from_millis(250);
 /// How long a request may wait to be sent.
