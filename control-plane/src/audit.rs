@@ -1,6 +1,7 @@
 //! Who changed what, when, from where and why.
 
 use outrigger_mesh::SpiffeId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -36,11 +37,12 @@ impl Author {
 
 /// One line of the audit log. It is written in the transaction of the change it tells of, so neither is there without
 /// the other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub at: OffsetDateTime,
     /// Who.
     pub who: String,

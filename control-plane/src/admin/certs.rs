@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger_certs::LeafLifetime;
 use outrigger_mesh::{Label, SpiffeId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -34,7 +35,7 @@ impl Api {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
     identity: Option<String>,
@@ -52,7 +53,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<JsonBody<Json>, Api
 }
 
 /// What is to be done.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Turn {
     action: Action,
@@ -63,7 +64,7 @@ pub(super) struct Turn {
     yes: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Action {
     Rotate,
@@ -102,7 +103,7 @@ pub(super) async fn turn(State(api): State<Api>, caller: Caller, body: String) -
 }
 
 /// A certificate for somebody who is no sidecar of ours.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Issue {
     namespace: String,

@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outrigger_mesh::{Label, SpiffeId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -63,7 +64,7 @@ fn first(path: &str) -> &str {
 }
 
 /// Which part of a log is wanted: what came before `before`, at most `limit`, the newest first.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     pub(super) before: Option<u64>,
@@ -85,7 +86,7 @@ pub(super) async fn audit(
 }
 
 /// For whom a token is wanted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TokenRequest {
     namespace: String,

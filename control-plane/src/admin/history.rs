@@ -3,6 +3,7 @@
 use axum::Json as JsonBody;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -66,7 +67,7 @@ fn told(changed: &Changed) -> Json {
 }
 
 /// Where to go back to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Back {
     /// The revision whose configuration is wanted again.

@@ -17,6 +17,7 @@ mod guard;
 mod history;
 mod listen;
 mod objects;
+mod openapi;
 mod problem;
 mod refusals;
 mod rollouts;
@@ -173,6 +174,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/rollouts/{namespace}/{name}/{verb}", post(rollouts::order))
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
         .route("/.well-known/jwks.json", get(facts::jwks))
+        .route("/openapi.json", get(openapi::serve))
         .route("/healthz", get(facts::alive))
         .route("/readyz", get(facts::ready))
         .route("/metrics", get(facts::metrics))

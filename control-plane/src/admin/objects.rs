@@ -5,6 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outrigger_mesh::Label;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -55,7 +56,7 @@ pub(super) async fn list(
 }
 
 /// Which part of a list is wanted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Selector {
     /// `key=value` pairs joined by commas, all of which an object's labels must have.
@@ -200,7 +201,13 @@ async fn put(
     let created = applied.changes.iter().any(|change| change.action == "created");
     let status = if created && !options.dry_run { StatusCode::CREATED } else { StatusCode::OK };
     match api.state.world().object(key) {
-        Some(entry) if !options.dry_run => Ok(with_etag(status, entry.changed(), told(api, &entry))),
+        Some(entry) if !options.dry_run && !options.waits() => {
+            Ok(with_etag(status, entry.changed(), told(api, &entry)))
+        }
+        Some(entry) if !options.dry_run => {
+            let answer = options.answer(api, caller, applied).await;
+            Ok(with_etag(status, entry.changed(), answer))
+        }
         _ => Ok((status, JsonBody(options.answer(api, caller, applied).await)).into_response()),
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use outrigger_mesh::Label;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -17,7 +18,7 @@ use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
 /// What is to be done, and to which step.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Wanted {
     /// The step at which whoever asks saw it, from 1: at any other one nothing is done.

@@ -1,4 +1,5 @@
-//! Which act each route is. A route that is not here is refused to everybody: whoever adds one says whose it is.
+//! Which act each route is. A route that is not here is refused to everybody: whoever adds one says whose it is, and what it
+//! takes and answers in `openapi::operations`.
 
 use axum::http::Method;
 
@@ -21,6 +22,8 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/readyz", Method::GET, Need::Nothing),
     // Keys to verify tokens with, for any application.
     ("/.well-known/jwks.json", Method::GET, Need::Nothing),
+    // The same for every mesh.
+    ("/openapi.json", Method::GET, Need::Nothing),
     ("/metrics", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/apply", Method::POST, Need::Objects(Verb::Change)),
     // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.

@@ -13,6 +13,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -20,7 +21,7 @@ use super::{Api, ApiError, Caller};
 use crate::store::{Change, Compacted, Record, Space, Watch};
 
 /// What is watched.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Changes after this count; those from now on unless said.
@@ -31,7 +32,7 @@ pub(super) struct Wanted {
 }
 
 /// Which changes: the two are counted apart.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Of {
     /// What people write, counted as revisions.

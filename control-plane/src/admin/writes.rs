@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -11,7 +12,7 @@ use crate::spec;
 use crate::state::{Applied, How};
 
 /// How the change is to be made.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WriteOptions {
     /// Check and tell, change nothing.
@@ -26,14 +27,14 @@ pub(super) struct WriteOptions {
 }
 
 /// What is allowed beyond the usual.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Dangling {
     Allow,
 }
 
 /// What is waited for.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Wait {
     Applied,
@@ -60,6 +61,11 @@ impl WriteOptions {
             fields.insert(name.into(), value);
         }
         answer
+    }
+
+    /// Whether the answer waits for sidecars, and then tells of them.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
     }
 
     async fn waited(&self, api: &Api, revision: u64) -> Option<Json> {

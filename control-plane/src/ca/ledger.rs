@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_mesh::SpiffeId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 /// A certificate that was signed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Leaf {
     /// The SHA-256 of the certificate, in hex: its name here.
@@ -31,14 +32,17 @@ pub struct Leaf {
     pub from: String,
     /// When it was signed.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub issued: OffsetDateTime,
     /// When it ends.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub not_after: OffsetDateTime,
     /// Its place among all that were ever signed.
     pub order: u64,
     /// When its holder last connected with it.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub seen: Option<OffsetDateTime>,
     /// The version of the roots that its holder has acknowledged, or was given together with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +50,7 @@ pub struct Leaf {
 }
 
 /// What was shown for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attested {
     /// A join token.

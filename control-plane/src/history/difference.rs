@@ -1,10 +1,11 @@
 //! What differs between two objects, field by field.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 
 /// One place at which two objects differ.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct FieldChange {
     /// Where, as a JSON pointer (RFC 6901); of an element of a list, its place in the longer one.
     pub pointer: String,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_mesh::{ResourceName, Selector};
 use outrigger_wire::session::Catalog;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -13,7 +14,7 @@ use super::hub::Concern;
 use crate::compile::ResourceChange;
 
 /// A sidecar that a change would reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Affected {
     /// Its name, one for every process.
     pub node: String,

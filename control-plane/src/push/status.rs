@@ -1,12 +1,13 @@
 //! What is known of one connected sidecar, for people.
 
 use outrigger_mesh::ResourceKind;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 /// A connected sidecar.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyStatus {
     /// Its name, one for every process.
@@ -28,6 +29,7 @@ pub struct ProxyStatus {
     pub from: String,
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub connected_since: OffsetDateTime,
     /// How many selectors it has subscribed to.
     pub subscriptions: usize,
@@ -38,10 +40,11 @@ pub struct ProxyStatus {
 }
 
 /// A resource that a sidecar refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RejectedResource {
     /// Its kind.
     #[serde(serialize_with = "kind_word")]
+    #[schemars(with = "String")]
     pub kind: ResourceKind,
     /// Its name.
     pub name: String,

@@ -1,12 +1,14 @@
 //! `AccessPolicy`: who may ask what of services.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of who may ask what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessPolicy {
     /// The services it is for, of its own namespace. None: all of them; in the namespace `outrigger`, all of the mesh.
@@ -20,7 +22,7 @@ pub struct AccessPolicy {
 }
 
 /// A service that a policy is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessTarget {
     /// The group of its kind.
@@ -33,7 +35,7 @@ pub struct AccessTarget {
 }
 
 /// What becomes of requests for which a rule holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum AccessAction {
@@ -43,7 +45,7 @@ pub enum AccessAction {
 }
 
 /// A conjunction; within a list it is enough that one entry holds, but of headers all must.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AccessRule {
     /// Its name. None: its place, counted from 0.
@@ -70,7 +72,7 @@ pub struct AccessRule {
 }
 
 /// Who asks, in one of several ways.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Caller {
     /// A whole SPIFFE id.
@@ -91,7 +93,7 @@ pub struct Caller {
 }
 
 /// Whether a caller has proven an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Proof {
@@ -100,7 +102,7 @@ pub enum Proof {
 }
 
 /// A path, in one of three ways.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Path {
     /// The whole path.
@@ -115,7 +117,7 @@ pub struct Path {
 }
 
 /// A header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
     /// Its name.
@@ -126,7 +128,7 @@ pub struct Header {
 }
 
 /// A claim of a verified token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Claim {
     /// Its name; of a claim within a claim, the names joined by dots.
@@ -137,7 +139,7 @@ pub struct Claim {
 }
 
 /// What holds in the whole mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshAccess {
     /// What becomes of requests of which no policy says anything. None: they pass.
@@ -146,7 +148,7 @@ pub struct MeshAccess {
 }
 
 /// What becomes of requests of which no policy says anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum ByDefault {
@@ -168,12 +170,12 @@ const TARGET: Shape = Shape::Object(&[
         "kind",
         &Shape::WordSoFar(&["Service", "MeshService"], &["EgressService", "Gateway", "HTTPRoute"]),
     ),
-    Field::required("name", &Shape::Text(rules::label)),
+    Field::required("name", &forms::LABEL),
     Field::new("namespace", &Shape::Later("a policy is for services of its own namespace")),
 ]);
 
 const RULE: Shape = Shape::Object(&[
-    Field::new("name", &Shape::Text(rules::label)),
+    Field::new("name", &forms::LABEL),
     Field::new("from", &Shape::List(&CALLER, 256)),
     Field::new("ports", &Shape::List(&Shape::Integer(1, 65_535), 64)),
     Field::new("methods", &Shape::List(&Shape::Like(method, "write it as it is sent, like GET"), 64)),
@@ -191,25 +193,25 @@ pub(super) const CALLER: Shape = Shape::Object(&[
         "serviceAccount",
         &Shape::Like(account, "write the name of a service account, or namespace/name"),
     ),
-    Field::new("namespace", &Shape::Text(rules::label)),
+    Field::new("namespace", &forms::LABEL),
     Field::new("trustDomain", &Shape::Text(trust_domain)),
     Field::new("is", &Shape::Word(&["authenticated", "unauthenticated"])),
 ]);
 
 const PATH: Shape = Shape::Object(&[
-    Field::new("exact", &Shape::Text(rules::path)),
-    Field::new("prefix", &Shape::Text(rules::path)),
-    Field::new("template", &Shape::Text(rules::path)),
+    Field::new("exact", &forms::PATH),
+    Field::new("prefix", &forms::PATH),
+    Field::new("template", &forms::PATH),
 ]);
 
 const HEADER: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::header_name)),
+    Field::required("name", &forms::HEADER_NAME),
     Field::new("values", &Shape::List(&Shape::Text(rules::header_value), 64)),
 ]);
 
 pub(super) const CLAIM: Shape = Shape::Object(&[
     Field::required("claim", &Shape::Text(claim)),
-    Field::new("values", &Shape::List(&Shape::Text(rules::words), 64)),
+    Field::new("values", &Shape::List(&forms::WORDS, 64)),
 ]);
 
 fn claim(text: &str) -> Result<(), String> {

@@ -1,15 +1,17 @@
 //! `BreakerOverride`: what an operator says of a service breaker, for a while and with a reason.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
+use super::forms;
 use super::moment::Time;
 use super::policy::{BREAKER_MODE, BreakerMode};
-use super::rules;
+
 use super::schema::{Field, Shape};
 
 /// What a person writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BreakerOverride {
     /// The service of the same namespace whose breaker it is.
@@ -36,7 +38,7 @@ pub struct BreakerOverride {
 }
 
 /// The kinds of routes that have breakers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum OverrideRoute {
     #[serde(rename = "HTTPRoute")]
@@ -46,14 +48,14 @@ pub enum OverrideRoute {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("service", &Shape::Text(rules::label)),
-    Field::new("route", &Shape::Text(rules::object_name)),
+    Field::required("service", &forms::LABEL),
+    Field::new("route", &forms::OBJECT_NAME),
     Field::new("routeKind", &Shape::Word(&["HTTPRoute", "GRPCRoute"])),
-    Field::new("version", &Shape::Text(rules::version)),
+    Field::new("version", &forms::VERSION),
     Field::required("mode", &BREAKER_MODE),
     Field::new("expiresAt", &Shape::Text(moment)),
-    Field::new("for", &Shape::Text(rules::duration)),
-    Field::required("why", &Shape::Text(rules::words)),
+    Field::new("for", &forms::DURATION),
+    Field::required("why", &forms::WORDS),
 ]);
 
 fn moment(text: &str) -> Result<(), String> {

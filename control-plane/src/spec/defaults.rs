@@ -1,14 +1,16 @@
 //! `MeshDefaults`: what holds for the mesh as a whole. There is one, called `mesh` in the namespace `outrigger`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access_policy::{self, MeshAccess};
+use super::forms;
 use super::policy::{self, PolicySettings};
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of the mesh; what is left out has the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshDefaults {
     /// What becomes of calls to places outside the mesh. None: they pass.
@@ -36,7 +38,7 @@ pub struct MeshDefaults {
 }
 
 /// An operator lets the services of a namespace have these host names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HostnameGrant {
     /// The namespace.
@@ -46,7 +48,7 @@ pub struct HostnameGrant {
 }
 
 /// Another trust domain, and who vouches for its identities.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TrustedDomain {
     /// The domain.
@@ -56,7 +58,7 @@ pub struct TrustedDomain {
 }
 
 /// What becomes of calls to places outside the mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum OutboundMode {
@@ -67,7 +69,7 @@ pub enum OutboundMode {
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("outboundMode", &Shape::Word(&["allowAny", "registryOnly"])),
     Field::new("addressRanges", &Shape::List(&rules::RANGE, 64)),
-    Field::new("suffixes", &Shape::List(&Shape::Text(rules::hostname), 16)),
+    Field::new("suffixes", &Shape::List(&forms::HOSTNAME, 16)),
     Field::new("hostnameGrants", &Shape::List(&GRANT, 256)),
     Field::new("trustedDomains", &Shape::List(&TRUSTED, 64)),
     Field::new("trafficPolicy", &policy::SHAPE),
@@ -80,6 +82,6 @@ const TRUSTED: Shape = Shape::Object(&[
 ]);
 
 const GRANT: Shape = Shape::Object(&[
-    Field::required("namespace", &Shape::Text(rules::label)),
+    Field::required("namespace", &forms::LABEL),
     Field::required("hostnames", &Shape::List(&rules::HOST_PATTERN, 64)),
 ]);

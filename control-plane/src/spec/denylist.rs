@@ -1,13 +1,15 @@
 //! `Denylist`: tokens and identities that are no longer believed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::moment::Time;
-use super::rules;
+
 use super::schema::{Field, Shape};
 
 /// What a person writes of what is revoked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Denylist {
     /// Tokens.
@@ -22,7 +24,7 @@ pub struct Denylist {
 }
 
 /// Tokens of which all of this is true.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeniedToken {
     /// Of this `iss`.
@@ -41,17 +43,14 @@ pub struct DeniedToken {
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("tokens", &Shape::List(&TOKEN, outrigger_mesh::Denylist::MAX_ENTRIES)),
-    Field::new(
-        "identities",
-        &Shape::List(&Shape::Text(rules::identity), outrigger_mesh::Denylist::MAX_ENTRIES),
-    ),
-    Field::new("why", &Shape::Text(rules::words)),
+    Field::new("identities", &Shape::List(&forms::IDENTITY, outrigger_mesh::Denylist::MAX_ENTRIES)),
+    Field::new("why", &forms::WORDS),
 ]);
 
 const TOKEN: Shape = Shape::Object(&[
-    Field::new("issuer", &Shape::Text(rules::words)),
-    Field::new("jti", &Shape::Text(rules::words)),
-    Field::new("sub", &Shape::Text(rules::words)),
+    Field::new("issuer", &forms::WORDS),
+    Field::new("jti", &forms::WORDS),
+    Field::new("sub", &forms::WORDS),
     Field::new("issuedBefore", &Shape::Text(moment)),
 ]);
 

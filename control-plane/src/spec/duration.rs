@@ -66,7 +66,7 @@ impl fmt::Display for Duration {
     }
 }
 
-as_text!(Duration);
+as_text!(Duration, "^([0-9]{1,5}(h|m|s|ms)){1,4}$");
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,15 @@
 //! `EgressService`: hosts outside the mesh that may be called, and how.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 use super::service::{PORT, RETRY, Retry, ServicePort, ServiceTimeouts, TARGETS, TIMEOUTS, Target};
 
 /// What a person writes of hosts outside the mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressService {
     /// The names by which applications call it.
@@ -38,7 +40,7 @@ pub struct EgressService {
 }
 
 /// What the sidecar does about TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressTls {
     /// Whether it adds TLS.
@@ -52,7 +54,7 @@ pub struct EgressTls {
 }
 
 /// Whether the sidecar adds TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EgressTlsMode {
     /// It does: the application speaks plaintext to its sidecar.
@@ -62,7 +64,7 @@ pub enum EgressTlsMode {
 }
 
 /// What becomes of the mesh's tokens on the way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EgressTokens {
     /// They do not leave.
@@ -72,19 +74,19 @@ pub enum EgressTokens {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("hosts", &Shape::List(&Shape::Text(rules::hostname), 64)),
+    Field::required("hosts", &Shape::List(&forms::HOSTNAME, 64)),
     Field::required("ports", &Shape::List(&PORT, 64)),
     Field::new("targets", &TARGETS),
     Field::new("tls", &TLS),
     Field::new("tokens", &Shape::Word(&["strip", "keep"])),
     Field::new("timeouts", &TIMEOUTS),
     Field::new("retry", &RETRY),
-    Field::new("owner", &Shape::Text(rules::words)),
-    Field::new("description", &Shape::Text(rules::words)),
+    Field::new("owner", &forms::WORDS),
+    Field::new("description", &forms::WORDS),
 ]);
 
 const TLS: Shape = Shape::Object(&[
     Field::required("mode", &Shape::Word(&["originate", "none"])),
-    Field::new("serverName", &Shape::Text(rules::hostname)),
+    Field::new("serverName", &forms::HOSTNAME),
     Field::new("caBundle", &rules::PEM),
 ]);

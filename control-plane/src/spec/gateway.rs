@@ -2,13 +2,15 @@
 //!
 //! What the Gateway API has and the mesh can not do yet is named here and refused; nothing is ignored.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of a gateway. The proxy that serves it runs as the service account of its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gateway {
     /// Always `outrigger`: a cluster may have gateways of others.
@@ -18,7 +20,7 @@ pub struct Gateway {
 }
 
 /// One port and host name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listener {
     /// Its name, unique in the gateway.
@@ -39,7 +41,7 @@ pub struct Listener {
 }
 
 /// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum ListenerProtocol {
@@ -48,7 +50,7 @@ pub enum ListenerProtocol {
 }
 
 /// The certificates of a listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListenerTls {
     /// `Terminate`: TLS ends at the gateway.
@@ -59,7 +61,7 @@ pub struct ListenerTls {
 }
 
 /// A certificate by its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateRef {
     /// The group of its kind, as the Gateway API writes it.
@@ -73,7 +75,7 @@ pub struct CertificateRef {
 }
 
 /// Which routes may attach themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AllowedRoutes {
     /// Those of which namespaces.
@@ -82,7 +84,7 @@ pub struct AllowedRoutes {
 }
 
 /// The namespaces whose routes may attach themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteNamespaces {
     /// Which.
@@ -90,7 +92,7 @@ pub struct RouteNamespaces {
 }
 
 /// Whose routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum From {
     /// The gateway's own namespace.
     #[default]
@@ -110,7 +112,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 ]);
 
 const LISTENER: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::label)),
+    Field::required("name", &forms::LABEL),
     Field::new("hostname", &rules::HOST_PATTERN),
     Field::required("port", &Shape::Integer(1, 65_535)),
     Field::required("protocol", &Shape::WordSoFar(&["HTTP", "HTTPS"], &["TLS", "TCP", "UDP"])),
@@ -127,7 +129,7 @@ const TLS: Shape = Shape::Object(&[
 const CERTIFICATE: Shape = Shape::Object(&[
     Field::new("group", &Shape::Word(&[""])),
     Field::new("kind", &Shape::Word(&["Secret"])),
-    Field::required("name", &Shape::Text(rules::label)),
+    Field::required("name", &forms::LABEL),
     Field::new("namespace", &Shape::Later("a certificate of another namespace is not supported")),
 ]);
 

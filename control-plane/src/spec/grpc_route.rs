@@ -1,7 +1,9 @@
 //! `GRPCRoute`, exactly as the Gateway API (v1) writes it. What it shares with `HTTPRoute` stands there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::http_route::{
     BackendRef, DEFAULT_GATEWAYS, Filter, GRPC_BACKEND, GRPC_FILTER, HEADER, PARENT, ParentRef, SESSION,
     SessionPersistence, ValueMatch,
@@ -10,7 +12,7 @@ use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of a route for gRPC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcRoute {
     /// The services whose calls it routes, or the gateways.
@@ -24,7 +26,7 @@ pub struct GrpcRoute {
 }
 
 /// A rule: any of its matches sends a call to its backends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GrpcRule {
     /// Its name.
@@ -45,7 +47,7 @@ pub struct GrpcRule {
 }
 
 /// A conjunction of conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GrpcMatch {
     /// On what is called.
@@ -57,7 +59,7 @@ pub struct GrpcMatch {
 }
 
 /// A condition on what is called.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MethodMatch {
     /// How it is compared.
@@ -72,7 +74,7 @@ pub struct MethodMatch {
 }
 
 /// How what is called is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum MethodMatchType {
     #[default]
@@ -88,7 +90,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 ]);
 
 const RULE: Shape = Shape::Object(&[
-    Field::new("name", &Shape::Text(rules::object_name)),
+    Field::new("name", &forms::OBJECT_NAME),
     Field::new("matches", &Shape::List(&MATCH, 64)),
     Field::new("filters", &Shape::List(&GRPC_FILTER, 16)),
     Field::new("backendRefs", &Shape::List(&GRPC_BACKEND, 16)),
@@ -100,6 +102,6 @@ const MATCH: Shape =
 
 const METHOD: Shape = Shape::Object(&[
     Field::new("type", &Shape::Word(&["Exact", "RegularExpression"])),
-    Field::new("service", &Shape::Text(rules::words)),
-    Field::new("method", &Shape::Text(rules::words)),
+    Field::new("service", &forms::WORDS),
+    Field::new("method", &forms::WORDS),
 ]);

@@ -1,7 +1,9 @@
 //! A number with at most two decimals: a share of traffic in percent, a rate, a factor.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number in hundredths, so that equal ones are equal.
@@ -55,6 +57,20 @@ impl<'de> Deserialize<'de> for Hundredths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = f64::deserialize(deserializer)?;
         Self::of(number).ok_or_else(|| serde::de::Error::custom("it has more than two decimals"))
+    }
+}
+
+impl JsonSchema for Hundredths {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Hundredths".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number" })
     }
 }
 

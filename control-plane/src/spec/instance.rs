@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person or a sidecar says of an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Instance {
     /// The service of the same namespace that it is an instance of.
@@ -36,7 +38,7 @@ pub struct Instance {
 }
 
 /// A port of the service at this instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstancePort {
     /// The service's port.
@@ -50,7 +52,7 @@ pub struct InstancePort {
 }
 
 /// How an instance is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Transport {
@@ -59,7 +61,7 @@ pub enum Transport {
 }
 
 /// Whether an instance takes new requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum InstanceState {
@@ -68,11 +70,11 @@ pub enum InstanceState {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("service", &Shape::Text(rules::label)),
+    Field::required("service", &forms::LABEL),
     Field::required("address", &Shape::Text(rules::ip)),
     Field::new("ports", &Shape::List(&PORT, 64)),
-    Field::new("version", &Shape::Text(rules::version)),
-    Field::new("zone", &Shape::Text(rules::version)),
+    Field::new("version", &forms::VERSION),
+    Field::new("zone", &forms::VERSION),
     Field::new("weight", &Shape::Integer(1, 65_535)),
     Field::new("transport", &Shape::Word(&["mesh", "plaintext"])),
     Field::new("state", &Shape::Word(&["ready", "draining"])),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use outrigger_mesh::{EndpointUid, Label};
 use serde_json::{Map, Value as Json};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
@@ -115,11 +116,11 @@ impl Metadata {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::object_name)),
-    Field::new("namespace", &Shape::Text(rules::label)),
+    Field::required("name", &forms::OBJECT_NAME),
+    Field::new("namespace", &forms::LABEL),
     Field::new("labels", &Shape::Labels),
     Field::new("annotations", &Shape::Labels),
-    Field::new("resourceVersion", &Shape::Text(rules::words)),
+    Field::new("resourceVersion", &forms::WORDS),
     // Set by a server; a person who edits what `get` gave sends them back.
     Field::new("uid", &Shape::Anything),
     Field::new("generation", &Shape::Anything),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
+use super::forms;
 use super::hint::nearest;
 use super::metadata::{self, Metadata, ObjectName};
 use super::problem::{Code, Problem};
@@ -258,7 +259,7 @@ impl Kind {
     }
 
     /// Other versions under which the very same may be written. What is stored has the one above.
-    fn also_version(self) -> Option<&'static str> {
+    pub(super) fn also_version(self) -> Option<&'static str> {
         match self {
             Self::ReferenceGrant => Some("gateway.networking.k8s.io/v1beta1"),
             Self::TcpRoute => Some("gateway.networking.k8s.io/v1"),
@@ -303,7 +304,7 @@ impl Kind {
         Self::ALL.into_iter().find(|k| k.collection() == text)
     }
 
-    fn spec_shape(self) -> &'static Shape {
+    pub(super) fn spec_shape(self) -> &'static Shape {
         match self {
             Self::MeshDefaults => &defaults::SHAPE,
             Self::MeshService => &service::SHAPE,
@@ -325,7 +326,7 @@ impl Kind {
     }
 
     /// A service's and an instance's name is part of other names and so a single label.
-    fn name_is_label(self) -> bool {
+    pub(super) fn name_is_label(self) -> bool {
         !matches!(
             self,
             Self::HttpRoute
@@ -449,8 +450,8 @@ fn kind_of(node: &Node, problems: &mut Vec<Problem>) -> Option<Kind> {
 
 /// The table of an object, with the specification left to a walk of its own: its kind decides.
 const ENVELOPE: Shape = Shape::Object(&[
-    Field::required("apiVersion", &Shape::Text(rules::words)),
-    Field::required("kind", &Shape::Text(rules::words)),
+    Field::required("apiVersion", &forms::WORDS),
+    Field::required("kind", &forms::WORDS),
     Field::required("metadata", &metadata::SHAPE),
     Field::new("spec", &Shape::Anything),
     Field::new("status", &Shape::Anything),

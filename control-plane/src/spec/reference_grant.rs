@@ -1,12 +1,14 @@
 //! `ReferenceGrant`, exactly as the Gateway API writes it: who of other namespaces may refer to what is in this one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of a grant. Any of `from` may refer to any of `to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReferenceGrant {
     /// Who may.
@@ -16,7 +18,7 @@ pub struct ReferenceGrant {
 }
 
 /// The objects of a kind in another namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantFrom {
     /// The group of their kind.
@@ -28,7 +30,7 @@ pub struct GrantFrom {
 }
 
 /// The objects of a kind in the grant's own namespace, or one of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantTo {
     /// The group of its kind.
@@ -47,12 +49,12 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 
 const FROM: Shape = Shape::Object(&[
     Field::required("group", &Shape::Text(rules::group)),
-    Field::required("kind", &Shape::Text(rules::kind)),
-    Field::required("namespace", &Shape::Text(rules::label)),
+    Field::required("kind", &forms::KIND),
+    Field::required("namespace", &forms::LABEL),
 ]);
 
 const TO: Shape = Shape::Object(&[
     Field::required("group", &Shape::Text(rules::group)),
-    Field::required("kind", &Shape::Text(rules::kind)),
-    Field::new("name", &Shape::Text(rules::object_name)),
+    Field::required("kind", &forms::KIND),
+    Field::new("name", &forms::OBJECT_NAME),
 ]);

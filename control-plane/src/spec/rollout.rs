@@ -1,10 +1,12 @@
 //! `Rollout`: how one version of a service takes the place of another.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ValueMatch;
 use super::access_policy::{CALLER, CLAIM, Caller, Claim};
 use super::duration::Duration;
+use super::forms;
 use super::header::HeaderName;
 use super::http_route::{HEADER, METHODS};
 use super::hundredths::Hundredths;
@@ -12,7 +14,7 @@ use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rollout {
     /// The service of the same namespace.
@@ -53,7 +55,7 @@ pub struct Rollout {
 }
 
 /// How one version takes the place of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Strategy {
@@ -72,7 +74,7 @@ impl Strategy {
 }
 
 /// What becomes of a rollout when a gate fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum OnFailure {
@@ -82,7 +84,7 @@ pub enum OnFailure {
 }
 
 /// One step of a canary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// What the candidate gets, in percent, with at most two decimals.
@@ -96,7 +98,7 @@ pub struct Step {
 }
 
 /// Requests that see the candidate: all that is said must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Preview {
     /// On headers.
@@ -117,7 +119,7 @@ pub struct Preview {
 }
 
 /// A cookie that must have this value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cookie {
     /// Its name.
@@ -127,7 +129,7 @@ pub struct Cookie {
 }
 
 /// By what a caller stays on its side: one of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StickyKey {
     /// A header.
@@ -145,7 +147,7 @@ pub struct StickyKey {
 }
 
 /// What the candidate must do to go on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gates {
     /// How many of its requests must succeed.
@@ -163,7 +165,7 @@ pub struct Gates {
 }
 
 /// How many requests must succeed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SuccessGate {
     /// At least so many percent.
@@ -175,7 +177,7 @@ pub struct SuccessGate {
 }
 
 /// How fast answers must be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LatencyGate {
     /// Half of them within this.
@@ -190,24 +192,24 @@ pub struct LatencyGate {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("service", &Shape::Text(rules::label)),
+    Field::required("service", &forms::LABEL),
     Field::required("strategy", &Shape::Word(&["canary", "blueGreen"])),
-    Field::required("stable", &Shape::Text(rules::version)),
-    Field::required("candidate", &Shape::Text(rules::version)),
+    Field::required("stable", &forms::VERSION),
+    Field::required("candidate", &forms::VERSION),
     Field::new("steps", &Shape::List(&STEP, 32)),
-    Field::new("preview", &Shape::Text(rules::duration)),
+    Field::new("preview", &forms::DURATION),
     Field::new("match", &Shape::List(&PREVIEW, 16)),
     Field::new("sticky", &STICKY),
     Field::new("gates", &GATES),
     Field::new("onFailure", &Shape::Word(&["rollback", "pause"])),
-    Field::new("maxDrain", &Shape::Text(rules::any_duration)),
-    Field::new("ackTimeout", &Shape::Text(rules::duration)),
-    Field::new("readyTimeout", &Shape::Text(rules::duration)),
+    Field::new("maxDrain", &forms::ANY_DURATION),
+    Field::new("ackTimeout", &forms::DURATION),
+    Field::new("readyTimeout", &forms::DURATION),
 ]);
 
 const STEP: Shape = Shape::Object(&[
     Field::required("weight", &Shape::Decimal(1, 10_000)),
-    Field::new("hold", &Shape::Text(rules::any_duration)),
+    Field::new("hold", &forms::ANY_DURATION),
     Field::new("gates", &GATES),
 ]);
 
@@ -220,13 +222,13 @@ const PREVIEW: Shape = Shape::Object(&[
 ]);
 
 const COOKIE: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::header_name)),
+    Field::required("name", &forms::HEADER_NAME),
     Field::required("value", &Shape::Text(rules::header_value)),
 ]);
 
 const STICKY: Shape = Shape::Object(&[
-    Field::new("header", &Shape::Text(rules::header_name)),
-    Field::new("cookie", &Shape::Text(rules::header_name)),
+    Field::new("header", &forms::HEADER_NAME),
+    Field::new("cookie", &forms::HEADER_NAME),
     Field::new("claim", &Shape::Text(rules::claim)),
     Field::new("identity", &Shape::Bool),
 ]);
@@ -235,7 +237,7 @@ const GATES: Shape = Shape::Object(&[
     Field::new("successRate", &SUCCESS),
     Field::new("latency", &LATENCY),
     Field::new("minRequests", &Shape::Integer(1, 1_000_000)),
-    Field::new("window", &Shape::Text(rules::duration)),
+    Field::new("window", &forms::DURATION),
 ]);
 
 const SUCCESS: Shape = Shape::Object(&[
@@ -244,7 +246,7 @@ const SUCCESS: Shape = Shape::Object(&[
 ]);
 
 const LATENCY: Shape = Shape::Object(&[
-    Field::new("p50", &Shape::Text(rules::duration)),
-    Field::new("p99", &Shape::Text(rules::duration)),
+    Field::new("p50", &forms::DURATION),
+    Field::new("p99", &forms::DURATION),
     Field::new("comparedWithStable", &Shape::Decimal(0, 100_000)),
 ]);

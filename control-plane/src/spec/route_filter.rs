@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access_policy::{CALLER, CLAIM, Caller, Claim};
 use super::duration::Duration;
+use super::forms;
 use super::http_route::{HEADER, HEADER as COOKIE, METHOD, Match, PATH, PathMatch, QUERY, ValueMatch};
 use super::policy::{HASH, HashOn, RATE_LIMITS, RateLimit};
 use super::rules;
@@ -13,7 +15,7 @@ use super::schema::{Field, Shape};
 use super::size::Size;
 
 /// What a person writes of it. Every part may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteFilter {
     /// Conditions that every match of the rule has besides its own.
@@ -37,7 +39,7 @@ pub struct RouteFilter {
 }
 
 /// Conditions that the Gateway API does not know; all must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OwnMatch {
     /// On claims of the verified token.
@@ -55,7 +57,7 @@ pub struct OwnMatch {
 }
 
 /// A fault that is put in on purpose.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fault {
     /// How long a request waits first.
@@ -73,7 +75,7 @@ pub struct Fault {
 }
 
 /// Conditions on the requests that meet a fault: those of an HTTPRoute, and our own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FaultMatch {
     /// On the path.
@@ -112,7 +114,7 @@ impl FaultMatch {
 }
 
 /// What a request gets instead of an answer: one of these.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Abort {
     /// This status.
@@ -127,7 +129,7 @@ pub struct Abort {
 }
 
 /// The answer of a rule that asks nobody.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DirectResponse {
     /// Its status.
@@ -141,7 +143,7 @@ pub struct DirectResponse {
 }
 
 /// How much may be asked along a rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// The longest body of a request.
@@ -153,7 +155,7 @@ pub struct Limits {
 }
 
 /// Requests go by ranges of a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Partition {
     /// The key.
@@ -163,7 +165,7 @@ pub struct Partition {
 }
 
 /// A range of keys, with both its ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Range {
     /// Where it begins. None: with the first key.
@@ -191,7 +193,7 @@ const COOKIES: Field = Field::new("cookies", &Shape::List(&COOKIE, 16));
 const LABELS: Field = Field::new("sourceLabels", &Shape::Labels);
 
 const FAULT: Shape = Shape::Object(&[
-    Field::new("delay", &Shape::Text(rules::duration)),
+    Field::new("delay", &forms::DURATION),
     Field::new("abort", &ABORT),
     Field::new("percent", &Shape::Integer(0, 100)),
     Field::new(
@@ -231,7 +233,7 @@ fn body(text: &str) -> Result<(), String> {
 }
 
 const LIMITS: Shape =
-    Shape::Object(&[Field::new("maxBody", &Shape::Text(rules::size)), Field::new("requests", &RATE_LIMITS)]);
+    Shape::Object(&[Field::new("maxBody", &forms::SIZE), Field::new("requests", &RATE_LIMITS)]);
 
 const PARTITION: Shape = Shape::Object(&[
     Field::required("by", &HASH),
@@ -239,7 +241,7 @@ const PARTITION: Shape = Shape::Object(&[
 ]);
 
 const RANGE: Shape = Shape::Object(&[
-    Field::new("from", &Shape::Text(rules::words)),
-    Field::new("to", &Shape::Text(rules::words)),
+    Field::new("from", &forms::WORDS),
+    Field::new("to", &forms::WORDS),
     Field::required("backend", &Shape::Text(rules::backend_name)),
 ]);

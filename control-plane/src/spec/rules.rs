@@ -9,7 +9,7 @@ use super::schema::Shape;
 use super::size::Size;
 
 /// The longest name of a route, so that the name of each of its rules fits the bound of a route's name.
-const MAX_NAME: usize = 200;
+pub(super) const MAX_NAME: usize = 200;
 
 /// A DNS label.
 pub(super) fn label(text: &str) -> Result<(), String> {

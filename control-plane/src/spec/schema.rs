@@ -3,10 +3,17 @@
 //! serde stops at the first mistake and does not know lines; so a tree is walked against its table first, and what
 //! passes is certain to deserialize.
 
+mod json;
+
+use super::forms::Form;
 use super::hint::nearest;
 use super::hundredths::Hundredths;
 use super::problem::{Code, Problem};
 use super::tree::{Node, Value};
+
+pub(super) use json::Words;
+#[cfg(test)]
+pub(super) use json::unknown_to_types;
 
 /// What a value may be.
 pub(super) enum Shape {
@@ -14,6 +21,8 @@ pub(super) enum Shape {
     Text(fn(&str) -> Result<(), String>),
     /// The same, and what to write instead of what the rule does not accept.
     Like(fn(&str) -> Result<(), String>, &'static str),
+    /// The same, of a form that can be told.
+    Formed(fn(&str) -> Result<(), String>, &'static Form),
     /// One of a few words.
     Word(&'static [&'static str]),
     /// One of a few words; the second list is real, but not supported yet.
@@ -61,7 +70,7 @@ pub(super) fn walk(node: &Node, shape: &Shape, pointer: &mut String, found: &mut
     match (shape, &node.value) {
         (Shape::Anything, _) | (Shape::Bool, Value::Bool(_)) => {}
         (Shape::Later(reason), _) => report(Code::Unsupported, (*reason).to_owned()),
-        (Shape::Text(rule), Value::Text(text)) => {
+        (Shape::Text(rule) | Shape::Formed(rule, _), Value::Text(text)) => {
             if let Err(message) = rule(text) {
                 report(Code::BadValue, message);
             }
@@ -171,7 +180,9 @@ fn wrong_type(wanted: &str, node: &Node, pointer: &str, found: &mut Vec<Problem>
 
 fn expected(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Text(_) | Shape::Like(..) | Shape::Word(_) | Shape::WordSoFar(..) => "text",
+        Shape::Text(_) | Shape::Formed(..) | Shape::Like(..) | Shape::Word(_) | Shape::WordSoFar(..) => {
+            "text"
+        }
         Shape::Integer(..) => "a whole number",
         Shape::Decimal(..) => "a number",
         Shape::Bool => "true or false",

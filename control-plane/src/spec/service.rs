@@ -2,15 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 use super::size::Size;
 
 /// What a person writes of a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshService {
     /// Host names beside those every service has.
@@ -58,7 +60,7 @@ pub struct MeshService {
 }
 
 /// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServicePort {
     /// Its number.
@@ -75,7 +77,7 @@ pub struct ServicePort {
 }
 
 /// What an application speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Protocol {
@@ -87,7 +89,7 @@ pub enum Protocol {
 }
 
 /// What callers may ask of HTTP; what is left out has the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Http {
     /// The protocols to which connections may be upgraded. None: websocket.
@@ -102,7 +104,7 @@ pub struct Http {
 }
 
 /// Where instances are learnt from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Discovery {
@@ -112,7 +114,7 @@ pub enum Discovery {
 }
 
 /// One thing to look up: exactly one of host, srv and address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
     /// A host name, for its A and AAAA records.
@@ -130,7 +132,7 @@ pub struct Target {
 }
 
 /// Whether callers must prove who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Mtls {
@@ -140,7 +142,7 @@ pub enum Mtls {
 }
 
 /// What two sidecars speak between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Between {
@@ -150,7 +152,7 @@ pub enum Between {
 }
 
 /// How long things may take; what is left out has the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServiceTimeouts {
     /// The whole request, all attempts included.
@@ -171,7 +173,7 @@ pub struct ServiceTimeouts {
 }
 
 /// What is tried again; what is left out has the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retry {
     /// Attempts after the first.
@@ -198,7 +200,7 @@ pub struct Retry {
 }
 
 /// Where to read on about a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Link {
     /// What is there.
@@ -208,9 +210,9 @@ pub struct Link {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::new("hostnames", &Shape::List(&Shape::Text(rules::hostname), 64)),
+    Field::new("hostnames", &Shape::List(&forms::HOSTNAME, 64)),
     Field::new("ports", &Shape::List(&PORT, 64)),
-    Field::new("identities", &Shape::List(&Shape::Text(rules::identity), 64)),
+    Field::new("identities", &Shape::List(&forms::IDENTITY, 64)),
     Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
     Field::new("between", &Shape::Word(&["auto", "http1", "http2"])),
     Field::new("http", &HTTP),
@@ -219,20 +221,20 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("address", &Shape::Text(rules::virtual_address)),
     Field::new("timeouts", &TIMEOUTS),
     Field::new("retry", &RETRY),
-    Field::new("owner", &Shape::Text(rules::words)),
-    Field::new("description", &Shape::Text(rules::words)),
+    Field::new("owner", &forms::WORDS),
+    Field::new("description", &forms::WORDS),
     Field::new("links", &Shape::List(&LINK, 32)),
 ]);
 
 const HTTP: Shape = Shape::Object(&[
     Field::new("upgrades", &Shape::List(&Shape::Text(rules::upgrade), 16)),
     Field::new("connect", &Shape::Bool),
-    Field::new("maxBody", &Shape::Text(rules::size)),
+    Field::new("maxBody", &forms::SIZE),
 ]);
 
 pub(super) const TARGETS: Shape = Shape::List(
     &Shape::Object(&[
-        Field::new("host", &Shape::Text(rules::hostname)),
+        Field::new("host", &forms::HOSTNAME),
         Field::new("srv", &Shape::Text(rules::srv)),
         Field::new("address", &Shape::Text(rules::ip)),
         Field::new("port", &Shape::Integer(1, 65_535)),
@@ -242,17 +244,17 @@ pub(super) const TARGETS: Shape = Shape::List(
 
 pub(super) const PORT: Shape = Shape::Object(&[
     Field::required("port", &Shape::Integer(1, 65_535)),
-    Field::new("name", &Shape::Text(rules::label)),
+    Field::new("name", &forms::LABEL),
     Field::new("protocol", &Shape::Word(&["http", "http2", "grpc", "tcp", "tls"])),
     Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
 ]);
 
 pub(super) const TIMEOUTS: Shape = Shape::Object(&[
-    Field::new("request", &Shape::Text(rules::duration)),
-    Field::new("perTry", &Shape::Text(rules::duration)),
-    Field::new("idle", &Shape::Text(rules::duration)),
-    Field::new("connect", &Shape::Text(rules::duration)),
-    Field::new("stream", &Shape::Text(rules::duration)),
+    Field::new("request", &forms::DURATION),
+    Field::new("perTry", &forms::DURATION),
+    Field::new("idle", &forms::DURATION),
+    Field::new("connect", &forms::DURATION),
+    Field::new("stream", &forms::DURATION),
 ]);
 
 pub(super) const RETRY: Shape = Shape::Object(&[
@@ -261,11 +263,11 @@ pub(super) const RETRY: Shape = Shape::Object(&[
     Field::new("budgetPercent", &Shape::Integer(0, 100)),
     Field::new("budgetFloor", &Shape::Integer(0, 1_000_000)),
     Field::new("replayBytes", &Shape::Integer(0, 16 << 20)),
-    Field::new("backoff", &Shape::Text(rules::any_duration)),
-    Field::new("maxBackoff", &Shape::Text(rules::any_duration)),
+    Field::new("backoff", &forms::ANY_DURATION),
+    Field::new("maxBackoff", &forms::ANY_DURATION),
 ]);
 
 const LINK: Shape = Shape::Object(&[
-    Field::required("title", &Shape::Text(rules::words)),
+    Field::required("title", &forms::WORDS),
     Field::required("url", &Shape::Text(rules::link)),
 ]);

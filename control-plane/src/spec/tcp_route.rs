@@ -2,17 +2,19 @@
 //!
 //! The kind has no conditions. Whose connections it takes stands in the annotation [`CALLERS`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms;
 use super::http_route::{BackendRef, DEFAULT_GATEWAYS, PARENT, ParentRef, TCP_BACKEND};
-use super::rules;
+
 use super::schema::{Field, Shape};
 
 /// The annotation that says whose connections a route takes: `web, bank/batch`.
 pub const CALLERS: &str = "outrigger.dev/callers";
 
 /// What a person writes of a route for connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRoute {
     /// The services whose connections it takes.
@@ -23,7 +25,7 @@ pub struct TcpRoute {
 }
 
 /// Where connections go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TcpRule {
     /// Its name.
@@ -42,6 +44,6 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 ]);
 
 const RULE: Shape = Shape::Object(&[
-    Field::new("name", &Shape::Text(rules::object_name)),
+    Field::new("name", &forms::OBJECT_NAME),
     Field::required("backendRefs", &Shape::List(&TCP_BACKEND, 16)),
 ]);

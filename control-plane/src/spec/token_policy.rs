@@ -1,8 +1,10 @@
 //! `TokenPolicy`: whose tokens services take, what they want of them, and how they go on.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
+use super::forms;
 use super::header::HeaderName;
 use super::http_route::{MATCH, Match};
 use super::rules;
@@ -11,7 +13,7 @@ use super::size::Size;
 use super::traffic_policy::TargetRef;
 
 /// What a person writes of tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenPolicy {
     /// The services it holds for, in its own namespace.
@@ -40,7 +42,7 @@ pub struct TokenPolicy {
 }
 
 /// Who issues tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenIssuer {
     /// Its name, by which rules mean it.
@@ -57,7 +59,7 @@ pub struct TokenIssuer {
 }
 
 /// Where the keys of an issuer are: one of three.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Jwks {
     /// The set of keys itself, as text.
@@ -81,7 +83,7 @@ pub struct Jwks {
 }
 
 /// Whether a token must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Requirement {
@@ -91,7 +93,7 @@ pub enum Requirement {
 }
 
 /// What some requests need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRule {
     /// Which requests.
@@ -104,7 +106,7 @@ pub struct TokenRule {
 }
 
 /// What the application gets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ToApplication {
     /// What becomes of the token. None: it is kept.
@@ -119,7 +121,7 @@ pub struct ToApplication {
 }
 
 /// What becomes of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Given {
@@ -129,7 +131,7 @@ pub enum Given {
 }
 
 /// A claim as a header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimHeader {
     /// The claim.
@@ -139,7 +141,7 @@ pub struct ClaimHeader {
 }
 
 /// What goes along on calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Propagation {
     /// What the application sends.
@@ -151,7 +153,7 @@ pub enum Propagation {
 }
 
 /// What goes on when tokens are exchanged, besides `sub`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Exchange {
     /// The words of the scope. None: all there are.
@@ -166,7 +168,7 @@ pub struct Exchange {
 }
 
 /// What becomes of a call whose token can not be exchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Unavailable {
     /// It is refused with 503.
@@ -181,52 +183,52 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("requirement", &REQUIREMENT),
     Field::new("rules", &Shape::List(&RULE, 63)),
     Field::new("toApplication", &TO_APPLICATION),
-    Field::new("maxSize", &Shape::Text(rules::size)),
+    Field::new("maxSize", &forms::SIZE),
     Field::new("propagation", &Shape::Word(&["none", "attach", "exchange"])),
     Field::new("exchange", &EXCHANGE),
 ]);
 
 const EXCHANGE: Shape = Shape::Object(&[
     Field::new("scopes", &Shape::List(&Shape::Text(scope), 64)),
-    Field::new("claims", &Shape::List(&Shape::Text(rules::words), 32)),
+    Field::new("claims", &Shape::List(&forms::WORDS, 32)),
     Field::new("unavailable", &Shape::Word(&["refuse", "original"])),
 ]);
 
 const TARGET: Shape = Shape::Object(&[
     Field::new("group", &Shape::Word(&["", "outrigger.dev"])),
     Field::required("kind", &Shape::Word(&["Service", "MeshService"])),
-    Field::required("name", &Shape::Text(rules::label)),
+    Field::required("name", &forms::LABEL),
     Field::new("sectionName", &Shape::Later("a policy for one port is not supported yet")),
 ]);
 
 const REQUIREMENT: Shape = Shape::Word(&["required", "optional", "none"]);
 
 const ISSUER: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::label)),
-    Field::required("issuer", &Shape::Text(rules::words)),
-    Field::required("audiences", &Shape::List(&Shape::Text(rules::words), 64)),
-    Field::new("maxLifetime", &Shape::Text(rules::duration)),
+    Field::required("name", &forms::LABEL),
+    Field::required("issuer", &forms::WORDS),
+    Field::required("audiences", &Shape::List(&forms::WORDS, 64)),
+    Field::new("maxLifetime", &forms::DURATION),
     Field::required("jwks", &JWKS),
 ]);
 
 const JWKS: Shape = Shape::Object(&[
     Field::new("inline", &Shape::Text(any_text)),
-    Field::new("file", &Shape::Text(rules::words)),
+    Field::new("file", &forms::WORDS),
     Field::new("uri", &Shape::Text(rules::link)),
     Field::new("caBundle", &rules::PEM),
     Field::new("allowPrivate", &Shape::Bool),
-    Field::new("refresh", &Shape::Text(rules::duration)),
+    Field::new("refresh", &forms::DURATION),
 ]);
 
 const RULE: Shape = Shape::Object(&[
     Field::required("matches", &Shape::List(&MATCH, 64)),
     Field::required("requirement", &REQUIREMENT),
-    Field::new("issuers", &Shape::List(&Shape::Text(rules::label), 16)),
+    Field::new("issuers", &Shape::List(&forms::LABEL, 16)),
 ]);
 
 const TO_APPLICATION: Shape = Shape::Object(&[
     Field::new("token", &Shape::Word(&["keep", "strip", "replace"])),
-    Field::new("header", &Shape::Text(rules::header_name)),
+    Field::new("header", &forms::HEADER_NAME),
     Field::new("claims", &Shape::List(&CLAIM, 31)),
 ]);
 
@@ -235,7 +237,7 @@ const CLAIM: Shape = Shape::Object(&[
         "claim",
         &Shape::Like(rules::claim, "write a.b for a claim within another, and a\\.b for one of that name"),
     ),
-    Field::required("header", &Shape::Text(rules::header_name)),
+    Field::required("header", &forms::HEADER_NAME),
 ]);
 
 /// One word of a scope (RFC 6749, section 3.3).

@@ -1,15 +1,17 @@
 //! `TrafficPolicy`: what holds for the requests to a service, along a route, or of some callers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
+use super::forms;
 use super::policy::{PolicySettings, settings_fields};
-use super::rules;
+
 use super::schema::{Field, Shape};
 use super::service::{RETRY, TIMEOUTS};
 
 /// What a person writes of a policy. The settings stand beside its target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
     /// What it holds for.
@@ -23,7 +25,7 @@ pub struct TrafficPolicy {
 }
 
 /// What a policy holds for, in its own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRef {
     /// The group of its kind.
@@ -39,7 +41,7 @@ pub struct TargetRef {
 }
 
 /// The kinds a policy can hold for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum TargetKind {
     Service,
@@ -73,7 +75,7 @@ impl TargetKind {
 
 pub(super) const SHAPE: Shape = Shape::Object(settings_fields![
     Field::required("targetRef", &TARGET),
-    Field::new("callers", &Shape::List(&Shape::Text(rules::identity), 256)),
+    Field::new("callers", &Shape::List(&forms::IDENTITY, 256)),
 ]);
 
 const TARGET: Shape = Shape::Object(&[
@@ -85,7 +87,7 @@ const TARGET: Shape = Shape::Object(&[
             &["Gateway"],
         ),
     ),
-    Field::required("name", &Shape::Text(rules::object_name)),
-    Field::new("sectionName", &Shape::Text(rules::object_name)),
+    Field::required("name", &forms::OBJECT_NAME),
+    Field::new("sectionName", &forms::OBJECT_NAME),
     Field::new("namespace", &Shape::Later("a policy holds for what is in its own namespace")),
 ]);

@@ -18,6 +18,7 @@ mod replicas;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -222,13 +223,14 @@ impl Committed {
 }
 
 /// One revision of the configuration: who changed what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
     /// Its number.
     pub revision: u64,
     /// When.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub at: OffsetDateTime,
     /// Who.
     pub who: String,
@@ -240,7 +242,7 @@ pub struct Revision {
 }
 
 /// One record in a revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionChange {
     /// Its key.
     pub key: String,
@@ -253,7 +255,7 @@ pub struct RevisionChange {
 }
 
 /// A line of the audit log with its number.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AuditLine {
     /// Its number; the first is 1.
     pub line: u64,

@@ -111,6 +111,26 @@ async fn a_patch_changes_what_it_names_of_the_version_it_expects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_of_one_object_that_waits_tells_who_has_acknowledged_it() {
+    let plane = plane().await;
+    let path = format!("{CART}?wait=applied&timeout=5s");
+    let answer = plane.send("PUT", &path, &["If-None-Match: *"], service("cart", json!({}))).await;
+    assert_eq!((answer.status, answer.header("etag")), (201, Some("\"1\"")), "{}", answer.body);
+    assert_eq!(answer.body["wait"], json!({ "acknowledged": 0, "proxies": 0, "missing": [] }));
+    assert_eq!(answer.body["changes"], json!([{ "object": "services/shop/cart", "action": "created" }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_served_to_everybody() {
+    let plane = plane().await;
+    let answer = plane.get("/openapi.json").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!(answer.body["openapi"], "3.1.0");
+    let kept = include_str!("../../../docs/openapi.json");
+    assert_eq!(answer.body, serde_json::from_str::<Json>(kept).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_who_edit_one_version_one_is_told_to_look_again() {
     let plane = plane().await;
     plane.create("cart", json!({})).await;

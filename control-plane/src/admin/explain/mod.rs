@@ -14,6 +14,7 @@ use outrigger_mesh::{
     RequestHead, Resource, ResourceName, Route, RouteIndex, RuleName, Service, ServiceName, Source, SpiffeId,
     canonical_path,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -27,7 +28,7 @@ use crate::users::permission::{Verb, What};
 use crate::world::World;
 
 /// A request as it is described.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Described {
     /// Who asks: a whole SPIFFE id, or `namespace/account` of the mesh. None: somebody who proves nothing.

@@ -69,8 +69,8 @@ impl Observed for Nothing {
 }
 
 /// An API at whose door somebody stands.
-struct House {
-    api: Api,
+pub(super) struct House {
+    pub(super) api: Api,
     turner: tokio::task::JoinHandle<()>,
     driver: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -95,7 +95,7 @@ impl Told {
 }
 
 impl House {
-    async fn with(door: Door) -> Self {
+    pub(super) async fn with(door: Door) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
         let (domain, hub) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Hub::new()));
@@ -201,6 +201,7 @@ fn cases() -> Vec<Case> {
         Case("/healthz", get.clone(), "/healthz", none(), None),
         Case("/readyz", get.clone(), "/readyz", none(), None),
         Case("/.well-known/jwks.json", get.clone(), "/.well-known/jwks.json", none(), None),
+        Case("/openapi.json", get.clone(), "/openapi.json", none(), None),
         Case("/metrics", get.clone(), "/metrics", none(), Some(Role::Viewer)),
         Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
         Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),

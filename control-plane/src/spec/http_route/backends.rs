@@ -1,13 +1,15 @@
 //! Where requests go, as the Gateway API writes it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filters::{self, Filter};
+use crate::spec::forms;
 use crate::spec::rules;
 use crate::spec::schema::{Field, Shape};
 
 /// A share of a rule's traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BackendRef {
     /// The group of its kind.
@@ -36,8 +38,8 @@ macro_rules! backend_fields {
     ($($other:expr),* $(,)?) => {
         &[
             Field::new("group", &Shape::Text(rules::group)),
-            Field::new("kind", &Shape::Text(rules::kind)),
-            Field::new("namespace", &Shape::Text(rules::label)),
+            Field::new("kind", &forms::KIND),
+            Field::new("namespace", &forms::LABEL),
             Field::required("name", &Shape::Text(rules::backend_name)),
             Field::new("port", &Shape::Integer(1, 65_535)),
             $($other,)*

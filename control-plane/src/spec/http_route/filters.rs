@@ -1,13 +1,15 @@
 //! What is done to requests and answers, as the Gateway API writes it: a type, and beside it the part of that name.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backends::{self, BackendRef};
+use crate::spec::forms;
 use crate::spec::rules;
 use crate::spec::schema::{Field, Shape};
 
 /// A filter of a rule or a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filter {
     /// Which of the following it is.
@@ -37,7 +39,7 @@ pub struct Filter {
 }
 
 /// The kinds of filters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum FilterType {
     RequestHeaderModifier,
@@ -80,7 +82,7 @@ impl FilterType {
 }
 
 /// Changes to headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HeaderFilter {
     /// In place of whatever is there.
@@ -95,7 +97,7 @@ pub struct HeaderFilter {
 }
 
 /// A header and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderValue {
     /// Its name.
@@ -105,7 +107,7 @@ pub struct HeaderValue {
 }
 
 /// A copy to somebody whose answer nobody waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MirrorFilter {
     /// Who gets it.
@@ -119,7 +121,7 @@ pub struct MirrorFilter {
 }
 
 /// So many of so many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FractionOf {
     /// So many...
@@ -130,7 +132,7 @@ pub struct FractionOf {
 }
 
 /// The answer is to ask elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RedirectFilter {
     /// By which scheme. None: that of the request.
@@ -151,7 +153,7 @@ pub struct RedirectFilter {
 }
 
 /// The schemes of a redirect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Scheme {
@@ -160,7 +162,7 @@ pub enum Scheme {
 }
 
 /// The request asks for something else there than here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RewriteFilter {
     /// The host it names there.
@@ -172,7 +174,7 @@ pub struct RewriteFilter {
 }
 
 /// A change to a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PathModifier {
     /// Which of the two it is.
@@ -187,7 +189,7 @@ pub struct PathModifier {
 }
 
 /// How a path is changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum PathModifierType {
     ReplaceFullPath,
@@ -195,7 +197,7 @@ pub enum PathModifierType {
 }
 
 /// Which origins of browsers may ask, and what they are told.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CorsFilter {
     /// Origins that may.
@@ -219,7 +221,7 @@ pub struct CorsFilter {
 }
 
 /// Another object that says what is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtensionRef {
     /// The group of its kind.
@@ -268,11 +270,11 @@ pub(in crate::spec) const GRPC: Shape = Shape::Object(filter_fields![
 const HEADERS: Shape = Shape::Object(&[
     Field::new("set", &Shape::List(&HEADER, 16)),
     Field::new("add", &Shape::List(&HEADER, 16)),
-    Field::new("remove", &Shape::List(&Shape::Text(rules::header_name), 16)),
+    Field::new("remove", &Shape::List(&forms::HEADER_NAME, 16)),
 ]);
 
 const HEADER: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::header_name)),
+    Field::required("name", &forms::HEADER_NAME),
     Field::required("value", &Shape::Text(rules::header_value)),
 ]);
 
@@ -290,14 +292,13 @@ const MIRROR: Shape = Shape::Object(&[
 
 const REDIRECT: Shape = Shape::Object(&[
     Field::new("scheme", &Shape::Word(&["http", "https"])),
-    Field::new("hostname", &Shape::Text(rules::hostname)),
+    Field::new("hostname", &forms::HOSTNAME),
     Field::new("path", &PATH),
     Field::new("port", &Shape::Integer(1, 65_535)),
     Field::new("statusCode", &Shape::Integer(301, 308)),
 ]);
 
-const REWRITE: Shape =
-    Shape::Object(&[Field::new("hostname", &Shape::Text(rules::hostname)), Field::new("path", &PATH)]);
+const REWRITE: Shape = Shape::Object(&[Field::new("hostname", &forms::HOSTNAME), Field::new("path", &PATH)]);
 
 const PATH: Shape = Shape::Object(&[
     Field::required("type", &Shape::Word(&["ReplaceFullPath", "ReplacePrefixMatch"])),
@@ -325,6 +326,6 @@ const METHODS: &[&str] =
 
 const EXTENSION: Shape = Shape::Object(&[
     Field::required("group", &Shape::Text(rules::group)),
-    Field::required("kind", &Shape::Text(rules::kind)),
-    Field::required("name", &Shape::Text(rules::object_name)),
+    Field::required("kind", &forms::KIND),
+    Field::required("name", &forms::OBJECT_NAME),
 ]);

@@ -1,12 +1,14 @@
 //! What a request must look like, as the Gateway API writes it. Rate limits and rules for tokens write it so, too.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::forms;
 use crate::spec::rules;
 use crate::spec::schema::{Field, Shape};
 
 /// A conjunction of conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Match {
     /// On the path.
@@ -24,7 +26,7 @@ pub struct Match {
 }
 
 /// A condition on the path. The defaults of the Gateway API are written out when it is read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PathMatch {
     /// How it is compared.
@@ -40,7 +42,7 @@ fn root() -> String {
 }
 
 /// How a path is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum PathMatchType {
     Exact,
@@ -50,7 +52,7 @@ pub enum PathMatchType {
 }
 
 /// A header, query parameter or cookie that must have such a value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ValueMatch {
     /// How it is compared.
@@ -63,7 +65,7 @@ pub struct ValueMatch {
 }
 
 /// How a value is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum ValueMatchType {
     #[default]
@@ -86,19 +88,19 @@ pub(in crate::spec) const METHODS: &[&str] =
 /// What the value may be hangs on the type; the check of the route knows both.
 pub(in crate::spec) const PATH: Shape = Shape::Object(&[
     Field::new("type", &Shape::Word(&["Exact", "PathPrefix", "RegularExpression"])),
-    Field::new("value", &Shape::Text(rules::words)),
+    Field::new("value", &forms::WORDS),
 ]);
 
 const TYPE: Shape = Shape::Word(&["Exact", "RegularExpression"]);
 
 pub(in crate::spec) const HEADER: Shape = Shape::Object(&[
     Field::new("type", &TYPE),
-    Field::required("name", &Shape::Text(rules::header_name)),
+    Field::required("name", &forms::HEADER_NAME),
     Field::required("value", &Shape::Text(rules::header_value)),
 ]);
 
 pub(in crate::spec) const QUERY: Shape = Shape::Object(&[
     Field::new("type", &TYPE),
-    Field::required("name", &Shape::Text(rules::header_name)),
-    Field::required("value", &Shape::Text(rules::words)),
+    Field::required("name", &forms::HEADER_NAME),
+    Field::required("value", &forms::WORDS),
 ]);

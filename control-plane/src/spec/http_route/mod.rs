@@ -7,6 +7,7 @@ mod backends;
 mod filters;
 mod matches;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use backends::BackendRef;
@@ -20,11 +21,12 @@ pub(super) use matches::{HEADER, MATCH, METHOD, METHODS, PATH, QUERY};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 
 use super::duration::Duration;
+use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
 /// What a person writes of a route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRoute {
     /// The services whose requests it routes, or the gateways.
@@ -38,7 +40,7 @@ pub struct HttpRoute {
 }
 
 /// A service whose requests a route takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParentRef {
     /// The group of its kind.
@@ -61,7 +63,7 @@ pub struct ParentRef {
 }
 
 /// A rule: any of its matches sends a request to its backends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rule {
     /// Its name.
@@ -88,7 +90,7 @@ pub struct Rule {
 }
 
 /// How long a request along a rule may take. Zero: as long as it likes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteTimeouts {
     /// The whole request.
@@ -100,7 +102,7 @@ pub struct RouteTimeouts {
 }
 
 /// What is tried again along a rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteRetry {
     /// Statuses that are tried again, beside those that always are.
@@ -115,7 +117,7 @@ pub struct RouteRetry {
 }
 
 /// Keeps callers at the backend and the endpoint where they were.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SessionPersistence {
     /// The name of the cookie or header. None: one of the rule's own.
@@ -136,7 +138,7 @@ pub struct SessionPersistence {
 }
 
 /// What names a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum SessionType {
     Cookie,
@@ -144,7 +146,7 @@ pub enum SessionType {
 }
 
 /// More of the cookie of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CookieConfig {
     /// How long it lives. None: as long as the browser's session.
@@ -153,7 +155,7 @@ pub struct CookieConfig {
 }
 
 /// How long a cookie lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the written words")]
 pub enum CookieLifetime {
     Session,
@@ -172,14 +174,14 @@ pub(super) const DEFAULT_GATEWAYS: Shape = Shape::Later("no gateway is a default
 pub(super) const PARENT: Shape = Shape::Object(&[
     Field::new("group", &Shape::Word(&["", "outrigger.dev", "gateway.networking.k8s.io"])),
     Field::new("kind", &Shape::Word(&["Service", "MeshService", "Gateway"])),
-    Field::new("namespace", &Shape::Text(rules::label)),
-    Field::required("name", &Shape::Text(rules::label)),
-    Field::new("sectionName", &Shape::Text(rules::label)),
+    Field::new("namespace", &forms::LABEL),
+    Field::required("name", &forms::LABEL),
+    Field::new("sectionName", &forms::LABEL),
     Field::new("port", &Shape::Integer(1, 65_535)),
 ]);
 
 const RULE: Shape = Shape::Object(&[
-    Field::new("name", &Shape::Text(rules::object_name)),
+    Field::new("name", &forms::OBJECT_NAME),
     Field::new("matches", &Shape::List(&MATCH, 64)),
     Field::new("filters", &Shape::List(&filters::HTTP, 16)),
     Field::new("backendRefs", &Shape::List(&backends::WITH_FILTERS, 16)),
@@ -189,20 +191,20 @@ const RULE: Shape = Shape::Object(&[
 ]);
 
 const TIMEOUTS: Shape = Shape::Object(&[
-    Field::new("request", &Shape::Text(rules::any_duration)),
-    Field::new("backendRequest", &Shape::Text(rules::any_duration)),
+    Field::new("request", &forms::ANY_DURATION),
+    Field::new("backendRequest", &forms::ANY_DURATION),
 ]);
 
 const RETRY: Shape = Shape::Object(&[
     Field::new("codes", &Shape::List(&Shape::Integer(400, 599), 16)),
     Field::new("attempts", &Shape::Integer(1, 10)),
-    Field::new("backoff", &Shape::Text(rules::any_duration)),
+    Field::new("backoff", &forms::ANY_DURATION),
 ]);
 
 pub(super) const SESSION: Shape = Shape::Object(&[
-    Field::new("sessionName", &Shape::Text(rules::header_name)),
-    Field::new("absoluteTimeout", &Shape::Text(rules::duration)),
-    Field::new("idleTimeout", &Shape::Text(rules::duration)),
+    Field::new("sessionName", &forms::HEADER_NAME),
+    Field::new("absoluteTimeout", &forms::DURATION),
+    Field::new("idleTimeout", &forms::DURATION),
     Field::new("type", &Shape::Word(&["Cookie", "Header"])),
     Field::new(
         "cookieConfig",

@@ -1,14 +1,16 @@
 //! How an endpoint is chosen, as it is written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::duration::Duration;
+use crate::spec::forms;
 use crate::spec::header::HeaderName;
 use crate::spec::rules;
 use crate::spec::schema::{Field, Shape};
 
 /// How an endpoint is chosen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Balance {
     /// Among those that may be chosen.
@@ -29,7 +31,7 @@ pub struct Balance {
 }
 
 /// Among the endpoints that may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum BalanceAlgorithm {
@@ -41,7 +43,7 @@ pub enum BalanceAlgorithm {
 }
 
 /// What is hashed: one of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HashOn {
     /// A header.
@@ -62,7 +64,7 @@ pub struct HashOn {
 }
 
 /// Where a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum HashSource {
@@ -71,7 +73,7 @@ pub enum HashSource {
 }
 
 /// Whether the own zone comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum Locality {
@@ -80,7 +82,7 @@ pub enum Locality {
 }
 
 /// Keeps callers where they were: by a cookie or a header.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sticky {
     /// False takes back what a wider layer says.
@@ -98,7 +100,7 @@ pub struct Sticky {
 }
 
 /// A cookie that names a place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StickyCookie {
     /// Its name.
@@ -109,7 +111,7 @@ pub struct StickyCookie {
 }
 
 /// Where a caller stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum StickyTo {
@@ -126,21 +128,19 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
 ]);
 
 pub(super) const HASH: Shape = Shape::Object(&[
-    Field::new("header", &Shape::Text(rules::header_name)),
-    Field::new("cookie", &Shape::Text(rules::header_name)),
+    Field::new("header", &forms::HEADER_NAME),
+    Field::new("cookie", &forms::HEADER_NAME),
     Field::new("claim", &Shape::Text(rules::claim)),
-    Field::new("query", &Shape::Text(rules::words)),
+    Field::new("query", &forms::WORDS),
     Field::new("source", &Shape::Word(&["identity", "address"])),
 ]);
 
 const STICKY: Shape = Shape::Object(&[
     Field::new("enabled", &Shape::Bool),
     Field::new("cookie", &COOKIE),
-    Field::new("header", &Shape::Text(rules::header_name)),
+    Field::new("header", &forms::HEADER_NAME),
     Field::new("to", &Shape::Word(&["endpoint", "subset"])),
 ]);
 
-const COOKIE: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::header_name)),
-    Field::new("ttl", &Shape::Text(rules::duration)),
-]);
+const COOKIE: Shape =
+    Shape::Object(&[Field::required("name", &forms::HEADER_NAME), Field::new("ttl", &forms::DURATION)]);

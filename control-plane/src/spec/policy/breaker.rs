@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::duration::Duration;
-use crate::spec::rules;
+use crate::spec::forms;
+
 use crate::spec::schema::{Field, Shape};
 
 /// The breaker of each endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EndpointBreaker {
     /// False: nothing opens it.
@@ -51,7 +53,7 @@ pub struct EndpointBreaker {
 }
 
 /// The breaker over all requests of a service or a route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServiceBreaker {
     /// Whether it acts.
@@ -90,7 +92,7 @@ pub struct ServiceBreaker {
 }
 
 /// What a breaker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum BreakerMode {
@@ -112,7 +114,7 @@ impl From<BreakerMode> for outrigger_mesh::BreakerMode {
 }
 
 /// A share of failures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FailureRatio {
     /// The share; 0: it opens nothing.
@@ -124,7 +126,7 @@ pub struct FailureRatio {
 }
 
 /// A share of slow answers. Without `over` it opens nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SlowCalls {
     /// What is slow.
@@ -139,7 +141,7 @@ pub struct SlowCalls {
 }
 
 /// What is answered while a breaker is open: an answer, or that of another service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fallback {
     /// The status.
@@ -164,11 +166,11 @@ macro_rules! trip_fields {
             Field::new("connectFailures", &Shape::Integer(0, 1_000_000)),
             Field::new("failureRatio", &RATIO),
             Field::new("slowCalls", &SLOW),
-            Field::new("window", &Shape::Text(rules::duration)),
-            Field::new("open", &Shape::Text(rules::duration)),
-            Field::new("maxOpen", &Shape::Text(rules::duration)),
+            Field::new("window", &forms::DURATION),
+            Field::new("open", &forms::DURATION),
+            Field::new("maxOpen", &forms::DURATION),
             Field::new("successes", &Shape::Integer(1, 1_000)),
-            Field::new("ramp", &Shape::Text(rules::any_duration)),
+            Field::new("ramp", &forms::ANY_DURATION),
         ]
     };
 }
@@ -190,7 +192,7 @@ const RATIO: Shape = Shape::Object(&[
 ]);
 
 const SLOW: Shape = Shape::Object(&[
-    Field::new("over", &Shape::Text(rules::duration)),
+    Field::new("over", &forms::DURATION),
     Field::new("percent", &Shape::Integer(0, 100)),
     Field::new("minRequests", &Shape::Integer(1, 1_000_000)),
 ]);
@@ -199,7 +201,7 @@ const FALLBACK: Shape = Shape::Object(&[
     Field::new("status", &Shape::Integer(200, 599)),
     Field::new("headers", &Shape::Labels),
     Field::new("body", &Shape::Text(any_text)),
-    Field::new("service", &Shape::Text(rules::label)),
+    Field::new("service", &forms::LABEL),
 ]);
 
 fn any_text(text: &str) -> Result<(), String> {

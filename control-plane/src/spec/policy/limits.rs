@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::duration::Duration;
+use crate::spec::forms;
 use crate::spec::header::HeaderName;
 use crate::spec::http_route::{MATCH, Match};
 use crate::spec::rules;
@@ -12,7 +14,7 @@ use crate::spec::schema::{Field, Shape};
 use crate::spec::written::as_text;
 
 /// How many requests may be under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Bulkheads {
     /// The most that are under way.
@@ -36,7 +38,7 @@ pub struct Bulkheads {
 }
 
 /// How many requests may be under way at one endpoint. Nothing waits for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EndpointBulkhead {
     /// The most that are under way.
@@ -45,7 +47,7 @@ pub struct EndpointBulkhead {
 }
 
 /// A bulkhead with a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Bulkhead {
     /// False takes back what a wider layer says.
@@ -63,7 +65,7 @@ pub struct Bulkhead {
 }
 
 /// How many connections may be open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Connections {
     /// To each endpoint.
@@ -75,7 +77,7 @@ pub struct Connections {
 }
 
 /// How endpoints are asked whether they are well: by one of `http`, `grpc` and `tcp`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HealthCheck {
     /// False takes back what a wider layer says.
@@ -115,7 +117,7 @@ impl HealthCheck {
 }
 
 /// A GET.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpProbe {
     /// Of this path.
@@ -126,7 +128,7 @@ pub struct HttpProbe {
 }
 
 /// A question to a gRPC server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GrpcProbe {
     /// Of this service. None: of the server as a whole.
@@ -135,7 +137,7 @@ pub struct GrpcProbe {
 }
 
 /// Whether a connection can be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpProbe {}
 
@@ -170,7 +172,7 @@ impl fmt::Display for StatusRange {
 as_text!(StatusRange);
 
 /// How often something may be asked of one instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimit {
     /// Its name, in metrics and answers.
@@ -197,7 +199,7 @@ pub struct RateLimit {
 }
 
 /// What has a bucket of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the written words")]
 pub enum RateBy {
@@ -215,7 +217,7 @@ macro_rules! bulkhead_fields {
             $($other,)*
             Field::new("maxInFlight", &Shape::Integer(1, MOST)),
             Field::new("maxQueue", &Shape::Integer(0, MOST)),
-            Field::new("queueTimeout", &Shape::Text(rules::duration)),
+            Field::new("queueTimeout", &forms::DURATION),
         ]
     };
 }
@@ -234,17 +236,17 @@ pub(super) const CONNECTIONS: Shape = Shape::Object(&[
 pub(super) const HEALTH_CHECK: Shape = Shape::Object(&[
     Field::new("enabled", &Shape::Bool),
     Field::new("http", &HTTP),
-    Field::new("grpc", &Shape::Object(&[Field::new("service", &Shape::Text(rules::words))])),
+    Field::new("grpc", &Shape::Object(&[Field::new("service", &forms::WORDS)])),
     Field::new("tcp", &Shape::Object(&[])),
     Field::new("port", &Shape::Integer(1, 65_535)),
-    Field::new("interval", &Shape::Text(rules::duration)),
-    Field::new("timeout", &Shape::Text(rules::duration)),
+    Field::new("interval", &forms::DURATION),
+    Field::new("timeout", &forms::DURATION),
     Field::new("healthy", &Shape::Integer(1, 1_000)),
     Field::new("unhealthy", &Shape::Integer(1, 1_000)),
 ]);
 
 const HTTP: Shape = Shape::Object(&[
-    Field::required("path", &Shape::Text(rules::path)),
+    Field::required("path", &forms::PATH),
     Field::new("expect", &Shape::Like(statuses, "write two statuses in quotes, like \"200-399\"")),
 ]);
 
@@ -255,12 +257,12 @@ fn statuses(text: &str) -> Result<(), String> {
 pub(super) const RATE_LIMITS: Shape = Shape::List(&RATE_LIMIT, outrigger_mesh::Protection::MAX_RATE_LIMITS);
 
 const RATE_LIMIT: Shape = Shape::Object(&[
-    Field::required("name", &Shape::Text(rules::label)),
+    Field::required("name", &forms::LABEL),
     Field::new("matches", &Shape::List(&MATCH, 64)),
     Field::new("by", &Shape::Word(&["service", "caller", "header", "claim"])),
-    Field::new("header", &Shape::Text(rules::header_name)),
+    Field::new("header", &forms::HEADER_NAME),
     Field::new("claim", &Shape::Text(rules::claim)),
     Field::required("requests", &Shape::Integer(1, 1_000_000_000)),
-    Field::required("per", &Shape::Text(rules::duration)),
+    Field::required("per", &forms::DURATION),
     Field::new("burst", &Shape::Integer(1, 1_000_000_000)),
 ]);

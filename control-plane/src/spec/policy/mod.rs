@@ -5,6 +5,7 @@ mod balance;
 mod breaker;
 mod limits;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use balance::{Balance, BalanceAlgorithm, HashOn, HashSource, Locality, Sticky, StickyCookie, StickyTo};
@@ -18,7 +19,7 @@ use super::schema::{Field, Shape};
 use super::service::{RETRY, Retry, ServiceTimeouts, TIMEOUTS};
 
 /// Every setting of a traffic policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicySettings {
     /// How long things may take.
