@@ -122,7 +122,8 @@ fn balance(pointer: &str, balance: &Balance, found: &mut Found) {
     if let Some(sticky) = balance.sticky.as_ref().filter(|s| s.enabled != Some(false)) {
         let said = [sticky.cookie.is_some(), sticky.header.is_some()];
         one_of(&format!("{pointer}/sticky"), &said, "cookie, header", found);
-        if let Some((message, hint)) = sticky.header.as_ref().and_then(|h| keeps_no_place(h.get())) {
+        let header = sticky.header.as_ref().filter(|_| !found.stored);
+        if let Some((message, hint)) = header.and_then(|h| keeps_no_place(h.get())) {
             let problem = Problem::error(format!("{pointer}/sticky/header"), Code::Conflict, message);
             found.add(problem.hint(hint));
         }

@@ -121,6 +121,10 @@ pub(super) fn pattern(pointer: &str, text: &str, found: &mut Found) -> Option<Pa
         found.add(problem.hint("the syntax is that of RE2; an expression must match the whole value"));
     };
     let pattern = Pattern::new(text).map_err(wrong).ok()?;
+    // What was in force before there was this bound stays in force.
+    if found.stored {
+        return Some(pattern);
+    }
     if let Err(message) = found.expressions.add(&pattern) {
         let problem = Problem::error(pointer, Code::TooLarge, message);
         found.add(

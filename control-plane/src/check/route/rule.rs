@@ -178,7 +178,8 @@ pub(super) fn session(
                 found.add(Problem::error(at("sessionName"), Code::BadValue, message));
             });
             let header = header.ok()?;
-            if let Some((message, hint)) = keeps_no_place(&header) {
+            // What was in force before this was refused stays in force.
+            if let (Some((message, hint)), false) = (keeps_no_place(&header), found.stored) {
                 found.add(Problem::error(at("sessionName"), Code::Conflict, message).hint(hint));
                 return None;
             }

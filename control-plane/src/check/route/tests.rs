@@ -215,6 +215,23 @@ fn a_header_that_says_something_else_keeps_no_place() {
 }
 
 #[test]
+fn a_route_that_was_in_force_before_it_would_be_refused_stays_in_force() {
+    let world = shop();
+    let session = "sessionPersistence: {type: Header, sessionName: Authorization}";
+    let session = rules(&format!("{{{session}, backendRefs: [{{name: cart}}]}}"));
+    let path =
+        |i: usize| format!("{{path: {{type: RegularExpression, value: '/{i}/([a-z]{{1,40}}){{1,40}}'}}}}");
+    let all: Vec<_> = (0..20).map(path).collect();
+    let expressions = rules(&format!("{{matches: [{}], backendRefs: [{{name: cart}}]}}", all.join(", ")));
+    let sticky = policy("p", "cart", "balance: {sticky: {header: Authorization}}");
+    for object in [session, expressions, sticky] {
+        assert!(crate::check::check(&object, &world).is_err(), "{object:?}");
+        let stored = crate::check::check_stored(&object, &world);
+        assert!(stored.is_ok(), "{stored:?}");
+    }
+}
+
+#[test]
 fn the_expressions_of_a_route_are_bounded_together() {
     let of = |number: usize, text: &str| {
         let path = |i: usize| format!("{{path: {{type: RegularExpression, value: '/{i}{text}'}}}}");
