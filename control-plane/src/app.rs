@@ -190,6 +190,18 @@ impl Observed for Running {
         self.hub.told_to(node)
     }
 
+    fn page<'a>(
+        &'a self,
+        identity: &'a str,
+        node: &'a str,
+        page: &'static str,
+    ) -> BoxFuture<'a, Result<Json, String>> {
+        Box::pin(async move {
+            let identity: SpiffeId = identity.parse().map_err(|e| format!("{e}"))?;
+            self.hub.page(&identity, node, page).await.map_err(|why| why.to_string())
+        })
+    }
+
     fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json> {
         self.hub.foresee(changes).iter().map(|affected| json!(affected)).collect()
     }

@@ -192,7 +192,13 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         (None, Some(join)) => {
             let parts =
                 Configured { settings: &settings, bound: &bound, obtained, registry: &registry, live: &live };
-            Some(link(parts, &join.address, &state, &mut tasks, Tell { tell_refused, tell_configured })?)
+            let (withdrawer, control) =
+                link(parts, &join.address, &state, &mut tasks, Tell { tell_refused, tell_configured })?;
+            if let Some(status) = state.link.get() {
+                let (node, links) = (uid.to_string(), status.connections());
+                tasks.spawn(admin::answer_control_plane(Arc::clone(&state), control.clone(), node, links));
+            }
+            Some((withdrawer, control))
         }
         (plan, _) => {
             if let Some(file) = plan {

@@ -26,6 +26,8 @@ pub(crate) enum Breaker {
     Clear(Clear),
     /// Show what operators have said of breakers.
     List(List),
+    /// Show every breaker and at how many sidecars it is open, as they say at this moment.
+    Status(Status),
 }
 
 /// Whose breaker it is.
@@ -71,6 +73,20 @@ pub(crate) struct List {
     printed: Printed,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// Only those of this service.
+    service: Option<String>,
+    /// The namespace of that service.
+    #[arg(short, long, default_value = "default", env = "OUTRIGGER_NAMESPACE")]
+    namespace: String,
+    /// Only those that are not closed somewhere, or of which somebody said something.
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    printed: Printed,
+}
+
 impl Breaker {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
         match self {
@@ -80,6 +96,7 @@ impl Breaker {
             Self::Observe(say) => say.run(admin, "observe").await?,
             Self::Clear(clear) => clear.which.clear(admin).await?,
             Self::List(list) => list.run(admin).await?,
+            Self::Status(status) => status.run(admin).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -178,6 +195,58 @@ impl List {
     }
 }
 
+impl Status {
+    async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        let which = self.service.as_ref().map(|service| format!("?service={}/{service}", self.namespace));
+        let mut told = admin.told(&format!("/v1/breakers{}", which.unwrap_or_default())).await?;
+        if let Some(items) = told["items"].as_array_mut().filter(|_| self.open) {
+            items.retain(|one| {
+                !one["override"].is_null() || one["at"].as_array().is_some_and(|at| !at.is_empty())
+            });
+        }
+        if self.printed.format != Format::Table {
+            return out::value(&told, self.printed.format);
+        }
+        for silent in told["silent"].as_array().into_iter().flatten() {
+            let text = |field: &str| silent[field].as_str().unwrap_or("?").to_owned();
+            out::warn(format!("not asked: {}: {}", text("node"), text("failure")));
+        }
+        let items = told["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if items.is_empty() {
+            out::say(if self.open { "no breaker is open" } else { "no sidecar has a breaker of that" });
+        } else {
+            out::say(states(items));
+        }
+        Ok(())
+    }
+}
+
+/// The breakers, one in each line.
+fn states(items: &[Value]) -> String {
+    let rows = items.iter().map(|one| {
+        let text = |field: &str| one[field].as_str().unwrap_or("-").to_owned();
+        let at = |state: &str| one["states"][state].as_u64().unwrap_or(0).to_string();
+        let over = match &one["name"] {
+            Value::String(name) => format!("{} {name}", text("over")),
+            _ => text("over"),
+        };
+        let where_to = one["at"].as_array().into_iter().flatten();
+        let nodes: Vec<&str> = where_to.filter_map(|at| at["node"].as_str()).take(3).collect();
+        let nodes = if nodes.is_empty() { "-".to_owned() } else { nodes.join(",") };
+        vec![
+            text("service"),
+            over,
+            text("mode"),
+            text("override"),
+            at("closed"),
+            at("half_open"),
+            at("open"),
+            nodes,
+        ]
+    });
+    out::table(&["service", "over", "mode", "said", "closed", "half-open", "open", "at"], rows)
+}
+
 const KIND: spec::Kind = spec::Kind::BreakerOverride;
 
 #[cfg(test)]
@@ -192,6 +261,21 @@ mod tests {
             namespace: "shop".into(),
             why: "moving".into(),
         }
+    }
+
+    #[test]
+    fn where_a_breaker_is_open_is_told() {
+        let items = json!([
+            {"service": "shop/cart", "over": "service", "name": null, "mode": "auto", "override": null,
+             "states": {"closed": 2, "open": 1}, "at": [{"node": "web-1", "state": "open"}]},
+            {"service": "shop/cart", "over": "version", "name": "v2", "mode": "forceOpen", "override": "forceOpen",
+             "states": {"open": 3}, "at": [{"node": "a"}, {"node": "b"}, {"node": "c"}, {"node": "d"}]},
+        ]);
+        let told = states(items.as_array().unwrap());
+        let lines: Vec<String> =
+            told.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "shop/cart service auto - 2 0 1 web-1");
+        assert_eq!(lines[2], "shop/cart version v2 forceOpen forceOpen 0 0 3 a,b,c");
     }
 
     #[test]

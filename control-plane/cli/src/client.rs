@@ -310,7 +310,9 @@ fn unexpected(answer: &Answer) -> Failure {
         }
         StatusCode::FORBIDDEN => failure
             .hint("`outrigger whoami` shows your role; an admin gives another with `outrigger token create`"),
-        StatusCode::NOT_FOUND => failure.hint("`outrigger get services -A` lists what there is"),
+        StatusCode::NOT_FOUND => {
+            failure.hint("`outrigger get services -A` lists services, `outrigger proxy status` sidecars")
+        }
         _ => failure,
     }
 }

@@ -16,6 +16,7 @@ mod facts;
 mod guard;
 mod history;
 mod listen;
+mod live;
 mod objects;
 mod openapi;
 mod problem;
@@ -51,6 +52,7 @@ use crate::state::State;
 use caller::Caller;
 pub use certs::Certs;
 pub use door::Door;
+pub use live::PAGES;
 pub(crate) use problem::ApiError;
 pub use start::{open, refuse_open_doors};
 
@@ -61,6 +63,14 @@ pub trait Observed: Send + Sync + 'static {
 
     /// One of them by its name, with what it has subscribed to; more than one where identities chose the same name.
     fn proxy(&self, node: &str) -> Vec<Json>;
+
+    /// A page of one of them, of [`PAGES`], asked of the sidecar itself; an error says why there is none.
+    fn page<'a>(
+        &'a self,
+        identity: &'a str,
+        node: &'a str,
+        page: &'static str,
+    ) -> BoxFuture<'a, Result<Json, String>>;
 
     /// The connected sidecars that would be sent something if these changes were published, one JSON object each.
     fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json>;
@@ -150,6 +160,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/explain", post(explain::explain))
         .route("/v1/proxies", get(facts::proxies))
         .route("/v1/proxies/{node}", get(facts::proxy))
+        .route("/v1/proxies/{node}/{page}", get(live::page))
+        .route("/v1/breakers", get(live::breakers))
         .route("/v1/revisions", get(history::revisions))
         .route("/v1/revisions/{number}", get(history::revision))
         .route("/v1/revisions/{number}/diff/{to}", get(history::diff))

@@ -30,6 +30,8 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/explain", Method::POST, Need::Objects(Verb::Read)),
     ("/v1/proxies", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/proxies/{node}", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/proxies/{node}/{page}", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/breakers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/stats", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/revisions", Method::GET, Need::Act(Verb::Read, What::History)),
     ("/v1/revisions/{number}", Method::GET, Need::Act(Verb::Read, What::History)),

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::catalog::{Difference, Position, Prepared, Shelf};
 use super::denied::Denied;
 use super::obeyed::Asked;
+use super::pages::Pages;
 use super::sessions::{Cut, Proxy, SessionId};
 use super::status::ProxyStatus;
 use crate::admin::Acknowledged;
@@ -32,6 +33,7 @@ pub struct Hub {
     sessions: Mutex<Sessions>,
     denied: Denied,
     asked: Asked,
+    pages: Pages,
     /// Counts what makes a wait worth looking again: answers and ends of sessions.
     progress: watch::Sender<u64>,
 }
@@ -61,6 +63,7 @@ impl Hub {
             sessions: Mutex::default(),
             denied: Denied::default(),
             asked: Asked::default(),
+            pages: Pages::default(),
             progress: watch::Sender::new(0),
         }
     }
@@ -259,6 +262,16 @@ impl Hub {
     /// The services of which it is noted who obeys them.
     pub(super) fn asked(&self) -> &Asked {
         &self.asked
+    }
+
+    /// The sidecars that can be asked for pages.
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// Whether a stream of this process is open.
+    pub(super) fn is_connected(&self, identity: &SpiffeId, node: &str) -> bool {
+        self.sessions().by_node.contains_key(&(identity.clone(), node.to_owned()))
     }
 
     pub(super) fn watch_progress(&self) -> watch::Receiver<u64> {

@@ -2,7 +2,8 @@
 //!
 //! A change goes into the `catalog`, encoded once. The `hub` marks it at the sessions that asked for it, and at no
 //! other; each session (`sessions`) waits a moment for more (`pace`), takes what was marked and sends what differs.
-//! `server` accepts the connections. The protocol itself is a state machine of `outrigger-wire`; which changes there are
+//! `server` accepts the connections; over `pages` sidecars are asked what
+//! they have and do. The protocol itself is a state machine of `outrigger-wire`; which changes there are
 //! is the matter of `compile`.
 
 mod catalog;
@@ -12,6 +13,7 @@ mod foresee;
 mod hub;
 mod obeyed;
 mod pace;
+mod pages;
 pub mod server;
 mod sessions;
 mod status;
@@ -22,4 +24,5 @@ mod tests;
 pub use foresee::Affected;
 pub use hub::Hub;
 pub(crate) use hub::NOT_ANSWERED;
+pub use pages::NoPage;
 pub use status::{ProxyStatus, RejectedResource};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use outrigger_certs::{ControlAcceptor, Peer};
 use outrigger_mesh::{Report, Side};
 use outrigger_wire::rpc::{
-    self, Accepted, Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, RegisterReply,
+    self, Accepted, Caller, ControlHandler, ExchangeReply, ExchangeRequest, Hello, Inspected, RegisterReply,
     Registration, RpcError, RpcErrorKind, ServerStream, SignReply, SignRequest, WithdrawReply, Withdrawal,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -176,6 +176,11 @@ impl ControlHandler for Handler {
     ) -> Result<ExchangeReply, RpcError> {
         self.admit(&caller)?;
         self.tokens.exchange(caller.peer.id(), caller.remote, &request)
+    }
+
+    async fn inspect(&self, caller: Caller<Peer>, node: String, call: Inspected) -> Result<(), RpcError> {
+        self.admit(&caller)?;
+        self.hub.inspect(caller.peer.id().clone(), node, call).await
     }
 
     async fn discover(

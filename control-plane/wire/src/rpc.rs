@@ -5,6 +5,7 @@
 
 mod client;
 mod convert;
+mod inspect;
 mod io;
 mod server;
 
@@ -18,6 +19,7 @@ use outrigger_mesh::{Endpoint, EndpointUid, FeatureSet, ServiceName, SpiffeId, T
 use zeroize::Zeroizing;
 
 pub use client::{ControlClient, DiscoverStream};
+pub use inspect::{Inspected, Inspection, PageAnswer, PageAsk, Piece};
 pub use io::{Accepted, Hangup};
 pub use server::{Caller, ControlHandler, ServerStream, serve};
 

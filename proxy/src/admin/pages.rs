@@ -87,6 +87,18 @@ impl AdminState {
         }
     }
 
+    /// A page by the name that the control plane knows it by.
+    pub(super) fn page(&self, name: &str) -> Option<Value> {
+        Some(match name {
+            "breakers" => self.registry.breakers(),
+            "certs" => self.certs(),
+            "config" => self.config_dump(),
+            "endpoints" => self.registry.clusters(),
+            "policies" => self.policies(),
+            _ => return None,
+        })
+    }
+
     fn ask(&self, ask: Ask) -> Page {
         self.drain.ask(ask);
         text(StatusCode::ACCEPTED, "draining\n")

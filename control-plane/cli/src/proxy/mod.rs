@@ -20,6 +20,10 @@ pub(crate) enum Proxy {
     Endpoints(sidecar::Endpoints),
     /// Show the policy of a service as it is in force at a sidecar.
     Policy(sidecar::Policy),
+    /// Show everything a sidecar has been told, and what it makes of it.
+    Config(sidecar::Config),
+    /// Show the certificate that a sidecar shows.
+    Certs(sidecar::Certs),
 }
 
 /// Show every connected sidecar: who it is, what it has acknowledged, what it rejected and why.
@@ -31,17 +35,25 @@ pub(crate) struct Status {
 
 impl Proxy {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
-        let status = match self {
-            Self::Status(status) => status,
-            Self::Endpoints(endpoints) => return endpoints.run().await.map(|()| ExitCode::SUCCESS),
-            Self::Policy(policy) => return policy.run().await.map(|()| ExitCode::SUCCESS),
-        };
+        match self {
+            Self::Status(status) => status.run(admin).await?,
+            Self::Endpoints(endpoints) => endpoints.run(admin).await?,
+            Self::Policy(policy) => policy.run(admin).await?,
+            Self::Config(config) => config.run(admin).await?,
+            Self::Certs(certs) => certs.run(admin).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Status {
+    async fn run(self, admin: &Admin) -> Result<(), Failure> {
         let list = admin.list("proxies", None).await?;
-        match status.printed.format {
+        match self.printed.format {
             Format::Table => out::say(table(&list)),
             format => out::value(&list, format)?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

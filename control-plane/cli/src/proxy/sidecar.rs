@@ -1,10 +1,11 @@
-//! What one sidecar knows and does, asked at its own admin port: its endpoints, and the policy in force for a service.
+//! What one sidecar knows and does: asked at its own admin port, or, of one elsewhere, through the control plane.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::args::Printed;
+use crate::client::Admin;
 use crate::failure::{Exit, Failure};
 use crate::http::{Ask, ask};
 use crate::out::{self, Format};
@@ -15,6 +16,29 @@ pub(crate) struct At {
     /// The sidecar's admin port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000", env = "OUTRIGGER_SIDECAR")]
     sidecar: SocketAddr,
+    /// The sidecar of this name, wherever it is, through the control plane: `outrigger proxy status` lists them.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+/// Show everything the sidecar has been told, and what it makes of it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    #[command(flatten)]
+    at: At,
+    /// The form of the answer; there is no table of it.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+}
+
+/// Show the certificate that the sidecar shows.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Certs {
+    #[command(flatten)]
+    at: At,
+    /// The form of the answer; there is no table of it.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Yaml)]
+    format: Format,
 }
 
 /// Show every endpoint the sidecar knows: its state, its breaker, its load and its latency.
@@ -39,9 +63,21 @@ pub(crate) struct Policy {
     printed: Printed,
 }
 
+impl Config {
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        out::value(&self.at.page(admin, "config").await?, self.format)
+    }
+}
+
+impl Certs {
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        out::value(&self.at.page(admin, "certs").await?, self.format)
+    }
+}
+
 impl Endpoints {
-    pub(crate) async fn run(self) -> Result<(), Failure> {
-        let told = self.at.page("/clusters").await?;
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        let told = self.at.page(admin, "endpoints").await?;
         let services = chosen(&told, self.service.as_deref())?;
         if self.printed.format != Format::Table {
             return out::value(&Value::Array(services.into_iter().cloned().collect()), self.printed.format);
@@ -52,8 +88,8 @@ impl Endpoints {
 }
 
 impl Policy {
-    pub(crate) async fn run(self) -> Result<(), Failure> {
-        let told = self.at.page("/policies").await?;
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        let told = self.at.page(admin, "policies").await?;
         let services = chosen(&told, Some(&self.service))?;
         for service in services {
             out::value(service, self.printed.format)?;
@@ -63,16 +99,47 @@ impl Policy {
 }
 
 impl At {
-    async fn page(&self, path: &str) -> Result<Value, Failure> {
+    async fn page(&self, admin: &Admin, page: &str) -> Result<Value, Failure> {
+        match &self.node {
+            Some(node) => elsewhere(admin, node, page).await,
+            None => self.here(page).await,
+        }
+    }
+
+    async fn here(&self, page: &str) -> Result<Value, Failure> {
+        let path = match page {
+            "config" => "/config_dump",
+            "endpoints" => "/clusters",
+            "policies" => "/policies",
+            _ => "/certs",
+        };
         let unreachable = |what: String| {
             Failure::new(Exit::Unreachable, format!("the sidecar at http://{}: {what}", self.sidecar))
-                .hint("is it running? give its admin address with --sidecar or OUTRIGGER_SIDECAR")
+                .hint("is it running? give its admin address with --sidecar, or the name of one elsewhere with --node")
         };
         let answer = ask(self.sidecar, Ask::get(path)).await.map_err(|why| unreachable(why.to_string()))?;
         if !answer.status.is_success() {
             return Err(unreachable(format!("it answers {path} with {}", answer.status)));
         }
         serde_json::from_slice(&answer.body).map_err(|e| unreachable(format!("no JSON: {e}")))
+    }
+}
+
+/// A page of a sidecar that is not here.
+async fn elsewhere(admin: &Admin, node: &str, page: &str) -> Result<Value, Failure> {
+    if !node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        return Err(Failure::usage("that is not the name of a sidecar: `outrigger proxy status` lists them"));
+    }
+    let mut told = admin.told(&format!("/v1/proxies/{node}/{page}")).await?;
+    match told["items"].as_array_mut().map(Vec::as_mut_slice) {
+        Some([one]) => Ok(one[page].take()),
+        Some(all) => {
+            let identities: Vec<&str> = all.iter().filter_map(|one| one["identity"].as_str()).collect();
+            let who = identities.join(" and ");
+            Err(Failure::failed(format!("{who} have each a sidecar called {node}"))
+                .hint(format!("GET /v1/proxies/{node}/{page} tells of all of them")))
+        }
+        None => Err(Failure::failed("the control plane answered with something else than was asked for")),
     }
 }
 
@@ -135,7 +202,8 @@ fn row(service: &str, endpoint: &Value) -> Vec<String> {
     };
     let micros = endpoint["latencyMicros"].as_f64();
     let latency = micros.map_or_else(|| "-".to_owned(), |micros| format!("{:.1} ms", micros / 1_000.0));
-    let failures = endpoint["failuresInARow"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let failures =
+        endpoint["breaker"]["failuresInARow"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
     let address = endpoint["addresses"][0].as_str().unwrap_or("-").to_owned();
     vec![
         service.to_owned(),
@@ -163,8 +231,8 @@ mod tests {
     fn endpoints_are_told_with_their_breaker_load_and_latency() {
         let told = json!([
             {"service": "shop/cart", "endpoints": [{"uid": "cart-1", "addresses": ["10.0.0.1:80"], "version": "v1",
-             "weight": 100, "state": "ready", "health": "unknown", "breaker": {"state": "open"}, "inFlight": 3,
-             "failuresInARow": 5, "latencyMicros": 1500}]},
+             "weight": 100, "state": "ready", "health": "unknown", "breaker": {"state": "open", "failuresInARow": 5},
+             "inFlight": 3, "latencyMicros": 1500}]},
             {"service": "shop/web", "endpoints": []}
         ]);
         let row = "shop/cart  cart-1    10.0.0.1:80  v1       -     100     ready  unknown  open     3          5         1.5 ms";

@@ -70,6 +70,17 @@ async fn layers_of_policies_are_in_force_at_the_sidecar_and_contradictions_are_r
     let endpoints = mesh.cli(&["proxy", "endpoints", "prices", "--sidecar", &web.admin.to_string()]);
     let endpoints = text(&endpoints);
     assert!(endpoints.starts_with("SERVICE") && endpoints.contains("shop/prices"), "{endpoints}");
+    // The same from anywhere, through the control plane.
+    let node = mesh.node_of("web").await;
+    let elsewhere = text(&mesh.cli(&["proxy", "endpoints", "prices", "--node", &node]));
+    assert_eq!(elsewhere.lines().next(), endpoints.lines().next());
+    assert!(elsewhere.contains("shop/prices"), "{elsewhere}");
+    let config = text(&mesh.cli(&["proxy", "config", "--node", &node]));
+    assert!(config.contains("prices.shop") && config.contains("phase: serving"), "{config}");
+    let certs = text(&mesh.cli(&["proxy", "certs", "--node", &node, "-o", "json"]));
+    assert!(certs.contains("/ns/shop/sa/web") && !certs.contains("PRIVATE"), "{certs}");
+    let nobody = mesh.cli(&["proxy", "config", "--node", "nobody"]);
+    assert!(!nobody.status.success() && text(&nobody).contains("proxy status"), "{}", text(&nobody));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +101,18 @@ async fn an_override_of_a_breaker_is_at_the_sidecar_says_why_and_ends() {
     assert_eq!((refused.status.as_u16(), refused.header("x-outrigger-reason")), (503, Some("breaker_open")));
     let listed = text(&mesh.cli(&["breaker", "list"]));
     assert!(listed.contains("forceOpen") && listed.contains("moving the database"), "{listed}");
+    // So it is at the sidecars, as they say themselves.
+    let status = text(&mesh.cli(&["breaker", "status", "--open"]));
+    let line = status.lines().find(|l| l.starts_with("shop/prices")).unwrap_or_else(|| panic!("{status}"));
+    let line = line.split_whitespace().collect::<Vec<_>>();
+    assert_eq!(line[1..4], ["service", "forceOpen", "forceOpen"], "{status}");
+    let of_web = mesh.admin("/v1/breakers?service=shop/prices").await;
+    let at = of_web["items"][0]["at"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|at| at["identity"].as_str().unwrap().ends_with("/sa/web"));
+    assert_eq!(at.unwrap_or_else(|| panic!("{of_web:#}"))["state"], "open");
 
     until_overrides(&mesh, &web, 0).await;
     mesh.reachable(&web, "prices").await;

@@ -137,6 +137,26 @@ impl Mesh {
         reply.json()
     }
 
+    /// The name of the connected sidecar of `shop/<account>`, once it can be asked for pages.
+    pub(crate) async fn node_of(&self, account: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let list = self.admin("/v1/proxies").await;
+            let of_it =
+                |one: &&Value| one["identity"].as_str().unwrap().ends_with(&format!("/shop/sa/{account}"));
+            let node = list["items"].as_array().unwrap().iter().find(of_it).map(|one| one["node"].clone());
+            if let Some(node) = node.as_ref().and_then(Value::as_str) {
+                let path = format!("/v1/proxies/{node}/certs");
+                let reply = Client::h1(self.admin).await.get(&self.admin.to_string(), &path).await.unwrap();
+                if reply.status.is_success() {
+                    return node.to_owned();
+                }
+            }
+            assert!(Instant::now() < deadline, "{account} can not be asked: {list:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// A sidecar for an instance of `shop/<service>` whose application is at `app`.
     pub(crate) fn sidecar(&self, service: &str, version: &str, app: SocketAddr) -> SidecarPlan {
         let args = ["--service", service, "--version", version, "--port", &app.port().to_string()];

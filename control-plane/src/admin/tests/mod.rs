@@ -35,12 +35,26 @@ impl Publish for Nothing {
 impl Observed for Nothing {
     fn proxies(&self) -> Vec<Json> {
         ["shop", "bank"]
-            .map(|ns| serde_json::json!({ "identity": format!("spiffe://mesh.local/ns/{ns}/sa/x") }))
+            .map(|ns| serde_json::json!({ "identity": format!("spiffe://mesh.local/ns/{ns}/sa/x"), "node": "x" }))
             .into()
     }
 
     fn proxy(&self, node: &str) -> Vec<Json> {
         self.proxies().into_iter().map(|proxy| serde_json::json!({ "proxy": proxy, "node": node })).collect()
+    }
+
+    fn page<'a>(
+        &'a self,
+        identity: &'a str,
+        _: &'a str,
+        page: &'static str,
+    ) -> BoxFuture<'a, Result<Json, String>> {
+        let service = if identity.contains("/ns/shop/") { "shop/cart" } else { "bank/desk" };
+        let (open, closed) =
+            (serde_json::json!({ "state": "open" }), serde_json::json!({ "state": "closed" }));
+        let breakers =
+            serde_json::json!([{ "name": service, "service": closed, "versions": { "v2": open } }]);
+        Box::pin(std::future::ready(if page == "breakers" { Ok(breakers) } else { Err(page.to_owned()) }))
     }
 
     fn affected(&self, _: Vec<ResourceChange>) -> Vec<Json> {
@@ -164,6 +178,7 @@ fn bearer(token: &ApiToken) -> String {
 const HOUR: Duration = Duration::from_secs(3600);
 const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
 const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
+const PAGE: &str = "/v1/proxies/{node}/{page}";
 const DIFF: &str = "/v1/revisions/{number}/diff/{to}";
 
 fn service(namespace: &str) -> String {
@@ -207,6 +222,8 @@ fn cases() -> Vec<Case> {
         Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
         Case("/v1/proxies", get.clone(), "/v1/proxies", none(), Some(Role::Viewer)),
         Case("/v1/proxies/{node}", get.clone(), "/v1/proxies/x", none(), Some(Role::Viewer)),
+        Case(PAGE, get.clone(), "/v1/proxies/x/breakers", none(), Some(Role::Viewer)),
+        Case("/v1/breakers", get.clone(), "/v1/breakers", none(), Some(Role::Viewer)),
         Case("/v1/stats", get.clone(), "/v1/stats", none(), Some(Role::Viewer)),
         Case("/v1/revisions", get.clone(), "/v1/revisions", none(), Some(Role::Viewer)),
         Case("/v1/revisions/{number}", get.clone(), "/v1/revisions/1", none(), Some(Role::Viewer)),
@@ -447,6 +464,8 @@ async fn who_is_bound_to_a_namespace_neither_writes_nor_sees_another() {
         "/v1/services",
         "/v1/proxies",
         "/v1/proxies/x",
+        "/v1/proxies/x/breakers",
+        "/v1/breakers",
         "/v1/stats",
         "/v1/issuers",
         "/v1/revisions",

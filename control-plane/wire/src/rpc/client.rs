@@ -15,7 +15,7 @@ use tonic::{Request, Streaming};
 
 use super::convert::{from_status, invalid, request_to_pb, response_from_pb};
 use super::{
-    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT,
+    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, Inspection, PING_INTERVAL, PING_TIMEOUT,
     RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
     WithdrawReply,
 };
@@ -117,6 +117,22 @@ impl ControlClient {
             .map_err(|s| from_status(&s))?
             .into_inner();
         Ok(DiscoverStream { requests, responses, hello: std::sync::Mutex::new(Some(hello)) })
+    }
+
+    /// Lets the control plane ask for pages of the process called `node`.
+    pub async fn inspect(&self, node: &str) -> Result<Inspection, RpcError> {
+        let (answers, queue) = mpsc::channel(REQUEST_QUEUE);
+        let hello = pb::InspectAnswer { node: Some(node.to_owned()), ..pb::InspectAnswer::default() };
+        // There is room: nothing was sent before.
+        let _ = answers.try_send(hello);
+        let mut calls = self.calls();
+        let opening = calls.inspect(ReceiverStream::new(queue));
+        let asks = tokio::time::timeout(CALL_TIMEOUT, opening)
+            .await
+            .map_err(|_| RpcError::new(RpcErrorKind::Unavailable, "the control plane does not answer"))?
+            .map_err(|s| from_status(&s))?
+            .into_inner();
+        Ok(Inspection::new(answers, asks))
     }
 
     fn calls(&self) -> ControlPlaneClient<Channel> {

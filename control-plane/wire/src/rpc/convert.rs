@@ -153,7 +153,7 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
         Some(UserAgentVersionType::UserAgentVersion(version)) => version,
         _ => String::new(),
     };
-    if node.id.is_empty() || node.id.len() > MAX_NODE || version.len() > MAX_NODE {
+    if !is_node(&node.id) || version.len() > MAX_NODE {
         return Err(invalid(format!("a node and its version are named by 1 to {MAX_NODE} bytes")));
     }
     let name = |e: outrigger_mesh::InvalidName| invalid(e.to_string());
@@ -167,6 +167,11 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
         // What we do not know it may know, and it matters to nobody here.
         features: node.client_features.iter().filter_map(|f| Feature::parse(f)).collect::<FeatureSet>(),
     })
+}
+
+/// Whether a process may be called so.
+pub(super) fn is_node(name: &str) -> bool {
+    (1..=MAX_NODE).contains(&name.len())
 }
 
 const MAX_NODE: usize = 128;

@@ -24,9 +24,10 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use super::convert::{hello_from_pb, invalid, request_from_pb, response_to_pb, to_status};
+use super::inspect;
 use super::io::{Accepted, ConnectionInfo, Hangup};
 use super::{
-    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, PING_INTERVAL, PING_TIMEOUT,
+    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, Inspected, PING_INTERVAL, PING_TIMEOUT,
     REQUEST_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
     WithdrawReply, Withdrawal,
 };
@@ -82,6 +83,16 @@ pub trait ControlHandler: Send + Sync + 'static {
         hello: Hello,
         stream: ServerStream,
     ) -> impl Future<Output = Result<(), RpcError>> + Send;
+
+    /// Asks a sidecar, the process called `node` of the caller's identity, for pages, until the call ends.
+    fn inspect(
+        &self,
+        _caller: Caller<Self::Peer>,
+        _node: String,
+        _call: Inspected,
+    ) -> impl Future<Output = Result<(), RpcError>> + Send {
+        std::future::ready(Err(invalid("nobody asks here")))
+    }
 }
 
 /// Who calls.
@@ -171,6 +182,8 @@ impl<H: ControlHandler> Front<H> {
 
 #[tonic::async_trait]
 impl<H: ControlHandler> ControlPlane for Front<H> {
+    type InspectStream = Responses<pb::InspectAsk>;
+
     async fn sign(&self, request: Request<pb::SignRequest>) -> Result<Response<pb::SignReply>, Status> {
         let caller = Self::anyone(&request)?;
         let pb::SignRequest { csr, join_token, kubernetes_token } = request.into_inner();
@@ -229,6 +242,23 @@ impl<H: ControlHandler> ControlPlane for Front<H> {
         let ExchangeReply { mut token, expires } = reply.map_err(to_status)?;
         Ok(Response::new(pb::ExchangeReply { token: std::mem::take(&mut *token), expires }))
     }
+
+    async fn inspect(
+        &self,
+        request: Request<Streaming<pb::InspectAnswer>>,
+    ) -> Result<Response<Self::InspectStream>, Status> {
+        let caller = Self::caller(&request)?;
+        let (asks, queue) = mpsc::channel(1);
+        let mut stop = self.stop.clone();
+        let session = inspect::serve(Arc::clone(&self.handler), caller, request.into_inner(), asks);
+        let session = tokio::spawn(async move {
+            tokio::select! {
+                () = session => {}
+                _ = stop.wait_for(|stopped| *stopped) => {}
+            }
+        });
+        Ok(Response::new(Responses { queue, _session: Owned(session) }))
+    }
 }
 
 fn withdrawal_from_pb(request: &pb::WithdrawRequest) -> Result<Withdrawal, RpcError> {
@@ -244,7 +274,7 @@ fn withdrawal_from_pb(request: &pb::WithdrawRequest) -> Result<Withdrawal, RpcEr
 #[tonic::async_trait]
 impl<H: ControlHandler> AggregatedDiscoveryService for Front<H> {
     type StreamAggregatedResourcesStream = Empty<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = Responses;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
 
     async fn stream_aggregated_resources(
         &self,
@@ -256,7 +286,7 @@ impl<H: ControlHandler> AggregatedDiscoveryService for Front<H> {
     async fn delta_aggregated_resources(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Responses>, Status> {
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (caller, hangup) = (Self::caller(&request)?, Self::connection(&request)?.hangup.clone());
         let (responses, queue) = mpsc::channel(1);
         let session = discover(self.clone(), caller, request.into_inner(), responses, hangup);
@@ -347,13 +377,13 @@ impl std::fmt::Debug for ServerStream {
 }
 
 /// The responses of a stream, together with the task that makes them: the task ends when the stream does.
-pub(super) struct Responses {
-    queue: mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>,
+pub(super) struct Responses<T> {
+    queue: mpsc::Receiver<Result<T, Status>>,
     _session: Owned,
 }
 
-impl Stream for Responses {
-    type Item = Result<DeltaDiscoveryResponse, Status>;
+impl<T> Stream for Responses<T> {
+    type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.queue.poll_recv(cx)

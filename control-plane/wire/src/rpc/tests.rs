@@ -26,6 +26,7 @@ struct Handler {
     /// Responses to send at once.
     flood: usize,
     ended: Mutex<Vec<Result<(), RpcError>>>,
+    answers: Mutex<Vec<PageAnswer>>,
 }
 
 impl ControlHandler for Handler {
@@ -82,6 +83,27 @@ impl ControlHandler for Handler {
         while let Some(request) = stream.next().await? {
             self.requests.lock().unwrap().push(request);
             stream.send(response(vec![7])).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for two pages at once and tells what came.
+    async fn inspect(
+        &self,
+        caller: Caller<SpiffeId>,
+        node: String,
+        mut call: Inspected,
+    ) -> Result<(), RpcError> {
+        assert_eq!((caller.peer, node.as_str()), (cart(), "cart-1"));
+        for (id, page) in [(7, "config"), (8, "nothing")] {
+            call.ask(PageAsk { id, page: page.into() }).await?;
+        }
+        while let Some(answer) = call.next().await? {
+            let is_last = answer.id == 8;
+            self.answers.lock().unwrap().push(answer);
+            if is_last {
+                return Err(RpcError::new(RpcErrorKind::Conflict, "that is all"));
+            }
         }
         Ok(())
     }
@@ -261,4 +283,38 @@ async fn a_connection_that_can_not_be_made_says_why() {
     let error = client.report(Report::default()).await.unwrap_err();
     assert_eq!(error.kind, RpcErrorKind::Unavailable);
     assert!(error.message.contains("nobody home"), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_comes_in_pieces_and_one_that_is_not_there_with_its_reason() {
+    let mesh = mesh(Some(cart()), Handler::default());
+    let mut asked = mesh.client.inspect("cart-1").await.unwrap();
+    let page = vec![b'x'; 600 * 1024];
+    assert_eq!(asked.next().await.unwrap(), Some(PageAsk { id: 7, page: "config".into() }));
+    asked.answer(7, Ok(page.clone())).await.unwrap();
+    assert_eq!(asked.next().await.unwrap().unwrap().page, "nothing");
+    asked.answer(8, Err("no such page".into())).await.unwrap();
+    let end = asked.next().await.unwrap_err();
+    assert_eq!((end.kind, end.message.as_str()), (RpcErrorKind::Conflict, "that is all"));
+
+    let answers = mesh.handler.answers.lock().unwrap();
+    let mut read = Vec::new();
+    for answer in &answers[..answers.len() - 1] {
+        let (Piece::More(piece) | Piece::Last(piece)) = &answer.piece else { panic!("{answer:?}") };
+        assert!(piece.len() <= 256 * 1024);
+        read.extend_from_slice(piece);
+    }
+    assert_eq!((read, answers.len()), (page, 4));
+    assert_eq!(answers[3].piece, Piece::Failure("no such page".into()));
+}
+
+#[tokio::test]
+async fn who_has_no_name_is_not_asked() {
+    let mesh = mesh(Some(cart()), Handler::default());
+    for node in [String::new(), "n".repeat(129)] {
+        let mut asked = mesh.client.inspect(&node).await.unwrap();
+        assert_eq!(asked.next().await.unwrap_err().kind, RpcErrorKind::Invalid);
+    }
+    let nobody = self::mesh(None, Handler::default());
+    assert_eq!(nobody.client.inspect("cart-1").await.unwrap_err().kind, RpcErrorKind::Unauthenticated);
 }

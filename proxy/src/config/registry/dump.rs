@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{HostEntry, Registry, ServiceEntry};
 use crate::admin::policies;
 use crate::attempt::endpoint_breaker;
+use crate::breaker::Phase;
 use crate::config::snapshot::EndpointView;
 use crate::live::Millis;
 use crate::request::places;
@@ -56,6 +57,32 @@ impl Registry {
                 })
             })
             .collect()
+    }
+
+    /// Every breaker over a service, its routes and its versions; of those over single endpoints the ones that are not
+    /// closed, since an endpoint is a matter of `clusters`.
+    pub fn breakers(&self) -> Value {
+        let (state, now) = (self.state(), Millis::now());
+        let mut services: Vec<_> = state.services.iter().collect();
+        services.sort_by_key(|(name, _)| (*name).clone());
+        let out = |entry: &ServiceEntry| -> Vec<Value> {
+            let views = entry.in_force();
+            let out = views.0.values().filter(|view| view.live.breaker.phase() != Phase::Closed);
+            out.map(|view| {
+                let mut told = endpoint_breaker::dump(&view.live.breaker, now);
+                told["uid"] = view.endpoint.uid.as_str().into();
+                told["version"] = view.endpoint.version.as_ref().map(Version::as_str).into();
+                told
+            })
+            .collect()
+        };
+        let told = services.into_iter().map(|(name, entry)| {
+            let mut told = entry.live.breakers.dump(now);
+            told["name"] = name.to_string().into();
+            told["endpoints"] = out(entry).into();
+            told
+        });
+        told.collect()
     }
 
     /// How many retries each service has left, for Prometheus.
