@@ -65,6 +65,13 @@ pub(super) fn schema(name: &str) -> Json {
         "Proxy" => told::<ProxyStatus>(),
         "ProxyList" => record(&[("revision", count()), ("items", list(reference("Proxy")))], &[]),
         "ProxyDetails" => proxy_details(),
+        "ProxyPage" => {
+            let one = record(&[("identity", text()), ("node", text())], &[("failure", text())]);
+            record(&[("items", list(one))], &[])
+        }
+        "BreakerList" => {
+            record(&[("items", list(breaker())), ("proxies", count()), ("silent", list(silent()))], &[])
+        }
         "StatsList" => record(&[("items", list(stats()))], &[]),
         "Revision" => told::<Revision>(),
         "RevisionList" => record(&[("revision", count()), ("items", list(reference("Revision")))], &[]),
@@ -152,7 +159,7 @@ pub(super) fn headers() -> Json {
     })
 }
 
-const ERRORS: [(u16, &str, &str); 14] = [
+const ERRORS: [(u16, &str, &str); 15] = [
     (400, "BadRequest", "Not understood: a parameter, a header or the form of the body."),
     (401, "Unauthenticated", "Nobody has proven who he is."),
     (403, "Forbidden", "It takes another role, which is named; or a page of another origin asked."),
@@ -175,6 +182,7 @@ const ERRORS: [(u16, &str, &str); 14] = [
     (428, "PreconditionRequired", "A write says what it expects: If-Match or If-None-Match."),
     (429, "TooMany", "Too many requests, or too many of what was asked for."),
     (503, "Unavailable", "The store does not answer, or every connection is at work."),
+    (504, "NoAnswer", "The sidecar was asked and did not answer."),
 ];
 
 fn problem() -> Json {
@@ -238,6 +246,28 @@ fn proxy_details() -> Json {
         &[],
     );
     record(&[("revision", count()), ("items", list(one))], &[])
+}
+
+/// A breaker, as all sidecars say.
+fn breaker() -> Json {
+    let states = json!({ "type": "object", "additionalProperties": count() });
+    record(
+        &[
+            ("service", text()),
+            ("over", text_of(&["service", "route", "version", "endpoint"])),
+            ("name", nullable(text())),
+            ("mode", nullable(text())),
+            ("override", nullable(text())),
+            ("states", described("At how many sidecars it is so.", states)),
+            ("at", described("Where it is not closed, a hundred at most.", list(object()))),
+        ],
+        &[],
+    )
+}
+
+/// A sidecar that did not answer.
+fn silent() -> Json {
+    record(&[("identity", text()), ("node", text()), ("failure", text())], &[])
 }
 
 fn stats() -> Json {

@@ -9,7 +9,7 @@ use axum::http::Method;
 use schemars::JsonSchema;
 use serde_json::{Value as Json, json};
 
-use super::super::{certs, explain, facts, history, objects, rollouts, tokens, watch, writes};
+use super::super::{certs, explain, facts, history, live, objects, rollouts, tokens, watch, writes};
 use super::examples;
 use super::schemas::Schemas;
 
@@ -96,6 +96,17 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .answers(200, Json("ProxyDetails"))
         .also(&[404]),
+        get("/v1/proxies/{node}/{page}", "readProxyPage", "Running", "A page of a sidecar, asked of itself.")
+            .answers(200, Json("ProxyPage"))
+            .also(&[404, 504]),
+        get(
+            "/v1/breakers",
+            "listBreakers",
+            "Running",
+            "Every breaker, and the sidecars at which it is open.",
+        )
+        .query::<live::Which>()
+        .answers(200, Json("BreakerList")),
         get("/v1/stats", "stats", "Running", "Traffic by service, version and caller.")
             .answers(200, Json("StatsList")),
         get("/v1/revisions", "listRevisions", "History", "What was changed, the newest first.")

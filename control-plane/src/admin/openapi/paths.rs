@@ -3,6 +3,7 @@
 use axum::http::Method;
 use serde_json::{Map, Value as Json, json};
 
+use super::super::PAGES;
 use super::super::routes::{self, Known, Need};
 use super::operations::{Answer, Body, Operation};
 use super::schemas::reference;
@@ -140,6 +141,7 @@ fn parameter(name: &str, kind: Option<Kind>) -> Json {
             json!({ "type": "string", "enum": ["promote", "pause", "resume", "abort"] }),
             "pause".into(),
         ),
+        "page" => ("The page.", json!({ "type": "string", "enum": PAGES }), "breakers".into()),
         "node" => ("The name of a sidecar.", text, Json::Null),
         _ => ("", text, Json::Null),
     };
