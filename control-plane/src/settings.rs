@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
 use outrigger_mesh::TrustDomain;
 
+use crate::admin::A_SECOND;
 use crate::ca::{Given, KubernetesSettings};
 use crate::spec;
 use crate::store::etcd::{EtcdAddress, EtcdSecrets};
@@ -87,6 +88,17 @@ pub struct Settings {
     /// An authority of your own for client certificates at the admin API (PEM), read again when it changes.
     #[arg(long, env = "OUTRIGGER_CONTROL_ADMIN_CLIENT_CA", value_name = "FILE")]
     pub admin_client_ca: Option<PathBuf>,
+
+    /// How many requests a second one caller of the admin API may make; four times as many at once. Beyond that it is told when
+    /// to come back (429).
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_ADMIN_RATE",
+        default_value_t = A_SECOND,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "REQUESTS"
+    )]
+    pub admin_rate: u32,
 
     /// The trust domain of the mesh's identities. It can not be changed later.
     #[arg(long, env = "OUTRIGGER_CONTROL_TRUST_DOMAIN", default_value = "mesh.local", value_name = "DOMAIN")]

@@ -18,6 +18,7 @@ use outrigger_mesh::SpiffeId;
 use super::caller::{Caller, Proof};
 use super::guard::Hosts;
 use super::problem::{ForbiddenAbout, Invalid};
+use super::rates::{A_SECOND, Rates};
 use super::refusals::{Refusals, Verdict};
 use super::routes::{self, Known, Need};
 use super::{Api, ApiError};
@@ -34,6 +35,7 @@ pub struct Door {
     certificates: Vec<(ClientId, Grant)>,
     hosts: Hosts,
     refusals: Refusals,
+    rates: Rates,
 }
 
 impl Door {
@@ -49,6 +51,7 @@ impl Door {
             certificates: vec![],
             hosts: Hosts::default(),
             refusals: Refusals::new(Instant::now()),
+            rates: Rates::new(A_SECOND),
         }
     }
 
@@ -56,6 +59,13 @@ impl Door {
     #[must_use]
     pub fn with_certificates(mut self, certificates: Vec<(ClientId, Grant)>) -> Self {
         self.certificates = certificates;
+        self
+    }
+
+    /// Lets each caller ask so much a second.
+    #[must_use]
+    pub fn with_rate(mut self, a_second: u32) -> Self {
+        self.rates = Rates::new(a_second);
         self
     }
 
@@ -72,7 +82,7 @@ impl Door {
 
     /// What was refused, as text for Prometheus.
     pub(super) fn metrics(&self) -> String {
-        self.refusals.metrics()
+        self.refusals.metrics() + &self.rates.metrics()
     }
 
     /// What whoever has a certificate of this workload may here.
@@ -168,6 +178,10 @@ pub(super) async fn door(
         Err(no_proof) => return unauthenticated(&api, &asked, no_proof).await,
     };
     let caller = Caller { author: author(&proof, asked.from, request.headers()), grant, proof };
+    // Of paused time in tests, of the clock elsewhere.
+    if let Err(seconds) = api.door.rates.take(&caller.author.who, tokio::time::Instant::now().into_std()) {
+        return too_much(seconds);
+    }
     if let Err(error) = known.map_or(Ok(()), |known| admitted(&caller, known)) {
         return forbidden(&api, &caller, &asked, error.into_response()).await;
     }
@@ -246,6 +260,12 @@ async fn unauthenticated(api: &Api, asked: &Asked, no_proof: NoProof) -> Respons
     let told = ApiError::new(StatusCode::UNAUTHORIZED, format!("{what}; `outrigger login` keeps one"));
     ([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outrigger\""))], told)
         .into_response()
+}
+
+fn too_much(seconds: u64) -> Response {
+    let told = format!("you ask more than one caller may (--admin-rate); come back in {seconds}s");
+    let told = ApiError::new(StatusCode::TOO_MANY_REQUESTS, told);
+    ([(header::RETRY_AFTER, HeaderValue::from(seconds))], told).into_response()
 }
 
 /// Writes a refusal down, if the response is one.

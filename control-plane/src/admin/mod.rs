@@ -7,6 +7,7 @@
 //! Every error, also one for a path or a method that does not exist, is `application/problem+json` (RFC 9457).
 
 mod apply;
+mod bucket;
 mod caller;
 mod certs;
 mod door;
@@ -20,10 +21,12 @@ mod live;
 mod objects;
 mod openapi;
 mod problem;
+mod rates;
 mod refusals;
 mod rollouts;
 mod routes;
 mod start;
+mod swagger;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -54,6 +57,7 @@ pub use certs::Certs;
 pub use door::Door;
 pub use live::PAGES;
 pub(crate) use problem::ApiError;
+pub(crate) use rates::A_SECOND;
 pub use start::{open, refuse_open_doors};
 
 /// What the API is told of the running mesh, as opposed to what people wrote.
@@ -187,6 +191,8 @@ pub fn router(api: Api) -> Router {
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
         .route("/.well-known/jwks.json", get(facts::jwks))
         .route("/openapi.json", get(openapi::serve))
+        .route("/docs", get(swagger::page))
+        .route("/docs/{file}", get(swagger::file))
         .route("/healthz", get(facts::alive))
         .route("/readyz", get(facts::ready))
         .route("/metrics", get(facts::metrics))

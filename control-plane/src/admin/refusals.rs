@@ -11,6 +11,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::bucket::{Bucket, Rate};
+
 /// The tries of all addresses.
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -135,43 +137,6 @@ impl Tries {
 impl Lines {
     fn new(now: Instant) -> Self {
         Self { bucket: Bucket::full(LINES, now), left_out: 0 }
-    }
-}
-
-/// A budget that fills up again.
-#[derive(Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-#[derive(Clone, Copy)]
-struct Rate {
-    most: f64,
-    one_in: Duration,
-}
-
-impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
-        Self { left: rate.most, at: now }
-    }
-
-    fn level(&self, rate: Rate, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left + passed / rate.one_in.as_secs_f64()).min(rate.most)
-    }
-
-    fn is_full(&self, rate: Rate, now: Instant) -> bool {
-        self.level(rate, now) >= rate.most
-    }
-
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        (self.left, self.at) = (self.level(rate, now), now);
-        let there = self.left >= 1.0;
-        if there {
-            self.left -= 1.0;
-        }
-        there
     }
 }
 

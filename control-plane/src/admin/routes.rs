@@ -24,6 +24,8 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/.well-known/jwks.json", Method::GET, Need::Nothing),
     // The same for every mesh.
     ("/openapi.json", Method::GET, Need::Nothing),
+    ("/docs", Method::GET, Need::Nothing),
+    ("/docs/{file}", Method::GET, Need::Nothing),
     ("/metrics", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/apply", Method::POST, Need::Objects(Verb::Change)),
     // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.

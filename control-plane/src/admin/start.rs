@@ -70,6 +70,7 @@ pub async fn open(
     let beyond = !settings.admin.ip().to_canonical().is_loopback();
     let hosts = Hosts { names: settings.admin_host.clone(), beyond_loopback: beyond };
     let door = door.with_certificates(settings.admin_client.clone()).with_hosts(hosts);
+    let door = door.with_rate(settings.admin_rate);
     let clients = settings.admin_client_ca.as_deref().map(ClientAuthority::read).transpose();
     let clients = clients.map_err(anyhow::Error::msg).context("--admin-client-ca")?;
     let tls = match (&settings.admin_tls_cert, &settings.admin_tls_key) {

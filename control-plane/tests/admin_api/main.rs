@@ -131,6 +131,24 @@ async fn the_document_is_served_to_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_the_document_may_ask_its_own_origin_and_nobody_else() {
+    let plane = plane().await;
+    let page = plane.get("/docs").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(policy.contains("connect-src 'self';") && !policy.contains("http"), "{policy}");
+    for (file, kind) in [("swagger-ui-bundle.js", "text/javascript"), ("swagger-ui.css", "text/css")] {
+        let answer = plane.get(&format!("/docs/{file}")).await;
+        assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")), "{file}");
+        assert!(answer.header("content-type").unwrap().starts_with(kind), "{file}");
+    }
+    assert_eq!(plane.get("/docs/other.js").await.status, 404);
+    let foreign = plane.send("GET", "/docs", &["Sec-Fetch-Site: cross-site"], "").await;
+    assert_eq!(foreign.status, 403, "no other page may take it into a frame or read it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_who_edit_one_version_one_is_told_to_look_again() {
     let plane = plane().await;
     plane.create("cart", json!({})).await;

@@ -13,8 +13,9 @@ use crate::spec::{self, Kind, MAX_DOCUMENTS};
 use crate::store::{AuditLine, Revision};
 
 /// What is there beside the answers of operations.
-pub(super) const EVERYWHERE: [&str; 10] = [
+pub(super) const EVERYWHERE: [&str; 11] = [
     "Apply",
+    "MergePatch",
     "Problem",
     "Mistake",
     "Change",
@@ -39,6 +40,7 @@ pub(super) fn schema(name: &str) -> Json {
                 "additionalProperties": false,
             })
         }
+        "MergePatch" => described("The fields that change; null takes one away.", object()),
         "Anything" => json!({ "type": "object" }),
         "Health" => record(
             &[("status", text_of(&["ok", "degraded"])), ("revision", count()), ("generation", count())],

@@ -36,7 +36,6 @@ fn document() -> Json {
     let tags: Vec<Json> = paths::tags(&operations).into_iter().map(|name| json!({ "name": name })).collect();
     json!({
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "Outrigger admin API",
             "version": env!("CARGO_PKG_VERSION"),

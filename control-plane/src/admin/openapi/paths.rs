@@ -160,9 +160,7 @@ fn taken(body: &Body, kind: Option<Kind>) -> Json {
         Body::MayBe(name, example) => (false, reference(name), example.clone()),
         Body::Object => (true, of_kind(), kind.map(examples::object).unwrap_or_default()),
         Body::Patch => {
-            let schema =
-                json!({ "type": "object", "description": "The fields that change; null takes one away." });
-            let media = json!({ "schema": schema, "example": examples::patch() });
+            let media = json!({ "schema": reference("MergePatch"), "example": examples::patch() });
             let content = json!({ "application/merge-patch+json": media, "application/json": media });
             return json!({ "required": true, "content": content });
         }

@@ -217,6 +217,8 @@ fn cases() -> Vec<Case> {
         Case("/readyz", get.clone(), "/readyz", none(), None),
         Case("/.well-known/jwks.json", get.clone(), "/.well-known/jwks.json", none(), None),
         Case("/openapi.json", get.clone(), "/openapi.json", none(), None),
+        Case("/docs", get.clone(), "/docs", none(), None),
+        Case("/docs/{file}", get.clone(), "/docs/NOTICE", none(), None),
         Case("/metrics", get.clone(), "/metrics", none(), Some(Role::Viewer)),
         Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
         Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
@@ -335,6 +337,25 @@ async fn every_role_gets_through_at_exactly_its_routes_and_nobody_without_proof(
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_too_much_is_told_when_to_come_back_and_nobody_else_is() {
+    let house = House::with(Door::closed().with_rate(5)).await;
+    let [greedy, other] = [house.token("viewer", HOUR).await, house.token("viewer", HOUR).await];
+    let mut statuses = vec![];
+    for _ in 0..22 {
+        statuses.push(house.get("/v1/whoami", &greedy).await.status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 20, "{statuses:?}");
+    let refused = house.get("/v1/whoami", &greedy).await;
+    assert!(refused.status == 429 && refused.text.contains("come back in 1s"), "{}", refused.text);
+    assert_eq!(house.get("/v1/whoami", &other).await.status, 200);
+    assert_eq!(house.get("/healthz", &greedy).await.status, 200, "what is for everybody is not counted");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(house.get("/v1/whoami", &greedy).await.status, 200);
+    let metrics = house.get("/metrics", &other).await.text;
+    assert!(metrics.contains("outrigger_control_admin_limited_total 3\n"), "{metrics}");
 }
 
 #[tokio::test]
