@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, breaker, certs, compile, delete, demo, diff, explain, failure, get, guard, history, lint,
-    login, proxy, rollout, run, token,
+    apply, audit, breaker, certs, compile, completions, context, delete, demo, diff, explain, failure, get,
+    guard, history, lint, login, proxy, rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -29,6 +29,9 @@ pub(crate) struct Control {
     /// shows the token in OUTRIGGER_TOKEN, if any.
     #[arg(long, alias = "admin", global = true, value_name = "URL", env = "OUTRIGGER_SERVER")]
     server: Option<String>,
+    /// The control plane of this name (OUTRIGGER_CONTEXT, unless a URL is given); `outrigger context list` shows them.
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
     /// Why, for the audit log: with every command that changes something.
     #[arg(long, global = true, value_name = "REASON")]
     why: Option<String>,
@@ -37,8 +40,16 @@ pub(crate) struct Control {
 impl Control {
     /// Which control plane is meant.
     pub(crate) fn server(&self, kept: &Credentials) -> Result<Server, Failure> {
-        let older = || std::env::var("OUTRIGGER_ADMIN").ok().filter(|url| !url.is_empty());
-        let url = self.server.clone().or_else(older).or_else(|| kept.current.clone());
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let url = self.server.clone().or_else(|| variable("OUTRIGGER_ADMIN"));
+        let url = match (&self.context, url) {
+            (Some(name), _) => Some(kept.of_context(name)?.to_owned()),
+            (None, Some(url)) => Some(url),
+            (None, None) => match variable("OUTRIGGER_CONTEXT") {
+                Some(name) => Some(kept.of_context(&name)?.to_owned()),
+                None => kept.current.clone(),
+            },
+        };
         let url = url.unwrap_or_else(|| "http://127.0.0.1:15080".into());
         Server::parse(&url).map_err(|why| {
             Failure::usage(format!("{url:?} is not the URL of an admin API: {why}"))
@@ -111,6 +122,9 @@ pub(crate) enum Command {
     Logout(login::Logout),
     /// Show who the control plane takes you for.
     Whoami(login::Whoami),
+    /// Names for control planes, for whoever works with several meshes.
+    #[command(subcommand)]
+    Context(context::Context),
     /// Show who changed what, when, from where and why; and who was refused.
     Audit(audit::Audit),
     /// Show the revisions of the configuration, or what one of them changed.
@@ -127,6 +141,8 @@ pub(crate) enum Command {
     Run(run::Run),
     /// A whole mesh on this machine: a shop under load, a canary, restarts, and what was served and lost.
     Demo(demo::Demo),
+    /// Print what a shell needs to complete commands and flags.
+    Completions(completions::Completions),
     /// Become another program that ends with its parent.
     #[command(hide = true)]
     Guard(guard::Guard),

@@ -8,8 +8,9 @@ use outrigger_certs::ShownCertificate;
 use serde_json::{Value, json};
 
 use crate::credentials::Credential;
+use crate::events::Events;
 use crate::failure::{Exit, Failure};
-use crate::http::{Answer, Ask, NoAnswer, ask_server};
+use crate::http::{Answer, Ask, NoAnswer, ask_server, open_events};
 use crate::problems::Refusal;
 use crate::server::{Believed, Server};
 
@@ -42,6 +43,15 @@ pub(crate) struct How {
     pub(crate) dangling: bool,
     /// How long to wait until every sidecar obeys it.
     pub(crate) wait: Option<Duration>,
+}
+
+/// What became of the wish to watch.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// Changes, as they are made.
+    Events(Events),
+    /// The changes since then are not kept: list, then watch from there.
+    Gone,
 }
 
 /// Why a write was not done.
@@ -210,6 +220,19 @@ impl Admin {
         body(&answer).map_err(NotWritten::Failed)
     }
 
+    /// The changes after a count; `of`: `config` or `instances`.
+    pub(crate) async fn watch(&self, of: &str, since: u64) -> Result<Watched, Failure> {
+        let path = format!("/v1/watch?of={of}&since={since}");
+        let mut asked = Ask::get(&path);
+        asked.headers.extend(self.bearer.clone().map(|bearer| (AUTHORIZATION, bearer)));
+        let opened = open_events(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await;
+        match opened.map_err(|why| self.unreachable(&why))? {
+            Ok(events) => Ok(Watched::Events(events)),
+            Err(answer) if answer.status == StatusCode::GONE => Ok(Watched::Gone),
+            Err(answer) => Err(unexpected(&answer)),
+        }
+    }
+
     /// What is told at a path.
     pub(crate) async fn told(&self, path: &str) -> Result<Value, Failure> {
         body(&self.read(path).await?)
@@ -250,22 +273,25 @@ impl Admin {
         if let Some(why) = self.why.as_ref().filter(|_| asked.method != Method::GET) {
             asked.headers.insert("x-outrigger-why", why.clone());
         }
-        ask_server(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await.map_err(|why| {
-            let message = format!("the control plane at {}: {why}", self.server.url());
-            let hint = match why {
-                NoAnswer::Connect(_) => {
-                    "is outrigger-control running? give its admin address with --server or OUTRIGGER_SERVER"
-                }
-                NoAnswer::Broken(_) => {
-                    "does something else listen there? give the admin address with --server or OUTRIGGER_SERVER"
-                }
-                NoAnswer::Unproven(_) => {
-                    "is it another mesh, or was the root turned? `outrigger login` takes --ca-pin or --ca-file"
-                }
-                NoAnswer::Late(_) => "try again; its log tells what keeps it",
-            };
-            Failure::new(Exit::Unreachable, message).hint(hint)
-        })
+        let answer = ask_server(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await;
+        answer.map_err(|why| self.unreachable(&why))
+    }
+
+    fn unreachable(&self, why: &NoAnswer) -> Failure {
+        let message = format!("the control plane at {}: {why}", self.server.url());
+        let hint = match why {
+            NoAnswer::Connect(_) => {
+                "is outrigger-control running? give its admin address with --server or OUTRIGGER_SERVER"
+            }
+            NoAnswer::Broken(_) => {
+                "does something else listen there? give the admin address with --server or OUTRIGGER_SERVER"
+            }
+            NoAnswer::Unproven(_) => {
+                "is it another mesh, or was the root turned? `outrigger login` takes --ca-pin or --ca-file"
+            }
+            NoAnswer::Late(_) => "try again; its log tells what keeps it",
+        };
+        Failure::new(Exit::Unreachable, message).hint(hint)
     }
 }
 

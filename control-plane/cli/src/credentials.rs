@@ -83,9 +83,22 @@ pub(crate) struct Credentials {
     pub(crate) current: Option<String>,
     #[serde(default)]
     pub(crate) servers: BTreeMap<String, Credential>,
+    /// Names for servers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) contexts: BTreeMap<String, String>,
 }
 
 impl Credentials {
+    /// The server that is called so.
+    pub(crate) fn of_context(&self, name: &str) -> Result<&str, Failure> {
+        self.contexts.get(name).map(String::as_str).ok_or_else(|| {
+            let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "there is none yet".to_owned() } else { known.join(", ") };
+            Failure::usage(format!("there is no context {name:?}"))
+                .hint(format!("`outrigger context list` shows them: {known}"))
+        })
+    }
+
     /// What is kept in `folder`; nothing, where there is no file.
     pub(crate) fn load(folder: &Path) -> Result<Self, Failure> {
         let file = folder.join(FILE);

@@ -9,6 +9,7 @@ use crate::client::Admin;
 use crate::failure::Failure;
 use crate::kind::{Kind, named};
 use crate::out::{self, Format};
+use crate::watch::Watch;
 
 /// Show resources of a kind, or one.
 #[derive(Debug, clap::Args)]
@@ -23,12 +24,21 @@ pub(crate) struct Get {
     /// Look in all namespaces.
     #[arg(short = 'A', long, conflicts_with = "name")]
     all_namespaces: bool,
+    /// Then tell each change as it is made, until interrupted.
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     printed: Printed,
 }
 
 impl Get {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
+        if self.watch {
+            let namespace = (!self.all_namespaces).then_some(self.namespace.as_str());
+            let (name, format) = (self.name.as_deref(), self.printed.format);
+            Watch { kind: self.kind, name, namespace, format }.run(admin).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         match &self.name {
             Some(name) => self.one(admin, name).await?,
             None => self.list(admin).await?,

@@ -17,6 +17,7 @@ use outrigger_certs::ShownCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::events::Events;
 use crate::server::{Believed, Server};
 
 /// No answer is larger: a mesh's whole configuration fits.
@@ -110,6 +111,34 @@ pub(crate) async fn ask_server(
         exchange(stream, &server.host_and_port(), ask).await
     };
     tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
+}
+
+/// Asks a control plane for events. An answer that is none is read whole.
+pub(crate) async fn open_events(
+    server: &Server,
+    believed: Option<&Believed>,
+    shown: Option<&ShownCertificate>,
+    ask: Ask<'_>,
+) -> Result<Result<Events, Answer>, NoAnswer> {
+    let within = ask.within;
+    let opening = async {
+        let stream = server.connect(believed, shown).await?;
+        let broken = |e: &dyn fmt::Display| NoAnswer::Broken(e.to_string());
+        let (mut send, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        let request = request(&server.host_and_port(), ask).map_err(|e| broken(&e))?;
+        // Whatever ends it ends the body, too.
+        let driving = tokio::spawn(async move { drop(connection.await) });
+        let response = send.send_request(request).await.map_err(|e| broken(&e))?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok(Ok(Events::new(body, driving)));
+        }
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| broken(&e))?;
+        driving.abort();
+        Ok(Err(Answer { status: head.status, headers: head.headers, body: body.to_bytes() }))
+    };
+    tokio::time::timeout(within, opening).await.unwrap_or(Err(NoAnswer::Late(within)))
 }
 
 /// Asks once over a Unix socket.

@@ -15,6 +15,11 @@ impl Kind {
         self.0.collection()
     }
 
+    /// Whether its changes are counted as generations, as those of what comes and goes by itself are.
+    pub(crate) fn is_counted_apart(self) -> bool {
+        self.0 == spec::Kind::Instance
+    }
+
     /// Its word in messages.
     pub(crate) fn word(self) -> &'static str {
         match self.0 {

@@ -12,11 +12,14 @@ mod breaker;
 mod certs;
 mod client;
 mod compile;
+mod completions;
+mod context;
 mod credentials;
 mod delete;
 mod demo;
 mod diff;
 mod documents;
+mod events;
 mod explain;
 mod failure;
 mod get;
@@ -39,6 +42,7 @@ mod sidecar;
 mod signals;
 mod token;
 mod transparent;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -76,6 +80,8 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Login(login) => login.run(&control).await,
         Command::Logout(login::Logout {}) => login::Logout::run(&control),
         Command::Whoami(whoami) => whoami.run(&admin()?).await,
+        Command::Context(context) => context.run(&control),
+        Command::Completions(completions) => Ok(completions.run()),
         Command::Audit(audit) => audit.run(&admin()?).await,
         Command::History(history) => history.run(&admin()?).await,
         Command::Diff(diff) => diff.run(&admin()?).await,

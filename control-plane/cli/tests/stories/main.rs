@@ -6,6 +6,7 @@
 mod access;
 mod bad_start;
 mod clocks;
+mod command_line;
 mod company;
 mod edge;
 mod explain;
@@ -22,6 +23,7 @@ mod rotation;
 mod routing;
 mod shop_users;
 mod support;
+mod taken_back;
 mod terminal;
 mod tokens;
 mod users;
