@@ -57,6 +57,10 @@ peers-identity: ## what an access policy and a verified token cost a request, be
 resilience: ## the sidecar and Envoy before the same faulty origins
 	./benches/resilience/compare
 
+.PHONY: push
+push: ## one control plane before a thousand sidecars: how long a change takes, and what it costs
+	./benches/push/measure
+
 .PHONY: ci
 ci: ## what the gate runs on every change
 	./.ci/run

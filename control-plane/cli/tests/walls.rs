@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control-plane/cli", &["mesh", "wire", "certs", "control", "proxy", "testkit"]),
     ("examples/shop", &[]),
     ("benches", &["mesh", "wire", "certs", "control", "proxy", "testkit"]),
+    ("benches/push", &["mesh", "wire", "certs"]),
 ];
 
 /// A library, and the only places that may name it: folders end with `/`, files do not.
