@@ -50,12 +50,21 @@ impl<K: Clone + Eq + Hash + Ord, V: Clone> Shards<K, V> {
     ) where
         V: Default,
     {
-        let mut value = self.get(key).cloned().unwrap_or_default();
-        change(&mut value);
-        if empty(&value) {
-            self.remove(key);
-        } else {
-            self.insert(key.clone(), value);
+        let shard = self.shard_of(key);
+        // In its place: a value that is shared with nobody is changed without being copied.
+        let part = Arc::make_mut(&mut self.parts[shard]);
+        let Some(value) = part.get_mut(key) else {
+            let mut value = V::default();
+            change(&mut value);
+            if !empty(&value) {
+                self.insert(key.clone(), value);
+            }
+            return;
+        };
+        change(value);
+        if empty(value) {
+            part.remove(key);
+            self.len -= 1;
         }
     }
 
@@ -111,11 +120,26 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_nobody_shares_is_changed_where_it_is() {
+        let mut map: Shards<u8, Arc<Vec<u8>>> = Shards::default();
+        let push = |of: &mut Arc<Vec<u8>>| Arc::make_mut(of).push(7);
+        map.update(&1, push, |of| of.is_empty());
+        let before = Arc::as_ptr(&map.parts[map.shard_of(&1)][&1]);
+        map.update(&1, push, |of| of.is_empty());
+        assert_eq!(Arc::as_ptr(&map.parts[map.shard_of(&1)][&1]), before);
+        let copy = map.clone();
+        map.update(&1, push, |of| of.is_empty());
+        assert_eq!((copy.get(&1).unwrap().len(), map.get(&1).unwrap().len()), (2, 3));
+    }
+
+    #[test]
     fn what_becomes_empty_is_removed() {
         let mut map: Shards<u8, Vec<u8>> = Shards::default();
         map.update(&1, |v| v.push(2), Vec::is_empty);
         assert_eq!(map.len(), 1);
         map.update(&1, Vec::clear, Vec::is_empty);
-        assert_eq!(map.len(), 0);
+        assert_eq!((map.len(), map.get(&1)), (0, None));
+        map.update(&1, Vec::clear, Vec::is_empty);
+        assert_eq!((map.len(), map.get(&1)), (0, None));
     }
 }

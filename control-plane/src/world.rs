@@ -318,6 +318,11 @@ impl World {
         self.instances.get(service).into_iter().flat_map(|of| of.values())
     }
 
+    /// How many instances a service has.
+    pub fn instances_of(&self, service: &ServiceName) -> usize {
+        self.instances.get(service).map_or(0, |of| of.len())
+    }
+
     /// All instances, in no order.
     pub fn all_instances(&self) -> impl Iterator<Item = &Arc<Entry<CheckedInstance>>> {
         self.instances.iter().flat_map(|(_, of)| of.values())

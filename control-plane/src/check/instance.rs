@@ -38,6 +38,8 @@ pub(super) fn check(
         found.add(Problem::error("/spec/service", Code::Reference, message));
         return None;
     };
+    // The same text as the service's own: there may be very many instances.
+    let service = entry.checked.name().clone();
     let version = match spec.version.as_deref().map(Version::new).transpose() {
         Ok(version) => version,
         Err(e) => {

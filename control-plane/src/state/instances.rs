@@ -111,7 +111,7 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
     let checked = CheckedInstance { endpoint, registered_by: Some(identity.clone()) };
     let (service, uid) = (&checked.endpoint.service, &checked.endpoint.uid);
     match stage.world.service_of_instance(service.namespace(), uid) {
-        None if stage.world.instances(service).count() >= MAX_INSTANCES => {
+        None if stage.world.instances_of(service) >= MAX_INSTANCES => {
             return refuse(RefusalKind::TooMany, format!("{service} has {MAX_INSTANCES} instances already"));
         }
         None => {}

@@ -1,6 +1,6 @@
 //! A change on paper: the world as it would be, and what the store would be told. Nothing here waits or writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use outrigger_mesh::{EndpointUid, Label, ServiceName, SpiffeId};
 use serde_json::{Value as Json, json};
@@ -24,6 +24,8 @@ pub(super) struct Stage {
     pub(super) warnings: Vec<Problem>,
     pub(super) writes: Vec<store::Write>,
     pub(super) audit: Vec<AuditEntry>,
+    /// Where in `writes` each object is.
+    written: HashMap<(Space, String), usize>,
     /// The counts that what is written gets.
     revision: u64,
     generation: u64,
@@ -41,6 +43,7 @@ impl Stage {
             warnings: vec![],
             writes: vec![],
             audit: vec![],
+            written: HashMap::new(),
             revision: world.revision() + 1,
             generation: world.generation() + 1,
             dangling: false,
@@ -380,7 +383,8 @@ impl Stage {
         self.audit.push(AuditEntry::new(author, action, key));
         let (space, path) = (space_of(key.kind), key.path());
         // An instance can come and go within one batch; the store is told the end of it.
-        if let Some(write) = self.writes.iter_mut().find(|w| w.space == space && w.key == path) {
+        let known = self.written.entry((space, path.clone())).or_insert(self.writes.len());
+        if let Some(write) = self.writes.get_mut(*known) {
             write.value = value;
             return;
         }
