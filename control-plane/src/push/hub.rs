@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::catalog::{Difference, Position, Prepared, Shelf};
 use super::denied::Denied;
+use super::figures::{Figures, Publication};
 use super::obeyed::Asked;
 use super::pages::Pages;
 use super::sessions::{Cut, Proxy, SessionId};
@@ -34,6 +35,7 @@ pub struct Hub {
     denied: Denied,
     asked: Asked,
     pages: Pages,
+    figures: Arc<Figures>,
     /// Counts what makes a wait worth looking again: answers and ends of sessions.
     progress: watch::Sender<u64>,
 }
@@ -64,6 +66,7 @@ impl Hub {
             denied: Denied::default(),
             asked: Asked::default(),
             pages: Pages::default(),
+            figures: Arc::default(),
             progress: watch::Sender::new(0),
         }
     }
@@ -78,7 +81,7 @@ impl Hub {
         let prepared: Vec<Prepared> = changes.into_iter().map(Prepared::new).collect();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         let difference = catalog.publish(revision, prepared);
-        self.mark(&difference);
+        self.mark(&difference, self.figures.publication(catalog.position().publication));
         drop(catalog);
         self.progressed();
     }
@@ -95,11 +98,8 @@ impl Hub {
         }
     }
 
-    fn mark(&self, difference: &Difference) {
-        self.concerned(difference, |proxy, concern| match concern {
-            Concern::Name(name) => proxy.mark_name(name),
-            Concern::Host(host) => proxy.mark_host(host),
-        });
+    fn mark(&self, difference: &Difference, mut publication: Publication) {
+        self.concerned(difference, |proxy, concern| proxy.mark(concern, &mut publication));
     }
 
     /// Meets everybody whom a difference concerns, once for each thing that it concerns him with, or more often.
@@ -192,7 +192,22 @@ impl Hub {
                 return (proxies, seen);
             }
             late = tokio::time::timeout_at(deadline, progress.changed()).await.is_err();
+            if !late {
+                // Answers come in bursts, and each look is at everybody.
+                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)).await;
+            }
         }
+    }
+
+    /// What is counted here.
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// What is counted here, for Prometheus.
+    pub fn metrics(&self) -> String {
+        let subscriptions = self.all_sessions().iter().map(|proxy| proxy.subscriptions()).sum();
+        self.figures.metrics(subscriptions)
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Shelf> {
@@ -325,6 +340,8 @@ pub(super) enum Concern<'a> {
     Host(&'a Hostname),
 }
 
+/// How long a wait lets answers gather before it looks again.
+const LOOK: Duration = Duration::from_millis(2);
 /// Why a sidecar is missing that does not reject anything.
 pub(crate) const NOT_ANSWERED: &str = "has not answered";
 /// One process of the control plane does not serve more.

@@ -1,6 +1,6 @@
 //! One sidecar's discovery stream: what was marked for it, what it was sent, and what it answered.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::catalog::Position;
+use super::figures::{Owed, Publication, Slow};
 use super::fleet::{Proof, own_trust};
-use super::hub::Hub;
+use super::hub::{Concern, Hub};
 use super::obeyed::Obeyed;
 use super::pace::Pace;
 use super::status::{ProxyStatus, RejectedResource};
@@ -47,6 +48,8 @@ struct Facts {
     progress: [Progress; ResourceKind::ALL.len()],
     rejected: Vec<RejectedResource>,
     subscriptions: usize,
+    /// The publications that it owes an answer to, the oldest first.
+    owes: VecDeque<Owed>,
     /// The version of the roots of its trust domain that it obeys.
     trust: Option<String>,
     /// What it obeys of the services that somebody asks for.
@@ -97,25 +100,31 @@ impl Proxy {
         (self.hello.identity.clone(), self.hello.node.clone())
     }
 
-    pub(super) fn mark_name(&self, name: &ResourceName) {
-        self.mark(|marks| marks.names.insert(name.clone()));
-    }
-
-    pub(super) fn mark_host(&self, host: &Hostname) {
-        self.mark(|marks| marks.hosts.insert(host.clone()));
-    }
-
-    fn mark(&self, mark: impl FnOnce(&mut Marks) -> bool) {
+    /// Notes something that a publication concerns it with.
+    pub(super) fn mark(&self, concern: Concern<'_>, publication: &mut Publication) {
         let mut facts = self.facts();
         let marks = &mut facts.marks;
         if !marks.overflow {
-            mark(marks);
+            match concern {
+                Concern::Name(name) => marks.names.insert(name.clone()),
+                Concern::Host(host) => marks.hosts.insert(host.clone()),
+            };
         }
         if marks.names.len() + marks.hosts.len() > MAX_MARKS {
             *marks = Marks { overflow: true, ..Marks::default() };
         }
+        let is_new = facts.owes.back().is_none_or(|last| last.number() < publication.number());
+        // One that owes so much already is waited for anyway.
+        if is_new && facts.owes.len() < MAX_OWED {
+            facts.owes.push_back(publication.owed());
+        }
         drop(facts);
         self.marked.notify_one();
+    }
+
+    /// How many selectors it has subscribed to.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.facts().subscriptions
     }
 
     /// How far it has come: what is answered, or, when there is nothing for it to answer, the present.
@@ -191,6 +200,8 @@ impl Proxy {
 
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        // Whoever is gone is not waited for.
+        drop(std::mem::take(&mut self.facts().owes));
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -223,6 +234,13 @@ impl From<Cut> for RpcError {
 }
 
 impl Facts {
+    /// Owes no answer any more to what it has answered.
+    fn settle(&mut self, now: Position) {
+        let come_to = self.progress.iter().map(|progress| self.position(*progress, now)).min().unwrap_or(now);
+        let answered = self.owes.partition_point(|owed| owed.number() <= come_to.publication);
+        self.owes.drain(..answered);
+    }
+
     fn position(&self, progress: Progress, now: Position) -> Position {
         if progress.idle && self.marks.is_empty() { now } else { progress.reached }
     }
@@ -247,7 +265,8 @@ fn skew(version: &str, features: &FeatureSet) -> Option<String> {
 /// The stream of a session. In tests it is a pair of channels.
 pub(super) trait Stream: Send {
     fn next(&mut self) -> impl Future<Output = Result<Option<DeltaRequest>, RpcError>> + Send;
-    fn send(&self, response: DeltaResponse) -> impl Future<Output = Result<(), RpcError>> + Send;
+    /// Gives a response to the connection; its bytes there. `Exhausted` when the reader does not take it.
+    fn send(&self, response: DeltaResponse) -> impl Future<Output = Result<usize, RpcError>> + Send;
     fn hang_up(&self);
 }
 
@@ -256,7 +275,7 @@ impl Stream for ServerStream {
         ServerStream::next(self).await
     }
 
-    async fn send(&self, response: DeltaResponse) -> Result<(), RpcError> {
+    async fn send(&self, response: DeltaResponse) -> Result<usize, RpcError> {
         ServerStream::send(self, response).await
     }
 
@@ -292,8 +311,10 @@ impl Hub {
             ),
         });
         let proxy = self.enter(|id| Proxy::new(id, hello, from, proof))?;
-        let mut guest = Guest { hub: self, proxy: &proxy, session };
-        guest.serve(&mut stream).await
+        let mut guest = Guest { hub: self, proxy: &proxy, session, awaits: None, has_ended: false };
+        let end = guest.serve(&mut stream).await;
+        guest.has_ended = true;
+        end
     }
 }
 
@@ -302,10 +323,21 @@ struct Guest<'a> {
     hub: &'a Hub,
     proxy: &'a Proxy,
     session: ServerSession,
+    /// Since when an answer is awaited.
+    awaits: Option<Instant>,
+    /// Its stream came to an end of its own; else its connection was gone under it.
+    has_ended: bool,
 }
 
 impl Drop for Guest<'_> {
     fn drop(&mut self) {
+        if !self.has_ended {
+            if self.awaits.is_some_and(|since| since.elapsed() >= SLOW) {
+                self.too_slow(Slow::Gone);
+            } else {
+                tracing::info!(node = self.proxy.hello.node, "a sidecar's connection is gone");
+            }
+        }
         self.hub.leave(self.proxy, self.session.selectors().cloned());
     }
 }
@@ -314,7 +346,6 @@ impl Guest<'_> {
     async fn serve(&mut self, stream: &mut impl Stream) -> Result<(), RpcError> {
         let mut pace = Pace::new();
         let mut send_at: Option<Instant> = None;
-        let mut answer_by: Option<Instant> = None;
         let mut cut = self.proxy.cut.subscribe();
         let expires = expiry(self.proxy.proof());
         loop {
@@ -325,14 +356,18 @@ impl Guest<'_> {
                     self.send(stream, false).await?;
                 }
                 () = self.proxy.marked.notified(), if send_at.is_none() => {
-                    send_at = Some(pace.send_at(Instant::now()));
+                    let now = Instant::now();
+                    let at = pace.send_at(now);
+                    self.hub.figures().gathered(at - now);
+                    send_at = Some(at);
                 }
                 () = until(send_at) => {
                     send_at = None;
                     self.send(stream, true).await?;
                 }
-                () = until(answer_by) => {
+                () = until(self.awaits.map(|since| since + MAX_ANSWER)) => {
                     stream.hang_up();
+                    self.too_slow(Slow::AnswersNothing);
                     return Err(RpcError::new(RpcErrorKind::Unavailable, "the sidecar does not answer"));
                 }
                 why = was_cut(&mut cut) => {
@@ -349,12 +384,16 @@ impl Guest<'_> {
                     return Err(RpcError::new(RpcErrorKind::Conflict, what));
                 }
             }
-            answer_by = match answer_by {
-                _ if !self.session.awaits_answer() => None,
-                None => Some(Instant::now() + MAX_ANSWER),
-                waiting => waiting,
-            };
+            self.awaits = self.session.awaits_answer().then(|| self.awaits.unwrap_or_else(Instant::now));
         }
+    }
+
+    /// Says that it was too slow, which ends it: the others must not pay for it.
+    fn too_slow(&self, how: Slow) {
+        let Hello { identity, node, .. } = &self.proxy.hello;
+        let (from, how_long) = (self.proxy.from, self.awaits.map(|since| since.elapsed()));
+        tracing::warn!(%identity, node, %from, why = how.as_str(), unanswered = ?how_long, "a sidecar was too slow, and is dropped");
+        self.hub.figures().dropped(how);
     }
 
     fn take_request(&mut self, request: DeltaRequest) -> Result<(), RpcError> {
@@ -371,6 +410,7 @@ impl Guest<'_> {
                 }
                 ClientEvent::Acked { kind, .. } => self.answered(kind),
                 ClientEvent::Rejected { kind, revision, rejected } => {
+                    self.hub.figures().rejected(kind, rejected.len());
                     for one in &rejected {
                         let (node, name, reason) = (&self.proxy.hello.node, &one.name, &one.reason);
                         tracing::warn!(node, %kind, name, revision, reason, "a sidecar rejected a resource");
@@ -393,7 +433,15 @@ impl Guest<'_> {
     /// Sends what there is to send; `take`: with what was marked since the last time.
     async fn send(&mut self, stream: &impl Stream, take: bool) -> Result<(), RpcError> {
         for response in self.respond(take) {
-            stream.send(response).await?;
+            let kind = response.kind;
+            let bytes = match stream.send(response).await {
+                Err(error) if error.kind == RpcErrorKind::Exhausted => {
+                    self.too_slow(Slow::ReadsNothing);
+                    return Err(error);
+                }
+                sent => sent?,
+            };
+            self.hub.figures().sent(kind, bytes);
         }
         Ok(())
     }
@@ -430,6 +478,9 @@ impl Guest<'_> {
                 Some(noted) if !due => progress.covers = Some(noted),
                 _ => {}
             }
+        }
+        if let Some(now) = noted {
+            facts.settle(now);
         }
         facts.subscriptions = self.session.selectors().count();
         facts.trust = self.session.obeyed(&own_trust(&self.proxy.hello)).map(ToString::to_string);
@@ -470,7 +521,11 @@ async fn until(at: Option<Instant>) {
     }
 }
 
+/// A sidecar owes answers to no more publications than these, as far as they are counted.
+const MAX_OWED: usize = 256;
 /// More marks than these are one: anything may have changed.
 const MAX_MARKS: usize = 4096;
+/// A sidecar whose connection breaks when it has owed an answer for so long was not there any more.
+const SLOW: Duration = Duration::from_secs(3);
 /// A sidecar that leaves a response unanswered for so long hangs.
 const MAX_ANSWER: Duration = Duration::from_secs(30);

@@ -1,5 +1,6 @@
 //! Sidecars in process: client sessions over channels instead of gRPC.
 
+mod figures;
 mod obeyed;
 
 use std::collections::BTreeMap;
@@ -34,9 +35,11 @@ impl Stream for ServerEnd {
         Ok(self.requests.recv().await)
     }
 
-    async fn send(&self, response: DeltaResponse) -> Result<(), RpcError> {
-        let failed = |_| RpcError::new(RpcErrorKind::Unavailable, "slow or gone");
-        self.responses.send_timeout(response, Duration::from_secs(10)).await.map_err(failed)
+    async fn send(&self, response: DeltaResponse) -> Result<usize, RpcError> {
+        let bytes = response.resources.iter().filter_map(|r| r.payload.as_ref()).map(bytes::Bytes::len).sum();
+        let failed = |_| RpcError::new(RpcErrorKind::Exhausted, "slow or gone");
+        self.responses.send_timeout(response, Duration::from_secs(10)).await.map_err(failed)?;
+        Ok(bytes)
     }
 
     fn hang_up(&self) {}

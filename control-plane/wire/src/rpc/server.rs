@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use futures_util::stream::{Empty, Stream};
 use outrigger_mesh::Report;
+use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -350,16 +351,18 @@ impl ServerStream {
         message.map(request_from_pb).transpose()
     }
 
-    /// Sends a response. A reader that does not take it for ten seconds loses its connection.
-    pub async fn send(&self, response: DeltaResponse) -> Result<(), RpcError> {
-        match self.responses.send_timeout(Ok(response_to_pb(response)), SLOW_READER).await {
-            Ok(()) => Ok(()),
+    /// Sends a response; its bytes. A reader that does not take it for ten seconds loses its connection: `Exhausted`.
+    pub async fn send(&self, response: DeltaResponse) -> Result<usize, RpcError> {
+        let message = response_to_pb(response);
+        let bytes = message.encoded_len();
+        match self.responses.send_timeout(Ok(message), SLOW_READER).await {
+            Ok(()) => Ok(bytes),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => {
                 Err(RpcError::new(RpcErrorKind::Unavailable, "the stream has ended"))
             }
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
                 self.hangup.hang_up();
-                Err(RpcError::new(RpcErrorKind::Unavailable, "the sidecar does not take its messages"))
+                Err(RpcError::new(RpcErrorKind::Exhausted, "the sidecar does not take its messages"))
             }
         }
     }

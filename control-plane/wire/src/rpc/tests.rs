@@ -76,8 +76,8 @@ impl ControlHandler for Handler {
         for _ in 0..self.flood {
             let sent = stream.send(response(vec![0; 256 * 1024])).await;
             if sent.is_err() {
-                self.ended.lock().unwrap().push(sent.clone());
-                return sent;
+                self.ended.lock().unwrap().push(sent.clone().map(drop));
+                return sent.map(drop);
             }
         }
         while let Some(request) = stream.next().await? {
