@@ -23,7 +23,7 @@ use crate::push::{self, Hub};
 use crate::replicas;
 use crate::rollout::{self, Rollouts};
 use crate::settings::Settings;
-use crate::source::registration::Registrations;
+use crate::source::registration::{HeldBack, Registrations};
 use crate::state::State;
 use crate::store::etcd::EtcdStore;
 use crate::store::{EmbeddedStore, Store};
@@ -90,6 +90,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let running = Running {
         hub: Arc::clone(&hub),
+        registrations: Arc::clone(&registrations),
         telemetry,
         keeper: Arc::clone(&keeper),
         issuers: Arc::clone(&issuers),
@@ -173,6 +174,7 @@ async fn warn_of_expiry(keeper: Arc<Keeper>) {
 /// What the admin API is told.
 struct Running {
     hub: Arc<Hub>,
+    registrations: Arc<Registrations>,
     telemetry: Arc<Telemetry>,
     keeper: Arc<Keeper>,
     issuers: Arc<jwks::Keeper>,
@@ -223,6 +225,14 @@ impl Observed for Running {
         Fleet::is_revoked(&*self.hub, identity)
     }
 
+    fn held_back(&self) -> Option<HeldBack> {
+        self.registrations.held_back()
+    }
+
+    fn confirm_loss(&self) -> bool {
+        self.registrations.confirm()
+    }
+
     fn metrics(&self) -> String {
         let proxies = self.hub.proxies();
         let rejecting = proxies.iter().filter(|p| !p.rejected.is_empty()).count();
@@ -232,8 +242,10 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}{}{}",
             proxies.len(),
+            self.hub.metrics(),
+            self.registrations.metrics(),
             store_metrics(&*self.store),
             self.keeper.metrics(),
             self.issuers.metrics(),

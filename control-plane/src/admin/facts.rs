@@ -131,8 +131,8 @@ pub(super) async fn alive(State(api): State<Api>) -> JsonBody<Json> {
     JsonBody(json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() }))
 }
 
-/// Ready it is also while a shared store does not answer, since sidecars are served and everything is read as before; but it
-/// says so.
+/// Ready it is also while a shared store does not answer, or leases are held back, since sidecars are served and everything is
+/// read as before; but it says so.
 pub(super) async fn ready(State(api): State<Api>) -> JsonBody<Json> {
     let world = api.state.world();
     let mut told = json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() });
@@ -142,6 +142,11 @@ pub(super) async fn ready(State(api): State<Api>) -> JsonBody<Json> {
         told["status"] = if answers { "ok" } else { "degraded" }.into();
         told["store"] =
             json!({ "answers": answers, "replicas": replicas.count(), "leads": replicas.leads() });
+    }
+    if let Some(held) = api.observed.held_back() {
+        told["status"] = "degraded".into();
+        told["leases"] =
+            json!({ "heldBack": held.instances, "of": held.of, "seconds": held.lasting.as_secs() });
     }
     JsonBody(told)
 }

@@ -16,6 +16,7 @@ mod explain;
 mod facts;
 mod guard;
 mod history;
+mod leases;
 mod listen;
 mod live;
 mod objects;
@@ -49,6 +50,7 @@ use tokio::net::TcpListener;
 use crate::compile::ResourceChange;
 use crate::exchange::Keys;
 use crate::rollout::Rollouts;
+use crate::source::registration::HeldBack;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 
@@ -92,6 +94,16 @@ pub trait Observed: Send + Sync + 'static {
 
     /// Whether a workload's identity is revoked.
     fn is_revoked(&self, identity: &SpiffeId) -> bool;
+
+    /// The leases that have ended and are held back, because most ended together.
+    fn held_back(&self) -> Option<HeldBack> {
+        None
+    }
+
+    /// Says that they are gone. False when none are held back.
+    fn confirm_loss(&self) -> bool {
+        false
+    }
 
     /// Metrics of the control plane, as text for Prometheus.
     fn metrics(&self) -> String;
@@ -175,6 +187,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/stats", get(facts::stats))
         .route("/v1/issuers", get(facts::issuers))
         .route("/v1/join-tokens", post(facts::create_join_token))
+        .route("/v1/leases/confirm", post(leases::confirm))
         .route("/v1/certs", get(certs::list))
         .route("/v1/certs/rotation", get(certs::status).post(certs::turn))
         .route("/v1/certs/issue", post(certs::issue))

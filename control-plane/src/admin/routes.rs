@@ -43,6 +43,7 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/audit", Method::GET, Need::Act(Verb::Read, What::Audit)),
     ("/v1/issuers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/join-tokens", Method::POST, Need::Act(Verb::Change, What::JoinTokens)),
+    ("/v1/leases/confirm", Method::POST, Need::Act(Verb::Change, What::Running)),
     ("/v1/certs", Method::GET, Need::Act(Verb::Read, What::Certificates)),
     ("/v1/certs/issue", Method::POST, Need::Act(Verb::Change, What::Certificates)),
     ("/v1/certs/rotation", Method::GET, Need::Act(Verb::Read, What::Authority)),

@@ -6,21 +6,25 @@
 //!
 //! A lease is renewed by registering again. When it ends, or the sidecar withdraws, the instance goes. After a start of
 //! the control plane every lease begins anew: that we were away is not the instances' fault.
+//!
+//! When most leases end together they are held back (`shrink`).
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use outrigger_certs::Peer;
 use outrigger_mesh::{EndpointUid, ServiceName, SpiffeId};
 use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal};
 use tokio::time::Instant;
 
+use super::shrink::{Held, News, Shrink, Verdict};
 use crate::audit::Author;
 use crate::state::{Refusal, RefusalKind, State, held_name};
 use crate::store::{Holder, StoreError};
+use crate::world::World;
 
 /// Who knows which sidecars have heard that an instance is gone.
 pub trait Removal: Send + Sync + 'static {
@@ -40,6 +44,26 @@ pub struct Registrations {
     removal: Arc<dyn Removal>,
     lease: Duration,
     deadlines: Mutex<HashMap<Instance, Instant>>,
+    guard: Mutex<Guard>,
+}
+
+/// What keeps many leases from ending together.
+#[derive(Debug)]
+struct Guard {
+    shrink: Shrink,
+    /// When somebody last registered, or renewed.
+    renewed: Option<Instant>,
+}
+
+/// Leases that have ended and are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// So many instances.
+    pub instances: usize,
+    /// Of so many.
+    pub of: usize,
+    /// For so long.
+    pub lasting: Duration,
 }
 
 /// An instance of a service.
@@ -48,12 +72,16 @@ type Instance = (ServiceName, EndpointUid);
 /// No withdrawal waits longer for acknowledgements: a sidecar that hangs must not keep an instance from ending.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
+/// So many leases are ended together.
+const AT_ONCE: usize = 256;
+
 impl Registrations {
     /// Every instance that is registered already gets a whole lease from now.
     pub fn new(state: Arc<State>, removal: Arc<dyn Removal>, lease: Duration) -> Self {
         let until = Instant::now() + lease;
         let deadlines = registered(&state).into_iter().map(|key| (key, until)).collect();
-        Self { state, removal, lease, deadlines: Mutex::new(deadlines) }
+        let guard = Guard { shrink: Shrink::new(lease), renewed: None };
+        Self { state, removal, lease, deadlines: Mutex::new(deadlines), guard: Mutex::new(guard) }
     }
 
     /// Whether this workload may serve a service.
@@ -68,16 +96,26 @@ impl Registrations {
         from: SocketAddr,
         registration: Registration,
     ) -> Result<RegisterReply, RpcError> {
+        self.register_as(&Author::workload(peer.id(), from), registration).await
+    }
+
+    async fn register_as(
+        &self,
+        author: &Author,
+        registration: Registration,
+    ) -> Result<RegisterReply, RpcError> {
         let endpoint = registration.endpoint;
         let key = (endpoint.service.clone(), endpoint.uid.clone());
-        let author = Author::workload(peer.id(), from);
-        if let Err(refusal) = self.state.register_instance(endpoint, &author).await {
+        if let Err(refusal) = self.state.register_instance(endpoint, author).await {
             let (service, uid) = &key;
-            tracing::warn!(peer = %peer.id(), %from, %service, %uid, reason = %refusal, "refused a registration");
+            let Author { who, from, .. } = author;
+            tracing::warn!(who, from, %service, %uid, reason = %refusal, "refused a registration");
             return Err(told(&refusal));
         }
         self.hold(&key).await.map_err(|e| told(&e.into()))?;
-        self.deadlines().insert(key, Instant::now() + self.lease);
+        let now = Instant::now();
+        self.deadlines().insert(key, now + self.lease);
+        self.guard().renewed = Some(now);
         Ok(RegisterReply { lease: self.lease })
     }
 
@@ -107,18 +145,82 @@ impl Registrations {
         loop {
             tick.tick().await;
             self.adopt();
-            for (service, uid) in self.overdue() {
-                let author = Author::system("its lease ended: its sidecar said nothing more");
-                if let Err(e) = self.state.remove_instance(&service, &uid, &author).await {
-                    tracing::error!(%service, %uid, error = %e, "an instance that is gone stays listed");
-                    continue;
+            let mut overdue = self.overdue();
+            let world = self.state.world();
+            // What somebody has taken away meanwhile, alone or with its service, is no loss.
+            overdue.retain(|key| world.instance(&key.0, &key.1).is_some() || self.forget(key));
+            if self.may_go(overdue.len(), &world) {
+                for some in overdue.chunks(AT_ONCE) {
+                    // Together they cost one commit.
+                    join_all(some.iter().map(|instance| self.end(instance))).await;
                 }
-                tracing::warn!(%service, %uid, "an instance's lease ended");
-                let key = (service, uid);
-                self.let_go(&key).await;
-                self.forget(&key);
             }
         }
+    }
+
+    /// Takes away an instance whose lease has ended.
+    async fn end(&self, key: &Instance) {
+        let (service, uid) = key;
+        let author = Author::system("its lease ended: its sidecar said nothing more");
+        if let Err(e) = self.state.remove_instance(service, uid, &author).await {
+            tracing::error!(%service, %uid, error = %e, "an instance that is gone stays listed");
+            return;
+        }
+        tracing::warn!(%service, %uid, "an instance's lease ended");
+        self.let_go(key).await;
+        self.forget(key);
+    }
+
+    /// Whether so many may go now.
+    fn may_go(&self, overdue: usize, world: &World) -> bool {
+        let is_listed = |(service, uid): &&Instance| world.instance(service, uid).is_some();
+        let listed = if overdue == 0 { 0 } else { self.deadlines().keys().filter(is_listed).count() };
+        let mut guard = self.guard();
+        let (before, renewed) = (guard.shrink.held(), guard.renewed);
+        match guard.shrink.judge(Instant::now(), listed, overdue, renewed) {
+            Verdict::Goes => {
+                if let Some(held) = before {
+                    let what = if overdue == 0 { "they have come back" } else { "what is left is confirmed" };
+                    tracing::warn!(overdue, held = held.overdue, "leases are no longer held back: {what}");
+                }
+                true
+            }
+            Verdict::Stays(held, news) => {
+                if news == News::First {
+                    let Held { overdue, listed, .. } = held;
+                    tracing::error!(
+                        overdue,
+                        listed,
+                        "most leases ended together: they are held back until the others have renewed theirs once \
+                         more, or an operator confirms it (POST /v1/leases/confirm)"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// The leases that are held back, if any are.
+    pub fn held_back(&self) -> Option<HeldBack> {
+        let held = self.guard().shrink.held()?;
+        Some(HeldBack { instances: held.overdue, of: held.listed, lasting: held.since.elapsed() })
+    }
+
+    /// An operator says that what is held back is gone. False when nothing is.
+    pub fn confirm(&self) -> bool {
+        self.guard().shrink.confirm()
+    }
+
+    /// What there is to tell of leases, for Prometheus.
+    pub fn metrics(&self) -> String {
+        let held = self.held_back().map_or(0, |held| held.instances);
+        format!(
+            "# HELP outrigger_control_leases Instances whose leases are kept here.\n\
+             # TYPE outrigger_control_leases gauge\noutrigger_control_leases {}\n\
+             # HELP outrigger_control_leases_held_back Leases that have ended and are held back, because most ended together.\n\
+             # TYPE outrigger_control_leases_held_back gauge\noutrigger_control_leases_held_back {held}\n",
+            self.deadlines().len()
+        )
     }
 
     /// Gives a lease to what nobody holds any more, and leaves to other control planes what is theirs.
@@ -165,16 +267,21 @@ impl Registrations {
         over.filter(ours).cloned().collect()
     }
 
-    /// Unless it was renewed while it was being taken away.
-    fn forget(&self, key: &Instance) {
+    /// Unless it was renewed while it was being taken away. False, for it is not to be kept.
+    fn forget(&self, key: &Instance) -> bool {
         let now = Instant::now();
         let mut deadlines = self.deadlines();
         if deadlines.get(key).is_some_and(|until| *until <= now) {
             deadlines.remove(key);
         }
+        false
     }
 
-    fn deadlines(&self) -> std::sync::MutexGuard<'_, HashMap<Instance, Instant>> {
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deadlines(&self) -> MutexGuard<'_, HashMap<Instance, Instant>> {
         self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,3 +306,7 @@ fn told(refusal: &Refusal) -> RpcError {
     };
     RpcError::new(kind, refusal.told())
 }
+
+#[cfg(test)]
+#[path = "registration_tests.rs"]
+mod tests;

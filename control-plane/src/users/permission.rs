@@ -28,7 +28,7 @@ pub enum What {
     Object(Kind),
     /// What only the control plane can reach, through an object that makes it: its files, addresses inside.
     Inside,
-    /// What runs: sidecars, traffic, explanations, metrics. Nobody changes it here.
+    /// What runs: sidecars, traffic, explanations, metrics, leases.
     Running,
     /// Revisions.
     History,
@@ -87,12 +87,14 @@ pub fn needed(verb: Verb, what: What, namespace: Option<&Label>) -> Option<Role>
         (What::Own | What::Object(_) | What::Running | What::History, Read) => Role::Viewer,
         (What::Object(kind), Change) => writer_of(kind, namespace),
         (What::Inside, Change) => Role::Operator,
+        // Whoever runs the mesh says which of its instances are gone.
+        (What::Running, Change) => Role::Operator,
         (What::Audit | What::Authority, Read) => Role::Operator,
         // Whoever gets a join token or a certificate can be that workload.
         (What::JoinTokens | What::Certificates, Read | Change) => Role::Operator,
         // Whoever makes tokens, or the root, can be everybody.
         (What::Users, Read | Change) | (What::Authority, Change) => Role::Admin,
-        (What::Own | What::Running | What::History | What::Audit, Change) | (What::Inside, Read) => {
+        (What::Own | What::History | What::Audit, Change) | (What::Inside, Read) => {
             return None;
         }
     })
@@ -189,7 +191,7 @@ mod tests {
         let mut rows = vec![
             (What::Own, Some(Viewer), None),
             (What::Inside, None, Some(Operator)),
-            (What::Running, Some(Viewer), None),
+            (What::Running, Some(Viewer), Some(Operator)),
             (What::History, Some(Viewer), None),
             (What::Audit, Some(Operator), None),
             (What::JoinTokens, Some(Operator), Some(Operator)),

@@ -23,6 +23,7 @@ fn changes() -> Vec<(Method, &'static str, String, &'static str, &'static str)> 
         (Method::DELETE, OBJECT, none.clone(), "delete", "MeshService shop/cart"),
         (post.clone(), "/v1/rollback", "{\"to\": 3}".into(), "create", "MeshService shop/cart"),
         (post.clone(), "/v1/join-tokens", join, "create-token", "shop/cart"),
+        (post.clone(), "/v1/leases/confirm", "{}".into(), "confirm-loss", "60 leases"),
         (post.clone(), "/v1/certs/issue", issue, "issue-certificate", "spiffe://mesh.local/ns/ops/sa/edge"),
         (post.clone(), "/v1/certs/rotation", turn, "rotate-intermediate", ""),
         (post.clone(), ROLLOUT, "{}".into(), "rollout-pause", "Rollout bank/cart"),

@@ -77,6 +77,14 @@ impl Observed for Nothing {
         identity.service_account().as_str() == "revoked"
     }
 
+    fn held_back(&self) -> Option<HeldBack> {
+        Some(HeldBack { instances: 60, of: 100, lasting: Duration::from_secs(3) })
+    }
+
+    fn confirm_loss(&self) -> bool {
+        true
+    }
+
     fn metrics(&self) -> String {
         "up 1\n".into()
     }
@@ -235,6 +243,7 @@ fn cases() -> Vec<Case> {
         Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
         Case("/v1/issuers", get.clone(), "/v1/issuers", none(), Some(Role::Viewer)),
         Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
+        Case("/v1/leases/confirm", post.clone(), "/v1/leases/confirm", "{}".into(), Some(Role::Operator)),
         Case("/v1/certs", get.clone(), "/v1/certs", none(), Some(Role::Operator)),
         Case("/v1/certs/issue", post.clone(), "/v1/certs/issue", issue, Some(Role::Operator)),
         Case("/v1/certs/rotation", get.clone(), "/v1/certs/rotation", none(), Some(Role::Operator)),

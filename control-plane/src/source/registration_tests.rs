@@ -1,0 +1,180 @@
+//! Leases that end, one by one and many together.
+
+use outrigger_certs::RootHash;
+use outrigger_mesh::{Endpoint, EndpointPort, EndpointState, PortNumber, Transport, TrustDomain, Weight};
+
+use super::*;
+use crate::compile::ResourceChange;
+use crate::spec::Document;
+use crate::state::{Publish, Write};
+use crate::store::{EmbeddedStore, Expect};
+use crate::testing::{instance, service};
+
+struct Nobody;
+
+impl Publish for Nobody {
+    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
+}
+
+impl Removal for Nobody {
+    fn removed<'a>(
+        &'a self,
+        _: &'a ServiceName,
+        _: &'a EndpointUid,
+        _: Duration,
+    ) -> BoxFuture<'a, (u32, u32)> {
+        Box::pin(std::future::ready((0, 0)))
+    }
+}
+
+/// A control plane whose leases end, in a folder that outlives it.
+struct Plane {
+    state: Arc<State>,
+    registrations: Arc<Registrations>,
+    sweeping: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.sweeping.abort();
+    }
+}
+
+const LEASE: Duration = Duration::from_secs(15);
+
+impl Plane {
+    async fn open(folder: &std::path::Path) -> Self {
+        let store = Arc::new(EmbeddedStore::open(folder).await.unwrap());
+        let domain = TrustDomain::new("mesh.local").unwrap();
+        let state = State::open(store, domain, RootHash::of(b"root"), Arc::new(Nobody)).await.unwrap();
+        let registrations = Arc::new(Registrations::new(state.clone(), Arc::new(Nobody), LEASE));
+        let swept = registrations.clone();
+        let sweeping = tokio::spawn(async move { swept.expire().await });
+        Self { state, registrations, sweeping }
+    }
+
+    async fn write(&self, object: crate::spec::Object) {
+        let write = Write::Put { document: Document::made(object), expect: Expect::Anything };
+        self.state.apply(vec![write], &Author::system("a test"), false).await.unwrap();
+    }
+
+    async fn register(&self, which: std::ops::Range<u16>) {
+        for number in which {
+            let id: SpiffeId = "spiffe://mesh.local/ns/shop/sa/cart".parse().unwrap();
+            let author = Author::workload(&id, "127.0.0.1:9");
+            let endpoint = endpoint(number);
+            self.registrations.register_as(&author, Registration { endpoint }).await.unwrap();
+        }
+    }
+
+    /// Lets time pass, in which these renew their leases and nobody else does.
+    async fn passes(&self, time: Duration, renewing: std::ops::Range<u16>) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.register(renewing.clone()).await;
+            tokio::time::sleep(LEASE / 3).await;
+        }
+    }
+
+    fn listed(&self) -> usize {
+        self.state.world().all_instances().count()
+    }
+}
+
+fn endpoint(number: u16) -> Endpoint {
+    Endpoint {
+        service: "shop/cart".parse().unwrap(),
+        uid: format!("i-{number}").parse().unwrap(),
+        ip: [127, 0, 0, 1].into(),
+        ports: [EndpointPort { port: PortNumber::HTTP, listen: PortNumber::HTTP, target: None }].into(),
+        version: None,
+        zone: None,
+        weight: Weight::default(),
+        transport: Transport::Mesh,
+        state: EndpointState::Ready,
+    }
+}
+
+async fn with_instances(count: u16) -> (tempfile::TempDir, Plane) {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.write(service("cart", "ports: [{port: 80}]")).await;
+    plane.register(0..count).await;
+    (folder, plane)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minority_whose_leases_end_is_taken_away_at_once() {
+    let (_folder, plane) = with_instances(20).await;
+    plane.passes(LEASE + LEASE / 2, 0..12).await;
+    assert_eq!((plane.listed(), plane.registrations.held_back()), (12, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn most_leases_that_end_together_are_held_back_until_the_others_have_renewed_once_more() {
+    let (_folder, plane) = with_instances(20).await;
+    plane.passes(LEASE + LEASE / 3, 0..5).await;
+    let held = plane.registrations.held_back().expect("fifteen of twenty");
+    assert_eq!((held.instances, held.of, plane.listed()), (15, 20, 20));
+    assert!(plane.registrations.metrics().contains("outrigger_control_leases_held_back 15\n"));
+    plane.passes(LEASE + LEASE / 3, 0..5).await;
+    assert_eq!((plane.listed(), plane.registrations.held_back()), (5, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_can_renew_nothing_goes_and_everybody_may_come_back() {
+    let (_folder, plane) = with_instances(20).await;
+    plane.passes(LEASE * 20, 0..0).await;
+    assert_eq!(plane.listed(), 20, "the control plane is cut off, and the callers go on");
+    plane.passes(LEASE / 2, 0..20).await;
+    assert_eq!((plane.listed(), plane.registrations.held_back()), (20, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_says_that_they_are_gone() {
+    let (_folder, plane) = with_instances(20).await;
+    assert!(!plane.registrations.confirm(), "nothing is held back");
+    plane.passes(LEASE * 2, 0..0).await;
+    assert_eq!(plane.listed(), 20);
+    assert!(plane.registrations.confirm());
+    plane.passes(LEASE / 3, 0..0).await;
+    assert_eq!(plane.listed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_mesh_loses_what_it_loses() {
+    let (_folder, plane) = with_instances(9).await;
+    plane.passes(LEASE + LEASE / 3, 0..0).await;
+    assert_eq!(plane.listed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_takes_away_himself_is_never_held_back() {
+    let (_folder, plane) = with_instances(20).await;
+    let author = Author::system("a test");
+    for number in 0..18 {
+        let Endpoint { service, uid, .. } = endpoint(number);
+        plane.state.remove_instance(&service, &uid, &author).await.unwrap();
+    }
+    plane.write(instance("by-hand", "service: cart, address: 127.0.0.2")).await;
+    assert_eq!(plane.listed(), 3);
+    let key = service("cart", "").key();
+    let gone = Write::Delete { key, expect: Expect::Anything };
+    plane.state.apply(vec![gone], &author, false).await.unwrap();
+    assert_eq!(plane.listed(), 0);
+    plane.passes(LEASE * 2, 0..0).await;
+    assert_eq!(plane.registrations.held_back(), None, "their leases ended, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_start_every_lease_begins_anew() {
+    let (folder, plane) = with_instances(5).await;
+    plane.passes(LEASE * 14 / 15, 0..0).await;
+    plane.state.store().close().await;
+    drop(plane);
+    let plane = Plane::open(folder.path()).await;
+    plane.passes(LEASE * 2 / 3, 0..0).await;
+    assert_eq!(plane.listed(), 5);
+    plane.passes(LEASE, 0..0).await;
+    assert_eq!(plane.listed(), 0);
+}
