@@ -44,7 +44,7 @@ pub(super) fn schema(name: &str) -> Json {
         "Anything" => json!({ "type": "object" }),
         "Health" => record(
             &[("status", text_of(&["ok", "degraded"])), ("revision", count()), ("generation", count())],
-            &[("store", object())],
+            &[("store", object()), ("leases", object())],
         ),
         "Keys" => record(&[("keys", list(object()))], &[]),
         "Applied" => applied(&[], &[]),
@@ -92,6 +92,10 @@ pub(super) fn schema(name: &str) -> Json {
                 ("serviceAccount", text()),
                 ("ttlSeconds", count()),
             ],
+            &[],
+        ),
+        "ConfirmedLoss" => record(
+            &[("confirmed", json!({ "type": "boolean" })), ("instances", count()), ("of", count())],
             &[],
         ),
         "CertificateList" => record(&[("total", count()), ("items", list(told::<Leaf>()))], &[]),

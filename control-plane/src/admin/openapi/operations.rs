@@ -9,7 +9,7 @@ use axum::http::Method;
 use schemars::JsonSchema;
 use serde_json::{Value as Json, json};
 
-use super::super::{certs, explain, facts, history, live, objects, rollouts, tokens, watch, writes};
+use super::super::{certs, explain, facts, history, leases, live, objects, rollouts, tokens, watch, writes};
 use super::examples;
 use super::schemas::Schemas;
 
@@ -65,7 +65,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
     use Answer::{Json, Text};
     let mut all = vec![
         get("/healthz", "alive", "Health", "Whether the process lives.").answers(200, Json("Health")),
-        get("/readyz", "ready", "Health", "Whether it serves, and how its store is.")
+        get("/readyz", "ready", "Health", "Whether it serves, how its store is, and what it holds back.")
             .answers(200, Json("Health")),
         get("/.well-known/jwks.json", "keys", "Health", "The public keys of the mesh's own tokens.")
             .answers(200, Json("Keys")),
@@ -157,6 +157,16 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
             json!({ "namespace": "shop", "serviceAccount": "cart", "ttl": "10m" }),
         )
         .answers(201, Json("JoinToken"))
+        .headers(&["X-Outrigger-Why"]),
+        post(
+            "/v1/leases/confirm",
+            "confirmLoss",
+            "Running",
+            "Says that the instances whose leases are held back are gone.",
+        )
+        .takes::<leases::Confirm>(schemas, "LossConfirmation", json!({}))
+        .answers(200, Json("ConfirmedLoss"))
+        .also(&[409])
         .headers(&["X-Outrigger-Why"]),
         get(
             "/v1/certs",
