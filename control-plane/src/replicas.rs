@@ -1,7 +1,8 @@
 //! What the replicas of a control plane tell each other of their sidecars: how far the configuration has come at each.
 //!
 //! A sidecar acknowledges to the replica that it hangs on. Each replica tells the sum of it beside its key in the shared
-//! store, and whoever waits for everybody asks its own sidecars and reads what the others tell.
+//! store, and whoever waits for everybody asks its own sidecars and reads what the others tell. One that is cut off from
+//! the store sends its sidecars to the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,31 @@ pub(crate) async fn tell(hub: Arc<Hub>, state: Arc<State>) {
             && replicas.tell(text).await.is_ok()
         {
             told = said;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Sends the sidecars of `hub` to other control planes while this one is cut off from the store: what they register here
+/// the others do not see, and take away. Runs until it is dropped.
+///
+/// Whether the others are cut off, too, is not known here. Whoever finds all of them so comes back, is served, and is sent
+/// to look again after a while: the longer it lasts the later, but within a `lease`.
+pub(crate) async fn send_elsewhere(hub: Arc<Hub>, state: Arc<State>, lease: Duration) {
+    let Some(replicas) = state.store().replicas() else { return };
+    let mut since = None;
+    loop {
+        if replicas.cut_off() {
+            let since = *since.get_or_insert_with(|| {
+                tracing::warn!(
+                    "cut off from the shared store: sidecars that know other control planes go there"
+                );
+                Instant::now()
+            });
+            let stay = (since.elapsed() / 4).clamp((lease / 3).max(SHORTEST_STAY), lease.max(SHORTEST_STAY));
+            hub.send_elsewhere(since, stay);
+        } else {
+            since = None;
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -94,3 +120,5 @@ fn read(text: &str) -> Option<Said> {
 /// How often it is looked at what there is to tell.
 const LOOK: Duration = Duration::from_millis(100);
 const MOST_MISSING: usize = 20;
+/// Nobody is sent on more often.
+const SHORTEST_STAY: Duration = Duration::from_secs(1);

@@ -112,6 +112,7 @@ impl Workload {
             service: None,
             endpoint: None,
             features: FeatureSet::all(),
+            elsewhere: false,
         }
     }
 

@@ -301,6 +301,7 @@ fn link(
             service: settings.workload.as_ref().map(|w| w.service.clone()),
             endpoint: settings.workload.as_ref().map(|_| bound.uid.clone()),
             features: settings.features.clone(),
+            elsewhere: false,
         },
         gateway: settings.gateway.as_ref().map(|g| g.name.clone()),
         declared: settings.upstreams.iter().filter_map(|(h, _)| declared(settings, h)).collect(),

@@ -8,6 +8,7 @@
 
 mod catalog;
 mod denied;
+mod elsewhere;
 mod figures;
 mod fleet;
 mod foresee;

@@ -35,6 +35,7 @@ pub(super) struct Proxy {
     proof: Option<Proof>,
     from: SocketAddr,
     since: OffsetDateTime,
+    began: Instant,
     marked: Notify,
     replaced: Notify,
     cut: watch::Sender<Option<Cut>>,
@@ -84,6 +85,7 @@ impl Proxy {
             proof,
             from,
             since: OffsetDateTime::now_utc(),
+            began: Instant::now(),
             marked: Notify::new(),
             replaced: Notify::new(),
             cut: watch::Sender::new(None),
@@ -188,6 +190,11 @@ impl Proxy {
         read(&facts.obeyed, &facts.rejected)
     }
 
+    /// Since when it is here, if it could as well be at another control plane.
+    pub(super) fn movable_since(&self) -> Option<Instant> {
+        self.hello.elsewhere.then_some(self.began)
+    }
+
     /// Ends its connection; it may come back.
     pub(super) fn cut(&self, why: Cut) {
         self.cut.send_replace(Some(why));
@@ -220,6 +227,8 @@ pub(super) enum Cut {
     NewerCertificate,
     /// Its identity is revoked.
     Revoked,
+    /// Another control plane is to be asked: this one is cut off from the store.
+    Elsewhere,
 }
 
 impl From<Cut> for RpcError {
@@ -229,6 +238,10 @@ impl From<Cut> for RpcError {
                 Self::new(RpcErrorKind::Unavailable, "connect again, with the newer certificate")
             }
             Cut::Revoked => Self::new(RpcErrorKind::Denied, "this identity is revoked"),
+            Cut::Elsewhere => Self::new(
+                RpcErrorKind::Elsewhere,
+                "this control plane is cut off from the store; ask another one",
+            ),
         }
     }
 }
@@ -371,7 +384,10 @@ impl Guest<'_> {
                     return Err(RpcError::new(RpcErrorKind::Unavailable, "the sidecar does not answer"));
                 }
                 why = was_cut(&mut cut) => {
-                    stream.hang_up();
+                    // Who is to go elsewhere has to read that, and hangs up itself.
+                    if why != Cut::Elsewhere {
+                        stream.hang_up();
+                    }
                     return Err(why.into());
                 }
                 () = until(expires) => {

@@ -1,5 +1,6 @@
 //! Sidecars in process: client sessions over channels instead of gRPC.
 
+mod elsewhere;
 mod figures;
 mod obeyed;
 
@@ -71,6 +72,16 @@ impl Mesh {
     }
 
     fn sidecar_with(&mut self, proof: Option<Proof>, node: &str, selectors: &[Selector]) -> Sidecar {
+        self.sidecar_that(false, proof, node, selectors)
+    }
+
+    fn sidecar_that(
+        &mut self,
+        elsewhere: bool,
+        proof: Option<Proof>,
+        node: &str,
+        selectors: &[Selector],
+    ) -> Sidecar {
         let (requests, incoming) = mpsc::channel(4);
         let (outgoing, responses) = mpsc::channel(1);
         let hello = Hello {
@@ -80,6 +91,7 @@ impl Mesh {
             service: None,
             endpoint: None,
             features: FeatureSet::all(),
+            elsewhere,
         };
         let hub = self.hub.clone();
         let from = SocketAddr::from(([127, 0, 0, 1], 9));

@@ -2,7 +2,7 @@
 //!
 //! With several control planes on one store an instance is held by the one that its sidecar registers with. When that one
 //! ends, the instance gets a whole lease more, in which its sidecar finds another; the control plane that leads takes away
-//! what nobody holds by then.
+//! what nobody holds by then. One that is cut off from the store takes nothing away: its sidecars are sent elsewhere.
 //!
 //! A lease is renewed by registering again. When it ends, or the sidecar withdraws, the instance goes. After a start of
 //! the control plane every lease begins anew: that we were away is not the instances' fault.
@@ -71,7 +71,8 @@ type Instance = (ServiceName, EndpointUid);
 
 /// No withdrawal waits longer for acknowledgements: a sidecar that hangs must not keep an instance from ending.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-
+/// When the store is back every replica has found that out by then, and has told whom it holds.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// So many leases are ended together.
 const AT_ONCE: usize = 256;
 
@@ -112,7 +113,11 @@ impl Registrations {
             tracing::warn!(who, from, %service, %uid, reason = %refusal, "refused a registration");
             return Err(told(&refusal));
         }
-        self.hold(&key).await.map_err(|e| told(&e.into()))?;
+        if let Err(error) = self.hold(&key).await {
+            // It is registered; that it is here the others learn when the store answers.
+            let (service, uid) = &key;
+            tracing::debug!(%error, %service, %uid, "that it is held here could not be told");
+        }
         let now = Instant::now();
         self.deadlines().insert(key, now + self.lease);
         self.guard().renewed = Some(now);
@@ -229,6 +234,12 @@ impl Registrations {
         let until = Instant::now() + self.lease;
         let all: HashSet<Instance> = registered(&self.state).into_iter().collect();
         let mut deadlines = self.deadlines();
+        if replicas.cut_off() {
+            // Whoever went elsewhere did as he was told: no lease runs until it is known again where everybody is, which
+            // the others have to tell first.
+            let until = until + BACK_WITHIN;
+            deadlines.values_mut().for_each(|deadline| *deadline = until.max(*deadline));
+        }
         deadlines.retain(|key, _| all.contains(key));
         for key in all {
             match replicas.holder(&held_name(&key.0, &key.1)) {
@@ -310,3 +321,7 @@ fn told(refusal: &Refusal) -> RpcError {
 #[cfg(test)]
 #[path = "registration_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registration_shared_tests.rs"]
+mod shared_tests;

@@ -16,6 +16,10 @@ pub trait Replicas: Send + Sync + 'static {
     /// Why the store does not answer, while it does not.
     fn lost(&self) -> Option<String>;
 
+    /// Whether the others have surely given this one up, and what it holds: nothing was heard of the store for so long. Never
+    /// where nobody could ever be heard.
+    fn cut_off(&self) -> bool;
+
     /// What the others are told of this one from now on.
     fn tell(&self, said: String) -> BoxFuture<'_, Result<(), StoreError>>;
 

@@ -144,6 +144,8 @@ pub struct Hello {
     pub endpoint: Option<EndpointUid>,
     /// What it knows to obey.
     pub features: FeatureSet,
+    /// Whether it knows other control planes of the mesh that it could go to.
+    pub elsewhere: bool,
 }
 
 /// A call that failed.
@@ -173,6 +175,8 @@ pub enum RpcErrorKind {
     Exhausted,
     /// The other side is away, too slow or stopping.
     Unavailable,
+    /// The other side works, but another one of its kind is to be asked.
+    Elsewhere,
     /// The other side failed.
     Internal,
 }
@@ -185,7 +189,13 @@ impl RpcError {
 
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, RpcErrorKind::Exhausted | RpcErrorKind::Unavailable | RpcErrorKind::Internal)
+        matches!(
+            self.kind,
+            RpcErrorKind::Exhausted
+                | RpcErrorKind::Unavailable
+                | RpcErrorKind::Elsewhere
+                | RpcErrorKind::Internal
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use outrigger_certs::WorkloadIdentity;
 use outrigger_mesh::{Hostname, Resource, ResourceKind, ResourceName, Selector, ServiceName};
-use outrigger_wire::rpc::{DiscoverStream, Hello, RpcError};
+use outrigger_wire::rpc::{DiscoverStream, Hello, RpcError, RpcErrorKind};
 use outrigger_wire::session::{ClientSession, Delta, DeltaResponse, Rejected, Removed};
 use outrigger_wire::{Bundle, Encoded};
 use tokio::sync::watch;
@@ -129,7 +129,17 @@ impl Link {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             let began = Instant::now();
-            let error = match self.connection().await {
+            self.hello.elsewhere = self.control.knows_others();
+            let ended = self.connection().await;
+            if matches!(&ended, Err(error) if error.kind == RpcErrorKind::Elsewhere) {
+                // It is known where to ask next: that takes a moment, in which nobody is away.
+                tracing::info!(from = ?self.control.go_elsewhere(), "sent to another control plane");
+                self.status.disconnected("sent to another control plane");
+                backoff.reset();
+                sleep(backoff.wait()).await;
+                continue;
+            }
+            let error = match ended {
                 Ok(()) => "the control plane closed the stream".to_owned(),
                 Err(error) => self.control.explain(&error),
             };
@@ -337,7 +347,7 @@ impl Link {
 }
 
 fn hung() -> RpcError {
-    RpcError::new(outrigger_wire::rpc::RpcErrorKind::Unavailable, "the control plane does not answer")
+    RpcError::new(RpcErrorKind::Unavailable, "the control plane does not answer")
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);

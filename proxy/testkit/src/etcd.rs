@@ -1,6 +1,6 @@
 //! A real etcd, of one member or several, on ports the system chose and in a folder of its own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ pub struct Etcd {
     members: Vec<Member>,
     folder: TempDir,
     flags: Vec<String>,
+    also: Option<IpAddr>,
     tls: bool,
 }
 
@@ -28,7 +29,12 @@ impl Etcd {
     /// A cluster of so many members that answers. `None` where etcd is not installed, which is said; where the gate runs
     /// (CI=true) that is a failure.
     pub async fn start(members: usize) -> Option<Self> {
-        Self::start_with(members, vec![]).await
+        Self::start_with(members, vec![], None).await
+    }
+
+    /// The same, whose members listen at another address of this host, too.
+    pub async fn start_also_at(members: usize, also: IpAddr) -> Option<Self> {
+        Self::start_with(members, vec![], Some(also)).await
     }
 
     /// One member that speaks TLS as `localhost` and wants to be shown a certificate: `etcd.crt` and `etcd.key` in `folder`
@@ -41,10 +47,10 @@ impl Etcd {
             ("--trusted-ca-file", file("ca.pem")),
         ];
         let flags = flags.into_iter().flat_map(|(flag, file)| [flag.to_owned(), file]);
-        Self::start_with(1, flags.chain(["--client-cert-auth".to_owned()]).collect()).await
+        Self::start_with(1, flags.chain(["--client-cert-auth".to_owned()]).collect(), None).await
     }
 
-    async fn start_with(members: usize, flags: Vec<String>) -> Option<Self> {
+    async fn start_with(members: usize, flags: Vec<String>, also: Option<IpAddr>) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             assert!(
                 std::env::var("CI").as_deref() != Ok("true"),
@@ -56,6 +62,7 @@ impl Etcd {
         // Another process may take a port between its choice and its use; then others are chosen.
         for _ in 0..5 {
             let mut etcd = Self::choose(members, flags.clone());
+            etcd.also = also;
             for member in 0..members {
                 etcd.run(member);
             }
@@ -75,7 +82,7 @@ impl Etcd {
         let member = |at| Member { client: port(2 * at), peer: port(2 * at + 1), process: None };
         let members = (0..members).map(member).collect();
         let tls = !flags.is_empty();
-        Self { members, folder: folder.unwrap(), flags, tls }
+        Self { members, folder: folder.unwrap(), flags, also: None, tls }
     }
 
     /// Where the members listen.
@@ -123,11 +130,14 @@ impl Etcd {
             self.members.iter().enumerate().map(|(i, m)| format!("m{i}={}", url(m.peer))).collect();
         let Member { client, peer, .. } = self.members[member];
         let for_clients = if self.tls { format!("https://{client}") } else { url(client) };
+        let also =
+            self.also.map(|ip| format!(",{}", url(SocketAddr::new(ip, client.port())))).unwrap_or_default();
         let process = Command::new("etcd")
             .args(["--name", &format!("m{member}")])
             .arg("--data-dir")
             .arg(self.folder.path().join(format!("m{member}")))
-            .args(["--listen-client-urls", &for_clients, "--advertise-client-urls", &for_clients])
+            .args(["--listen-client-urls", &format!("{for_clients}{also}")])
+            .args(["--advertise-client-urls", &for_clients])
             .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &all.join(",")])
             .args(&self.flags)

@@ -114,6 +114,7 @@ pub(crate) fn source_settings(folder: Option<PathBuf>) -> SourceSettings {
         service: None,
         endpoint: None,
         features: FeatureSet::all(),
+        elsewhere: false,
     };
     SourceSettings { hello, declared: vec![], gateway: None, folder }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrigger_testkit::{Etcd, Origin, eventually};
+use outrigger_testkit::{Etcd, Island, Origin, eventually};
 use serde_json::Value;
 
 use crate::support::{Load, Mesh, service, split, text};
@@ -113,4 +113,85 @@ async fn without_the_store_everything_goes_on_but_writing_which_says_why() {
     mesh.apply(&service("prices"));
     let (good, bad) = load.end().await;
     assert!(good > 200 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_cut_off_from_the_store_and_its_sidecars_go_to_another_before_they_are_given_up() {
+    let Some(island) = Island::new() else { return };
+    let Some(etcd) = Etcd::start_also_at(1, island.outside.into()).await else { return };
+    let (url, ports) = (etcd.url("mesh"), [etcd.addresses()[0].port()]);
+    let settings = ["--store", url.as_str(), "--lease", "3s"];
+    let mut here = Mesh::start_with(&settings);
+    here.services(&["cart", "web"]);
+    let tokens = [here.token("cart"), here.token("web")];
+    island.borrows(&ports);
+    let there = Mesh::start_on(island, &settings);
+
+    // While the other is away for a moment, all sidecars come to the one on the island.
+    here.kill_control();
+    let [cart, web] = tokens;
+    let origin = Origin::named("cart-v1").await;
+    let cart = there.sidecar("cart", "v1", origin.addr()).token(cart).control(&[&here, &there]).start();
+    let web = there.caller("web").token(web).control(&[&here, &there]).start();
+    there.reachable(&web, "cart").await;
+    here.start_control();
+    let known = here.until("it knows both", "/readyz", |t| t["store"]["replicas"] == 2);
+    let _ = known.await;
+    let instances = names(&here.admin("/v1/instances/shop").await);
+    assert_eq!(instances.len(), 1);
+    assert!(!has(&here, "web").await && !has(&here, "cart").await);
+
+    let load = Load::start(web.outbound, "cart", 4);
+    load.goes_on(50).await;
+    there.island().cut_off(&ports);
+    // Until the others have given it up, and a lease after that; then it comes back.
+    for round in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(names(&here.admin("/v1/instances/shop").await), instances, "after {round} half seconds");
+        if round == 40 {
+            assert!(has(&here, "web").await && has(&here, "cart").await, "they have come here");
+            there.island().mend();
+        }
+    }
+    here.until("both are there again", "/readyz", |t| t["store"]["replicas"] == 2).await;
+    let (good, bad) = load.end().await;
+    assert!(good > 50 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+    drop(cart);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_no_replica_reaches_the_store_nobody_is_taken_away_then_or_when_it_is_back() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    let url = etcd.url("mesh");
+    let settings = ["--store", url.as_str(), "--lease", "2s"];
+    let replicas = [Mesh::start_with(&settings), Mesh::start_with(&settings)];
+    replicas[0].services(&["cart", "web"]);
+    let all = [&replicas[0], &replicas[1]];
+    let origin = Origin::named("cart-v1").await;
+    let cart = replicas[0].sidecar("cart", "v1", origin.addr()).token(replicas[0].token("cart"));
+    let cart = cart.control(&all).start();
+    let web = replicas[0].caller("web").token(replicas[0].token("web")).control(&all).start();
+    replicas[0].reachable(&web, "cart").await;
+    let mut instances = vec![];
+    for replica in &replicas {
+        let known = replica.until("it is known", "/v1/instances/shop", |t| names(t).len() == 1).await;
+        instances = names(&known);
+    }
+    let load = Load::start(web.outbound, "cart", 4);
+    etcd.kill(0);
+    for round in 0..52 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for replica in &replicas {
+            assert_eq!(names(&replica.admin("/v1/instances/shop").await), instances, "half second {round}");
+        }
+        if round == 34 {
+            etcd.run(0);
+        }
+    }
+    replicas[0].until("it answers again", "/readyz", |t| t["status"] == "ok").await;
+    let (good, bad) = load.end().await;
+    assert!(good > 50 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+    // Leases run again.
+    cart.kill();
+    replicas[1].until("its lease has ended", "/v1/instances/shop", |t| names(t).is_empty()).await;
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use outrigger_testkit::{Client, Origin, Reply};
+use outrigger_testkit::{Client, Island, Origin, Reply};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,6 +35,7 @@ pub(crate) struct Mesh {
     pub(crate) push: SocketAddr,
     pub(crate) admin: SocketAddr,
     extra: Vec<String>,
+    island: Option<Island>,
 }
 
 impl Mesh {
@@ -46,17 +47,36 @@ impl Mesh {
     pub(crate) fn start_with(extra: &[&str]) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let extra = extra.iter().map(ToString::to_string).collect();
-        let mut mesh =
-            Self { folder: tempfile::tempdir().unwrap(), control: None, push: any, admin: any, extra };
+        let folder = tempfile::tempdir().unwrap();
+        let mut mesh = Self { folder, control: None, push: any, admin: any, extra, island: None };
         mesh.start_control();
         mesh
+    }
+
+    /// Starts a control plane on a machine of its own. Only sidecars reach it there.
+    pub(crate) fn start_on(island: Island, extra: &[&str]) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let extra = extra.iter().map(ToString::to_string).collect();
+        let (folder, push) = (tempfile::tempdir().unwrap(), SocketAddr::from((island.inside, 0)));
+        let mut mesh = Self { folder, control: None, push, admin: any, extra, island: Some(island) };
+        mesh.start_control();
+        mesh
+    }
+
+    /// The machine that it is on.
+    pub(crate) fn island(&self) -> &Island {
+        self.island.as_ref().expect("it is on one")
     }
 
     /// Starts the control plane (again), on the ports it had.
     pub(crate) fn start_control(&mut self) {
         let ready = self.folder.path().join("control.ready");
         let _ = fs::remove_file(&ready);
-        let mut command = Command::new(binary("outrigger-control"));
+        let program = binary("outrigger-control");
+        let mut command = match &self.island {
+            None => Command::new(program),
+            Some(island) => island.command(&program.display().to_string()),
+        };
         command
             .args(["--push", &self.push.to_string(), "--admin", &self.admin.to_string()])
             .arg("--data")

@@ -31,6 +31,8 @@ struct Known {
     written: bool,
     /// Until when it surely lasts.
     until: Option<Instant>,
+    /// When the store was last asked something that it answered.
+    heard: Option<Instant>,
     /// Why it could not be kept, the last time.
     lost: Option<String>,
     /// What this replica tells the others.
@@ -39,7 +41,8 @@ struct Known {
     replicas: BTreeMap<i64, Replica>,
     /// What replicas hold, with their leases.
     held: HashMap<String, i64>,
-    /// What this one holds: held again under another lease, when the one it had has ended.
+    /// What this one holds. With its lease it ends here as it does for the others: meanwhile others may have it, and who
+    /// is still here is held again when he renews.
     mine: BTreeSet<String>,
 }
 
@@ -118,10 +121,12 @@ impl Session {
                     tracing::info!("the shared store answers again");
                 }
                 (known.lease, known.until) = (lease, Some(began + TTL - MARGIN));
+                known.heard = Some(began);
             }
             Err(e) => {
                 if e.kind == EtcdErrorKind::NoLease {
-                    (known.lease, known.until) = (0, None);
+                    (known.lease, known.until, known.heard) = (0, None, Some(began));
+                    known.mine.clear();
                 }
                 if known.lost.is_none() {
                     tracing::warn!(error = %e, "the shared store does not answer: nothing is written, all else goes on");
@@ -148,6 +153,7 @@ pub(super) enum Of {
 /// Keeps the session of this replica, until it is dropped.
 pub(super) async fn keep(inner: Arc<Inner>) {
     let mut tries = 0;
+    inner.session.known().heard = Some(Instant::now());
     loop {
         let began = Instant::now();
         let kept = keep_once(&inner).await;
@@ -226,6 +232,10 @@ impl Replicas for Inner {
         self.session.known().lost.clone()
     }
 
+    fn cut_off(&self) -> bool {
+        self.session.known().heard.is_some_and(|heard| Instant::now() >= heard + TTL)
+    }
+
     fn tell(&self, said: String) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let (lease, written) = {
@@ -256,8 +266,12 @@ impl Replicas for Inner {
                 known.lease
             };
             // Without a session they are held when there is one.
-            if lease != 0 {
-                hold(self, &names, lease).await.map_err(|e| self.cluster.fault(&e))?;
+            if lease != 0
+                && let Err(e) = hold(self, &names, lease).await
+            {
+                // All of it is written again with the session.
+                self.session.known().written = false;
+                return Err(self.cluster.fault(&e));
             }
             Ok(())
         }

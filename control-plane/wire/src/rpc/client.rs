@@ -1,11 +1,13 @@
 //! The sidecar's end.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use outrigger_mesh::{EndpointUid, Report, ServiceName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -15,9 +17,9 @@ use tonic::{Request, Streaming};
 
 use super::convert::{from_status, invalid, request_to_pb, response_from_pb};
 use super::{
-    Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hello, Inspection, PING_INTERVAL, PING_TIMEOUT,
-    RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply, SignRequest,
-    WithdrawReply,
+    Accepted, Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hangup, Hello, Inspection, PING_INTERVAL,
+    PING_TIMEOUT, RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply,
+    SignRequest, WithdrawReply,
 };
 use crate::channel;
 use crate::codec;
@@ -30,6 +32,7 @@ use crate::session::{DeltaRequest, DeltaResponse};
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     channel: Channel,
+    connection: Arc<Mutex<Option<Hangup>>>,
 }
 
 impl ControlClient {
@@ -44,7 +47,26 @@ impl ControlClient {
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        Self { channel: channel::over(&endpoint, connect) }
+        let connection = Arc::new(Mutex::new(None));
+        let noted = Arc::clone(&connection);
+        let channel = channel::over(&endpoint, move || {
+            let (connecting, noted) = (connect(), Arc::clone(&noted));
+            async move {
+                let accepted = Accepted::new(connecting.await?, None::<()>, NOBODY);
+                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted.hangup());
+                Ok(accepted)
+            }
+            .boxed()
+        });
+        Self { channel, connection }
+    }
+
+    /// Ends the connection of the moment, with whatever runs on it. The next call makes another one.
+    pub fn hang_up(&self) {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = connection {
+            connection.hang_up();
+        }
     }
 
     /// Has a certificate signed.
@@ -116,7 +138,7 @@ impl ControlClient {
             .map_err(|_| RpcError::new(RpcErrorKind::Unavailable, "the control plane does not answer"))?
             .map_err(|s| from_status(&s))?
             .into_inner();
-        Ok(DiscoverStream { requests, responses, hello: std::sync::Mutex::new(Some(hello)) })
+        Ok(DiscoverStream { requests, responses, hello: Mutex::new(Some(hello)) })
     }
 
     /// Lets the control plane ask for pages of the process called `node`.
@@ -149,13 +171,15 @@ fn within<T>(timeout: Duration, message: T) -> Request<T> {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_QUEUE: usize = 16;
+/// Whom a connection is with is the matter of whoever made it.
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// An open discovery stream. Dropping it closes it.
 #[derive(Debug)]
 pub struct DiscoverStream {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
-    hello: std::sync::Mutex<Option<Hello>>,
+    hello: Mutex<Option<Hello>>,
 }
 
 impl DiscoverStream {

@@ -130,6 +130,9 @@ fn node(hello: &Hello) -> Node {
     if let Some(endpoint) = &hello.endpoint {
         fields.insert("endpoint".to_owned(), text(endpoint.to_string()));
     }
+    if hello.elsewhere {
+        fields.insert("elsewhere".to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
+    }
     Node {
         id: hello.node.clone(),
         cluster: hello.service.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -148,6 +151,8 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
         Some(Kind::StringValue(text)) => Some(text.as_str()),
         _ => None,
     };
+    let elsewhere =
+        matches!(fields.get("elsewhere").and_then(|v| v.kind.as_ref()), Some(Kind::BoolValue(true)));
     let identity = text("identity").ok_or_else(|| invalid("the first message names no identity"))?;
     let version = match node.user_agent_version_type {
         Some(UserAgentVersionType::UserAgentVersion(version)) => version,
@@ -166,6 +171,7 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
         endpoint: text("endpoint").map(str::parse).transpose().map_err(name)?,
         // What we do not know it may know, and it matters to nobody here.
         features: node.client_features.iter().filter_map(|f| Feature::parse(f)).collect::<FeatureSet>(),
+        elsewhere,
     })
 }
 
@@ -195,6 +201,7 @@ pub(super) fn to_status(error: RpcError) -> Status {
         RpcErrorKind::Conflict => Code::FailedPrecondition,
         RpcErrorKind::Exhausted => Code::ResourceExhausted,
         RpcErrorKind::Unavailable => Code::Unavailable,
+        RpcErrorKind::Elsewhere => Code::Aborted,
         RpcErrorKind::Internal => Code::Internal,
     };
     Status::new(code, error.message)
@@ -206,7 +213,8 @@ pub(super) fn from_status(status: &Status) -> RpcError {
         Code::PermissionDenied => RpcErrorKind::Denied,
         Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => RpcErrorKind::Invalid,
         Code::NotFound => RpcErrorKind::NotFound,
-        Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => RpcErrorKind::Conflict,
+        Code::FailedPrecondition | Code::AlreadyExists => RpcErrorKind::Conflict,
+        Code::Aborted => RpcErrorKind::Elsewhere,
         Code::ResourceExhausted => RpcErrorKind::Exhausted,
         // Unknown is what tonic makes of a connection that could not be made or broke.
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Ok => {

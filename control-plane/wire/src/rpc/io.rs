@@ -34,6 +34,11 @@ impl<IO, P> Accepted<IO, P> {
         self
     }
 
+    /// What ends it from outside.
+    pub(super) fn hangup(&self) -> Hangup {
+        self.info.hangup.clone()
+    }
+
     /// Hangs up when its time is over. Asked by whoever reads: a connection is always read from.
     fn watch_end(&mut self, cx: &mut Context<'_>) {
         if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {

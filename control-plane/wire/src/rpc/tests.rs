@@ -167,6 +167,7 @@ fn hello() -> Hello {
         service: "shop/cart".parse().ok(),
         endpoint: "i-1".parse().ok(),
         features: FeatureSet::all().without(outrigger_mesh::Feature::Retry),
+        elsewhere: true,
     }
 }
 
