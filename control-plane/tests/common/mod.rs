@@ -89,9 +89,16 @@ pub struct Process {
 impl Process {
     /// Starts one on ports of the system's choice and waits until it serves.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more settings.
+    pub fn start_with(data: &Path, settings: &[&str]) -> Self {
         let ready = data.with_extension("ready");
         let _ = fs::remove_file(&ready);
-        let child = command(data).arg("--ready-file").arg(&ready).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = command(data);
+        command.args(settings).arg("--ready-file").arg(&ready);
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut process = Self { child, admin: ([127, 0, 0, 1], 0).into(), push: ([127, 0, 0, 1], 0).into() };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
