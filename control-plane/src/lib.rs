@@ -8,6 +8,7 @@ mod addresses;
 pub mod admin;
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod ca;
 pub mod check;
 pub mod compile;

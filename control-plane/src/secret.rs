@@ -71,6 +71,11 @@ impl fmt::Debug for MeshSecret {
 /// Beside the join tokens, whose ids have no slash.
 const KEY: &str = "secret/mesh";
 
+/// Whether a record among the tokens holds a key: whatever is not known to hold none.
+pub(crate) fn is_key(key: &str) -> bool {
+    is_secret(key) && !["secret/api-token/", "secret/jwks/"].iter().any(|open| key.starts_with(open))
+}
+
 /// Whether a record among the join tokens is none.
 pub(crate) fn is_secret(key: &str) -> bool {
     key.starts_with("secret/")

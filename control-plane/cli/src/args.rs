@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, breaker, certs, compile, completions, context, delete, demo, diff, explain, failure, get,
-    guard, history, lint, login, proxy, rollout, run, token,
+    apply, audit, backup, breaker, certs, compile, completions, context, delete, demo, diff, explain,
+    failure, get, guard, history, lint, login, proxy, rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -133,6 +133,10 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     /// Make the configuration what it was at a revision.
     Rollback(history::Rollback),
+    /// Write all that the control plane keeps to a file.
+    Backup(backup::Backup),
+    /// Make the store of a control plane of a backup.
+    Restore(backup::Restore),
     /// Compile resources without a control plane, for `outrigger-proxy --plan`.
     Compile(compile::Compile),
     /// Find what is wrong or doubtful in files, without a control plane.

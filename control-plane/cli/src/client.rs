@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH};
 use http::{Method, StatusCode};
 use outrigger_certs::ShownCertificate;
@@ -261,6 +262,14 @@ impl Admin {
         if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
     }
 
+    /// Everything that is kept. `progress` hears how many bytes have come.
+    pub(crate) async fn backup(&self, keys: bool, progress: Option<fn(usize)>) -> Result<Bytes, Failure> {
+        let path = if keys { "/v1/backup?keys=true" } else { "/v1/backup" };
+        let (within, largest) = (Duration::from_secs(600), LARGEST_BACKUP);
+        let answer = self.send(Ask { within, largest, progress, ..Ask::get(path) }).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(unexpected(&answer)) }
+    }
+
     async fn read(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.send(Ask::get(path)).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(unexpected(&answer)) }
@@ -295,6 +304,8 @@ impl Admin {
     }
 }
 
+/// As much history as is kept, at its largest.
+const LARGEST_BACKUP: usize = 2 << 30;
 /// A page has 1,000 objects.
 const MOST_PAGES: usize = 200;
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, ETAG, HOST};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -35,6 +35,10 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: Option<Vec<u8>>,
     /// The time for all of it.
     pub(crate) within: Duration,
+    /// No answer is larger.
+    pub(crate) largest: usize,
+    /// Hears how many bytes of the answer have come.
+    pub(crate) progress: Option<fn(usize)>,
 }
 
 impl<'a> Ask<'a> {
@@ -45,6 +49,8 @@ impl<'a> Ask<'a> {
             headers: HeaderMap::new(),
             body: None,
             within: Duration::from_secs(10),
+            largest: LARGEST_ANSWER,
+            progress: None,
         }
     }
 }
@@ -163,12 +169,19 @@ where
     let broken = |e: &dyn fmt::Display| NoAnswer::Broken(e.to_string());
     let (mut send, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+    let (largest, progress) = (ask.largest, ask.progress.unwrap_or(|_| {}));
     let request = request(host, ask).map_err(|e| broken(&e))?;
     let exchange = async {
         let response = send.send_request(request).await.map_err(|e| broken(&e))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| broken(&e))?;
-        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+        let (mut body, mut read) = (Limited::new(body, largest), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(|e| broken(&e))?.into_data() {
+                read.extend_from_slice(&data);
+                progress(read.len());
+            }
+        }
+        Ok(Answer { status: head.status, headers: head.headers, body: read.freeze() })
     };
     // The connection is driven beside the exchange and ends with it: nothing is left running.
     tokio::pin!(exchange, connection);

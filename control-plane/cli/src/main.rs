@@ -7,6 +7,7 @@
 mod apply;
 mod args;
 mod audit;
+mod backup;
 mod binaries;
 mod breaker;
 mod certs;
@@ -86,6 +87,8 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::History(history) => history.run(&admin()?).await,
         Command::Diff(diff) => diff.run(&admin()?).await,
         Command::Rollback(rollback) => rollback.run(&admin()?).await,
+        Command::Backup(backup) => backup.run(&admin()?).await,
+        Command::Restore(restore) => restore.run().await,
         Command::Compile(compile) => compile.run(),
         Command::Lint(lint) => lint.run(),
         Command::Run(run) => run.run(&admin()?).await,

@@ -7,6 +7,7 @@
 //! Every error, also one for a path or a method that does not exist, is `application/problem+json` (RFC 9457).
 
 mod apply;
+mod backup;
 mod bucket;
 mod caller;
 mod certs;
@@ -184,6 +185,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/watch", get(watch::watch))
         .route("/v1/rollback", post(history::rollback))
         .route("/v1/audit", get(facts::audit))
+        .route("/v1/backup", get(backup::backup))
         .route("/v1/stats", get(facts::stats))
         .route("/v1/issuers", get(facts::issuers))
         .route("/v1/join-tokens", post(facts::create_join_token))

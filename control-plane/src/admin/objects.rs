@@ -43,7 +43,7 @@ pub(super) async fn list_all(
     Path(collection): Path<String>,
     Query(selector): Query<Selector>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    listed(&api, &caller, kind(&collection)?, None, &selector)
+    listed(&api, &caller, kind(&collection)?, None, &selector).await
 }
 
 pub(super) async fn list(
@@ -52,7 +52,7 @@ pub(super) async fn list(
     Path((collection, namespace)): Path<(String, String)>,
     Query(selector): Query<Selector>,
 ) -> Result<JsonBody<Json>, ApiError> {
-    listed(&api, &caller, kind(&collection)?, Some(&label(&namespace)?), &selector)
+    listed(&api, &caller, kind(&collection)?, Some(&label(&namespace)?), &selector).await
 }
 
 /// Which part of a list is wanted.
@@ -67,9 +67,30 @@ pub(super) struct Selector {
     /// Where the last page ended.
     #[serde(rename = "continue")]
     after: Option<String>,
+    /// Everything that anybody had been told is written when it was asked for, at whichever replica.
+    #[serde(default)]
+    consistent: bool,
 }
 
-fn listed(
+/// How fresh an answer is to be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+pub(super) struct Fresh {
+    /// It has everything that anybody had been told is written when it was asked for, at whichever replica. Without it,
+    /// what another replica wrote a moment ago may be missing.
+    #[serde(default)]
+    consistent: bool,
+}
+
+impl Fresh {
+    async fn wait(self, api: &Api) -> Result<(), ApiError> {
+        if self.consistent {
+            api.state.catch_up().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn listed(
     api: &Api,
     caller: &Caller,
     kind: Kind,
@@ -77,6 +98,7 @@ fn listed(
     selector: &Selector,
 ) -> Result<JsonBody<Json>, ApiError> {
     caller.may(Verb::Read, What::Object(kind), namespace)?;
+    Fresh { consistent: selector.consistent }.wait(api).await?;
     let wanted = labels(selector.labels.as_deref().unwrap_or_default())?;
     let limit = selector.limit.unwrap_or(1_000).clamp(1, 10_000);
     let after = selector.after.as_deref().unwrap_or_default();
@@ -119,9 +141,11 @@ pub(super) async fn read(
     State(api): State<Api>,
     caller: Caller,
     Path(path): Path<(String, String, String)>,
+    Query(fresh): Query<Fresh>,
 ) -> Result<Response, ApiError> {
     let key = key(&path)?;
     caller.may_read(&key)?;
+    fresh.wait(&api).await?;
     let entry = api.state.world().object(&key).ok_or_else(|| absent(&key))?;
     Ok(with_etag(StatusCode::OK, entry.changed(), told(&api, &entry)))
 }

@@ -113,6 +113,7 @@ impl From<StoreError> for ApiError {
         tracing::error!(error = %e, "the store failed");
         let status = match e.kind() {
             StoreErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            StoreErrorKind::Full => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, e.to_string())

@@ -41,6 +41,8 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/watch", Method::GET, Need::Act(Verb::Read, What::History)),
     ("/v1/rollback", Method::POST, Need::Objects(Verb::Change)),
     ("/v1/audit", Method::GET, Need::Act(Verb::Read, What::Audit)),
+    // It has all namespaces, and the hashes of tokens; and the keys of the mesh, if they are asked for.
+    ("/v1/backup", Method::GET, Need::Act(Verb::Read, What::Backup)),
     ("/v1/issuers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/join-tokens", Method::POST, Need::Act(Verb::Change, What::JoinTokens)),
     ("/v1/leases/confirm", Method::POST, Need::Act(Verb::Change, What::Running)),

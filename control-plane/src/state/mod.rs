@@ -6,6 +6,7 @@
 
 mod agreement;
 mod bounds;
+mod catch_up;
 mod dependents;
 mod follow;
 mod instances;

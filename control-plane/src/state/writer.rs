@@ -130,7 +130,23 @@ impl Writer {
             if how.only_at.is_some_and(|at| at != old.revision()) {
                 return Err(ApplyError::Moved { revision: old.revision() });
             }
-            let mut stage = Stage::of(&old, writes, author, how.dangling)?;
+            let staged = Stage::of(&old, writes, author, how.dangling);
+            // What is written the store compares with what it was decided on. What is refused, or changes nothing, it does not
+            // see: that is true only of the latest.
+            let is_seen = how.dry_run || staged.as_ref().is_ok_and(|stage| !stage.is_empty());
+            if !is_seen && tries < TRIES {
+                match super::catch_up::lies_behind(&*self.store, &old).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        (self.stale, tries) = (true, tries + 1);
+                        continue;
+                    }
+                    // What is wrong in itself is so whatever others wrote.
+                    Err(_) if matches!(staged, Err(ApplyError::Refused(_))) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            let mut stage = staged?;
             let (changes, warnings) =
                 (std::mem::take(&mut stage.changes), std::mem::take(&mut stage.warnings));
             if how.dry_run {

@@ -4,6 +4,9 @@
 //! After a failure of the disk the file is opened anew at the next call, because redb rightly refuses to go on with
 //! what it has in memory; the caller reads everything again then.
 
+#[path = "embedded_image.rs"]
+mod image;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,7 +21,9 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 use super::change_log::{Change, ChangeLog, Watch};
 use super::embedded_tables as tables;
 use super::error::{CommitError, StoreError, StoreErrorKind};
-use super::{AuditLine, Committed, KEPT_AUDIT_LINES, Listed, Record, Revision, Space, Store, Transaction};
+use super::{
+    AuditLine, Committed, Image, KEPT_AUDIT_LINES, Listed, Record, Revision, Space, Store, Transaction,
+};
 
 /// The name of the file in the data folder.
 const FILE: &str = "store.redb";
@@ -186,6 +191,10 @@ impl Store for EmbeddedStore {
         self.on_database(move |db, inner| tables::audit(db, &inner.path, before, limit)).boxed()
     }
 
+    fn image(&self) -> BoxFuture<'_, Result<Image, StoreError>> {
+        self.on_database(|db, inner| image::read(db, &inner.path)).boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         let inner = self.inner.clone();
         let close = move || {
@@ -217,12 +226,21 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| io_error(folder, &e))
 }
 
-/// Makes the file, if there is none, whole under another name first: a process killed while it makes it leaves no half
-/// of one. A link, unlike a renaming, fails when another process was faster.
+/// Makes the file, if there is none.
 fn make_file(path: &Path) -> Result<(), StoreError> {
     if path.try_exists().map_err(|e| io_error(path, &e))? {
         return Ok(());
     }
+    publish(path, |_| Ok(()), || Ok(()))
+}
+
+/// Makes the file whole under another name, as `fill` says, and gives it its own name after `before`: a process killed while
+/// it makes it leaves no half of one. A link, unlike a renaming, fails when another process was faster.
+fn publish(
+    path: &Path,
+    fill: impl FnOnce(&Database) -> Result<(), StoreError>,
+    before: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let half = path.with_extension(format!("new-{}", std::process::id()));
     let made = || -> Result<(), StoreError> {
         let mut options = OpenOptions::new();
@@ -230,7 +248,9 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
         let file = file.map_err(|e| io_error(path, &e))?;
         let database = Builder::new().create_file(file).map_err(|e| opening(path, e))?;
         tables::prepare(&database, path)?;
+        fill(&database)?;
         drop(database);
+        before()?;
         match fs::hard_link(&half, path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(path, &e)),
             _ => sync_folder(path),
@@ -248,7 +268,7 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 fn io_error(path: &Path, e: &io::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Io, path.display(), e)
+    StoreError::new(StoreErrorKind::of_io(e), path.display(), e)
 }
 
 fn opening(path: &Path, e: DatabaseError) -> StoreError {
@@ -261,7 +281,7 @@ fn opening(path: &Path, e: DatabaseError) -> StoreError {
         {
             StoreErrorKind::Corrupt
         }
-        DatabaseError::Storage(StorageError::Io(_)) => StoreErrorKind::Io,
+        DatabaseError::Storage(StorageError::Io(e)) => StoreErrorKind::of_io(e),
         _ => StoreErrorKind::Corrupt,
     };
     StoreError::new(kind, path.display(), e)

@@ -19,15 +19,15 @@ use super::{
 use crate::audit::AuditEntry;
 
 /// Counts, and the format of the file.
-const COUNTS: TableDefinition<&str, u64> = TableDefinition::new("counts");
+pub(super) const COUNTS: TableDefinition<&str, u64> = TableDefinition::new("counts");
 /// [`Revision`] by number.
-const REVISIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("revisions");
+pub(super) const REVISIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("revisions");
 /// [`AuditEntry`] by line.
-const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
 const FORMAT: u64 = 1;
 
-fn records_of(space: Space) -> TableDefinition<'static, &'static str, &'static [u8]> {
+pub(super) fn records_of(space: Space) -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(space.as_str())
 }
 
@@ -149,8 +149,8 @@ pub(super) fn audit(
 
 /// The file that errors name.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    path: &'a Path,
+pub(super) struct At<'a> {
+    pub(super) path: &'a Path,
 }
 
 impl At<'_> {
@@ -294,7 +294,10 @@ impl At<'_> {
         value.map(|value| self.unseal(key, value.value())).transpose()
     }
 
-    fn counts(self, table: &impl ReadableTable<&'static str, u64>) -> Result<Committed, StoreError> {
+    pub(super) fn counts(
+        self,
+        table: &impl ReadableTable<&'static str, u64>,
+    ) -> Result<Committed, StoreError> {
         Ok(Committed {
             revision: self.count(table, Space::Config.as_str())?,
             generation: self.count(table, Space::Instances.as_str())?,
@@ -323,14 +326,14 @@ impl At<'_> {
     }
 
     /// A value with a checksum before it: redb checks its pages only after a crash.
-    fn seal(self, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal(self, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
         let json = serde_json::to_vec(value).map_err(|e| self.corrupt(&e.to_string()))?;
         let mut sealed = checksum(&json).to_vec();
         sealed.extend(json);
         Ok(sealed)
     }
 
-    fn unseal<T: DeserializeOwned>(self, key: &str, sealed: &[u8]) -> Result<T, StoreError> {
+    pub(super) fn unseal<T: DeserializeOwned>(self, key: &str, sealed: &[u8]) -> Result<T, StoreError> {
         let wrong = || self.corrupt(&format!("the value of {key} is not what was written"));
         let (sum, json) = sealed.split_at_checked(CHECKSUM).ok_or_else(wrong)?;
         if checksum(json) != sum {
@@ -344,14 +347,13 @@ impl At<'_> {
     }
 
     /// Names the file in an error of redb.
-    fn fault<E: Into<redb::Error>>(self) -> impl Fn(E) -> StoreError {
+    pub(super) fn fault<E: Into<redb::Error>>(self) -> impl Fn(E) -> StoreError {
         let path = self.path.display().to_string();
         move |e| {
             let e: redb::Error = e.into();
             let kind = match e {
-                redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
-                    StoreErrorKind::Io
-                }
+                redb::Error::Io(ref e) => StoreErrorKind::of_io(e),
+                redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreErrorKind::Io,
                 _ => StoreErrorKind::Corrupt,
             };
             StoreError::new(kind, &path, e)

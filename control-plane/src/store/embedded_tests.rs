@@ -104,6 +104,20 @@ async fn check_damaged(bytes: &[u8], how: &str) {
 }
 
 #[tokio::test]
+async fn a_file_of_a_newer_version_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(EmbeddedStore::open(folder.path()).await.unwrap());
+    let database = Builder::new().open(folder.path().join(FILE)).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(tables::COUNTS).unwrap().insert("format", 2).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let error = EmbeddedStore::open(folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::NewerFormat);
+    assert!(error.to_string().contains(FILE) && error.to_string().contains("restore a backup"), "{error}");
+}
+
+#[tokio::test]
 async fn history_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).await.unwrap();

@@ -1,6 +1,7 @@
 //! How a store fails. Every text names the file or the address of the store.
 
 use std::fmt;
+use std::io;
 
 use super::Record;
 
@@ -17,6 +18,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// The file or folder can not be read or written: rights, a full disk, a failing one.
     Io,
+    /// There is no room for more: the disk, a quota, or what etcd was given is full.
+    Full,
     /// What is there is not what was written.
     Corrupt,
     /// Another process has it.
@@ -29,6 +32,30 @@ pub enum StoreErrorKind {
     TooLarge,
     /// Somebody else changed the configuration since it was decided what to write.
     Behind,
+}
+
+impl StoreErrorKind {
+    /// As an error of the system says.
+    pub(super) fn of_io(e: &io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            _ => Self::Io,
+        }
+    }
+
+    /// What to do about it, where somebody has to do something.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Full => "; make room, and it goes on",
+            Self::Corrupt => "; restore a backup (outrigger restore), which keeps what is there beside",
+            Self::NewerFormat => {
+                "; start the version that wrote it, or restore a backup that this version made (outrigger restore)"
+            }
+            _ => "",
+        }
+    }
 }
 
 impl StoreError {
@@ -46,7 +73,13 @@ impl StoreError {
 
     /// Whether the same call may work later, without anybody mending the store.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat | StoreErrorKind::TooLarge)
+        !matches!(
+            self.kind,
+            StoreErrorKind::Full
+                | StoreErrorKind::Corrupt
+                | StoreErrorKind::NewerFormat
+                | StoreErrorKind::TooLarge
+        )
     }
 }
 
@@ -54,6 +87,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             StoreErrorKind::Io => "can not be read or written",
+            StoreErrorKind::Full => "has no room for more; nothing was changed in it",
             StoreErrorKind::Corrupt => "is damaged or not a store of ours; nothing was changed in it",
             StoreErrorKind::Locked => "is in use by another process",
             StoreErrorKind::NewerFormat => "was written by a newer version",
@@ -61,7 +95,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::TooLarge => "does not take so much at once",
             StoreErrorKind::Behind => "was changed by somebody else meanwhile",
         };
-        write!(f, "the store {} {what}: {}", self.place, self.detail)
+        write!(f, "the store {} {what}: {}{}", self.place, self.detail, self.kind.remedy())
     }
 }
 

@@ -13,6 +13,7 @@ mod embedded;
 mod embedded_tables;
 mod error;
 pub mod etcd;
+mod image;
 mod replicas;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::audit::{AuditEntry, Author};
 pub use change_log::{Change, Compacted, Watch};
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, StoreError, StoreErrorKind};
+pub use image::Image;
 pub use replicas::{Holder, Replicas};
 
 /// Keeps records, their history and the audit log. Every method may wait, none may be half done: a transaction whose
@@ -75,6 +77,9 @@ pub trait Store: Send + Sync + 'static {
     /// The latest lines of the audit log before line `before`, the newest first, at most `limit`. The last
     /// [`KEPT_AUDIT_LINES`] are kept.
     fn audit(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>>;
+
+    /// All of it, as of one moment.
+    fn image(&self) -> BoxFuture<'_, Result<Image, StoreError>>;
 
     /// Lets go of the file or the connection, once what is under way has ended. Whoever still asks gets an error.
     fn close(&self) -> BoxFuture<'_, ()>;

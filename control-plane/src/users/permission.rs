@@ -34,6 +34,8 @@ pub enum What {
     History,
     /// The audit log. Nobody changes it.
     Audit,
+    /// Backups: everything that is kept. Nobody changes it here.
+    Backup,
     /// Join tokens: whoever makes one can be that workload.
     JoinTokens,
     /// Certificates that are issued to files.
@@ -53,6 +55,7 @@ impl What {
             Self::Running,
             Self::History,
             Self::Audit,
+            Self::Backup,
             Self::JoinTokens,
             Self::Certificates,
             Self::Authority,
@@ -71,6 +74,7 @@ impl fmt::Display for What {
             Self::Running => "what runs",
             Self::History => "revisions",
             Self::Audit => "the audit log",
+            Self::Backup => "a backup",
             Self::JoinTokens => "join tokens",
             Self::Certificates => "certificates",
             Self::Authority => "the root of the mesh",
@@ -94,7 +98,9 @@ pub fn needed(verb: Verb, what: What, namespace: Option<&Label>) -> Option<Role>
         (What::JoinTokens | What::Certificates, Read | Change) => Role::Operator,
         // Whoever makes tokens, or the root, can be everybody.
         (What::Users, Read | Change) | (What::Authority, Change) => Role::Admin,
-        (What::Own | What::History | What::Audit, Change) | (What::Inside, Read) => {
+        // Whoever has one with keys can be everybody, too.
+        (What::Backup, Read) => Role::Admin,
+        (What::Own | What::History | What::Audit | What::Backup, Change) | (What::Inside, Read) => {
             return None;
         }
     })
@@ -194,6 +200,7 @@ mod tests {
             (What::Running, Some(Viewer), Some(Operator)),
             (What::History, Some(Viewer), None),
             (What::Audit, Some(Operator), None),
+            (What::Backup, Some(Admin), None),
             (What::JoinTokens, Some(Operator), Some(Operator)),
             (What::Certificates, Some(Operator), Some(Operator)),
             (What::Authority, Some(Operator), Some(Admin)),

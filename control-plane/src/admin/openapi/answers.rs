@@ -165,7 +165,7 @@ pub(super) fn headers() -> Json {
     })
 }
 
-const ERRORS: [(u16, &str, &str); 15] = [
+const ERRORS: [(u16, &str, &str); 16] = [
     (400, "BadRequest", "Not understood: a parameter, a header or the form of the body."),
     (401, "Unauthenticated", "Nobody has proven who he is."),
     (403, "Forbidden", "It takes another role, which is named; or a page of another origin asked."),
@@ -189,6 +189,7 @@ const ERRORS: [(u16, &str, &str); 15] = [
     (429, "TooMany", "Too many requests, or too many of what was asked for."),
     (503, "Unavailable", "The store does not answer, or every connection is at work."),
     (504, "NoAnswer", "The sidecar was asked and did not answer."),
+    (507, "Full", "The store has no room for more; nothing was changed."),
 ];
 
 fn problem() -> Json {

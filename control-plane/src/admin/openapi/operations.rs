@@ -9,7 +9,9 @@ use axum::http::Method;
 use schemars::JsonSchema;
 use serde_json::{Value as Json, json};
 
-use super::super::{certs, explain, facts, history, leases, live, objects, rollouts, tokens, watch, writes};
+use super::super::{
+    backup, certs, explain, facts, history, leases, live, objects, rollouts, tokens, watch, writes,
+};
 use super::examples;
 use super::schemas::Schemas;
 
@@ -143,6 +145,10 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         get("/v1/audit", "audit", "History", "Who changed what, when, from where and why; the newest first.")
             .query::<facts::Page>()
             .answers(200, Json("AuditList")),
+        get("/v1/backup", "backup", "Store", "Everything that is kept, as of one moment.")
+            .query::<backup::Wanted>()
+            .answers(200, Text(backup::TYPE))
+            .also(&[507]),
         get("/v1/issuers", "listIssuers", "Running", "The issuers of tokens and the state of their keys.")
             .answers(200, Json("IssuerList")),
         post(
@@ -241,7 +247,10 @@ fn of_collections() -> [Operation; 6] {
         get("/v1/{collection}/{namespace}", "list{}InNamespace", "{}", "Those of one namespace.")
             .query::<objects::Selector>()
             .answers(200, Answer::Page),
-        get(OBJECT, "read{}", "{}", "One of them.").answers(200, Answer::Object).also(&[404]),
+        get(OBJECT, "read{}", "{}", "One of them.")
+            .query::<objects::Fresh>()
+            .answers(200, Answer::Object)
+            .also(&[404]),
         new(Method::PUT, OBJECT, "write{}", "{}", "Creates it, or replaces the version that was read.")
             .query::<writes::WriteOptions>()
             .body(Body::Object)

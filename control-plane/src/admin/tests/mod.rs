@@ -241,6 +241,7 @@ fn cases() -> Vec<Case> {
         Case("/v1/watch", get.clone(), "/v1/watch?since=99", none(), Some(Role::Viewer)),
         Case("/v1/rollback", post.clone(), "/v1/rollback", "{\"to\": 0}".into(), Some(Role::Editor)),
         Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
+        Case("/v1/backup", get.clone(), "/v1/backup", none(), Some(Role::Admin)),
         Case("/v1/issuers", get.clone(), "/v1/issuers", none(), Some(Role::Viewer)),
         Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
         Case("/v1/leases/confirm", post.clone(), "/v1/leases/confirm", "{}".into(), Some(Role::Operator)),

@@ -96,8 +96,8 @@ impl Cluster {
         let kind = match e.kind {
             EtcdErrorKind::Unavailable => StoreErrorKind::Unavailable,
             EtcdErrorKind::TooLarge => StoreErrorKind::TooLarge,
-            EtcdErrorKind::Full
-            | EtcdErrorKind::Compacted
+            EtcdErrorKind::Full => StoreErrorKind::Full,
+            EtcdErrorKind::Compacted
             | EtcdErrorKind::LoggedOut
             | EtcdErrorKind::Denied
             | EtcdErrorKind::NoLease

@@ -28,6 +28,12 @@ impl Head {
         Self { format: FORMAT, counts: BTreeMap::new(), audit: 0, by: nonce() }
     }
 
+    /// Of a store that has these counts, and lines of the audit log up to this one.
+    pub(super) fn with(counts: &Committed, audit: u64) -> Self {
+        let count = |space: Space| (space.as_str().to_owned(), counts.of(space));
+        Self { counts: Space::ALL.into_iter().map(count).collect(), audit, ..Self::first() }
+    }
+
     /// After a transaction that writes to `spaces` and adds so many lines to the audit log.
     pub(super) fn next(&self, spaces: impl IntoIterator<Item = Space>, lines: usize) -> Self {
         let mut next = Self { audit: self.audit + lines as u64, by: nonce(), ..self.clone() };

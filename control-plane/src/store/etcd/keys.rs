@@ -56,6 +56,11 @@ impl Layout {
         Some((space, key.to_owned()))
     }
 
+    /// The replicas that live.
+    pub(super) fn of_living(&self) -> Keys {
+        Keys::under(&format!("{}/live/replica/lives/", self.prefix))
+    }
+
     /// Everything of the replicas.
     pub(super) fn of_replicas(&self) -> Keys {
         Keys::under(&format!("{}/live/replica/", self.prefix))

@@ -10,6 +10,7 @@ mod cluster;
 mod commit;
 mod follow;
 mod head;
+mod image;
 mod keys;
 mod read;
 mod session;
@@ -28,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::change_log::{ChangeLog, Watch};
 use super::error::{CommitError, StoreError, StoreErrorKind};
 use super::replicas::Replicas;
-use super::{AuditLine, Committed, Listed, Record, Revision, Space, Store, Transaction};
+use super::{AuditLine, Committed, Image, Listed, Record, Revision, Space, Store, Transaction};
 use cluster::Cluster;
 use keys::Layout;
 use session::Session;
@@ -179,6 +180,14 @@ impl Store for EtcdStore {
         async move {
             self.inner.open()?;
             read::audit(&self.inner.cluster, &self.inner.layout, before, limit).await
+        }
+        .boxed()
+    }
+
+    fn image(&self) -> BoxFuture<'_, Result<Image, StoreError>> {
+        async move {
+            self.inner.open()?;
+            image::read(&self.inner.cluster, &self.inner.layout).await
         }
         .boxed()
     }

@@ -107,9 +107,8 @@ async fn list_once(
         });
         let Some(found) = found.await? else { return Ok(None) };
         for pair in &found.pairs {
-            if let Some((_, key)) = layout.read_record(&pair.key) {
-                records.push((key, value_of(cluster, pair)?));
-            }
+            let (_, key) = layout.read_record(&pair.key).ok_or_else(|| no_key(cluster, pair))?;
+            records.push((key, value_of(cluster, pair)?));
         }
         match found.pairs.last() {
             Some(last) if found.more => {
@@ -171,7 +170,7 @@ pub(super) async fn audit(
         // The lines from `lower` on may lie under a key that begins a little before.
         let keys = layout.audit_lines(lower.saturating_sub(LINES_OF_KEY as u64 - 1), upper);
         for pair in range(cluster, Range::of(keys)).await?.pairs.iter().rev() {
-            let first = number_of(&pair.key).ok_or_else(|| damaged(cluster, pair, "it has no number"))?;
+            let first = number_of(&pair.key).ok_or_else(|| no_key(cluster, pair))?;
             let entries: Vec<AuditEntry> = value_of(cluster, pair)?;
             let numbered = (first..).zip(entries).map(|(line, entry)| AuditLine { line, entry });
             let wanted: Vec<_> = numbered.filter(|l| (lower..upper).contains(&l.line)).collect();
@@ -212,6 +211,12 @@ pub(super) fn value_of<T: DeserializeOwned>(cluster: &Cluster, pair: &Pair) -> R
 
 pub(super) fn to_json(cluster: &Cluster, value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|e| cluster.error(StoreErrorKind::Corrupt, e))
+}
+
+/// Somebody else wrote there: keys of ours are text.
+pub(super) fn no_key(cluster: &Cluster, pair: &Pair) -> StoreError {
+    let key = String::from_utf8_lossy(&pair.key).into_owned();
+    cluster.error(StoreErrorKind::Corrupt, format!("the key {key} is none of a control plane"))
 }
 
 fn damaged(cluster: &Cluster, pair: &Pair, what: &str) -> StoreError {

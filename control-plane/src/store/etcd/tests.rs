@@ -267,6 +267,13 @@ async fn keys_that_are_not_ours_are_an_error_and_stay() {
     let error = store.get(Space::Config, "a").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("/third/live/record/config/a"), "{error}");
+    let stray = Op::Put { key: b"/third/live/record/tokens/\xff".into(), value: b"{}".into(), lease: 0 };
+    client.txn(Txn { then: vec![stray], ..Txn::default() }).await.unwrap();
+    let error = store.list(Space::Tokens, "").await.unwrap_err().to_string();
+    assert!(
+        error.contains("the key /third/live/record/tokens/") && error.contains("outrigger restore"),
+        "{error}"
+    );
     assert_eq!(client.range(&Range::of(Keys::under("/mesh/"))).await.unwrap().pairs.len(), 1);
 }
 

@@ -17,9 +17,9 @@ use tonic::{Request, Streaming};
 
 use super::convert::{from_status, invalid, request_to_pb, response_from_pb};
 use super::{
-    Accepted, Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hangup, Hello, Inspection, PING_INTERVAL,
-    PING_TIMEOUT, RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind, SignReply,
-    SignRequest, WithdrawReply,
+    Accepted, Attestation, CALL_BYTES, ExchangeReply, ExchangeRequest, Hangup, Hello, Inspection,
+    PING_INTERVAL, PING_TIMEOUT, RESPONSE_BYTES, RegisterReply, Registration, RpcError, RpcErrorKind,
+    SignReply, SignRequest, WithdrawReply,
 };
 use crate::channel;
 use crate::codec;
