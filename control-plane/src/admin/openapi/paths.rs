@@ -177,6 +177,9 @@ fn responses(operation: &Operation, kind: Option<Kind>, free: bool) -> Json {
     if !free {
         errors.extend([400, 401, 429]);
     }
+    if operation.method != Method::GET {
+        errors.push(507);
+    }
     if operation.body.is_some() {
         errors.extend([413, 415]);
     }
