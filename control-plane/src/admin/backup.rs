@@ -52,4 +52,5 @@ async fn note(api: &Api, caller: &Caller, keys: bool) -> Result<(), StoreError> 
     }
 }
 
+/// What it is sent as.
 pub(super) const TYPE: &str = "application/vnd.outrigger.backup";

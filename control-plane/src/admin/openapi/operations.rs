@@ -145,7 +145,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         get("/v1/audit", "audit", "History", "Who changed what, when, from where and why; the newest first.")
             .query::<facts::Page>()
             .answers(200, Json("AuditList")),
-        get("/v1/backup", "backup", "Store", "Everything that is kept, as of one moment.")
+        get("/v1/backup", "backup", "History", "All that is kept, as of one moment.")
             .query::<backup::Wanted>()
             .answers(200, Text(backup::TYPE))
             .also(&[507]),

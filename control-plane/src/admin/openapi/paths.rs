@@ -183,9 +183,6 @@ fn responses(operation: &Operation, kind: Option<Kind>, free: bool) -> Json {
     if operation.body.is_some() {
         errors.extend([413, 415]);
     }
-    if operation.method != Method::GET {
-        errors.push(507);
-    }
     errors.extend(&operation.also);
     errors.sort_unstable();
     errors.dedup();
