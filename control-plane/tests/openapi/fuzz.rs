@@ -53,6 +53,30 @@ async fn whoever_asks(role: &str, percent: usize) {
     plane.shutdown().await;
 }
 
+/// What is for everybody the document says (`security: []`), and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_proves_nothing_gets_what_the_document_says_is_for_everybody() {
+    let Some(python) = python().await else { return };
+    let plane = Plane::furnished().await;
+    let (document, file) = (plane.document().await, plane.folder().join("openapi.json"));
+    fs::write(&file, document.to_string()).unwrap();
+    let form = Form { phases: "fuzzing", examples: 1 };
+    let run = Run { python: &python, plane: &plane, document: &file, token: "none", form, seed: 1 };
+    let told = run.done().await;
+    assert!(told.passed, "{}", told.text);
+    let mut open = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let methods = methods.as_object().unwrap().iter();
+        let of_it = methods.filter(|(_, operation)| operation["security"] == json!([]));
+        open.extend(of_it.map(|(method, _)| format!("{} {path}", method.to_uppercase())));
+    }
+    let missed = told.seen.missed();
+    let reached = told.seen.answered.keys().filter(|operation| !missed.contains(&operation.as_str()));
+    assert_eq!(reached.cloned().collect::<BTreeSet<_>>(), open);
+    assert!(told.seen.operations() >= 120 && open.len() >= 4, "{open:?}");
+    plane.shutdown().await;
+}
+
 /// A planted lie: of two answers the document says what is not so, and both are found.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lie_in_the_document_is_found() {
