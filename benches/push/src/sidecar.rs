@@ -109,6 +109,7 @@ async fn join(number: usize, push: SocketAddr, mesh: &Mesh, admin: Admin) -> any
         service: Some(mesh::name_of(mesh.own(number))),
         endpoint: Some(mesh.registered(number, 100).uid),
         features: FeatureSet::all(),
+        elsewhere: false,
     };
     let stream = client.discover(hello).await?;
     let mut session = ClientSession::new(FeatureSet::all());
