@@ -48,6 +48,7 @@ class ControlPlane:
                    "--push", self.push, "--pid", str(self.child.pid), *map(str, arguments)]
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=1800)
         if done.returncode:
+            self.stop()
             sys.exit(f"failed: {' '.join(command)}")
         return json.loads(done.stdout)
 
