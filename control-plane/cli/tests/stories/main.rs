@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod access;
-mod backup;
 mod bad_start;
 mod clocks;
 mod command_line;
