@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod access;
+mod backup;
 mod bad_start;
 mod clocks;
 mod command_line;
