@@ -63,7 +63,8 @@ async fn every_change_is_in_the_audit_log_with_who_from_where_what_and_why_and_s
             assert_eq!(told.status < 300, done, "{method} {path}: {} {}", told.status, told.text);
             // The drivers write lines of their own, which come from nowhere.
             let lines = house.api.state.store().audit(None, 9).await.unwrap();
-            let entry = lines.into_iter().map(|line| line.entry).find(|entry| !entry.from.is_empty()).unwrap();
+            let entry =
+                lines.into_iter().map(|line| line.entry).find(|entry| !entry.from.is_empty()).unwrap();
             let who = format!("token test ({})", token.id());
             assert_eq!(
                 (&entry.who, entry.from.as_str()),
