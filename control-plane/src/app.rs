@@ -115,6 +115,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
     let (lease, sent) = (settings.lease, Arc::clone(&hub));
     tasks.spawn(until(stop.clone(), replicas::send_elsewhere(sent, state.clone(), lease), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), replicas::balance(Arc::clone(&hub), state.clone()), Duration::ZERO));
     tasks.spawn(until(stop.clone(), replicas::tell(hub, state.clone()), Duration::ZERO));
     tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
     let stopped = stop.clone();

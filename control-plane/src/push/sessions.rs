@@ -24,7 +24,7 @@ use super::status::{ProxyStatus, RejectedResource};
 use crate::ca::Holding;
 
 /// The number of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionId(pub(super) u64);
 
 /// A connected sidecar as the hub sees it.
@@ -229,6 +229,8 @@ pub(super) enum Cut {
     Revoked,
     /// Another control plane is to be asked: this one is cut off from the store.
     Elsewhere,
+    /// Another control plane is to be asked: it has fewer sidecars.
+    Balance,
 }
 
 impl From<Cut> for RpcError {
@@ -241,6 +243,10 @@ impl From<Cut> for RpcError {
             Cut::Elsewhere => Self::new(
                 RpcErrorKind::Elsewhere,
                 "this control plane is cut off from the store; ask another one",
+            ),
+            Cut::Balance => Self::new(
+                RpcErrorKind::Elsewhere,
+                "this control plane has more sidecars than others; ask another one",
             ),
         }
     }
@@ -385,7 +391,7 @@ impl Guest<'_> {
                 }
                 why = was_cut(&mut cut) => {
                     // Who is to go elsewhere has to read that, and hangs up itself.
-                    if why != Cut::Elsewhere {
+                    if !matches!(why, Cut::Elsewhere | Cut::Balance) {
                         stream.hang_up();
                     }
                     return Err(why.into());

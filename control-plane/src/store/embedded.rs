@@ -27,6 +27,8 @@ use super::{
 
 /// The name of the file in the data folder.
 const FILE: &str = "store.redb";
+/// What is read again and again is in memory anyway, as the world; the library's own measure is a gigabyte.
+const CACHE: usize = 32 << 20;
 
 /// A store in a file that one process at a time may have open. Clones share it.
 #[derive(Clone)]
@@ -60,7 +62,7 @@ impl EmbeddedStore {
             let path = folder.join(FILE);
             make_file(&path)?;
             let opened = path.clone();
-            Self::open_with(path, Box::new(move || Builder::new().open(&opened)))
+            Self::open_with(path, Box::new(move || Builder::new().set_cache_size(CACHE).open(&opened)))
         })
         .await
     }

@@ -16,6 +16,7 @@ mod identity;
 mod kubernetes;
 mod lifecycle;
 mod namespaces;
+mod push;
 mod replicas;
 mod resilience;
 mod rolling;

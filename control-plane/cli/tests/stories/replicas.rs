@@ -92,6 +92,34 @@ async fn who_waits_at_one_replica_waits_for_the_sidecars_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_has_too_many_sidecars_sends_some_to_one_that_is_back() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let url = etcd.url("mesh");
+    let mut replicas = [Mesh::start_with(&["--store", &url]), Mesh::start_with(&["--store", &url])];
+    replicas[0].services(&["cart"]);
+    replicas[1].kill_control();
+    let origin = Origin::named("cart-v1").await;
+    let all = [&replicas[0], &replicas[1]];
+    let cart = replicas[0].sidecar("cart", "v1", origin.addr()).token(replicas[0].token("cart"));
+    let _cart = cart.control(&all).start();
+    let callers: Vec<_> = ["a", "b", "c", "d", "e"]
+        .map(|account| replicas[0].caller(account).token(replicas[0].token(account)).control(&all).start())
+        .into();
+    for caller in &callers {
+        replicas[0].reachable(caller, "cart").await;
+    }
+    let load = Load::start(callers[0].outbound, "cart", 2);
+    replicas[1].start_control();
+    let count = |told: &Value| told["items"].as_array().unwrap().len();
+    replicas[1].until("some have come", "/v1/proxies", |told| count(told) > 0).await;
+    replicas[0].until("they are there no more", "/v1/proxies", |told| count(told) < 6).await;
+    assert_eq!(names(&replicas[1].admin("/v1/instances/shop").await).len(), 1);
+    load.goes_on(100).await;
+    let (good, bad) = load.end().await;
+    assert!(good > 100 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_store_everything_goes_on_but_writing_which_says_why() {
     let Some(mut etcd) = Etcd::start(1).await else { return };
     let mesh = Mesh::start_with(&["--store", &etcd.url("mesh")]);

@@ -97,6 +97,11 @@ impl Mesh {
         self.start_control();
     }
 
+    /// The process of the control plane.
+    pub(crate) fn control_pid(&self) -> u32 {
+        self.control.as_ref().expect("it runs").child.id()
+    }
+
     /// Kills the control plane without a word (SIGKILL).
     pub(crate) fn kill_control(&mut self) {
         self.control.take().expect("it runs").kill();

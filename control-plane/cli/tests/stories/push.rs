@@ -1,0 +1,37 @@
+//! Many sidecars before one control plane, in small. What is asserted are counts; times are the matter of `benches/push`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Mesh, binary, text};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_change_reaches_all_in_few_bytes_and_who_does_not_read_is_dropped_and_delays_nobody() {
+    let mesh = Mesh::start_with(&["--lease", "1h"]);
+    let (admin, push) = (mesh.admin.to_string(), mesh.push.to_string());
+    let mut load = Command::new(binary("push-load"));
+    load.args(["--admin", &admin, "--push", &push, "--pid", &mesh.control_pid().to_string()]);
+    load.args("--sidecars 50 --services 20 --endpoints 5 --uses 5 --changes 4".split(' '));
+    load.args("--churn 100 --churn-seconds 4 --stalled 3".split(' '));
+    let out = tokio::task::spawn_blocking(move || load.output()).await.unwrap().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+
+    let changes = &told["changes"];
+    let endpoint = changes["endpoint"]["bytesPerSidecar"].as_f64().unwrap();
+    assert!((50.0..300.0).contains(&endpoint), "{changes:#}");
+    for change in ["endpoint", "route", "policy", "service"] {
+        let messages = changes[change]["messagesPerSidecar"].as_f64().unwrap();
+        assert!((1.0..1.5).contains(&messages), "{change}: {changes:#}");
+    }
+    let churn = &told["churn"];
+    assert_eq!((&churn["failed"], &churn["behind"]), (&0.into(), &0.into()), "{churn:#}");
+    assert!(churn["made"].as_u64().unwrap() >= 300, "{churn:#}");
+    // One message holds what has come meanwhile.
+    assert!(churn["messagesPerSidecarAndSecond"].as_f64().unwrap() < 30.0, "{churn:#}");
+    let stalled = &told["stalled"];
+    assert!(stalled["droppedAfterSeconds"].is_number() && stalled["othersMissed"] == 0, "{stalled:#}");
+    let metrics = told["told"].to_string();
+    assert!(metrics.contains("convergence"), "{metrics}");
+}
