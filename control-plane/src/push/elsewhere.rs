@@ -36,7 +36,9 @@ impl Hub {
         all.retain(|(began, _)| now >= *began + stay);
         all.sort_by_key(|(began, proxy)| (std::cmp::Reverse(*began), proxy.id()));
         all.truncate(most);
-        all.iter().for_each(|(_, proxy)| proxy.cut(Cut::Balance));
+        for (_, proxy) in &all {
+            proxy.cut(Cut::Balance);
+        }
         all.len()
     }
 }
