@@ -470,11 +470,12 @@ impl Guest<'_> {
 
     fn respond(&mut self, take: bool) -> Vec<DeltaResponse> {
         let catalog = self.hub.read();
-        let mut facts = self.proxy.facts();
+        // Held until it is noted that something is under way: whoever looks in between would take it for the present.
+        let proxy = self.proxy;
+        let mut facts = proxy.facts();
         let marks = if take { std::mem::take(&mut facts.marks) } else { Marks::default() };
         // Only when nothing is left marked does the session know all that is in the catalog.
         let noted = facts.marks.is_empty().then(|| catalog.position());
-        drop(facts);
 
         let (names, hosts): (Vec<_>, Vec<_>) =
             (marks.names.into_iter().collect(), marks.hosts.into_iter().collect());
@@ -485,12 +486,13 @@ impl Guest<'_> {
             changed = Changed::Nothing;
             responses.push(response);
         }
-        self.note_progress(noted);
+        self.note_progress(&mut facts, noted);
+        drop(facts);
+        self.hub.progressed();
         responses
     }
 
-    fn note_progress(&mut self, noted: Option<Position>) {
-        let mut facts = self.proxy.facts();
+    fn note_progress(&self, facts: &mut Facts, noted: Option<Position>) {
         for kind in ResourceKind::ALL {
             let (due, in_flight) = (self.session.has_due(kind), self.session.is_in_flight(kind));
             let progress = &mut facts.progress[kind as usize];
@@ -508,8 +510,6 @@ impl Guest<'_> {
         facts.trust = self.session.obeyed(&own_trust(&self.proxy.hello)).map(ToString::to_string);
         facts.obeyed = Obeyed::noted(&self.hub.asked().names(), &self.session);
         facts.rejected = self.session.rejected().map(|(kind, r)| rejected_resource(kind, r)).collect();
-        drop(facts);
-        self.hub.progressed();
     }
 }
 
