@@ -53,4 +53,4 @@ async fn note(api: &Api, caller: &Caller, keys: bool) -> Result<(), StoreError> 
 }
 
 /// What it is sent as.
-pub(super) const TYPE: &str = "application/vnd.outrigger.backup";
+pub(super) const TYPE: &str = "text/plain";
