@@ -1,13 +1,36 @@
 //! Short ways to worlds for the tests of this crate.
 
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use outrigger_mesh::{EndpointUid, ServiceName, TrustDomain};
 
 use crate::addresses::VirtualAddress;
 use crate::check::{Checked, check, check_dangling};
-use crate::compile::Touched;
+use crate::compile::{ResourceChange, Touched};
 use crate::secret::MeshSecret;
+use crate::source::registration::Removal;
 use crate::spec::{Key, Object, Problem, read};
+use crate::state::Publish;
 use crate::world::{Entry, World};
+
+/// No sidecar is there: what is published reaches nobody, and what is removed nobody had.
+pub(crate) struct Nobody;
+
+impl Publish for Nobody {
+    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
+}
+
+impl Removal for Nobody {
+    fn removed<'a>(
+        &'a self,
+        _: &'a ServiceName,
+        _: &'a EndpointUid,
+        _: Duration,
+    ) -> BoxFuture<'a, (u32, u32)> {
+        Box::pin(std::future::ready((0, 0)))
+    }
+}
 
 pub(crate) fn world() -> World {
     World::new(TrustDomain::new("mesh.local").unwrap(), MeshSecret::random().unwrap())

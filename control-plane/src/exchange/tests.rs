@@ -13,17 +13,10 @@ use serde_json::{Value, json};
 
 use super::{Keys, TokenService, now};
 use crate::audit::Author;
-use crate::compile::ResourceChange;
 use crate::spec::Document;
-use crate::state::{Publish, State, Write};
+use crate::state::{State, Write};
 use crate::store::{EmbeddedStore, Expect};
-use crate::testing::{object, service};
-
-struct Nobody;
-
-impl Publish for Nobody {
-    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
-}
+use crate::testing::{Nobody, object, service};
 
 /// `web` takes tokens of `https://i` for `shop`; `cart` and `prices` want exchanged ones.
 struct Shop {

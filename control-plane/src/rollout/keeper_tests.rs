@@ -15,17 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::audit::Author;
-use crate::compile::ResourceChange;
 use crate::spec::{Document, Key, Object};
-use crate::state::{Publish, State, Write};
+use crate::state::{State, Write};
 use crate::store::{EmbeddedStore, Expect, Space};
-use crate::testing::{instance, name, rollout, service};
-
-struct Nobody;
-
-impl Publish for Nobody {
-    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
-}
+use crate::testing::{Nobody, instance, name, rollout, service};
 
 /// Two sidecars that obey at once, or one that does not.
 #[derive(Default)]

@@ -6,14 +6,13 @@ use outrigger_certs::RootHash;
 use outrigger_mesh::TrustDomain;
 
 use super::*;
-use crate::compile::ResourceChange;
 use crate::spec::Document;
-use crate::state::{Publish, Write};
+use crate::state::Write;
 use crate::store::{
     AuditLine, CommitError, Committed, EmbeddedStore, Expect, Image, Listed, Record, Replicas, Revision,
     Space, Store, Transaction, Watch,
 };
-use crate::testing::service;
+use crate::testing::{Nobody, service};
 
 /// A store whose replicas are as the test says.
 struct Shared {
@@ -96,23 +95,6 @@ impl Store for Shared {
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.kept.close()
-    }
-}
-
-struct Nobody;
-
-impl Publish for Nobody {
-    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
-}
-
-impl Removal for Nobody {
-    fn removed<'a>(
-        &'a self,
-        _: &'a ServiceName,
-        _: &'a EndpointUid,
-        _: Duration,
-    ) -> BoxFuture<'a, (u32, u32)> {
-        Box::pin(async { (0, 0) })
     }
 }
 

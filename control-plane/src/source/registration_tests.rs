@@ -4,28 +4,10 @@ use outrigger_certs::RootHash;
 use outrigger_mesh::{Endpoint, EndpointPort, EndpointState, PortNumber, Transport, TrustDomain, Weight};
 
 use super::*;
-use crate::compile::ResourceChange;
 use crate::spec::Document;
-use crate::state::{Publish, Write};
+use crate::state::Write;
 use crate::store::{EmbeddedStore, Expect};
-use crate::testing::{instance, service};
-
-struct Nobody;
-
-impl Publish for Nobody {
-    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
-}
-
-impl Removal for Nobody {
-    fn removed<'a>(
-        &'a self,
-        _: &'a ServiceName,
-        _: &'a EndpointUid,
-        _: Duration,
-    ) -> BoxFuture<'a, (u32, u32)> {
-        Box::pin(std::future::ready((0, 0)))
-    }
-}
+use crate::testing::{Nobody, instance, service};
 
 /// A control plane whose leases end, in a folder that outlives it.
 struct Plane {

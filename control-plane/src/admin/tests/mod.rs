@@ -2,8 +2,10 @@
 //! is explained to whom, and what routes refer to have files of their own.
 
 mod audit;
+mod cases;
 mod clients;
 mod explain;
+mod house;
 mod references;
 
 use std::net::SocketAddr;
@@ -26,154 +28,9 @@ use crate::state::Publish;
 use crate::store::{EmbeddedStore, Store};
 use crate::users::{Grant, Role, book};
 
-struct Nothing;
-
-impl Publish for Nothing {
-    fn publish(&self, _: u64, _: Vec<ResourceChange>) {}
-}
-
-impl Observed for Nothing {
-    fn proxies(&self) -> Vec<Json> {
-        ["shop", "bank"]
-            .map(|ns| serde_json::json!({ "identity": format!("spiffe://mesh.local/ns/{ns}/sa/x"), "node": "x" }))
-            .into()
-    }
-
-    fn proxy(&self, node: &str) -> Vec<Json> {
-        self.proxies().into_iter().map(|proxy| serde_json::json!({ "proxy": proxy, "node": node })).collect()
-    }
-
-    fn page<'a>(
-        &'a self,
-        identity: &'a str,
-        _: &'a str,
-        page: &'static str,
-    ) -> BoxFuture<'a, Result<Json, String>> {
-        let service = if identity.contains("/ns/shop/") { "shop/cart" } else { "bank/desk" };
-        let (open, closed) =
-            (serde_json::json!({ "state": "open" }), serde_json::json!({ "state": "closed" }));
-        let breakers =
-            serde_json::json!([{ "name": service, "service": closed, "versions": { "v2": open } }]);
-        Box::pin(std::future::ready(if page == "breakers" { Ok(breakers) } else { Err(page.to_owned()) }))
-    }
-
-    fn affected(&self, _: Vec<ResourceChange>) -> Vec<Json> {
-        self.proxies()
-    }
-
-    fn issuers(&self) -> Vec<Json> {
-        ["shop/users/people", "bank/users/people"].map(|name| serde_json::json!({ "name": name })).into()
-    }
-
-    fn stats(&self) -> Vec<Json> {
-        ["shop/cart", "bank/desk"].map(|service| serde_json::json!({ "service": service })).into()
-    }
-
-    fn acknowledged(&self, _: u64, _: Duration) -> BoxFuture<'_, Acknowledged> {
-        Box::pin(std::future::ready(Acknowledged::default()))
-    }
-
-    fn is_revoked(&self, identity: &SpiffeId) -> bool {
-        identity.service_account().as_str() == "revoked"
-    }
-
-    fn held_back(&self) -> Option<HeldBack> {
-        Some(HeldBack { instances: 60, of: 100, lasting: Duration::from_secs(3) })
-    }
-
-    fn confirm_loss(&self) -> bool {
-        true
-    }
-
-    fn metrics(&self) -> String {
-        "up 1\n".into()
-    }
-}
-
-/// An API at whose door somebody stands.
-pub(super) struct House {
-    pub(super) api: Api,
-    turner: tokio::task::JoinHandle<()>,
-    driver: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        self.turner.abort();
-        self.driver.abort();
-    }
-}
-
-struct Told {
-    status: u16,
-    text: String,
-}
-
-impl Told {
-    fn json(&self) -> Json {
-        serde_json::from_str(&self.text).unwrap_or_default()
-    }
-}
-
-impl House {
-    pub(super) async fn with(door: Door) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder.path()).await.unwrap());
-        let (domain, hub) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Hub::new()));
-        let place = ca::Place { folder: &folder.path().join("ca"), given: None };
-        let (keeper, turning, turner) =
-            ca::open(store.clone(), hub.clone(), place, &domain, LeafLifetime::default()).await.unwrap();
-        let state = State::open(store, domain, root(), Arc::new(Nothing)).await.unwrap();
-        let turner = tokio::spawn(turner.run(state.clone()));
-        let (rollouts, driver) = rollout::open(state.clone(), hub, Arc::default());
-        let (driver, rollouts) = (tokio::spawn(driver.run(std::future::pending())), Some(rollouts));
-        let (observed, door) = (Arc::new(Nothing), Arc::new(door));
-        let certs = Some(Certs { keeper, turning });
-        let api = Api { state, observed, certs, door, signers: None, rollouts };
-        Self { api, turner, driver, _folder: folder }
-    }
-
-    async fn token(&self, grant: &str, ttl: Duration) -> ApiToken {
-        let (name, grant): (_, Grant) = (Label::new("test").unwrap(), grant.parse().unwrap());
-        let author = Author::system("a test");
-        book::create(self.api.state.store(), root(), name, grant, ttl, &author).await.unwrap().0
-    }
-
-    async fn sends(&self, method: &Method, path: &str, headers: &[(&str, &str)], body: &str) -> Told {
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if !body.is_empty() {
-            request = request.header("content-type", "application/json");
-        }
-        let from: SocketAddr = "127.0.0.1:40000".parse().unwrap();
-        let request = request.extension(ConnectInfo(from)).body(Body::from(body.to_owned())).unwrap();
-        let answer = router(self.api.clone()).oneshot(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let text = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-        Told { status, text: String::from_utf8_lossy(&text).into_owned() }
-    }
-
-    async fn get(&self, path: &str, token: &ApiToken) -> Told {
-        let bearer = bearer(token);
-        self.sends(&Method::GET, path, &[("authorization", &bearer)], "").await
-    }
-
-    /// Puts a rollout of `bank/cart` there.
-    async fn roll_out(&self) {
-        let text = "{apiVersion: outrigger.dev/v1alpha1, kind: Rollout, metadata: {name: cart, namespace: bank}, \
-                    spec: {service: cart, strategy: canary, stable: v1, candidate: v2}}";
-        let document = crate::spec::read(text, "").unwrap().remove(0);
-        let write = crate::state::Write::Put { document, expect: crate::store::Expect::Anything };
-        self.api.state.apply(vec![write], &Author::system("a test"), false).await.unwrap();
-    }
-
-    async fn audit(&self) -> String {
-        format!("{:?}", self.api.state.store().audit(None, 1000).await.unwrap())
-    }
-}
+use cases::{Case, cases};
+pub(super) use house::House;
+use house::Told;
 
 fn root() -> RootHash {
     RootHash::of(b"root")
@@ -184,10 +41,6 @@ fn bearer(token: &ApiToken) -> String {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
-const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
-const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
-const PAGE: &str = "/v1/proxies/{node}/{page}";
-const DIFF: &str = "/v1/revisions/{number}/diff/{to}";
 
 fn service(namespace: &str) -> String {
     let metadata = serde_json::json!({ "name": "cart", "namespace": namespace });
@@ -206,61 +59,6 @@ fn policy(jwks: &str) -> String {
     let metadata = serde_json::json!({ "name": "users", "namespace": "shop" });
     serde_json::json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "TokenPolicy", "metadata": metadata, "spec": spec })
         .to_string()
-}
-
-/// One request for a route, and the least role that gets through. `None`: it needs no proof.
-struct Case(&'static str, Method, &'static str, String, Option<Role>);
-
-fn cases() -> Vec<Case> {
-    let none = String::new;
-    let apply = format!("{{\"items\": [{}]}}", service("shop"));
-    let (get, post) = (Method::GET, Method::POST);
-    let join = "{\"namespace\": \"shop\", \"serviceAccount\": \"cart\"}".to_owned();
-    let explain = "{\"host\": \"cart.shop\"}".to_owned();
-    let issue = "{\"namespace\": \"ops\", \"serviceAccount\": \"edge\", \"csr\": \"AA==\"}".to_owned();
-    let turn = "{\"action\": \"abort\"}".to_owned();
-    let token = "{\"name\": \"ci\", \"role\": \"viewer\"}".to_owned();
-    vec![
-        Case("/healthz", get.clone(), "/healthz", none(), None),
-        Case("/readyz", get.clone(), "/readyz", none(), None),
-        Case("/.well-known/jwks.json", get.clone(), "/.well-known/jwks.json", none(), None),
-        Case("/openapi.json", get.clone(), "/openapi.json", none(), None),
-        Case("/docs", get.clone(), "/docs", none(), None),
-        Case("/docs/{file}", get.clone(), "/docs/NOTICE", none(), None),
-        Case("/metrics", get.clone(), "/metrics", none(), Some(Role::Viewer)),
-        Case("/v1/apply", post.clone(), "/v1/apply", apply, Some(Role::Editor)),
-        Case("/v1/explain", post.clone(), "/v1/explain", explain, Some(Role::Viewer)),
-        Case("/v1/proxies", get.clone(), "/v1/proxies", none(), Some(Role::Viewer)),
-        Case("/v1/proxies/{node}", get.clone(), "/v1/proxies/x", none(), Some(Role::Viewer)),
-        Case(PAGE, get.clone(), "/v1/proxies/x/breakers", none(), Some(Role::Viewer)),
-        Case("/v1/breakers", get.clone(), "/v1/breakers", none(), Some(Role::Viewer)),
-        Case("/v1/stats", get.clone(), "/v1/stats", none(), Some(Role::Viewer)),
-        Case("/v1/revisions", get.clone(), "/v1/revisions", none(), Some(Role::Viewer)),
-        Case("/v1/revisions/{number}", get.clone(), "/v1/revisions/1", none(), Some(Role::Viewer)),
-        Case(DIFF, get.clone(), "/v1/revisions/0/diff/now", none(), Some(Role::Viewer)),
-        Case("/v1/watch", get.clone(), "/v1/watch?since=99", none(), Some(Role::Viewer)),
-        Case("/v1/rollback", post.clone(), "/v1/rollback", "{\"to\": 0}".into(), Some(Role::Editor)),
-        Case("/v1/audit", get.clone(), "/v1/audit", none(), Some(Role::Operator)),
-        Case("/v1/backup", get.clone(), "/v1/backup", none(), Some(Role::Admin)),
-        Case("/v1/issuers", get.clone(), "/v1/issuers", none(), Some(Role::Viewer)),
-        Case("/v1/join-tokens", post.clone(), "/v1/join-tokens", join, Some(Role::Operator)),
-        Case("/v1/leases/confirm", post.clone(), "/v1/leases/confirm", "{}".into(), Some(Role::Operator)),
-        Case("/v1/certs", get.clone(), "/v1/certs", none(), Some(Role::Operator)),
-        Case("/v1/certs/issue", post.clone(), "/v1/certs/issue", issue, Some(Role::Operator)),
-        Case("/v1/certs/rotation", get.clone(), "/v1/certs/rotation", none(), Some(Role::Operator)),
-        Case("/v1/certs/rotation", post.clone(), "/v1/certs/rotation", turn, Some(Role::Admin)),
-        Case("/v1/tokens", get.clone(), "/v1/tokens", none(), Some(Role::Admin)),
-        Case("/v1/tokens", post, "/v1/tokens", token, Some(Role::Admin)),
-        Case("/v1/tokens/{id}", Method::DELETE, "/v1/tokens/0011223344556677", none(), Some(Role::Admin)),
-        Case("/v1/whoami", get.clone(), "/v1/whoami", none(), Some(Role::Viewer)),
-        Case(ROLLOUT, Method::POST, "/v1/rollouts/shop/cart/pause", "{}".into(), Some(Role::Editor)),
-        Case("/v1/{collection}", get.clone(), "/v1/services", none(), Some(Role::Viewer)),
-        Case("/v1/{collection}/{namespace}", get.clone(), "/v1/services/shop", none(), Some(Role::Viewer)),
-        Case(OBJECT, get, "/v1/services/shop/cart", none(), Some(Role::Viewer)),
-        Case(OBJECT, Method::PUT, "/v1/services/shop/cart", service("shop"), Some(Role::Editor)),
-        Case(OBJECT, Method::PATCH, "/v1/services/shop/cart", "{}".into(), Some(Role::Editor)),
-        Case(OBJECT, Method::DELETE, "/v1/services/shop/cart", none(), Some(Role::Editor)),
-    ]
 }
 
 #[test]
