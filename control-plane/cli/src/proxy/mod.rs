@@ -5,7 +5,7 @@ mod sidecar;
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::Printed;
 use crate::client::Admin;
@@ -24,11 +24,23 @@ pub(crate) enum Proxy {
     Config(sidecar::Config),
     /// Show the certificate that a sidecar shows.
     Certs(sidecar::Certs),
+    /// Say that the instances whose leases are held back, because most ended together, are gone indeed.
+    ConfirmLoss(ConfirmLoss),
 }
 
 /// Show every connected sidecar: who it is, what it has acknowledged, what it rejected and why.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
+    #[command(flatten)]
+    printed: Printed,
+}
+
+/// Say that the instances whose leases are held back, because most ended together, are gone indeed.
+///
+/// Until somebody does, or the others have renewed theirs through one whole lease more, callers go on with what they know;
+/// `/readyz` of the control plane says how many are held back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfirmLoss {
     #[command(flatten)]
     printed: Printed,
 }
@@ -41,8 +53,22 @@ impl Proxy {
             Self::Policy(policy) => policy.run(admin).await?,
             Self::Config(config) => config.run(admin).await?,
             Self::Certs(certs) => certs.run(admin).await?,
+            Self::ConfirmLoss(confirm) => confirm.run(admin).await?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl ConfirmLoss {
+    async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        let told = admin.ask("/v1/leases/confirm", &json!({})).await?;
+        match self.printed.format {
+            Format::Table => {
+                out::say(format!("{} of {} instances are taken away", told["instances"], told["of"]));
+                Ok(())
+            }
+            format => out::value(&told, format),
+        }
     }
 }
 

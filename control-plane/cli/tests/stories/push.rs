@@ -35,3 +35,28 @@ async fn each_change_reaches_all_in_few_bytes_and_who_does_not_read_is_dropped_a
     let metrics = told["told"].to_string();
     assert!(metrics.contains("convergence"), "{metrics}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_all_sidecars_are_gone_at_once_their_instances_stay_until_an_operator_says_so() {
+    let mesh = Mesh::start_with(&["--lease", "2s"]);
+    let none = mesh.cli(&["proxy", "confirm-loss"]);
+    assert!(!none.status.success() && text(&none).contains("no leases are held back"), "{}", text(&none));
+    let (admin, push) = (mesh.admin.to_string(), mesh.push.to_string());
+    let mut load = Command::new(binary("push-load"));
+    load.args(["--admin", &admin, "--push", &push, "--pid", &mesh.control_pid().to_string()]);
+    load.args("--sidecars 12 --services 3 --endpoints 1 --uses 2 --changes 1".split(' '));
+    let out = tokio::task::spawn_blocking(move || load.output()).await.unwrap().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+
+    // Nobody renews any more, and all leases end together.
+    let held = mesh.until("they are held back", "/readyz", |told| told["leases"]["heldBack"] == 12).await;
+    assert_eq!(held["status"], "degraded", "{held:#}");
+    let registered = || {
+        let listed = mesh.cli(&["get", "instances", "-n", "bench"]);
+        text(&listed).lines().filter(|line| line.contains(" r-")).count()
+    };
+    assert_eq!(registered(), 12, "callers go on with what they know");
+    let said = mesh.cli(&["proxy", "confirm-loss"]);
+    assert!(text(&said).contains("12 of 12 instances"), "{}", text(&said));
+    outrigger_testkit::eventually("they are taken away", || async { registered() == 0 }).await;
+}
