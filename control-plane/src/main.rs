@@ -11,6 +11,11 @@ use outrigger_control::settings::{LogFormat, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// A start reads the whole store at once, and a large mesh lives in small pieces: jemalloc gives back what is free, where the
+/// system's allocator keeps it. Its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let settings = Settings::parse();
     if let Err(why) = start_log(&settings) {

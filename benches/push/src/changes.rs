@@ -41,7 +41,7 @@ pub(crate) async fn measure(
         for edition in 1..=settings.changes {
             let begun = Instant::now();
             make(change, edition, mesh, admin, fleet).await?;
-            let all = acknowledged(change, fleet).await?;
+            let all = acknowledged(change, edition, fleet).await?;
             let since = |at: &Instant| at.saturating_duration_since(begun);
             whole.extend(all.iter().map(since).max());
             each.extend(all.iter().map(since));
@@ -64,6 +64,11 @@ pub(crate) async fn measure(
     Ok(told.into())
 }
 
+/// No two editions are alike: whoever has not yet heard of one would have nothing to hear of the next.
+fn weight_of(edition: usize) -> u16 {
+    1_000 + u16::try_from(edition).unwrap_or_default()
+}
+
 async fn make(
     change: Change,
     edition: usize,
@@ -71,13 +76,12 @@ async fn make(
     admin: &Admin,
     fleet: &Fleet,
 ) -> anyhow::Result<()> {
-    let odd = edition % 2 == 1;
     match change {
         Change::Route => admin.apply(&[mesh::route(edition)]).await,
         Change::Policy => admin.apply(&[mesh::policy(edition)]).await,
-        Change::Service => admin.apply(&[Mesh::service(0, if odd { "http1" } else { "http2" })]).await,
+        Change::Service => admin.apply(&[Mesh::service(0, Some(edition))]).await,
         Change::Endpoint => {
-            let endpoint = mesh.registered(0, if odd { 99 } else { 98 });
+            let endpoint = mesh.registered(0, weight_of(edition));
             fleet.sidecars[0].client.register(Registration { endpoint }).await?;
             Ok(())
         }
@@ -85,7 +89,7 @@ async fn make(
 }
 
 /// Waits until everybody has; tells when each of them had.
-async fn acknowledged(change: Change, fleet: &Fleet) -> anyhow::Result<Vec<Instant>> {
+async fn acknowledged(change: Change, edition: usize, fleet: &Fleet) -> anyhow::Result<Vec<Instant>> {
     let name = ResourceName::Service(mesh::name_of(0));
     let (mut seen, mut all) = (HashSet::new(), vec![]);
     let mut heard = fleet.heard.lock().await;
@@ -94,7 +98,7 @@ async fn acknowledged(change: Change, fleet: &Fleet) -> anyhow::Result<Vec<Insta
             bail!("{change:?}: {} of {} sidecars have acknowledged", all.len(), fleet.len());
         };
         let meant = match change {
-            Change::Endpoint => one.weights.iter().any(|(number, _)| *number == 0),
+            Change::Endpoint => one.weights.contains(&(0, weight_of(edition))),
             Change::Route | Change::Policy | Change::Service => one.what.contains(&name),
         };
         if meant && seen.insert(one.sidecar) {

@@ -27,7 +27,7 @@ impl Mesh {
 
     /// Makes the services and their endpoints, many at a time.
     pub(crate) async fn plant(&self, admin: &Admin) -> anyhow::Result<()> {
-        let services: Vec<Json> = (0..self.services).map(|number| Self::service(number, "auto")).collect();
+        let services: Vec<Json> = (0..self.services).map(|number| Self::service(number, None)).collect();
         let each = |service: usize| (0..self.endpoints).map(move |number| instance(service, number));
         let instances: Vec<Json> = (0..self.services).flat_map(each).collect();
         for batch in services.chunks(AT_ONCE).chain(instances.chunks(AT_ONCE)) {
@@ -36,10 +36,11 @@ impl Mesh {
         Ok(())
     }
 
-    /// A service that is spoken to in the way `between`.
-    pub(crate) fn service(number: usize, between: &str) -> Json {
-        let spec = json!({ "ports": [{ "port": 80 }], "between": between });
-        object("outrigger.dev/v1alpha1", "MeshService", &service_of(number), &spec)
+    /// A service; `edition` tells one from the next.
+    pub(crate) fn service(number: usize, edition: Option<usize>) -> Json {
+        let ports: Vec<Json> =
+            [80].into_iter().chain(edition.map(|e| 10_000 + e)).map(|p| json!({ "port": p })).collect();
+        object("outrigger.dev/v1alpha1", "MeshService", &service_of(number), &json!({ "ports": ports }))
     }
 
     /// The service that a sidecar stands beside.

@@ -20,7 +20,8 @@ pub(crate) async fn measure(
     admin: &Admin,
     fleet: &Fleet,
 ) -> anyhow::Result<Json> {
-    fleet.settle(Duration::from_millis(500)).await;
+    // As long as it takes until changes are no more gathered for a second, as in a churn: what is measured is the stalled.
+    fleet.settle(Duration::from_secs(5)).await;
     let (stalled, reading) = fleet.sidecars.split_at(settings.stalled);
     for sidecar in stalled {
         sidecar.tap.closed.store(true, Relaxed);
