@@ -8,16 +8,21 @@
 //! away what an earlier injection added, `build` adds what belongs there, and `difference` tells the two apart as steps of a
 //! patch. As it always begins at the pod without us, a second call comes to the same end.
 //!
+//! The way of a file: `text` reads it into values that know their bytes and edits those, `manifest` makes members of the workloads of
+//! a stream of Kubernetes objects, `compose` of the services of a Compose file; both take back byte for byte what they did.
+//!
 //! What the sidecar does with its settings is the sidecar's (docs/interception.md), and who calls is the caller's: there is
 //! no AdmissionReview here.
 
 mod annotations;
 mod build;
+pub mod compose;
 mod containers;
 mod decision;
 mod difference;
 mod env;
 mod json;
+pub mod manifest;
 mod names;
 mod namespace;
 mod operation;
@@ -34,6 +39,7 @@ mod settings;
 mod shape;
 mod status;
 mod strip;
+mod text;
 mod values;
 mod volumes;
 mod warnings;
