@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, backup, breaker, certs, compile, completions, context, delete, demo, diff, explain,
-    failure, get, guard, history, lint, login, proxy, rollout, run, token,
+    apply, audit, backup, breaker, certs, compile, completions, compose_setup, context, delete, demo, diff,
+    explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -141,6 +141,13 @@ pub(crate) enum Command {
     Compile(compile::Compile),
     /// Find what is wrong or doubtful in files, without a control plane.
     Lint(lint::Lint),
+    /// Make the workloads of Kubernetes files members of the mesh, keeping everything else as it is.
+    Inject(inject::Inject),
+    /// Take back what `inject` did to files, byte for byte.
+    Uninject(inject::Uninject),
+    /// Prepare the sidecars of a Compose file.
+    #[command(hide = true)]
+    ComposeSetup(compose_setup::ComposeSetup),
     /// Run a command as a service of the mesh, with a sidecar beside it.
     Run(run::Run),
     /// A whole mesh on this machine: a shop under load, a canary, restarts, and what was served and lost.

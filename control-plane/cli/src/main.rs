@@ -14,6 +14,7 @@ mod certs;
 mod client;
 mod compile;
 mod completions;
+mod compose_setup;
 mod context;
 mod credentials;
 mod delete;
@@ -27,6 +28,7 @@ mod get;
 mod guard;
 mod history;
 mod http;
+mod inject;
 mod kind;
 mod lint;
 mod login;
@@ -43,6 +45,7 @@ mod sidecar;
 mod signals;
 mod token;
 mod transparent;
+mod unified;
 mod watch;
 
 use std::process::ExitCode;
@@ -91,6 +94,9 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Restore(restore) => restore.run().await,
         Command::Compile(compile) => compile.run(),
         Command::Lint(lint) => lint.run(),
+        Command::Inject(inject) => inject.run(),
+        Command::Uninject(uninject) => uninject.run(),
+        Command::ComposeSetup(setup) => setup.run(&admin()?).await,
         Command::Run(run) => run.run(&admin()?).await,
         Command::Demo(demo) => demo.run().await,
         Command::Guard(guard) => Err(guard::become_program(&guard)),
