@@ -5,6 +5,7 @@ pub mod app; // makes every part and holds what stops them
 pub mod admin; // what operators ask
 pub mod identity; // who this workload is
 pub mod registration; // telling the control plane that it is here
+pub mod ready; // whether the sidecar beside us serves, for health checks
 pub mod drain; // how it ends without a failed request
 pub mod config; // what the control plane says, as requests read it
 pub mod dns; // names: services found by them

@@ -6,11 +6,17 @@ use clap::Parser;
 use outrigger_proxy::app;
 use outrigger_proxy::drain::{Ask, Drain};
 use outrigger_proxy::listen::descriptors;
+use outrigger_proxy::ready;
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_proxy::telemetry::log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
+    match ready::asked(std::env::args().skip(1)) {
+        None => {}
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(why)) => return fail(NOT_READY, &why),
+    }
     let args = Args::parse();
     // Read here and nowhere else: a token in the environment would be seen in `--help`.
     let token = std::env::var("OUTRIGGER_JOIN_TOKEN").ok();
@@ -85,3 +91,5 @@ fn fail(code: u8, why: &str) -> ExitCode {
 
 const WRONG_SETTINGS: u8 = 2;
 const CAN_NOT_START: u8 = 3;
+/// `outrigger-proxy ready`: it does not serve, or is not there.
+const NOT_READY: u8 = 1;

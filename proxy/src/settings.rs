@@ -1,5 +1,6 @@
 //! What the operator says: flags, each also by environment, proven before anything is started.
 
+mod own_address;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -150,7 +151,7 @@ pub struct Args {
     /// SERVICE_PORT of the service and goes to PORT. May be repeated; LISTEN 0 lets the system choose.
     #[arg(long = "inbound-map", env = "OUTRIGGER_PROXY_INBOUND_MAP", value_name = "LISTEN=[SERVICE_PORT:]PORT", value_parser = inbound_map, value_delimiter = ',', requires = "service", help_heading = "Ports")]
     inbound_map: Vec<InboundMap>,
-    /// The address at which others reach --inbound [default: its own].
+    /// The address at which others reach --inbound [default: its own; with --transparent the one from which connections leave].
     #[arg(long, env = "OUTRIGGER_PROXY_ADVERTISE", help_heading = "Ports")]
     advertise: Option<IpAddr>,
     /// Where operators look, on loopback.
@@ -419,7 +420,9 @@ impl Settings {
         for at in args.dns.iter().filter(|at| !at.ip().is_loopback()) {
             mistakes.push(format!("--dns {at} is not on loopback: it would answer anybody"));
         }
-        let advertise = args.advertise.unwrap_or(args.inbound.ip());
+        let redirected = args.transparent != Transparent::Off;
+        let own = || own_address::own_address().filter(|_| redirected && args.inbound.ip().is_unspecified());
+        let advertise = args.advertise.or_else(own).unwrap_or(args.inbound.ip());
         if args.service.is_some() && advertise.is_unspecified() {
             mistakes.push(format!(
                 "--inbound {} has no address that others could use: say --advertise",
