@@ -22,10 +22,19 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::trace::TraceContext;
 
+/// Where calls go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// All to one address.
+    One(SocketAddr),
+    /// To each service by its name, at this port: something between takes care of the rest.
+    Names(u16),
+}
+
 /// The way out of a service.
 #[derive(Clone, Debug)]
 pub struct Outbound {
-    address: SocketAddr,
+    way: Way,
     client: Client<HttpConnector, Full<Bytes>>,
     permits: Arc<Semaphore>,
 }
@@ -78,9 +87,18 @@ pub enum Fault {
     Unreadable(String),
 }
 
+impl Way {
+    fn authority(self, service: Service) -> String {
+        match self {
+            Self::One(address) => address.to_string(),
+            Self::Names(port) => format!("{service}:{port}"),
+        }
+    }
+}
+
 impl Outbound {
-    /// Calls go to `address`.
-    pub fn new(address: SocketAddr) -> Self {
+    /// Calls go this way.
+    pub fn new(way: Way) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_DEADLINE));
@@ -89,7 +107,7 @@ impl Outbound {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_CALLS)
             .build(connector);
-        Self { address, client, permits: Arc::new(Semaphore::new(MAX_CALLS)) }
+        Self { way, client, permits: Arc::new(Semaphore::new(MAX_CALLS)) }
     }
 
     /// GETs `path` of `service`.
@@ -117,7 +135,7 @@ impl Outbound {
 
     /// A gRPC channel to `service`; it connects with the first call and again whenever it must.
     pub fn channel(&self, service: Service) -> Result<Channel, http::Error> {
-        Ok(Endpoint::from(uri(&self.address.to_string(), "/")?)
+        Ok(Endpoint::from(uri(&self.way.authority(service), "/")?)
             .origin(uri(service.name(), "/")?)
             .connect_timeout(CONNECT_DEADLINE)
             .concurrency_limit(MAX_CALLS)
@@ -149,7 +167,7 @@ impl Outbound {
         trace: &TraceContext,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, Fault> {
-        let uri = uri(&self.address.to_string(), path).map_err(|e| Fault::Unreachable(e.to_string()))?;
+        let uri = uri(&self.way.authority(service), path).map_err(|e| Fault::Unreachable(e.to_string()))?;
         let has_body = !body.is_empty();
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;

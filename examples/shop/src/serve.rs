@@ -1,7 +1,7 @@
 //! Listening, and ending well: on SIGTERM or SIGINT no new work is taken and what is in flight
 //! finishes, within [`GRACE`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,9 +21,8 @@ use crate::reviews::{Catalogued, ReviewsServer};
 /// Ends when the service should.
 pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Listens on `port` of loopback and says where, in one line on stderr.
-pub async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+/// Listens and says where, in one line on stderr.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))?;
     eprintln!("listening on {}", listener.local_addr()?);

@@ -4,17 +4,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::call::Way;
 use crate::prices::Version;
 
 /// The settings of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The port to listen on; 0, the default, lets the system choose.
-    pub port: u16,
+    /// Where to listen: on loopback unless told otherwise; the port 0, the default, lets the system choose.
+    pub address: SocketAddr,
     /// How long every answer is held back.
     pub delay: Duration,
 }
@@ -33,8 +34,8 @@ pub struct PricesSettings {
 pub struct CallerSettings {
     /// What every service has.
     pub service: Settings,
-    /// The address every call goes to.
-    pub outbound: SocketAddr,
+    /// Where calls go.
+    pub outbound: Way,
 }
 
 /// Every mistake in the settings, in one line.
@@ -71,12 +72,14 @@ impl CallerSettings {
 
     fn read(mut reader: Reader) -> Result<Self, Mistakes> {
         let service = reader.service();
-        let outbound = reader.value("OUTRIGGER_OUTBOUND", OUTBOUND_HINT);
-        if outbound.is_none() && !reader.given("OUTRIGGER_OUTBOUND") {
+        let one = reader.value("OUTRIGGER_OUTBOUND", OUTBOUND_HINT).map(Way::One);
+        let names = reader.value("SHOP_NAMES_PORT", "the port of the other services").map(Way::Names);
+        let given = |name| reader.given(name);
+        if !given("OUTRIGGER_OUTBOUND") && !given("SHOP_NAMES_PORT") {
             reader.mistakes.push(format!("OUTRIGGER_OUTBOUND is not set: give {OUTBOUND_HINT}"));
         }
-        // The unspecified address is never used: its absence is a mistake already.
-        let outbound = outbound.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        // The last is never used: its absence is a mistake already.
+        let outbound = one.or(names).unwrap_or(Way::Names(0));
         reader.finish(Self { service, outbound })
     }
 }
@@ -126,7 +129,10 @@ impl Reader {
     fn service(&mut self) -> Settings {
         let delay: Option<DelayMillis> = self.value("SHOP_DELAY_MS", "a number of milliseconds up to 60000");
         Settings {
-            port: self.value("PORT", "a port from 0 to 65535").unwrap_or(0),
+            address: SocketAddr::new(
+                self.value("SHOP_LISTEN", "an IP address").unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                self.value("PORT", "a port from 0 to 65535").unwrap_or(0),
+            ),
             delay: delay.map_or(Duration::ZERO, |delay| delay.0),
         }
     }
@@ -160,9 +166,11 @@ impl FromStr for DelayMillis {
     }
 }
 
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 6] = [
     ("--port", "PORT"),
     ("--outbound", "OUTRIGGER_OUTBOUND"),
+    ("--names-port", "SHOP_NAMES_PORT"),
+    ("--listen", "SHOP_LISTEN"),
     ("--version", "VERSION"),
     ("--delay-ms", "SHOP_DELAY_MS"),
 ];
@@ -192,18 +200,26 @@ mod tests {
     fn a_flag_wins_over_the_environment() {
         let env = [("PORT", "1"), ("VERSION", "v1"), ("SHOP_DELAY_MS", "")];
         let settings = prices(&["--version=v2", "--port", "8080"], &env).unwrap();
-        let service = Settings { port: 8080, delay: Duration::ZERO };
+        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let service = Settings { address, delay: Duration::ZERO };
         assert_eq!(settings, PricesSettings { service, version: Version::V2 });
     }
 
     #[test]
     fn only_prices_minds_the_version() {
         let env = [("VERSION", "2026.11"), OUTBOUND];
-        assert_eq!(caller(&[], &env).unwrap().outbound, SocketAddr::from(([127, 0, 0, 1], 15001)));
+        assert_eq!(caller(&[], &env).unwrap().outbound, Way::One(SocketAddr::from(([127, 0, 0, 1], 15001))));
         assert_eq!(
             prices(&[], &env).unwrap_err(),
             "VERSION: \"2026.11\" is not a version of prices: v1 or v2"
         );
+    }
+
+    #[test]
+    fn services_are_called_by_their_names_where_that_is_asked_for() {
+        let settings = caller(&["--names-port", "8080", "--listen=::"], &[]).unwrap();
+        assert_eq!(settings.outbound, Way::Names(8080));
+        assert_eq!(settings.service.address.to_string(), "[::]:0");
     }
 
     #[test]

@@ -15,5 +15,5 @@ async fn run() -> anyhow::Result<()> {
     let settings = CallerSettings::from_process()?;
     let router = cart::router(Outbound::new(settings.outbound));
     let stop = serve::signalled()?;
-    serve::http(serve::listen(settings.service.port).await?, router, stop).await
+    serve::http(serve::listen(settings.service.address).await?, router, stop).await
 }

@@ -14,5 +14,5 @@ async fn run() -> anyhow::Result<()> {
     let settings = Settings::from_process()?;
     let router = login::router()?;
     let stop = serve::signalled()?;
-    serve::http(serve::listen(settings.port).await?, router, stop).await
+    serve::http(serve::listen(settings.address).await?, router, stop).await
 }

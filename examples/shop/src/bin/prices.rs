@@ -14,5 +14,5 @@ async fn run() -> anyhow::Result<()> {
     let settings = PricesSettings::from_process()?;
     let router = prices::router(settings.version, settings.service.delay);
     let stop = serve::signalled()?;
-    serve::http(serve::listen(settings.service.port).await?, router, stop).await
+    serve::http(serve::listen(settings.service.address).await?, router, stop).await
 }

@@ -15,5 +15,5 @@ async fn run() -> anyhow::Result<()> {
     let settings = Settings::from_process()?;
     let stop = serve::signalled()?;
     let reviews = Catalogued { delay: settings.delay };
-    serve::reviews(serve::listen(settings.port).await?, reviews, stop).await
+    serve::reviews(serve::listen(settings.address).await?, reviews, stop).await
 }

@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use outrigger_shop::call::Outbound;
+use outrigger_shop::call::{Outbound, Way};
 use outrigger_shop::{cart, prices, reviews, serve, web};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -79,7 +79,7 @@ impl Shop {
     pub async fn open() -> Self {
         let mut parts = JoinSet::new();
         let mesh = Mesh::start(&mut parts).await;
-        let outbound = || Outbound::new(mesh.address);
+        let outbound = || Outbound::new(Way::One(mesh.address));
         let web = run(&mut parts, web::router(outbound()).unwrap()).await;
         mesh.route("cart", Route::To(run(&mut parts, cart::router(outbound())).await));
         let (listener, address) = listener().await;
