@@ -38,9 +38,10 @@ impl Mesh {
 
     /// A service; `edition` tells one from the next.
     pub(crate) fn service(number: usize, edition: Option<usize>) -> Json {
-        let ports: Vec<Json> =
-            [80].into_iter().chain(edition.map(|e| 10_000 + e)).map(|p| json!({ "port": p })).collect();
-        object("outrigger.dev/v1alpha1", "MeshService", &service_of(number), &json!({ "ports": ports }))
+        let hostnames: Vec<String> =
+            edition.iter().map(|edition| format!("e{edition}.bench")).collect();
+        let spec = json!({ "ports": [{ "port": 80 }], "hostnames": hostnames });
+        object("outrigger.dev/v1alpha1", "MeshService", &service_of(number), &spec)
     }
 
     /// The service that a sidecar stands beside.
