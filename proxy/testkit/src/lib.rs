@@ -12,6 +12,7 @@ mod dns_client;
 mod dns_server;
 mod etcd;
 mod island;
+pub mod kubectl;
 pub mod linear;
 mod origin;
 mod outside;
