@@ -130,9 +130,8 @@ fn the_webhook_fails_closed_and_asks_about_nothing_that_must_start_without_it() 
         for name in ["shop", "kube-system", "kube-public", "kube-node-lease", "outrigger-system"] {
             let facts = labels(&[("kubernetes.io/metadata.name", Some(name)), (LABEL, namespace)]);
             let pod = labels(&[(LABEL, pod)]);
-            let matched = |w: &&Value| {
-                matches(&w["namespaceSelector"], &facts) && matches(&w["objectSelector"], &pod)
-            };
+            let matched =
+                |w: &&Value| matches(&w["namespaceSelector"], &facts) && matches(&w["objectSelector"], &pod);
             let asks = webhooks.iter().any(|w| matched(&w));
             assert_eq!(asks, asked && name == "shop", "{name} {facts} {pod}");
         }
@@ -170,14 +169,21 @@ fn each_set_of_values_keeps_what_it_promises() {
     let given = list(&control["volumes"]).iter().find(|v| v["name"] == "authority").unwrap();
     assert_eq!(given["secret"]["secretName"], certificate["spec"]["secretName"]);
     // Octal, as the API server reads YAML: readable by the pod's group, or the key would be refused.
-    assert!(chart.rendered("cert-manager", &[]).contains("{secretName: outrigger-authority, defaultMode: 0440}"));
+    assert!(
+        chart.rendered("cert-manager", &[]).contains("{secretName: outrigger-authority, defaultMode: 0440}")
+    );
     assert!(arguments(&control["containers"][0]).contains(&"--ca-key=/etc/outrigger/authority/tls.key"));
 
     let objects = chart.objects("minimal");
-    assert!(!objects.iter().any(|o| o["kind"] == "MutatingWebhookConfiguration" || o["kind"] == "NetworkPolicy"));
+    assert!(
+        !objects.iter().any(|o| o["kind"] == "MutatingWebhookConfiguration" || o["kind"] == "NetworkPolicy")
+    );
     assert!(!objects.iter().any(|o| o["kind"] == "CustomResourceDefinition"));
     let objects = chart.objects("default");
-    assert!(!objects.iter().any(|o| o["kind"] == "PodDisruptionBudget"), "one replica could never be drained");
+    assert!(
+        !objects.iter().any(|o| o["kind"] == "PodDisruptionBudget"),
+        "one replica could never be drained"
+    );
 }
 
 #[test]
@@ -218,7 +224,11 @@ fn volumes_agree(whose: &str, pod: &Value) {
 }
 
 fn labels(pairs: &[(&str, Option<&str>)]) -> Value {
-    pairs.iter().filter_map(|(name, value)| value.map(|v| ((*name).to_owned(), json!(v)))).collect::<serde_json::Map<_, _>>().into()
+    pairs
+        .iter()
+        .filter_map(|(name, value)| value.map(|v| ((*name).to_owned(), json!(v))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Whether a label selector takes `labels`, as the API server reads it.

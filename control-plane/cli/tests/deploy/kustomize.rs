@@ -15,7 +15,10 @@ use crate::stage::{Chart, PATIENCE, documents, identity, list, one, root, text, 
 fn the_base_is_what_the_chart_makes_with_nothing_said() {
     let Some(chart) = Chart::new() else { return };
     let rendered = chart.rendered("default", &["--set", "crds.install=false", "--kube-version", BASE]);
-    let made = format!("# Made of deploy/chart/outrigger by control-plane/cli/tests/deploy; do not change it here.\n{}", of_kustomize(&rendered));
+    let made = format!(
+        "# Made of deploy/chart/outrigger by control-plane/cli/tests/deploy; do not change it here.\n{}",
+        of_kustomize(&rendered)
+    );
     let path = "deploy/kustomize/base/outrigger.yaml";
     if std::env::var_os("OUTRIGGER_WRITE").is_some() {
         fs::write(root().join(path), &made).unwrap();
@@ -56,7 +59,8 @@ fn the_overlay_for_production_is_what_the_chart_makes_for_production() {
 fn the_overlay_for_a_laptop_is_small_and_injects_all_the_same() {
     let Some(chart) = Chart::new() else { return };
     let objects = documents(&built(&chart, "kustomize/overlays/dev"));
-    let container = &one(&objects, "Deployment", "outrigger-control")["spec"]["template"]["spec"]["containers"][0];
+    let container =
+        &one(&objects, "Deployment", "outrigger-control")["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["resources"]["limits"]["memory"], "128Mi");
     assert!(list(&container["args"]).contains(&"--log=debug".into()));
     one(&objects, "MutatingWebhookConfiguration", "outrigger-injector");

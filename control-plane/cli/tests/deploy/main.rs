@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod chart;
+mod guide;
 mod kustomize;
 mod permissions;
 mod schema;
 mod stage;
+mod units;

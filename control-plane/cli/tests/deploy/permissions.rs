@@ -67,21 +67,32 @@ impl Row {
         assert!(["cluster", "own"].contains(&scope), "{line:?}");
         let words = |cell: &str| cell.split(',').map(str::to_owned).collect();
         let (verbs, names) = (words(verbs), words(names));
-        Self { scope: scope.into(), group: group.into(), resource: resource.into(), verbs, names, code: code.into() }
+        Self {
+            scope: scope.into(),
+            group: group.into(),
+            resource: resource.into(),
+            verbs,
+            names,
+            code: code.into(),
+        }
     }
 
     /// One text for each verb on each name.
     fn each(&self) -> Vec<String> {
         let Self { scope, group, resource, .. } = self;
         let of = |verb: &String| {
-            self.names.iter().map(|name| format!("{scope} {group} {resource} {verb} {name}")).collect::<Vec<_>>()
+            self.names
+                .iter()
+                .map(|name| format!("{scope} {group} {resource} {verb} {name}"))
+                .collect::<Vec<_>>()
         };
         self.verbs.iter().flat_map(of).collect()
     }
 
     /// Why nobody uses it, in words.
     fn unused(self) -> Option<String> {
-        let told = |why: &str| Some(format!("{} {} {}: {why}", self.group, self.resource, self.verbs.join(",")));
+        let told =
+            |why: &str| Some(format!("{} {} {}: {why}", self.group, self.resource, self.verbs.join(",")));
         let Some((path, wanted)) = self.code.split_once('#') else { return told("no code is named") };
         match std::fs::read_to_string(crate::stage::root().join(path)) {
             Err(e) => told(&format!("{path}: {e}")),
@@ -103,8 +114,10 @@ fn granted(scope: &str, role: &Value) -> BTreeSet<String> {
     };
     let mut all = BTreeSet::new();
     for rule in list(&role["rules"]) {
-        let names = if rule["resourceNames"].is_array() { words(&rule["resourceNames"]) } else { vec!["*".into()] };
-        let (groups, resources, verbs) = (words(&rule["apiGroups"]), words(&rule["resources"]), words(&rule["verbs"]));
+        let names =
+            if rule["resourceNames"].is_array() { words(&rule["resourceNames"]) } else { vec!["*".into()] };
+        let (groups, resources, verbs) =
+            (words(&rule["apiGroups"]), words(&rule["resources"]), words(&rule["verbs"]));
         for group in &groups {
             let group = if group.is_empty() { "core" } else { group };
             for resource in &resources {
