@@ -1,5 +1,6 @@
 //! A page for who follows it line by line: its boxes are run as one shell script, and what each prints is what the page says.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -64,7 +65,7 @@ impl Boxes {
         let home = tempfile::tempdir().unwrap();
         let mut script = format!("set -euo pipefail\ncd {}\n", root().display());
         for (at, (commands, _)) in self.0.iter().enumerate() {
-            script += &format!("echo '{}'\n{commands}", mark(at));
+            let _ = write!(script, "echo '{}'\n{commands}", mark(at));
         }
         let (file, log) = (home.path().join("page.sh"), home.path().join("log"));
         fs::write(&file, script).unwrap();
@@ -125,7 +126,7 @@ fn follow(said: &[String], expected: &[String]) -> Result<(), String> {
         ([], []) => Ok(()),
         (_, [any, rest @ ..]) if any == ANY => {
             let ways = (0..=said.len()).map(|skip| follow(&said[skip..], rest));
-            ways.reduce(|a, b| a.or(b)).unwrap_or_else(|| Err("nothing follows".into()))
+            ways.reduce(Result::or).unwrap_or_else(|| Err("nothing follows".into()))
         }
         ([], [line, ..]) => Err(format!("{line:?} is not printed")),
         ([line, ..], []) => Err(format!("{line:?} is not on the page")),

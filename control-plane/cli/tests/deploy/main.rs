@@ -7,6 +7,7 @@
 mod chart;
 mod guide;
 mod kustomize;
+mod observability;
 mod permissions;
 mod schema;
 mod stage;

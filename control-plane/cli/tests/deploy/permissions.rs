@@ -21,7 +21,7 @@ fn the_roles_of_the_chart_are_the_table_and_nothing_else() {
 
 #[test]
 fn a_permission_that_no_code_uses_is_found() {
-    let unused: Vec<String> = rows().into_iter().filter_map(|row| row.unused()).collect();
+    let unused: Vec<String> = rows().into_iter().filter_map(Row::unused).collect();
     assert!(unused.is_empty(), "deploy/chart/outrigger/permissions.tsv:\n{}", unused.join("\n"));
     // And the finder finds.
     let row = |code: &str| Row::read(&format!("own\tcore\tpods\tdelete\t*\t{code}"));
