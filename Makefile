@@ -29,6 +29,10 @@ fuzz: ## what reads names, certificates, key sets and tokens of strangers, a min
 	OUTRIGGER_FUZZ_SECONDS=$${OUTRIGGER_FUZZ_SECONDS:-60} OUTRIGGER_FUZZ_START=$${OUTRIGGER_FUZZ_START:-$$(date +%s)} \
 	$(CARGO) test --locked -p outrigger-cli --test fuzz -- --nocapture
 
+.PHONY: images
+images: ## outrigger/proxy and outrigger/control-plane, FROM scratch, for the engine that is here (docker)
+	./deploy/docker/images
+
 .PHONY: planted
 planted: ## plants a defect for each test suite and sees the suite turn red
 	./.ci/planted/run
