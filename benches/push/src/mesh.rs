@@ -38,8 +38,7 @@ impl Mesh {
 
     /// A service; `edition` tells one from the next.
     pub(crate) fn service(number: usize, edition: Option<usize>) -> Json {
-        let hostnames: Vec<String> =
-            edition.iter().map(|edition| format!("e{edition}.bench")).collect();
+        let hostnames: Vec<String> = edition.iter().map(|edition| format!("e{edition}.bench")).collect();
         let spec = json!({ "ports": [{ "port": 80 }], "hostnames": hostnames });
         object("outrigger.dev/v1alpha1", "MeshService", &service_of(number), &spec)
     }
