@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
+use outrigger_mesh::{Hostname, SpiffeId, Trust, TrustDomain};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SigningKey,
@@ -207,24 +207,46 @@ impl Authority {
         lifetime: LeafLifetime,
         now: SystemTime,
     ) -> Result<SignedLeaf, CertError> {
-        let refused = |why: String| CertError::Request(why);
         if id.trust_domain() != &self.trust_domain {
-            return Err(refused(format!("{id} is not of trust domain {}", self.trust_domain)));
+            let why = format!("{id} is not of trust domain {}", self.trust_domain);
+            return Err(CertError::Request(why));
         }
+        self.sign_with(csr_der, lifetime, now, |from, to| leaf_params(id, from, to))
+    }
+
+    /// Signs the key of a request as that of a server of these names, which is no workload.
+    pub(crate) fn sign_server(
+        &self,
+        csr_der: &[u8],
+        names: &[Hostname],
+        lifetime: LeafLifetime,
+        now: SystemTime,
+    ) -> Result<SignedLeaf, CertError> {
+        self.sign_with(csr_der, lifetime, now, |from, to| server_params(names, from, to))
+    }
+
+    fn sign_with(
+        &self,
+        csr_der: &[u8],
+        lifetime: LeafLifetime,
+        now: SystemTime,
+        params: impl FnOnce(SystemTime, SystemTime) -> Result<CertificateParams, CertError>,
+    ) -> Result<SignedLeaf, CertError> {
         if csr_der.len() > MAX_REQUEST {
-            return Err(refused(format!("{} bytes are too many for a request", csr_der.len())));
+            let why = format!("{} bytes are too many for a request", csr_der.len());
+            return Err(CertError::Request(why));
         }
-        let key = requested_key(csr_der).map_err(refused)?;
+        let key = requested_key(csr_der).map_err(CertError::Request)?;
         let end = self.ends.root.min(self.ends.intermediate);
         if now >= end {
             return Err(CertError::AuthorityExpired);
         }
         let (not_before, not_after) = (now - SKEW, (now + lifetime.get()).min(end));
-        let params = leaf_params(id, not_before, not_after)?;
+        let params = params(not_before, not_after)?;
         let serial = params.serial_number.as_ref().map(|s| hex(s.as_ref())).unwrap_or_default();
         let leaf = params
             .signed_by(&key, &self.issuer.0)
-            .map_err(|source| CertError::Make { what: "a workload's certificate", source })?;
+            .map_err(|source| CertError::Make { what: "a certificate", source })?;
         let chain = std::iter::once(leaf.der()).chain(&self.chain).map(|c| c.to_vec()).collect();
         Ok(SignedLeaf { chain, not_before, not_after, serial })
     }
@@ -398,6 +420,28 @@ fn leaf_params(id: &SpiffeId, from: SystemTime, to: SystemTime) -> Result<Certif
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = OffsetDateTime::from(from);
+    params.not_after = OffsetDateTime::from(to);
+    params.serial_number = Some(serial()?);
+    Ok(params)
+}
+
+fn server_params(
+    names: &[Hostname],
+    from: SystemTime,
+    to: SystemTime,
+) -> Result<CertificateParams, CertError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for name in names {
+        let name = name.as_str().to_owned().try_into();
+        let name = name.map_err(|source| CertError::Make { what: "a DNS name", source })?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = OffsetDateTime::from(from);
     params.not_after = OffsetDateTime::from(to);

@@ -72,7 +72,7 @@ impl IdentityFiles {
     }
 }
 
-fn to_pem(certificates: &[Vec<u8>]) -> String {
+pub(crate) fn to_pem(certificates: &[Vec<u8>]) -> String {
     let mut text = String::new();
     for der in certificates {
         text.push_str("-----BEGIN CERTIFICATE-----\n");

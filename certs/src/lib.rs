@@ -18,6 +18,7 @@ mod hardening;
 mod identity;
 pub mod jwt;
 mod key;
+mod named;
 mod outside;
 mod peer;
 mod pem;
@@ -27,6 +28,7 @@ mod succession;
 mod tls;
 mod token;
 mod trust;
+mod unverified;
 mod verify;
 
 pub use admin_clients::{AdminClient, ClientAuthority, ClientName, NamedClient};
@@ -40,6 +42,7 @@ pub use external::AuthorityFiles;
 pub use hardening::harden_process;
 pub use identity::{WorkloadIdentity, roots_from_der};
 pub use key::WorkloadKey;
+pub use named::{NamedAcceptor, roots_to_pem};
 pub use outside::{OutsideAlpn, OutsideConnector, OutsideError, OutsideName};
 pub use peer::Peer;
 pub use pem::certificates_from_pem;
@@ -48,6 +51,7 @@ pub use seal::Seal;
 pub use tls::{Accepted, Connected, HANDSHAKE_TIMEOUT, MeshAcceptor, MeshAlpn, MeshConnector, is_mesh_name};
 pub use token::{JoinToken, JoinTokenHash, RootHash};
 pub use trust::{TrustBundle, TrustStore};
+pub use unverified::UnverifiedConnector;
 pub use verify::{Role, peer_from_chain};
 
 /// Random bytes for a secret of the mesh.

@@ -28,6 +28,7 @@ use crate::state::State;
 use crate::store::etcd::EtcdStore;
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Telemetry;
+use crate::webhook::Webhook;
 
 /// A control plane that runs. Dropped, it ends at once; [`App::shutdown`] lets it finish what is under way.
 pub struct App {
@@ -35,6 +36,9 @@ pub struct App {
     pub push: SocketAddr,
     /// Where the admin API listens.
     pub admin: SocketAddr,
+    /// Where the webhook listens, if it does.
+    pub webhook: Option<SocketAddr>,
+    _webhook: Option<Webhook>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     store: Arc<dyn Store>,
@@ -49,6 +53,10 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let push_listener = bind("--push", settings.push).await?;
     let admin_listener = bind("--admin", settings.admin).await?;
     let (push, admin) = (push_listener.local_addr()?, admin_listener.local_addr()?);
+    let webhook = match settings.webhook() {
+        Some(webhook) => Some((bind("--webhook-listen", webhook.listen).await?, webhook)),
+        None => None,
+    };
 
     make_folder(&settings.data)?;
     let store: Arc<dyn Store> = match settings.shared_store() {
@@ -88,7 +96,14 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
     let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
+    let webhook = match webhook {
+        Some((listener, webhook)) => Some(Webhook::start(listener, webhook, Arc::clone(&keeper)).await?),
+        None => None,
+    };
     let running = Running {
+        webhook: webhook
+            .as_ref()
+            .map(|webhook| Box::new(webhook.metrics()) as Box<dyn Fn() -> String + Send + Sync>),
         hub: Arc::clone(&hub),
         registrations: Arc::clone(&registrations),
         telemetry,
@@ -122,7 +137,8 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let driving = driver.run(async move { stopped.cancelled().await });
     tasks.spawn(until(stop.clone(), driving, Duration::from_secs(1)));
     tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
-    Ok(App { push, admin, stop, tasks, store })
+    let address = webhook.as_ref().map(|webhook| webhook.address);
+    Ok(App { push, admin, webhook: address, _webhook: webhook, stop, tasks, store })
 }
 
 impl App {
@@ -176,6 +192,7 @@ async fn warn_of_expiry(keeper: Arc<Keeper>) {
 
 /// What the admin API is told.
 struct Running {
+    webhook: Option<Box<dyn Fn() -> String + Send + Sync>>,
     hub: Arc<Hub>,
     registrations: Arc<Registrations>,
     telemetry: Arc<Telemetry>,
@@ -245,7 +262,7 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}{}{}{}",
             proxies.len(),
             self.hub.metrics(),
             self.registrations.metrics(),
@@ -253,7 +270,8 @@ impl Observed for Running {
             self.keeper.metrics(),
             self.issuers.metrics(),
             self.tokens.metrics(),
-            self.rollouts.metrics()
+            self.rollouts.metrics(),
+            self.webhook.as_ref().map_or_else(String::new, |metrics| metrics())
         )
     }
 }

@@ -33,4 +33,5 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod users;
+pub mod webhook;
 pub mod world;

@@ -56,6 +56,7 @@ fn tell_ready(file: &Path, app: &App) -> std::io::Result<()> {
     let text = serde_json::json!({
         "push": app.push.to_string(),
         "admin": app.admin.to_string(),
+        "webhook": app.webhook.map(|address| address.to_string()),
         "pid": std::process::id(),
     });
     let fresh = file.with_extension("new");

@@ -13,6 +13,7 @@ use crate::ca::{Given, KubernetesSettings};
 use crate::spec;
 use crate::store::etcd::{EtcdAddress, EtcdSecrets};
 use crate::users::{ClientId, Grant};
+use crate::webhook::WebhookSettings;
 
 /// The control plane of the Outrigger service mesh.
 ///
@@ -157,6 +158,30 @@ pub struct Settings {
     )]
     pub kubernetes_audience: String,
 
+    /// Where the API server of Kubernetes asks about pods that are being made (AdmissionReview), TLS only; for example
+    /// 0.0.0.0:15017 [default: nowhere]. Needs --kubernetes-api. See docs/injection.md.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_WEBHOOK_LISTEN",
+        requires = "kubernetes_api",
+        value_name = "ADDRESS"
+    )]
+    pub webhook_listen: Option<SocketAddr>,
+
+    /// The name by which the API server calls the webhook, for which its certificate is. Can be given several times.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_WEBHOOK_NAME",
+        value_delimiter = ',',
+        default_value = "outrigger-control.outrigger-system.svc",
+        value_name = "NAME"
+    )]
+    pub webhook_name: Vec<String>,
+
+    /// The file with what is injected into pods, JSON [default: the defaults of docs/injection.md]. Read at the start.
+    #[arg(long, env = "OUTRIGGER_CONTROL_INJECT_CONFIG", value_name = "FILE")]
+    pub inject_config: Option<PathBuf>,
+
     /// How long an instance is believed to live without a word from its sidecar. 1s to 1h.
     #[arg(long, env = "OUTRIGGER_CONTROL_LEASE", default_value = "15s", value_parser = lease, value_name = "DURATION")]
     pub lease: Duration,
@@ -261,6 +286,16 @@ impl Settings {
             token: self.kubernetes_token_file.clone(),
             ca: self.kubernetes_ca_file.clone(),
             audience: self.kubernetes_audience.clone(),
+        })
+    }
+
+    /// The webhook, where one is wanted.
+    pub fn webhook(&self) -> Option<WebhookSettings> {
+        Some(WebhookSettings {
+            listen: self.webhook_listen?,
+            names: self.webhook_name.clone(),
+            config: self.inject_config.clone(),
+            cluster: self.kubernetes(),
         })
     }
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use outrigger_certs::{
-    Authority, CertError, Ends, LeafLifetime, RootHash, SignedLeaf, WorkloadIdentity, WorkloadKey,
-    control_plane_id,
+    Authority, CertError, Ends, HandshakeError, LeafLifetime, NamedAcceptor, RootHash, SignedLeaf,
+    WorkloadIdentity, WorkloadKey, control_plane_id, roots_to_pem,
 };
-use outrigger_mesh::{SpiffeId, Trust, TrustDomain};
+use outrigger_mesh::{Hostname, SpiffeId, Trust, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -165,6 +165,27 @@ impl Keeper {
     /// The control plane's own identity.
     pub fn own_identity(&self) -> &Arc<WorkloadIdentity> {
         &self.own
+    }
+
+    /// A server of these names, with a certificate that is renewed by [`Keeper::renew_server`], and when it ends. It is
+    /// in no account: whoever shows it is no workload, and no sidecar takes it for one.
+    pub fn server(&self, names: Vec<Hostname>) -> Result<(NamedAcceptor, SystemTime), HandshakeError> {
+        NamedAcceptor::new(&self.signing().authority, names, LeafLifetime::default())
+    }
+
+    /// Gives a server a new certificate, signed by the authority of the moment. Returns when it ends.
+    pub fn renew_server(&self, server: &NamedAcceptor) -> Result<SystemTime, CertError> {
+        server.renew(&self.signing().authority, LeafLifetime::default())
+    }
+
+    /// The SHA-256 of the certificate that signs.
+    pub fn signer(&self) -> String {
+        self.signing().authority.intermediate_sha256()
+    }
+
+    /// The roots that everybody is told to believe, PEM.
+    pub fn roots_pem(&self) -> String {
+        roots_to_pem(&self.signing().trust)
     }
 
     /// What join tokens tell their holders to believe.
