@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use outrigger_certs::{CertError, ControlConnector, HandshakeError, MeshAcceptor, MeshAlpn, MeshConnector};
+use outrigger_certs::{
+    CertError, ControlConnector, HandshakeError, MeshAcceptor, MeshAlpn, MeshConnector, UnverifiedConnector,
+};
 use outrigger_mesh::{EndpointUid, PortNumber, ServiceName};
 use outrigger_wire::rpc::Hello;
 use serde_json::json;
@@ -28,6 +30,7 @@ use crate::data_path::{BindError, Idle, Listening, Ports};
 use crate::dns::{self, respond::Sockets};
 use crate::drain::{self, Drain};
 use crate::gateway::{Edge, ports::Follower};
+use crate::health::{self, HealthState};
 use crate::http::edges::Edges;
 use crate::identity::{
     self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal, WorkloadApiWatch,
@@ -70,6 +73,8 @@ pub struct Bound {
     pub admin: SocketAddr,
     /// Where operators change.
     pub admin_socket: PathBuf,
+    /// Where everybody may ask whether all is well.
+    pub health: Option<SocketAddr>,
     /// Services with a port of their own.
     pub upstreams: BTreeMap<String, SocketAddr>,
     /// Where names are answered.
@@ -88,6 +93,8 @@ pub enum StartError {
     Port(#[from] BindError),
     #[error("can not answer names at {address}: {source}")]
     Names { address: SocketAddr, source: io::Error },
+    #[error("--health {address}: {source}")]
+    Health { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -122,6 +129,14 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     }
     let admin = admin::bind(settings.admin).await?;
     let socket = admin::bind_socket(&settings.admin_socket)?;
+    let health = settings.health.take().map(|health| (health::bind(health.listen), health));
+    let health = match health {
+        Some((Ok(listener), health)) => Some((listener, health, UnverifiedConnector::new()?)),
+        Some((Err(source), health)) => {
+            return Err(StartError::Health { address: health.listen, source });
+        }
+        None => None,
+    };
     let names = bind_names(&settings.dns.listen).await?;
     let uid = new_uid(&settings);
     let bound = bound(&settings, &listening, &admin, &names, &uid)?;
@@ -154,6 +169,12 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         tasks.spawn(overload::watch(Arc::clone(&live), limit));
     }
     tasks.spawn(admin::serve(admin, Arc::clone(&state)));
+    let mut bound = bound;
+    if let Some((listener, health, tls)) = health {
+        bound.health = listener.local_addr().ok();
+        let asked = HealthState { admin: Arc::clone(&state), health, tls };
+        tasks.spawn(health::serve(listener, Arc::new(asked)));
+    }
     tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
 
     let identity_settings = IdentitySettings {
@@ -451,6 +472,7 @@ fn bound(
         mapped: listening.mapped.clone(),
         admin: admin.local_addr().map_err(StartError::Workers)?,
         admin_socket: settings.admin_socket.clone(),
+        health: None,
         upstreams: listening.upstreams.iter().map(|(h, a)| (name(h), *a)).collect(),
         dns: names.iter().map(|sockets| sockets.address).collect(),
         uid: uid.clone(),
@@ -509,6 +531,7 @@ async fn tell_ready(file: PathBuf, bound: Bound, configured: oneshot::Receiver<(
         "mapped": bound.mapped.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": bound.admin.to_string(),
         "admin_socket": bound.admin_socket,
+        "health": bound.health.map(|a| a.to_string()),
         "upstreams": bound.upstreams.iter().map(|(n, a)| (n.clone(), a.to_string())).collect::<BTreeMap<_, _>>(),
         "dns": bound.dns.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "pid": std::process::id(),

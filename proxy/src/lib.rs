@@ -3,6 +3,7 @@
 pub mod settings; // what the operator says
 pub mod app; // makes every part and holds what stops them
 pub mod admin; // what operators ask
+pub mod health; // what everybody may ask
 pub mod identity; // who this workload is
 pub mod registration; // telling the control plane that it is here
 pub mod ready; // whether the sidecar beside us serves, for health checks

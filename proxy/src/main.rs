@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use outrigger_proxy::app;
 use outrigger_proxy::drain::{Ask, Drain};
+use outrigger_proxy::health::wait::Wait;
 use outrigger_proxy::listen::descriptors;
 use outrigger_proxy::ready;
 use outrigger_proxy::settings::{Args, Settings};
@@ -16,6 +17,9 @@ fn main() -> ExitCode {
         None => {}
         Some(Ok(())) => return ExitCode::SUCCESS,
         Some(Err(why)) => return fail(NOT_READY, &why),
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "wait") {
+        return wait();
     }
     let args = Args::parse();
     // Read here and nowhere else: a token in the environment would be seen in `--help`.
@@ -39,6 +43,16 @@ fn main() -> ExitCode {
     match runtime.block_on(run(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(CAN_NOT_START, &why),
+    }
+}
+
+/// `outrigger-proxy wait …`: another program in the same file, since an image without a shell has no other.
+fn wait() -> ExitCode {
+    let wait = Wait::parse_from(std::env::args_os().skip(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(wait.run())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(NOT_STARTED, &why),
     }
 }
 
@@ -89,6 +103,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+const NOT_STARTED: u8 = 1;
 const WRONG_SETTINGS: u8 = 2;
 const CAN_NOT_START: u8 = 3;
 /// `outrigger-proxy ready`: it does not serve, or is not there.

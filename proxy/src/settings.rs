@@ -16,11 +16,13 @@ use outrigger_mesh::{
 };
 
 use crate::gateway::GatewaySettings;
+use crate::health::{Health, Metrics, Probes};
 use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
 use crate::telemetry::access_log::Lines;
-use values::{dns_server, duration, feature, gateway_port, label, port, upstream, weight, workload_api};
+pub(crate) use values::duration;
+use values::{dns_server, feature, gateway_port, label, port, upstream, weight, workload_api};
 
 /// The sidecar of the Outrigger service mesh.
 ///
@@ -160,6 +162,29 @@ pub struct Args {
     /// The Unix socket for what changes state [default: admin.sock in --data].
     #[arg(long, env = "OUTRIGGER_PROXY_ADMIN_SOCKET", help_heading = "Ports")]
     admin_socket: Option<PathBuf>,
+
+    /// Where everybody may ask, in plaintext, whether the sidecar and its application are well, and for metrics: /healthz,
+    /// /startupz, /readyz, /metrics and what --app-probes names; for example [::]:15020 [default: nowhere].
+    #[arg(long, env = "OUTRIGGER_PROXY_HEALTH", help_heading = "Ports")]
+    health: Option<SocketAddr>,
+    /// The kubelet's probes of the application, which are asked at --health, as JSON: the injection writes it.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_APP_PROBES",
+        hide_env_values = true,
+        requires = "health",
+        help_heading = "Ports"
+    )]
+    app_probes: Option<Probes>,
+    /// Where the application's own metrics are, which /metrics of --health tells, too.
+    #[arg(
+        long,
+        env = "OUTRIGGER_PROXY_APP_METRICS",
+        value_name = "PORT/PATH",
+        requires = "health",
+        help_heading = "Ports"
+    )]
+    app_metrics: Option<Metrics>,
 
     /// A name server for services found by name, outside the mesh or in it without sidecars [default: the system's]. May
     /// be repeated.
@@ -304,6 +329,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where operators change.
     pub admin_socket: PathBuf,
+    /// What everybody may ask, and where.
+    pub health: Option<Health>,
     /// Names.
     pub dns: DnsSettings,
     /// Worker threads.
@@ -488,6 +515,12 @@ impl Settings {
             transparent: args.transparent,
             upstreams: args.upstreams,
             admin: args.admin,
+            health: args.health.map(|listen| Health {
+                listen,
+                application: args.app_ip,
+                probes: args.app_probes.unwrap_or_default(),
+                metrics: args.app_metrics,
+            }),
             dns: DnsSettings { servers: args.dns_servers, listen: args.dns },
             workers: args.workers.map_or_else(default_workers, usize::from),
             max_connections: args.max_connections,

@@ -13,5 +13,6 @@ mod serve;
 
 pub use asked::answer as answer_control_plane;
 pub use pages::{AdminState, SetLogLevel};
+pub(crate) use pages::{Page, text};
 pub use readiness::{Condition, Readiness};
 pub use serve::{AdminError, AdminSocket, bind, bind_socket, serve, serve_socket};

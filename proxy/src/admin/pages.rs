@@ -46,7 +46,7 @@ pub struct AdminState {
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// An answer.
-pub(super) type Page = Response<Full<Bytes>>;
+pub(crate) type Page = Response<Full<Bytes>>;
 
 impl AdminState {
     /// Answers on the TCP listener: reading only.
@@ -118,7 +118,8 @@ impl AdminState {
         }
     }
 
-    fn ready(&self) -> Page {
+    /// Whether the sidecar can serve, and if not, why.
+    pub(crate) fn ready(&self) -> Page {
         let phase = self.drain.phase();
         if phase != Phase::Serving {
             return text(StatusCode::SERVICE_UNAVAILABLE, &format!("draining: {}\n", phase.as_str()));
@@ -161,6 +162,14 @@ impl AdminState {
     }
 
     fn prometheus(&self) -> Page {
+        let mut page = text(StatusCode::OK, &self.prometheus_text());
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        page.headers_mut().insert(header::CONTENT_TYPE, kind);
+        page
+    }
+
+    /// Everything that is counted, in the text form of Prometheus.
+    pub(crate) fn prometheus_text(&self) -> String {
         let mut out = self.live.prometheus();
         breaker::metrics::write(&mut out, &self.registry.live_services());
         self.registry.write_budgets(&mut out);
@@ -197,14 +206,11 @@ impl AdminState {
             let help = "Resources refused.";
             metric("outrigger_config_rejected_total", "counter", help, link.rejected_total().to_string());
         }
-        let mut page = text(StatusCode::OK, &out);
-        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        page.headers_mut().insert(header::CONTENT_TYPE, kind);
-        page
+        out
     }
 }
 
-pub(super) fn text(status: StatusCode, body: &str) -> Page {
+pub(crate) fn text(status: StatusCode, body: &str) -> Page {
     let mut page = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *page.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -59,6 +59,15 @@ impl Readiness {
         self.missing().iter().map(|(c, why)| format!("{}: {why}", c.as_str())).collect()
     }
 
+    /// What of `conditions` is missing, in words.
+    pub fn missing_of(&self, conditions: &[Condition]) -> Vec<String> {
+        let missing = self.missing();
+        let of = |(condition, why): (&Condition, &String)| {
+            conditions.contains(condition).then(|| format!("{}: {why}", condition.as_str()))
+        };
+        missing.iter().filter_map(of).collect()
+    }
+
     fn missing(&self) -> MutexGuard<'_, BTreeMap<Condition, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,7 +53,7 @@ pub(super) fn workload_api(text: &str) -> Result<PathBuf, String> {
     path.ok_or_else(|| format!("{text:?} is not the socket of a Workload API: write unix:/run/agent.sock"))
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a duration: write 500ms, 30s or 2m");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
     let number: u64 = text[..digits].parse().map_err(|_| bad())?;
