@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stage::{Chart, list, one, text};
 
@@ -11,8 +11,9 @@ use crate::stage::{Chart, list, one, text};
 fn the_roles_of_the_chart_are_the_table_and_nothing_else() {
     let Some(chart) = Chart::new() else { return };
     let objects = chart.objects("ha");
-    let roles = objects.iter().filter(|o| o["kind"] == "ClusterRole" || o["kind"] == "Role");
-    assert_eq!(roles.count(), 2);
+    for binding in objects.iter().filter(|o| o["kind"].as_str().unwrap().ends_with("RoleBinding")) {
+        assert_eq!(binding["roleRef"]["name"], "outrigger-control", "{binding}");
+    }
     let mut granted = granted("cluster", one(&objects, "ClusterRole", "outrigger-control"));
     granted.extend(self::granted("own", one(&objects, "Role", "outrigger-control")));
     let wanted: BTreeSet<String> = rows().iter().flat_map(Row::each).collect();
@@ -28,6 +29,19 @@ fn a_permission_that_no_code_uses_is_found() {
     assert!(row("-").unused().is_some());
     assert!(row("control-plane/src/no/such/file.rs#pods").unused().is_some());
     assert!(row("control-plane/src/lib.rs#no such text").unused().is_some());
+}
+
+#[test]
+fn roles_of_people_say_what_the_control_plane_asks_and_are_bound_to_nobody() {
+    let Some(chart) = Chart::new() else { return };
+    let objects = chart.objects("default");
+    for role in ["viewer", "editor", "operator", "admin"] {
+        let rules = &one(&objects, "ClusterRole", &format!("outrigger-{role}"))["rules"];
+        let wanted = json!([{
+            "apiGroups": ["outrigger.dev"], "resources": ["roles"], "verbs": ["use"], "resourceNames": [role]
+        }]);
+        assert_eq!(*rules, wanted);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_slip_of_the_pen_in_the_values_is_refused_with_its_place() {
         ("injection.skipOutboundNetworks={10.0.0.0}", "at '/injection/skipOutboundNetworks/0'"),
         ("security.runAsUser=root", "at '/security/runAsUser'"),
         ("admin.clients={spiffe://mesh.local/ns/ops/sa/deploy=king}", "at '/admin/clients/0'"),
-        ("gateways[0].name=edge", "at '/gateways/0': missing property 'ports'"),
+        ("gateways[0].name=edge", "at '/gateways/0': missing properties 'namespace', 'ports'"),
         ("networkPolicy.egressPorts={70000}", "at '/networkPolicy/egressPorts/0'"),
         ("serviceMonitor.enabled=true", "serviceMonitor.tokenSecret.name"),
         ("authority.certManager.enabled=true", "authority.secret"),
