@@ -6,23 +6,36 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use outrigger_testkit::real;
+use outrigger_testkit::{kubectl, real};
 
 use crate::stage::{programs, root, text};
 
 #[test]
 fn whoever_follows_the_page_for_machines_gets_what_it_shows() {
     let Some(()) = real::debian(&["curl", "iproute2", "python3", "util-linux"]) else { return };
+    follow_page("docs/vm.md", 7, &programs().display().to_string());
+}
+
+#[test]
+fn whoever_follows_the_page_for_kubernetes_gets_what_it_shows_without_a_cluster() {
+    let Some(()) = real::debian(&["iproute2", "util-linux"]) else { return };
+    let Some(tools) = kubectl::tools() else { return };
+    let Some(python) = real::venv(&["kubernetes-validate==1.37.0"]) else { return };
+    let folder = |program: &Path| program.parent().unwrap().display().to_string();
+    follow_page("docs/kubernetes.md", 4, &[folder(&tools.helm), folder(&python)].join(":"));
+}
+
+/// Runs the boxes of a page with the programs of `path`, and compares.
+fn follow_page(page: &str, at_least: usize, path: &str) {
     let Some(()) = real::needed(namespaces()) else { return };
-    let page = text("docs/vm.md");
-    let boxes = Boxes::of(&page);
-    assert!(boxes.0.len() >= 7, "{} boxes", boxes.0.len());
-    let told = boxes.run();
+    let boxes = Boxes::of(&text(page));
+    assert!(boxes.0.len() >= at_least, "{} boxes", boxes.0.len());
+    let told = boxes.run(path);
     for (at, (commands, expected)) in boxes.0.iter().enumerate() {
         let said = told.split(&mark(at)).nth(1).unwrap_or_default();
         let said = said.split(MARK).next().unwrap_or_default();
         if let Err(why) = agrees(said, expected) {
-            panic!("docs/vm.md:\n{commands}\n{why}\n--- it printed:\n{said}\n--- all of it:\n{told}");
+            panic!("{page}:\n{commands}\n{why}\n--- it printed:\n{said}\n--- all of it:\n{told}");
         }
     }
 }
@@ -61,9 +74,10 @@ impl Boxes {
 
     /// Runs all of them, one after the other in one shell, on loopback of a network of their own: the page names the ports that
     /// everybody has. What they started ends with the shell.
-    fn run(&self) -> String {
+    fn run(&self, path: &str) -> String {
         let home = tempfile::tempdir().unwrap();
-        let mut script = format!("set -euo pipefail\ncd {}\n", root().display());
+        let mut script =
+            format!("set -euo pipefail\nexport PATH=\"{path}:$PATH\"\ncd {}\n", root().display());
         for (at, (commands, _)) in self.0.iter().enumerate() {
             let _ = write!(script, "echo '{}'\n{commands}", mark(at));
         }

@@ -7,6 +7,7 @@
 mod chart;
 mod flags;
 mod guide;
+mod images;
 mod kustomize;
 mod observability;
 mod permissions;
