@@ -15,9 +15,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxy", &["mesh", "wire", "certs"]),
     ("proxy/init", &[]),
     ("proxy/testkit", &["mesh", "wire", "certs"]),
-    ("control-plane", &["mesh", "wire", "certs", "inject"]),
+    ("control-plane", &["mesh", "wire", "certs", "inject", "kube"]),
     ("control-plane/cli", &["mesh", "wire", "certs", "control", "inject", "proxy", "testkit"]),
     ("control-plane/inject", &[]),
+    ("control-plane/kube", &["mesh", "certs"]),
     ("examples/shop", &[]),
     ("benches", &["mesh", "wire", "certs", "control", "proxy", "testkit"]),
     ("benches/push", &["mesh", "wire", "certs"]),
@@ -52,6 +53,7 @@ const MAY_NAME: &[(&[&str], &[&str])] = &[
     (&["hickory_proto", "hickory_resolver"], &["proxy/src/dns/", "proxy/testkit/"]),
     (&["prost", "envoy_types", "tonic", "tonic_prost"], &["control-plane/wire/", "examples/shop/"]),
     (&["redb"], &["control-plane/src/store/"]),
+    (&["kube", "k8s_openapi"], &["control-plane/kube/"]),
     (&["axum"], &["control-plane/src/admin/", "examples/shop/"]),
 ];
 

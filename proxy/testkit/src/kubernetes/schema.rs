@@ -1,0 +1,129 @@
+//! What a CustomResourceDefinition says of its objects, as an API server takes it: what is unknown is dropped, what does not
+//! fit is refused, and a definition whose schema is not structural is refused itself.
+
+use serde_json::Value;
+
+/// Drops what the schema does not know, and tells what does not fit.
+pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, wrong: &mut Vec<String>) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
+    if schema["x-kubernetes-int-or-string"] == true {
+        if !value.is_i64() && !value.is_u64() && !value.is_string() {
+            wrong.push(format!("{at}: Invalid value: must be an integer or a string"));
+        }
+        return;
+    }
+    let wanted = schema["type"].as_str().unwrap_or_default();
+    let fits = match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    };
+    if !fits {
+        return wrong.push(format!("{at}: Invalid value: must be of type {wanted}"));
+    }
+    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
+        wrong.push(format!("{at}: Unsupported value: {value}: supported values: {}", schema["enum"]));
+    }
+    let beyond = |bound: &str, is: fn(f64, f64) -> bool| {
+        value.as_f64().zip(schema[bound].as_f64()).is_some_and(|(value, bound)| is(value, bound))
+    };
+    if beyond("minimum", |v, b| v < b) || beyond("maximum", |v, b| v > b) {
+        wrong.push(format!("{at}: Invalid value: {value}: is out of bounds"));
+    }
+    match value {
+        Value::Object(fields) => {
+            for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                if !fields.contains_key(name) {
+                    wrong.push(format!("{at}.{name}: Required value"));
+                }
+            }
+            let is_root = at.is_empty();
+            let servers = |name: &str| is_root && ["apiVersion", "kind", "metadata"].contains(&name);
+            if schema.get("additionalProperties").is_none() {
+                fields.retain(|name, _| servers(name) || schema["properties"].get(name).is_some());
+            }
+            for (name, field) in fields.iter_mut().filter(|(name, _)| !servers(name)) {
+                let of_it = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
+                if let Some(of_it) = of_it {
+                    fit(of_it, field, &format!("{at}.{name}"), wrong);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
+            if items.len() as u64 > most {
+                wrong.push(format!("{at}: Too many: must have at most {most} items"));
+            }
+            for (i, item) in items.iter_mut().enumerate() {
+                fit(&schema["items"], item, &format!("{at}[{i}]"), wrong);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Why a schema is not structural (Kubernetes: "Specifying a structural schema"), and what an API server refuses besides.
+pub(super) fn faults(schema: &Value, at: &str, wrong: &mut Vec<String>) {
+    let Value::Object(fields) = schema else { return wrong.push(format!("{at}: must be an object")) };
+    let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    let either = schema["x-kubernetes-int-or-string"] == true;
+    if !fields.contains_key("type") && !open && !either {
+        wrong.push(format!("{at}.type: Required value: must not be empty for specified object fields"));
+    }
+    for name in fields.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
+        wrong.push(format!("{at}.{name}: Forbidden: is not of a structural schema"));
+    }
+    if fields.contains_key("properties") && fields.contains_key("additionalProperties") {
+        wrong.push(format!("{at}.additionalProperties: Forbidden: mutual exclusive with properties"));
+    }
+    if schema["additionalProperties"].is_boolean() {
+        wrong.push(format!("{at}.additionalProperties: Forbidden: must be a schema"));
+    }
+    if schema["type"] == "array" && !fields.contains_key("items") {
+        wrong.push(format!("{at}.items: Required value: must be specified"));
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        faults(field, &format!("{at}.properties[{name}]"), wrong);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(below) = fields.get(inner).filter(|below| below.is_object()) {
+            faults(below, &format!("{at}.{inner}"), wrong);
+        }
+    }
+}
+
+/// What may stand in one, of what is used here.
+const KNOWN: &[&str] = &[
+    "type",
+    "description",
+    "properties",
+    "required",
+    "items",
+    "additionalProperties",
+    "enum",
+    "format",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "default",
+    "nullable",
+    "title",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+    "x-kubernetes-validations",
+];
