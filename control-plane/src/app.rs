@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Acknowledged, Api, Certs, Observed};
 use crate::ca::{self, CertificateService, Fleet, Keeper, TokenReviews};
+use crate::cluster;
 use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
@@ -26,6 +27,7 @@ use crate::settings::Settings;
 use crate::source::registration::{HeldBack, Registrations};
 use crate::state::State;
 use crate::store::etcd::EtcdStore;
+use crate::store::kubernetes::KubernetesStore;
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Telemetry;
 use crate::webhook::Webhook;
@@ -59,9 +61,14 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     };
 
     make_folder(&settings.data)?;
-    let store: Arc<dyn Store> = match settings.shared_store() {
-        None => Arc::new(EmbeddedStore::open(&settings.data).await?),
-        Some((address, secrets)) => Arc::new(EtcdStore::open(&address, &secrets).await?),
+    let cluster = match settings.cluster_store() {
+        Some(address) => Some(KubernetesStore::open(address).await?),
+        None => None,
+    };
+    let store: Arc<dyn Store> = match (&cluster, settings.shared_store()) {
+        (Some(cluster), _) => Arc::new(cluster.clone()),
+        (None, None) => Arc::new(EmbeddedStore::open(&settings.data).await?),
+        (None, Some((address, secrets))) => Arc::new(EtcdStore::open(&address, &secrets).await?),
     };
     let hub = Arc::new(Hub::new());
     let (folder, domain) = (settings.data.join("ca"), &settings.trust_domain);
@@ -95,11 +102,16 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         async move { stopped.cancelled().await },
     );
     tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
-    let (door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
+    let (mut door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let webhook = match webhook {
         Some((listener, webhook)) => Some(Webhook::start(listener, webhook, Arc::clone(&keeper)).await?),
         None => None,
     };
+    if let Some(cluster) = cluster {
+        door = door.with_users_of(cluster.api().clone(), settings.kubernetes_audience.clone());
+        let (state, keeper) = (state.clone(), Arc::clone(&keeper));
+        tasks.spawn(until(stop.clone(), cluster::keep(cluster, state, keeper), Duration::ZERO));
+    }
     let running = Running {
         webhook: webhook
             .as_ref()

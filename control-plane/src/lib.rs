@@ -11,6 +11,7 @@ pub mod audit;
 pub mod backup;
 pub mod ca;
 pub mod check;
+mod cluster;
 pub mod compile;
 pub mod exchange;
 pub mod history;

@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
-use outrigger_mesh::TrustDomain;
+use outrigger_kube::api::Address;
+use outrigger_mesh::{Label, TrustDomain};
 
 use crate::admin::A_SECOND;
 use crate::ca::{Given, KubernetesSettings};
 use crate::spec;
 use crate::store::etcd::{EtcdAddress, EtcdSecrets};
+use crate::store::kubernetes::ClusterAddress;
 use crate::users::{ClientId, Grant};
 use crate::webhook::WebhookSettings;
 
@@ -28,9 +31,10 @@ pub struct Settings {
     pub data: PathBuf,
 
     /// A store that several control planes share, in place of a file in --data: etcds://HOST:PORT,HOST:PORT/PREFIX (etcd:// on this
-    /// machine alone). Without a prefix it is /outrigger/ and the trust domain. See docs/control-plane.md.
+    /// machine alone). Without a prefix it is /outrigger/ and the trust domain. Or the word `kubernetes`: the cluster that this
+    /// process runs in is the store, and its Services are the mesh's. See docs/control-plane.md.
     #[arg(long, env = "OUTRIGGER_CONTROL_STORE", value_name = "URL")]
-    pub store: Option<EtcdAddress>,
+    pub store: Option<SharedStore>,
 
     /// Who vouches for the members of the store, PEM; else what the system trusts does.
     #[arg(long, env = "OUTRIGGER_CONTROL_STORE_CA", requires = "store", value_name = "FILE")]
@@ -182,6 +186,15 @@ pub struct Settings {
     #[arg(long, env = "OUTRIGGER_CONTROL_INJECT_CONFIG", value_name = "FILE")]
     pub inject_config: Option<PathBuf>,
 
+    /// The namespace of the control plane, with `--store kubernetes`: its Secrets, ConfigMaps and Leases are there.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_KUBERNETES_NAMESPACE",
+        value_name = "NAME",
+        default_value = "outrigger-system"
+    )]
+    pub kubernetes_namespace: Label,
+
     /// How long an instance is believed to live without a word from its sidecar. 1s to 1h.
     #[arg(long, env = "OUTRIGGER_CONTROL_LEASE", default_value = "15s", value_parser = lease, value_name = "DURATION")]
     pub lease: Duration,
@@ -205,6 +218,26 @@ pub struct Settings {
     /// How it is logged.
     #[arg(long, env = "OUTRIGGER_CONTROL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
+}
+
+/// A store that several control planes share.
+#[derive(Clone, Debug)]
+pub enum SharedStore {
+    /// An etcd.
+    Etcd(EtcdAddress),
+    /// The cluster of Kubernetes that this process runs in.
+    Kubernetes,
+}
+
+impl FromStr for SharedStore {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "kubernetes" {
+            return Ok(Self::Kubernetes);
+        }
+        text.parse().map(Self::Etcd).map_err(|e| format!("{e}; or write kubernetes"))
+    }
 }
 
 /// Who comes in at the admin API.
@@ -234,6 +267,9 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// Where the API server is to every pod.
+const IN_A_POD: &str = "https://kubernetes.default.svc";
 
 const EXIT_CODES: &str = "Exit codes: 0 ended when asked to; 2 bad usage; 3 could not start: a port in use, a folder \
                           that can not be written, a store or authority that is damaged. Nothing is overwritten then.";
@@ -270,7 +306,21 @@ impl Settings {
             certificate: self.store_cert.clone().zip(self.store_key.clone()),
             user: self.store_user.clone().zip(self.store_password_file.clone()),
         };
-        Some((self.store.clone()?.of_mesh(&self.trust_domain), secrets))
+        match &self.store {
+            Some(SharedStore::Etcd(address)) => Some((address.clone().of_mesh(&self.trust_domain), secrets)),
+            Some(SharedStore::Kubernetes) | None => None,
+        }
+    }
+
+    /// The cluster that is the store.
+    pub fn cluster_store(&self) -> Option<ClusterAddress> {
+        let Some(SharedStore::Kubernetes) = self.store else { return None };
+        let server = Address {
+            url: self.kubernetes_api.clone().unwrap_or_else(|| IN_A_POD.to_owned()),
+            token: self.kubernetes_token_file.clone(),
+            roots: self.kubernetes_ca_file.clone(),
+        };
+        Some(ClusterAddress::of(server, self.kubernetes_namespace.to_string()))
     }
 
     /// The authority that is given as files.
@@ -281,8 +331,9 @@ impl Settings {
 
     /// The cluster whose tokens attest.
     pub fn kubernetes(&self) -> Option<KubernetesSettings> {
+        let of_store = matches!(self.store, Some(SharedStore::Kubernetes)).then(|| IN_A_POD.to_owned());
         Some(KubernetesSettings {
-            api: self.kubernetes_api.clone()?,
+            api: self.kubernetes_api.clone().or(of_store)?,
             token: self.kubernetes_token_file.clone(),
             ca: self.kubernetes_ca_file.clone(),
             audience: self.kubernetes_audience.clone(),

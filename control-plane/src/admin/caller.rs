@@ -33,6 +33,8 @@ pub(super) enum Proof {
     Token(Box<Card>),
     /// A certificate of this identity.
     Certificate(String),
+    /// A token of the cluster, by which the cluster says that he is this user.
+    Cluster(String),
 }
 
 impl Proof {
@@ -42,6 +44,7 @@ impl Proof {
             Self::Local => "local".into(),
             Self::Token(card) => format!("token {} ({})", card.name, card.id),
             Self::Certificate(id) => format!("certificate {id}"),
+            Self::Cluster(user) => format!("kubernetes {user}"),
         }
     }
 }
@@ -98,6 +101,7 @@ impl Caller {
             Proof::Local => ("local", None),
             Proof::Token(card) => ("token", Some(super::tokens::moment(card.expires))),
             Proof::Certificate(_) => ("certificate", None),
+            Proof::Cluster(_) => ("kubernetes", None),
         };
         let mut told = json!({ "who": self.author.who, "by": kind, "role": self.grant.role().as_str() });
         if let Some(fields) = told.as_object_mut() {

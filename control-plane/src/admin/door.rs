@@ -13,7 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use outrigger_certs::{AdminClient, ApiToken};
-use outrigger_mesh::SpiffeId;
+use outrigger_kube::api::ApiServer;
+use outrigger_mesh::{Label, SpiffeId};
+use zeroize::Zeroizing;
 
 use super::caller::{Caller, Proof};
 use super::guard::Hosts;
@@ -25,6 +27,7 @@ use super::{Api, ApiError};
 use crate::audit::{AuditEntry, Author};
 use crate::store::{StoreError, Transaction};
 use crate::users::book::{self, NotTaken};
+use crate::users::cluster::{ClusterUsers, NotAUser, is_web_token};
 use crate::users::permission::Verb;
 use crate::users::{ClientId, Grant, Role};
 
@@ -36,6 +39,8 @@ pub struct Door {
     hosts: Hosts,
     refusals: Refusals,
     rates: Rates,
+    /// The cluster whose users are ours, too.
+    cluster: Option<ClusterUsers>,
 }
 
 impl Door {
@@ -52,7 +57,15 @@ impl Door {
             hosts: Hosts::default(),
             refusals: Refusals::new(Instant::now()),
             rates: Rates::new(A_SECOND),
+            cluster: None,
         }
+    }
+
+    /// Takes tokens of the users of a cluster, too, which are for `audience`.
+    #[must_use]
+    pub fn with_users_of(mut self, api: ApiServer, audience: String) -> Self {
+        self.cluster = Some(ClusterUsers::new(api, audience));
+        self
     }
 
     /// Takes client certificates of these. The first that a certificate proves counts.
@@ -91,8 +104,20 @@ impl Door {
         self.certificates.iter().find(|(known, _)| is(known)).map(|(_, grant)| grant)
     }
 
-    async fn identify(&self, api: &Api, evidence: Evidence) -> Result<(Grant, Proof), NoProof> {
+    async fn identify(
+        &self,
+        api: &Api,
+        evidence: Evidence,
+        namespace: Option<&Label>,
+    ) -> Result<(Grant, Proof), NoProof> {
         match evidence {
+            Evidence::Foreign(token) => {
+                let told = match &self.cluster {
+                    Some(cluster) => cluster.grant_of(&token, namespace).await,
+                    None => Err(NotAUser::Unknown),
+                };
+                told.map(|(user, grant)| (grant, Proof::Cluster(user))).map_err(NoProof::of_user)
+            }
             Evidence::Token(token) => {
                 let card = book::verify(api.state.store(), &token).await.map_err(NoProof::of)?;
                 Ok((card.grant.clone(), Proof::Token(Box::new(card))))
@@ -137,6 +162,8 @@ impl Door {
 /// shows one wants to be nobody else.
 enum Evidence {
     Token(ApiToken),
+    /// A token that is none of ours, and may be the cluster's.
+    Foreign(Zeroizing<String>),
     Certificate(AdminClient),
     Near,
     Nothing,
@@ -145,7 +172,7 @@ enum Evidence {
 impl Evidence {
     fn of(request: &Request) -> Result<Self, NoProof> {
         if let Some(token) = bearer(request.headers())? {
-            return Ok(Self::Token(token));
+            return Ok(token);
         }
         if let Some(client) = request.extensions().get::<AdminClient>() {
             return Ok(Self::Certificate(client.clone()));
@@ -170,7 +197,10 @@ pub(super) async fn door(
     let tries = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=true"));
     let asked = Asked { from: from(&request), act: act(request.method(), path), changes: !tries };
     let proven = match Evidence::of(&request) {
-        Ok(evidence) => api.door.identify(&api, evidence).await,
+        Ok(evidence) => {
+            let namespace = path.and_then(|path| namespace_of(path, request.uri().path()));
+            api.door.identify(&api, evidence, namespace.as_ref()).await
+        }
         Err(no_proof) => Err(no_proof),
     };
     let (grant, proof) = match proven {
@@ -312,6 +342,17 @@ enum NoProof {
 }
 
 impl NoProof {
+    fn of_user(why: NotAUser) -> Self {
+        match why {
+            NotAUser::Unknown => Self::Refused { who: "nobody".into(), what: NO_TOKEN },
+            NotAUser::WithoutRole(user) => Self::Refused {
+                who: format!("kubernetes {user}"),
+                what: "the cluster gives this user no role here: let him `use` roles.outrigger.dev (docs/control-plane.md)",
+            },
+            NotAUser::Away(e) => Self::Store(e),
+        }
+    }
+
     fn of(why: NotTaken) -> Self {
         match why {
             NotTaken::Unknown => Self::Refused { who: "nobody".into(), what: "the token is not known here" },
@@ -327,7 +368,7 @@ impl NoProof {
 }
 
 /// The token of a request, if it has any. What is there and is none is not passed over: it was meant as proof.
-fn bearer(headers: &HeaderMap) -> Result<Option<ApiToken>, NoProof> {
+fn bearer(headers: &HeaderMap) -> Result<Option<Evidence>, NoProof> {
     let refused = |what| Err(NoProof::Refused { who: "nobody".into(), what });
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = all.next() else { return Ok(None) };
@@ -342,7 +383,19 @@ fn bearer(headers: &HeaderMap) -> Result<Option<ApiToken>, NoProof> {
         return refused("Authorization is only understood as Bearer");
     }
     // Why it is none is not told: the error of the parser could quote it.
-    token.parse().map(Some).or_else(|_| refused("that is not a token of this API; was it copied whole?"))
+    match token.parse() {
+        Ok(token) => Ok(Some(Evidence::Token(token))),
+        Err(_) if is_web_token(token) => Ok(Some(Evidence::Foreign(Zeroizing::new(token.to_owned())))),
+        Err(_) => refused(NO_TOKEN),
+    }
+}
+
+const NO_TOKEN: &str = "that is not a token of this API; was it copied whole?";
+
+/// The namespace in a path, where the route has one.
+fn namespace_of(route: &str, path: &str) -> Option<Label> {
+    let at = route.split('/').position(|part| part == "{namespace}")?;
+    Label::new(path.split('/').nth(at)?).ok()
 }
 
 impl fmt::Debug for NoProof {

@@ -114,6 +114,7 @@ impl From<StoreError> for ApiError {
         let status = match e.kind() {
             StoreErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             StoreErrorKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+            StoreErrorKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, e.to_string())

@@ -193,6 +193,11 @@ impl Keeper {
         self.signing().authority.root_sha256()
     }
 
+    /// Whom the mesh believes: the roots, DER.
+    pub fn believed(&self) -> Vec<Arc<[u8]>> {
+        self.signing().trust.roots.clone()
+    }
+
     /// When the certificates of the authority end.
     pub fn ends(&self) -> Ends {
         self.signing().authority.ends()

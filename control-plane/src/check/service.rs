@@ -197,7 +197,7 @@ fn whereabouts(spec: &MeshService, world: &World, found: &mut Found) -> Location
                 outside: false,
             }
         }
-        None | Some(Discovery::Registered | Discovery::Static) => {
+        None | Some(Discovery::Registered | Discovery::Static | Discovery::Kubernetes) => {
             if !spec.targets.is_empty() {
                 let message = "targets are looked up with discovery: dns only";
                 found.add(Problem::error("/spec/targets", Code::Contradiction, message));

@@ -7,6 +7,8 @@
 pub mod access_policy;
 mod breaker_override;
 mod defaults;
+#[cfg(test)]
+mod definition;
 mod denylist;
 mod duration;
 mod egress;

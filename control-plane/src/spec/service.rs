@@ -111,6 +111,7 @@ pub enum Discovery {
     Registered,
     Static,
     Dns,
+    Kubernetes,
 }
 
 /// One thing to look up: exactly one of host, srv and address.
@@ -216,7 +217,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("mtls", &Shape::Word(&["strict", "permissive", "off"])),
     Field::new("between", &Shape::Word(&["auto", "http1", "http2"])),
     Field::new("http", &HTTP),
-    Field::new("discovery", &Shape::WordSoFar(&["registered", "static", "dns"], &["kubernetes"])),
+    Field::new("discovery", &Shape::Word(&["registered", "static", "dns", "kubernetes"])),
     Field::new("targets", &TARGETS),
     Field::new("address", &Shape::Text(rules::virtual_address)),
     Field::new("timeouts", &TIMEOUTS),

@@ -7,7 +7,7 @@ use outrigger_mesh::{Endpoint, EndpointUid, ServiceName};
 use super::stage::Stage;
 use crate::audit::Author;
 use crate::check::{CheckedInstance, instance_of};
-use crate::spec::{Key, Kind, ObjectName};
+use crate::spec::{Discovery, Key, Kind, ObjectName, Spec};
 use crate::store::StoreError;
 
 /// Why a workload does not get what it asked for.
@@ -92,6 +92,11 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
     if !service.may_be_served_by(identity) {
         return refuse(RefusalKind::NotAllowed, format!("{identity} may not serve {name}"));
     }
+    // Its instances are those that the cluster knows: whoever says that he is one is believed to be among them, and adds
+    // nothing.
+    if is_found_by_the_cluster(stage, name) {
+        return Ok(());
+    }
     if endpoint.ip.is_unspecified() || endpoint.ip.is_multicast() {
         let reason = format!("{} is not an address at which an instance can be reached", endpoint.ip);
         return refuse(RefusalKind::Invalid, reason);
@@ -135,6 +140,14 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
     }
     stage.put_instance(object, checked, author);
     Ok(())
+}
+
+fn is_found_by_the_cluster(stage: &Stage, service: &ServiceName) -> bool {
+    let says = |spec: &Spec| match spec {
+        Spec::MeshService(service) => service.discovery == Some(Discovery::Kubernetes),
+        _ => false,
+    };
+    stage.world.service(service).is_some_and(|entry| says(&entry.object.spec))
 }
 
 /// Stages that an instance is no more. A workload withdraws only what it registered; the control plane itself, whose

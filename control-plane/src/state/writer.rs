@@ -126,6 +126,8 @@ impl Writer {
         let mut tries = 0;
         loop {
             self.catch_up().await?;
+            let meant = self.store.is_source().then(|| meant(&*self.store, writes));
+            let writes = meant.as_deref().unwrap_or(writes);
             let old = self.world.load_full();
             if how.only_at.is_some_and(|at| at != old.revision()) {
                 return Err(ApplyError::Moved { revision: old.revision() });
@@ -301,8 +303,9 @@ impl Writer {
                 return Err(e);
             }
         };
-        if (committed.revision, committed.generation) != (new.revision(), new.generation()) {
-            // Somebody else wrote in between: what is in the store is in force.
+        let as_made = (committed.revision, committed.generation) == (new.revision(), new.generation());
+        if !as_made || self.store.is_source() {
+            // Somebody else wrote in between, or the store knows more of it: what is in the store is in force.
             self.follow_to(&committed).await?;
             return Ok(self.world.load_full());
         }
@@ -405,6 +408,21 @@ impl Applied {
     fn of(now: &World, changes: Vec<ObjectChange>, warnings: Vec<Problem>) -> Self {
         Self { revision: now.revision(), generation: now.generation(), changes, warnings, foreseen: None }
     }
+}
+
+/// The writes as the store understands them.
+fn meant(store: &dyn Store, writes: &[Write]) -> Vec<Write> {
+    let whole = |write: &Write| match write {
+        Write::Put { document, expect } => {
+            let mut document = document.clone();
+            if let Some(object) = store.meant(&document.object) {
+                document.object = object;
+            }
+            Write::Put { document, expect: *expect }
+        }
+        Write::Delete { .. } => write.clone(),
+    };
+    writes.iter().map(whole).collect()
 }
 
 /// What a staged change would mean.

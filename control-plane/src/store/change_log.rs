@@ -55,7 +55,8 @@ impl Watch {
 /// The ring behind the watches of one space.
 #[derive(Debug)]
 pub(super) struct ChangeLog {
-    ring: Mutex<VecDeque<Arc<Change>>>,
+    /// Each change with the count before it: a count may leap.
+    ring: Mutex<VecDeque<(u64, Arc<Change>)>>,
     position: watch::Sender<u64>,
 }
 
@@ -80,8 +81,8 @@ impl ChangeLog {
         if ring.len() == KEPT_CHANGES {
             ring.pop_front();
         }
-        ring.push_back(Arc::new(change));
-        self.position.send_replace(position);
+        let before = self.position.send_replace(position);
+        ring.push_back((before, Arc::new(change)));
     }
 
     /// Forgets everything before `position`: what happened until then was not seen here.
@@ -93,10 +94,10 @@ impl ChangeLog {
     fn first_after(&self, after: u64) -> Result<Option<Arc<Change>>, Compacted> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let position = *self.position.borrow();
-        let kept_from = ring.front().map_or(position, |c| c.position - 1);
+        let kept_from = ring.front().map_or(position, |(before, _)| *before);
         if after < kept_from || after > position {
             return Err(Compacted { after });
         }
-        Ok(ring.iter().find(|c| c.position > after).cloned())
+        Ok(ring.iter().find(|(_, c)| c.position > after).map(|(_, c)| Arc::clone(c)))
     }
 }

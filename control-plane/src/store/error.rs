@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     TooLarge,
     /// Somebody else changed the configuration since it was decided what to write.
     Behind,
+    /// It does not let this be written: its own rules, or rights that this process does not have.
+    Refused,
 }
 
 impl StoreErrorKind {
@@ -79,6 +81,7 @@ impl StoreError {
                 | StoreErrorKind::Corrupt
                 | StoreErrorKind::NewerFormat
                 | StoreErrorKind::TooLarge
+                | StoreErrorKind::Refused
         )
     }
 }
@@ -94,6 +97,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => "does not answer",
             StoreErrorKind::TooLarge => "does not take so much at once",
             StoreErrorKind::Behind => "was changed by somebody else meanwhile",
+            StoreErrorKind::Refused => "refuses it",
         };
         write!(f, "the store {} {what}: {}{}", self.place, self.detail, self.kind.remedy())
     }

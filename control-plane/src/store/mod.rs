@@ -14,6 +14,7 @@ mod embedded_tables;
 mod error;
 pub mod etcd;
 mod image;
+pub mod kubernetes;
 mod replicas;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 use crate::audit::{AuditEntry, Author};
+use crate::spec::Object;
 
 pub use change_log::{Change, Compacted, Watch};
 pub use embedded::EmbeddedStore;
@@ -58,6 +60,18 @@ pub trait Store: Send + Sync + 'static {
     /// The other control planes on the same store, where there can be any.
     fn replicas(&self) -> Option<Arc<dyn Replicas>> {
         None
+    }
+
+    /// What an object means together with what this store knows of besides; `None`: what it says. Where there is any such
+    /// thing, what was committed has to be read again to be known.
+    fn meant(&self, object: &Object) -> Option<Object> {
+        let _ = object;
+        None
+    }
+
+    /// Whether there is any such thing, and whether counts may leap.
+    fn is_source(&self) -> bool {
+        false
     }
 
     /// The changes of a space after the given count, as they are committed. What is no longer kept is answered with

@@ -4,6 +4,7 @@
 //! tokens. How a request proves whose it is, is deliberately elsewhere (`admin::door`).
 
 pub mod book;
+pub mod cluster;
 pub mod first;
 pub mod permission;
 

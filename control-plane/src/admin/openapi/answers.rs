@@ -118,7 +118,11 @@ pub(super) fn schema(name: &str) -> Json {
         "CreatedToken" => token(&[("token", text())]),
         "TokenList" => record(&[("items", list(reference("Token")))], &[]),
         "WhoAmI" => record(
-            &[("who", text()), ("by", text_of(&["local", "token", "certificate"])), ("role", role())],
+            &[
+                ("who", text()),
+                ("by", text_of(&["local", "token", "certificate", "kubernetes"])),
+                ("role", role()),
+            ],
             &[("namespaces", list(text())), ("expires", moment())],
         ),
         "Problem" => problem(),

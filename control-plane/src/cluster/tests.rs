@@ -1,0 +1,199 @@
+//! A state on a cluster: what is pushed, what is written through, what each object is told of itself.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use outrigger_certs::RootHash;
+use outrigger_kube::api::Address;
+use outrigger_mesh::TrustDomain;
+use outrigger_testkit::{KubernetesApi, eventually};
+use serde_json::{Value as Json, json};
+
+use super::roots::Roots;
+use super::statuses::Statuses;
+use crate::audit::Author;
+use crate::compile::ResourceChange;
+use crate::spec;
+use crate::state::{ApplyError, Publish, State, Write};
+use crate::store::Expect;
+use crate::store::kubernetes::{ClusterAddress, KubernetesStore};
+
+#[derive(Default)]
+struct Pushed(Mutex<Vec<ResourceChange>>);
+
+impl Publish for Pushed {
+    fn publish(&self, _: u64, changes: Vec<ResourceChange>) {
+        self.0.lock().unwrap().extend(changes);
+    }
+}
+
+struct Plane {
+    server: KubernetesApi,
+    store: KubernetesStore,
+    state: Arc<State>,
+    pushed: Arc<Pushed>,
+    _folder: tempfile::TempDir,
+}
+
+const OURS: &str = "outrigger.dev/v1alpha1";
+
+impl Plane {
+    async fn start() -> Self {
+        let server = KubernetesApi::start().await;
+        for object in [
+            json!({ "apiVersion": "v1", "kind": "Namespace",
+                    "metadata": { "name": "shop", "labels": { "outrigger.dev/inject": "enabled" } } }),
+            service("cart"),
+            service("web"),
+            json!({ "apiVersion": "v1", "kind": "Pod",
+                    "metadata": { "name": "cart-1", "namespace": "shop", "labels": { "outrigger.dev/injected": "true" } },
+                    "spec": { "serviceAccountName": "cart" } }),
+            json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                    "metadata": { "name": "cart-x", "namespace": "shop",
+                                  "labels": { "kubernetes.io/service-name": "cart" } },
+                    "ports": [{ "name": "http", "port": 8080 }],
+                    "endpoints": [{ "addresses": ["10.0.0.1"], "targetRef": { "kind": "Pod", "name": "cart-1" } }] }),
+        ] {
+            server.put(&object);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("ca.crt"), server.root_pem()).unwrap();
+        fs::write(at("token"), "own.token.planted").unwrap();
+        let address = Address { url: server.url(), token: at("token"), roots: at("ca.crt") };
+        let address =
+            ClusterAddress { server: address, namespace: "outrigger-system".into(), identity: "a".into() };
+        let store = KubernetesStore::open(address).await.unwrap();
+        let (domain, pushed) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Pushed::default()));
+        let state = State::open(Arc::new(store.clone()), domain, RootHash::of(b"root"), pushed.clone());
+        Self { state: state.await.unwrap(), server, store, pushed, _folder: folder }
+    }
+
+    /// Writes by the admin API.
+    async fn apply(&self, object: &Json) -> Result<u64, ApplyError> {
+        let document = spec::read_one(&object.to_string()).unwrap();
+        let write = Write::Put { document, expect: Expect::Anything };
+        Ok(self.state.apply(vec![write], &Author::new("ada", ""), false).await?.revision)
+    }
+
+    fn status(&self, version: &str, kind: &str, name: &str) -> Json {
+        self.server.get(version, kind, "shop", name).unwrap()["status"].clone()
+    }
+}
+
+fn service(name: &str) -> Json {
+    json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "ports": [{ "name": "http", "port": 80 }] } })
+}
+
+fn object(version: &str, kind: &str, name: &str, spec: &Json) -> Json {
+    json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name, "namespace": "shop" }, "spec": spec })
+}
+
+fn route(name: &str, to: &str) -> Json {
+    let parent = json!({ "group": "", "kind": "Service", "name": "cart" });
+    let spec = json!({ "parentRefs": [parent], "rules": [{ "backendRefs": [{ "name": to, "port": 80 }] }] });
+    object("gateway.networking.k8s.io/v1", "HTTPRoute", name, &spec)
+}
+
+#[tokio::test]
+async fn services_of_the_cluster_are_pushed_and_what_is_written_is_added_to_them() {
+    let plane = Plane::start().await;
+    let world = plane.state.world();
+    let cart = world.service(&crate::testing::name("shop/cart")).unwrap();
+    assert_eq!(cart.checked.service().ports[0].number.get(), 80);
+    assert_eq!(world.instances_of(&crate::testing::name("shop/cart")), 1);
+    assert!(!plane.pushed.0.lock().unwrap().is_empty());
+
+    let before = world.revision();
+    let revision =
+        plane.apply(&object(OURS, "MeshService", "cart", &json!({ "timeouts": { "request": "3s" } }))).await;
+    assert!(revision.unwrap() > before);
+    let world = plane.state.world();
+    let cart = world.service(&crate::testing::name("shop/cart")).unwrap();
+    assert_eq!(
+        cart.object.to_json()["spec"]["identities"],
+        json!(["cart"]),
+        "what the Service means is there still"
+    );
+    assert_eq!(cart.object.to_json()["spec"]["timeouts"]["request"], "3s");
+    let written = plane.server.get(OURS, "MeshService", "shop", "cart").unwrap();
+    assert_eq!(written["spec"], json!({ "timeouts": { "request": "3s" } }));
+
+    // A pod that comes is an instance without the configuration being read again.
+    let at = plane.state.world().revision();
+    plane.server.put(&json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": { "name": "cart-y", "namespace": "shop", "labels": { "kubernetes.io/service-name": "cart" } },
+        "ports": [{ "name": "http", "port": 8080 }], "endpoints": [{ "addresses": ["10.0.0.2"] }] }));
+    eventually("it is there", || async {
+        plane.state.world().instances_of(&crate::testing::name("shop/cart")) == 2
+    })
+    .await;
+    assert_eq!(plane.state.world().revision(), at);
+}
+
+#[tokio::test]
+async fn each_object_is_told_what_has_become_of_it() {
+    let plane = Plane::start().await;
+    let statuses = tokio::sync::Mutex::new(Statuses::default());
+    plane.server.put(&route("good", "web"));
+    plane.server.put(&route("dangling", "nobody"));
+    plane.server.put(&object(OURS, "MeshService", "broken", &json!({ "mtls": "perhaps" })));
+    plane.server.put(&object(OURS, "MeshService", "fine", &json!({})));
+    let version = "gateway.networking.k8s.io/v1";
+    let said = |kind: &'static str, name: &'static str, of: &'static str| {
+        let status = plane.status(if kind == "HTTPRoute" { version } else { OURS }, kind, name);
+        let conditions = if kind == "HTTPRoute" {
+            status["parents"][0]["conditions"].clone()
+        } else {
+            status["conditions"].clone()
+        };
+        let found = conditions
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|c| c["type"] == of)
+            .cloned()
+            .unwrap_or_default();
+        (
+            found["status"].as_str().unwrap_or("-").to_owned(),
+            found["reason"].as_str().unwrap_or("-").to_owned(),
+        )
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    eventually("all are told", || async {
+        statuses.lock().await.round(&plane.store, &plane.state.world()).await;
+        said("HTTPRoute", "dangling", "ResolvedRefs").0 == "False"
+            && said("HTTPRoute", "good", "Accepted").0 == "True"
+            && said("MeshService", "fine", "Accepted").0 == "True"
+            && said("MeshService", "broken", "Accepted").0 == "False"
+    })
+    .await;
+    assert_eq!(said("HTTPRoute", "good", "Accepted"), is("True", "Accepted"));
+    assert_eq!(said("HTTPRoute", "good", "ResolvedRefs"), is("True", "ResolvedRefs"));
+    assert_eq!(said("HTTPRoute", "dangling", "ResolvedRefs"), is("False", "BackendNotFound"));
+    assert_eq!(said("MeshService", "broken", "Accepted"), is("False", "Invalid"));
+    assert_eq!(said("MeshService", "fine", "Accepted"), is("True", "Accepted"));
+    let status = plane.status(version, "HTTPRoute", "good");
+    assert_eq!(status["parents"][0]["conditions"][0]["observedGeneration"], 1);
+    assert!(status["parents"][0]["conditions"][0]["lastTransitionTime"].is_string());
+}
+
+#[tokio::test]
+async fn the_roots_are_in_every_namespace_whose_pods_get_sidecars_and_nowhere_else() {
+    let plane = Plane::start().await;
+    let mut roots = Roots::default();
+    let there = |namespace: &str| plane.server.get("v1", "ConfigMap", namespace, "outrigger-roots");
+    roots.round(&plane.store, &[Arc::from(b"one".as_slice())]).await;
+    let first = there("shop").unwrap()["data"]["roots.pem"].clone();
+    assert!(first.as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"), "{first}");
+    assert_eq!(there("default"), None);
+    roots.round(&plane.store, &[Arc::from(b"one".as_slice()), Arc::from(b"two".as_slice())]).await;
+    let both = there("shop").unwrap()["data"]["roots.pem"].clone();
+    assert_eq!(both.as_str().unwrap().matches("BEGIN").count(), 2);
+    let count = plane.server.count();
+    roots.round(&plane.store, &[Arc::from(b"one".as_slice()), Arc::from(b"two".as_slice())]).await;
+    assert_eq!(plane.server.count(), count, "what is as it should be is not written");
+}
