@@ -39,7 +39,7 @@ struct Port {
 }
 
 impl Port {
-    async fn open(probes: &Json, metrics: Option<&str>) -> Self {
+    fn open(probes: &Json, metrics: Option<&str>) -> Self {
         let live = Arc::new(Live::new(10));
         let readiness = Readiness::default();
         let admin = AdminState {
@@ -126,7 +126,7 @@ fn http(port: u16, path: &str, tls: bool) -> Json {
 
 #[tokio::test]
 async fn each_condition_has_a_page_and_nothing_else_is_told() {
-    let port = Port::open(&json!({}), None).await;
+    let port = Port::open(&json!({}), None);
     assert_eq!(port.get("/healthz").await.0, StatusCode::OK);
     assert_eq!(port.get("/startupz").await.0, StatusCode::OK);
     assert_eq!(port.get("/readyz").await.0, StatusCode::OK);
@@ -165,7 +165,7 @@ async fn an_application_is_asked_over_http_with_the_probes_own_path_and_headers(
         "/app-health/app/readyz": http(port, "/ready", false),
         "/app-health/app/startupz": http(port, "/moved", false),
     });
-    let health = Port::open(&probes, None).await;
+    let health = Port::open(&probes, None);
     assert_eq!(health.get("/app-health/app/livez").await, (StatusCode::OK, "well\n".into()));
     let (status, why) = health.get("/app-health/app/readyz").await;
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && why.contains("500"), "{why}");
@@ -180,7 +180,7 @@ async fn an_application_is_asked_over_tcp_and_one_that_is_dead_or_hangs_is_not_w
     let port = listener.local_addr().unwrap().port();
     let hanging = json!({"http": {"port": port, "path": "/", "tls": false, "headers": []}, "seconds": 1});
     let probes = json!({"/app-health/app/livez": {"tcp": {"port": port}, "seconds": 1}, "/app-health/app/readyz": hanging});
-    let health = Port::open(&probes, None).await;
+    let health = Port::open(&probes, None);
     assert_eq!(health.get("/app-health/app/livez").await.0, StatusCode::OK);
     let (status, why) = health.get("/app-health/app/readyz").await;
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && why.contains("within 1s"), "{why}");
@@ -195,7 +195,7 @@ async fn an_application_that_speaks_tls_is_asked_whatever_its_certificate() {
     let server = authority.server("nobody-knows.test", &[], app).await;
     let port = server.addr().port();
     let probes = json!({"/app-health/app/livez": http(port, "/", true), "/app-health/app/readyz": http(app.port(), "/", true)});
-    let health = Port::open(&probes, None).await;
+    let health = Port::open(&probes, None);
     assert_eq!(health.get("/app-health/app/livez").await.0, StatusCode::OK);
     assert_eq!(
         health.get("/app-health/app/readyz").await.0,
@@ -219,7 +219,7 @@ async fn an_application_is_asked_by_the_health_protocol_of_grpc() {
         "/app-health/app/livez": {"grpc": {"port": app.port(), "service": "cart"}, "seconds": 2},
         "/app-health/app/readyz": {"grpc": {"port": plain.port(), "service": ""}, "seconds": 2},
     });
-    let health = Port::open(&probes, None).await;
+    let health = Port::open(&probes, None);
     assert_eq!(health.get("/app-health/app/livez").await, (StatusCode::OK, "well\n".into()));
     let (status, why) = health.get("/app-health/app/readyz").await;
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && why.contains("no gRPC status"), "{why}");
@@ -238,7 +238,7 @@ async fn the_applications_metrics_follow_the_sidecars_and_without_them_there_are
         Response::new(Full::from(body))
     })
     .await;
-    let health = Port::open(&json!({}), Some(&format!("{}/m", app.port()))).await;
+    let health = Port::open(&json!({}), Some(&format!("{}/m", app.port())));
     let (status, told) = health.get("/metrics").await;
     assert!(status == StatusCode::OK && told.contains("outrigger_ready 1"));
     assert!(told.ends_with("shop_orders_total 3\n"), "{told}");
@@ -249,7 +249,7 @@ async fn the_applications_metrics_follow_the_sidecars_and_without_them_there_are
 
 #[tokio::test]
 async fn waiting_ends_when_the_sidecar_has_started_and_says_why_it_has_not() {
-    let health = Port::open(&json!({}), None).await;
+    let health = Port::open(&json!({}), None);
     health.readiness.not_yet(Condition::Configuration, "not there yet");
     let address = health.address.to_string();
     let wait = Wait::parse_from(["wait", "--health", &address, "--timeout", "300ms"]);

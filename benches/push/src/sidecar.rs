@@ -54,9 +54,11 @@ impl Fleet {
         let (tell, heard) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let joining = (0..settings.sidecars).map(|number| join(number, settings.push, mesh, *admin));
-        let joined: Vec<Joined> = futures_util::stream::iter(joining).buffered(32).try_collect().await?;
+        let mut joined = std::pin::pin!(futures_util::stream::iter(joining).buffered(32));
         let mut sidecars = Vec::new();
-        for (number, Joined { sidecar, stream, session }) in joined.into_iter().enumerate() {
+        // Each speaks as soon as it has joined: one that says nothing for ten seconds is not waited for.
+        while let Some(Joined { sidecar, stream, session }) = joined.try_next().await? {
+            let number = sidecars.len();
             let run = Run { number, stream, session, messages: sidecar.messages.clone(), tell: tell.clone() };
             tasks.spawn(run.run());
             sidecars.push(sidecar);
