@@ -74,18 +74,17 @@ pub(crate) fn definition(kind: Kind) -> Option<Json> {
 fn columns(kind: Kind) -> Vec<Json> {
     let own: &[(&str, &str, &str)] = match kind {
         Kind::MeshService => &[("mTLS", "string", ".spec.mtls"), ("Owner", "string", ".spec.owner")],
-        Kind::EgressService => &[("Hosts", "string", ".spec.hostnames")],
+        Kind::EgressService => &[("Hosts", "string", ".spec.hosts")],
         Kind::Instance => &[
             ("Service", "string", ".spec.service"),
             ("Address", "string", ".spec.address"),
             ("Version", "string", ".spec.version"),
         ],
-        Kind::TrafficPolicy | Kind::AccessPolicy | Kind::TokenPolicy => {
-            &[("Targets", "string", ".spec.targetRefs[*].name")]
-        }
+        Kind::TrafficPolicy => &[("Target", "string", ".spec.targetRef.name")],
+        Kind::AccessPolicy | Kind::TokenPolicy => &[("Targets", "string", ".spec.targetRefs[*].name")],
         Kind::Rollout => &[("Service", "string", ".spec.service"), ("Strategy", "string", ".spec.strategy")],
         Kind::BreakerOverride => {
-            &[("State", "string", ".spec.state"), ("Expires", "string", ".spec.expiresAt")]
+            &[("Mode", "string", ".spec.mode"), ("Expires", "string", ".spec.expiresAt")]
         }
         _ => &[],
     };
