@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, backup, breaker, certs, compile, completions, compose_setup, context, delete, demo, diff,
-    explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, token,
+    apply, audit, backup, breaker, certs, check, compile, completions, compose_setup, context, delete, demo,
+    diff, explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, token,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -145,6 +145,8 @@ pub(crate) enum Command {
     Inject(inject::Inject),
     /// Take back what `inject` did to files, byte for byte.
     Uninject(inject::Uninject),
+    /// Find what is wrong in a mesh without anybody having said so: pods without sidecars, old versions, what is rejected.
+    Check(check::Check),
     /// Prepare the sidecars of a Compose file.
     #[command(hide = true)]
     ComposeSetup(compose_setup::ComposeSetup),

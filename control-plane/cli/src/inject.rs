@@ -92,21 +92,10 @@ impl Inject {
             };
             return self.texts.run(|text| compose::inject(text, &images));
         }
-        let settings = self.settings()?;
+        let settings = settings(self.config.as_deref())?;
         let namespace_labels: BTreeMap<_, _> = self.namespace_labels.into_iter().collect();
         let options = Options { namespace: self.namespace, namespace_labels };
         self.texts.run(|text| manifest::inject(text, &settings, &options))
-    }
-
-    fn settings(&self) -> Result<Settings, Failure> {
-        let Some(file) = &self.config else { return Ok(Settings::default()) };
-        let text = read(&file.to_string_lossy())?;
-        let value = manifest::value(&text)
-            .map_err(|e| Failure::usage(format!("{} can not be read: {e}", file.display())))?;
-        Settings::from_json(&value).map_err(|problems| {
-            let told: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-            Failure::new(Exit::Refused, format!("{}:{}", file.display(), told.concat()))
-        })
     }
 }
 
@@ -164,6 +153,18 @@ impl Texts {
             Ok(())
         }
     }
+}
+
+/// What the operator sets for all pods.
+pub(crate) fn settings(file: Option<&Path>) -> Result<Settings, Failure> {
+    let Some(file) = file else { return Ok(Settings::default()) };
+    let text = read(&file.to_string_lossy())?;
+    let value = manifest::value(&text)
+        .map_err(|e| Failure::usage(format!("{} can not be read: {e}", file.display())))?;
+    Settings::from_json(&value).map_err(|problems| {
+        let told: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+        Failure::new(Exit::Refused, format!("{}:{}", file.display(), told.concat()))
+    })
 }
 
 fn shown(name: &str) -> &str {

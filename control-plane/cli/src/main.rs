@@ -11,6 +11,7 @@ mod backup;
 mod binaries;
 mod breaker;
 mod certs;
+mod check;
 mod client;
 mod compile;
 mod completions;
@@ -96,6 +97,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Lint(lint) => lint.run(),
         Command::Inject(inject) => inject.run(),
         Command::Uninject(uninject) => uninject.run(),
+        Command::Check(check) => check.run(&control).await,
         Command::ComposeSetup(setup) => setup.run(&admin()?).await,
         Command::Run(run) => run.run(&admin()?).await,
         Command::Demo(demo) => demo.run().await,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use outrigger_inject::Settings;
-use outrigger_inject::manifest::{Options, Outcome, Rewritten, inject, uninject};
+use outrigger_inject::manifest::{Options, Outcome, Rewritten, check, inject, uninject};
 
 /// Each file, how many of its workloads become members, and how many are skipped.
 const CORPUS: &[(&str, usize, usize)] = &[
@@ -158,4 +158,28 @@ fn what_can_not_be_edited_is_refused_with_the_line() {
     assert!(failed(template).starts_with("line 3"), "{}", failed(template));
     let shared = "apiVersion: v1\nkind: List\nitems:\n- &p\n  apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n  spec:\n    containers: [{name: a, image: a}]\n- *p\n";
     assert!(failed(shared).contains("alias"), "{}", failed(shared));
+}
+
+#[test]
+fn a_check_finds_pods_that_should_be_members_and_sidecars_of_another_version() {
+    let namespace = |label: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{outrigger.dev/inject: {label}}}\n---\n")
+    };
+    let pod = |name: &str| {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  containers: [{{name: a, image: a}}]\n")
+    };
+    let found = |text: &str, version: &str| {
+        let checked = check(text, &Settings::default(), version).unwrap();
+        let codes: Vec<_> = checked.findings.iter().map(|f| format!("{} {}", f.object, f.code)).collect();
+        (checked.pods, checked.members, codes)
+    };
+    let member = injected(&pod("one")).text;
+    let text = format!("{}{member}---\n{}", namespace("enabled"), pod("two"));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(found(&text, version), (2, 1, vec!["Pod two unmeshed".to_owned()]));
+    assert_eq!(found(&text, "9.9.9").2, ["Pod one version_skew", "Pod two unmeshed"]);
+    assert_eq!(found(&format!("{}{}", namespace("disabled"), pod("two")), version), (1, 0, vec![]));
+    assert_eq!(found(&pod("two"), version), (1, 0, vec![]), "nobody asked");
+    let bad = pod("two").replace("namespace: shop", "namespace: shop, annotations: {outrigger.dev/proxy-cpu-request: plenty}");
+    assert_eq!(found(&format!("{}{bad}", namespace("enabled")), version).2, ["Pod two refused"]);
 }

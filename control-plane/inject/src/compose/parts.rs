@@ -148,6 +148,9 @@ pub(super) fn proxy(mesh: &Mesh, member: &Wish, images: &Images) -> Value {
     if let Some(log) = &member.log {
         set("LOG", log.clone());
     }
+    if let Some(lines) = &member.access_log {
+        set("ACCESS_LOG", lines.clone());
+    }
     let mut service = object(json!({
         "image": images.proxy,
         "entrypoint": ["/outrigger-proxy"],

@@ -205,13 +205,13 @@ fn wanted(node: &Node, number: usize, expected: &HashMap<(usize, usize), Value>)
 }
 
 /// What is known of namespaces.
-struct Namespaces<'a> {
+pub(super) struct Namespaces<'a> {
     known: HashMap<String, NamespaceFacts>,
     options: &'a Options,
 }
 
 impl<'a> Namespaces<'a> {
-    fn of(stream: &Stream<'_>, options: &'a Options) -> Self {
+    pub(super) fn of(stream: &Stream<'_>, options: &'a Options) -> Self {
         let facts = stream.namespaces.iter().filter_map(NamespaceFacts::from_object);
         let mut known: HashMap<_, _> = facts.map(|facts| (facts.name.clone(), facts)).collect();
         for service in &stream.services {
@@ -224,9 +224,14 @@ impl<'a> Namespaces<'a> {
         Self { known, options }
     }
 
-    fn facts(&self, name: &str) -> NamespaceFacts {
+    /// What is known of it, and no more.
+    pub(super) fn known(&self, name: &str) -> NamespaceFacts {
         let unknown = || NamespaceFacts { name: name.to_owned(), ..NamespaceFacts::default() };
-        let mut facts = self.known.get(name).cloned().unwrap_or_else(unknown);
+        self.known.get(name).cloned().unwrap_or_else(unknown)
+    }
+
+    fn facts(&self, name: &str) -> NamespaceFacts {
+        let mut facts = self.known(name);
         facts.labels.extend(self.options.namespace_labels.clone());
         facts.labels.entry(INJECT_LABEL.into()).or_insert_with(|| "enabled".into());
         facts

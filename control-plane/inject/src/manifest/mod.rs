@@ -1,14 +1,16 @@
 //! Streams of Kubernetes manifests: what is in them is made a member of the mesh, and taken back, without anything else moving.
 //!
 //! `workload` knows where the pod of each kind is, `patch` carries a pod's patch out on its value, `inject` and `uninject` do
-//! it on the text. Whether a pod becomes a member, and how, is `decide`'s to say.
+//! it on the text, `check` looks at the pods of a cluster. Whether a pod becomes a member, and how, is `decide`'s to say.
 
+mod check;
 mod inject;
 mod patch;
 mod report;
 mod uninject;
 mod workload;
 
+pub use check::{Checked, Finding, check};
 pub use inject::{Options, inject};
 pub use report::{Outcome, Refusal, Rewritten, Told, Warned};
 pub use uninject::uninject;
