@@ -163,10 +163,14 @@ fn what_can_not_be_edited_is_refused_with_the_line() {
 #[test]
 fn a_check_finds_pods_that_should_be_members_and_sidecars_of_another_version() {
     let namespace = |label: &str| {
-        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{outrigger.dev/inject: {label}}}\n---\n")
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{outrigger.dev/inject: {label}}}\n---\n"
+        )
     };
     let pod = |name: &str| {
-        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  containers: [{{name: a, image: a}}]\n")
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  containers: [{{name: a, image: a}}]\n"
+        )
     };
     let found = |text: &str, version: &str| {
         let checked = check(text, &Settings::default(), version).unwrap();
@@ -180,6 +184,9 @@ fn a_check_finds_pods_that_should_be_members_and_sidecars_of_another_version() {
     assert_eq!(found(&text, "9.9.9").2, ["Pod one version_skew", "Pod two unmeshed"]);
     assert_eq!(found(&format!("{}{}", namespace("disabled"), pod("two")), version), (1, 0, vec![]));
     assert_eq!(found(&pod("two"), version), (1, 0, vec![]), "nobody asked");
-    let bad = pod("two").replace("namespace: shop", "namespace: shop, annotations: {outrigger.dev/proxy-cpu-request: plenty}");
+    let bad = pod("two").replace(
+        "namespace: shop",
+        "namespace: shop, annotations: {outrigger.dev/proxy-cpu-request: plenty}",
+    );
     assert_eq!(found(&format!("{}{bad}", namespace("enabled")), version).2, ["Pod two refused"]);
 }

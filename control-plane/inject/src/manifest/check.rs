@@ -62,7 +62,11 @@ pub fn check(text: &str, settings: &Settings, version: &str) -> Result<Checked, 
             match decide(&pod, &facts, settings) {
                 Decision::Inject(_) => {
                     let message = "it should be a member of the mesh and has no sidecar".to_owned();
-                    find("unmeshed", message, "it was made while the webhook was away or before its namespace was labelled: restart it");
+                    find(
+                        "unmeshed",
+                        message,
+                        "it was made while the webhook was away or before its namespace was labelled: restart it",
+                    );
                 }
                 Decision::Refuse(problems) => {
                     let told: Vec<_> = problems.iter().map(|p| Refusal::of(p, "").message).collect();
