@@ -65,20 +65,17 @@ impl Standing {
 
     pub(super) fn hear(&mut self, of: &Collection, told: &Told) {
         let name = of.to_string();
-        match told {
-            Told::Lost(e) => {
-                if e.kind() == CallErrorKind::Forbidden {
-                    self.denied.insert(name.clone());
-                }
-                if self.lost.insert(name, e.to_string()).is_none() {
-                    tracing::warn!(of = %of, error = %e, "nothing new is known: what was told last holds");
-                }
+        if let Told::Lost(e) = told {
+            if e.kind() == CallErrorKind::Forbidden {
+                self.denied.insert(name.clone());
             }
-            _ => {
-                self.denied.remove(&name);
-                if self.lost.remove(&name).is_some() {
-                    tracing::info!(of = %of, "it is followed again");
-                }
+            if self.lost.insert(name, e.to_string()).is_none() {
+                tracing::warn!(of = %of, error = %e, "nothing new is known: what was told last holds");
+            }
+        } else {
+            self.denied.remove(&name);
+            if self.lost.remove(&name).is_some() {
+                tracing::info!(of = %of, "it is followed again");
             }
         }
         if let Told::All(..) = told {
