@@ -2,8 +2,8 @@
 
 use super::*;
 
-const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
-const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
+pub(super) const ROLLOUT: &str = "/v1/rollouts/{namespace}/{name}/{verb}";
+pub(super) const OBJECT: &str = "/v1/{collection}/{namespace}/{name}";
 const PAGE: &str = "/v1/proxies/{node}/{page}";
 const DIFF: &str = "/v1/revisions/{number}/diff/{to}";
 

@@ -28,7 +28,7 @@ use crate::state::Publish;
 use crate::store::{EmbeddedStore, Store};
 use crate::users::{Grant, Role, book};
 
-use cases::{Case, cases};
+use cases::{Case, OBJECT, ROLLOUT, cases};
 pub(super) use house::House;
 use house::Told;
 
