@@ -87,11 +87,15 @@ async fn of_control_plane(admin: &Admin, findings: &mut Vec<Finding>) -> Result<
     let proxies = admin.list("proxies", None).await?;
     let certificates = admin.list("certs", None).await?;
     let (proxies, latest) = (items(&proxies), proxies["revision"].as_u64());
-    proxies.iter().for_each(|proxy| of_proxy(proxy, latest, findings));
+    for proxy in proxies {
+        of_proxy(proxy, latest, findings);
+    }
     let now =
         i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
     let certificates = items(&certificates);
-    certificates.iter().for_each(|leaf| of_certificate(leaf, now.unwrap_or(i64::MAX), findings));
+    for leaf in certificates {
+        of_certificate(leaf, now.unwrap_or(i64::MAX), findings);
+    }
     Ok(format!("{} sidecars and {} certificates", proxies.len(), certificates.len()))
 }
 

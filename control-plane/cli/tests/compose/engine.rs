@@ -37,7 +37,7 @@ impl Engine {
         let (net, ours) =
             (format!("/proc/{}/ns/net", keeper.id()), fs::read_link("/proc/self/ns/net").unwrap());
         let mut engine = Self { keeper, daemon: None, compose, folder };
-        engine.await_that("the namespace is there", || fs::read_link(&net).is_ok_and(|net| net != ours));
+        Self::await_that("the namespace is there", || fs::read_link(&net).is_ok_and(|net| net != ours));
         assert!(engine.inside("ip", &["link", "set", "lo", "up"]).ok);
         let log = fs::File::create(engine.path("dockerd.log")).unwrap();
         let mut daemon = engine.command("dockerd");
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Waits, with a bound.
-    pub fn await_that(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
             assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");

@@ -125,7 +125,7 @@ impl<'a> Shop<'a> {
         assert!(ordered.stdout.contains("\"pieces\":2"), "{} {}", ordered.stdout, ordered.stderr);
         assert_eq!(self.web("/cart/ada"), Ok("200".into()));
         // web asks prices, and so does cart; both have proven who they are.
-        self.0.await_that("prices was called by web and cart", || {
+        Engine::await_that("prices was called by web and cart", || {
             let log = self.log("shop-outrigger-proxy-prices-1");
             ["web", "cart"]
                 .iter()
@@ -149,7 +149,7 @@ impl<'a> Shop<'a> {
         };
         // A name that the sidecar hears for the first time may go to the engine's resolver, when nobody answers for it soon.
         let (mut v4, mut v6) = (None, None);
-        self.0.await_that("the sidecar answers for prices with addresses of the mesh", || {
+        Engine::await_that("the sidecar answers for prices with addresses of the mesh", || {
             let found = self.in_web(&["nslookup", "prices"]).stdout;
             (v4, v6) = (virtually(&found, "240."), virtually(&found, "fd6f:"));
             v4.is_some() && v6.is_some()
@@ -165,7 +165,7 @@ impl<'a> Shop<'a> {
                 ran.stdout,
                 ran.stderr
             );
-            self.0.await_that("the sidecar of prices has a line of it", || lines() > before);
+            Engine::await_that("the sidecar of prices has a line of it", || lines() > before);
         }
     }
 
@@ -204,7 +204,7 @@ impl<'a> Shop<'a> {
         assert_eq!(self.web("/healthz"), Ok("200".into()));
         assert_eq!(self.web("/cart/nobody"), Ok("200".into()));
         assert!(self.0.docker(&["unpause", "shop-prices-1"]).ok);
-        self.0.await_that("prices answers again", || self.web("/price/lantern") == Ok("200".into()));
+        Engine::await_that("prices answers again", || self.web("/price/lantern") == Ok("200".into()));
     }
 
     fn a_service_that_is_cut_off_fails_in_time_and_comes_back(&self) {
@@ -229,7 +229,7 @@ impl<'a> Shop<'a> {
         ];
         let ran = self.0.docker(&back);
         assert!(ran.ok, "{}", ran.stderr);
-        self.0.await_that("prices answers again", || self.web("/price/lantern") == Ok("200".into()));
+        Engine::await_that("prices answers again", || self.web("/price/lantern") == Ok("200".into()));
     }
 
     fn fails_in_time(&self, path: &str) {
@@ -249,7 +249,7 @@ impl<'a> Shop<'a> {
         // Every caller has been answered before the end begins.
         let served = |log: &str| log.matches("/price/lantern").count();
         let before = served(&self.log("shop-outrigger-proxy-prices-1"));
-        self.0.await_that("callers are served", || {
+        Engine::await_that("callers are served", || {
             served(&self.log("shop-outrigger-proxy-prices-1")) > before + 12
         });
         let stopped = self.0.compose(&["stop"]);
