@@ -173,8 +173,9 @@ fn libraries_named(text: &str) -> BTreeSet<String> {
             let named = code.match_indices(library).any(|(at, _)| {
                 let before = code[..at].chars().next_back();
                 let after = &code[at + library.len()..];
-                let whole =
-                    before.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | ':' | '"' | '-' | '.')));
+                let whole = before
+                    .is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | ':' | '"' | '-' | '.')))
+                    && !after.starts_with(|c: char| c.is_alphanumeric() || c == '_');
                 whole && (after.starts_with("::") || code.starts_with("use ") || code.starts_with("pub use "))
             });
             if named {

@@ -91,7 +91,7 @@ fn of_kustomize(rendered: &str) -> String {
 /// The chart tells Helm alone to leave definitions where they are.
 fn without_keep(mut object: Value) -> Value {
     if object["kind"] == "CustomResourceDefinition"
-        && let Some(annotations) = object["metadata"]["annotations"].as_object_mut()
+        && let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
     {
         annotations.remove("helm.sh/resource-policy");
         if annotations.is_empty() {

@@ -49,14 +49,20 @@ async fn when_all_sidecars_are_gone_at_once_their_instances_stay_until_an_operat
     assert!(out.status.success(), "{}", text(&out));
 
     // Nobody renews any more, and all leases end together.
-    let held = mesh.until("they are held back", "/readyz", |told| told["leases"]["heldBack"] == 12).await;
+    // One that ends a little before the others is no sudden loss, and goes.
+    let all = |told: &Value| {
+        let leases = &told["leases"];
+        leases["heldBack"].as_u64() >= Some(10) && leases["heldBack"] == leases["of"]
+    };
+    let held = mesh.until("they are held back", "/readyz", all).await;
     assert_eq!(held["status"], "degraded", "{held:#}");
+    let held = &held["leases"]["heldBack"];
     let registered = || {
         let listed = mesh.cli(&["get", "instances", "-n", "bench"]);
         text(&listed).lines().filter(|line| line.contains(" r-")).count()
     };
-    assert_eq!(registered(), 12, "callers go on with what they know");
+    assert_eq!(Value::from(registered()), *held, "callers go on with what they know");
     let said = mesh.cli(&["proxy", "confirm-loss"]);
-    assert!(text(&said).contains("12 of 12 instances"), "{}", text(&said));
+    assert!(text(&said).contains(&format!("{held} of {held} instances")), "{}", text(&said));
     outrigger_testkit::eventually("they are taken away", || async { registered() == 0 }).await;
 }
