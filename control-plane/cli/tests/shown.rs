@@ -88,6 +88,8 @@ fn suites(root: &Path) -> Vec<String> {
         ("certs", "outrigger-certs"),
         ("control-plane", "outrigger-control"),
         ("control-plane/cli", "outrigger-cli"),
+        ("control-plane/inject", "outrigger-inject"),
+        ("control-plane/kube", "outrigger-kube"),
         ("control-plane/mesh", "outrigger-mesh"),
         ("control-plane/wire", "outrigger-wire"),
         ("examples/shop", "outrigger-shop"),

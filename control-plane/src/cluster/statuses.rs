@@ -111,7 +111,7 @@ fn wrong_with(world: &World, key: &Key, raw: &Json, refused: Option<&[String]>) 
         "apiVersion": raw["apiVersion"], "kind": raw["kind"], "spec": raw["spec"],
         "metadata": { "name": raw["metadata"]["name"], "namespace": raw["metadata"]["namespace"] },
     });
-    match Object::from_json(&plain).map(|object| check_stored(&object, world)) {
+    match Object::from_json(plain).map(|object| check_stored(&object, world)) {
         Ok(Err(problems)) => {
             let errors = problems.into_iter().filter(|p| p.severity == Severity::Error);
             errors.map(|p| p.to_string()).collect()

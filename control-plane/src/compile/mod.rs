@@ -73,6 +73,11 @@ pub struct Touched {
 
 /// Every resource of the world, in the order of their names.
 pub fn everything(world: &World) -> Vec<Resource> {
+    names(world).iter().filter_map(|name| resource(world, name)).collect()
+}
+
+/// The names of all of them.
+pub fn names(world: &World) -> BTreeSet<ResourceName> {
     let mut names = BTreeSet::from([ResourceName::Mesh(world.trust_domain().clone())]);
     names.extend(world.trusted().iter().map(|trust| ResourceName::Trust(trust.trust_domain.clone())));
     names.extend(world.gateways().map(|g| ResourceName::Gateway(g.checked.name().clone())));
@@ -83,7 +88,7 @@ pub fn everything(world: &World) -> Vec<Resource> {
     for service in world.services() {
         names_of_service(world, service.checked.name(), &mut names);
     }
-    names.iter().filter_map(|name| resource(world, name)).collect()
+    names
 }
 
 /// What is different in `new`, when it differs from `old` in what `touched` names.

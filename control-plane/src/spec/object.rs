@@ -103,16 +103,14 @@ impl Object {
     }
 
     /// Reads back what [`Object::to_json`] gave, without places.
-    pub fn from_json(json: &Json) -> Result<Self, String> {
+    pub fn from_json(mut json: Json) -> Result<Self, String> {
         let text = |field: &str| json.get(field).and_then(Json::as_str).unwrap_or_default();
         let kind = Kind::parse(text("kind"))
             .filter(|k| k.api_version() == text("apiVersion"))
             .ok_or_else(|| format!("unknown kind {:?} of {:?}", text("kind"), text("apiVersion")))?;
-        let spec = json.get("spec").cloned().unwrap_or_default();
-        Ok(Self {
-            metadata: Metadata::from_json(json.get("metadata").unwrap_or(&Json::Null))?,
-            spec: Spec::from_json(kind, spec).map_err(|e| e.to_string())?,
-        })
+        let metadata = Metadata::from_json(json.get("metadata").unwrap_or(&Json::Null))?;
+        let spec = json.get_mut("spec").map(Json::take).unwrap_or_default();
+        Ok(Self { metadata, spec: Spec::from_json(kind, spec).map_err(|e| e.to_string())? })
     }
 }
 

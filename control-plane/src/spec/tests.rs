@@ -64,7 +64,7 @@ fn every_kind_reads_and_reads_back_from_its_own_json() {
     assert_eq!(documents.len(), 3);
     for document in documents {
         let json = document.object.to_json();
-        assert_eq!(Object::from_json(&json).unwrap(), document.object);
+        assert_eq!(Object::from_json(json.clone()).unwrap(), document.object);
         assert_eq!(read_one(&json.to_string()).unwrap().object, document.object);
     }
 }
@@ -214,7 +214,7 @@ proptest! {
         if drop < lines.len() { lines.remove(drop); }
         if let Ok(documents) = read(&lines.join("\n"), "any") {
             for document in documents {
-                prop_assert_eq!(Object::from_json(&document.object.to_json()), Ok(document.object));
+                prop_assert_eq!(Object::from_json(document.object.to_json()), Ok(document.object));
             }
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn with_instances(world: &World, change: &Change) -> Option<(World, T
         // An instance may have passed from one service to another.
         new.remove_instance(&key.namespace, &uid);
         if let Some(record) = record {
-            if let Err(why) = load::put(&mut new, record) {
+            if let Err(why) = load::put(&mut new, record.clone()) {
                 tracing::error!(object = path, why, "left out: it is kept, but does not hold");
             }
             note(&new, &key, &uid, &mut touched);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
 use serde_json::Value as Json;
+use tokio::sync::mpsc;
 
 use crate::addresses::VirtualAddress;
 use crate::audit::Author;
@@ -29,27 +30,53 @@ pub(super) struct Loaded {
 pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<Loaded, StoreError> {
     let secret = MeshSecret::of(store).await?;
     let config = store.list(Space::Config, "").await?;
-    let instances = store.list(Space::Instances, "").await?;
     let mut world = World::new(trust_domain, secret);
     world.revision = config.position;
-    world.generation = instances.position;
     world.remember_keys(kept_keys(store).await?);
-    // Kinds come in the order in which one may refer to another.
-    let all = || config.records.iter().chain(&instances.records);
-    for kind in Kind::ALL {
-        let prefix = format!("{}/", kind.collection());
-        for (key, record) in all().filter(|(key, _)| key.starts_with(&prefix)) {
-            if let Err(why) = put(&mut world, record) {
-                tracing::error!(object = key, why, "left out: it is kept, but does not hold");
-            }
-        }
-    }
+    put_in_order(&mut world, config.records);
+    instances(&mut world, store).await?;
     let rollouts = store.list(Space::Rollouts, "").await?;
     for (key, record) in &rollouts.records {
         set_progress(&mut world, key, Some(record));
     }
     since(&mut world, store).await?;
     Ok(Loaded { world, rollouts: rollouts.position })
+}
+
+/// Kinds come in the order in which one may refer to another.
+fn put_in_order(world: &mut World, records: Vec<(String, Record)>) {
+    let mut of_kind: Vec<Vec<_>> = Kind::ALL.iter().map(|_| vec![]).collect();
+    for (key, record) in records {
+        let is_of = |kind: &Kind| key.strip_prefix(kind.collection()).is_some_and(|k| k.starts_with('/'));
+        match Kind::ALL.iter().position(is_of) {
+            Some(kind) => of_kind[kind].push((key, record)),
+            None => tracing::error!(object = key, "left out: it is of no kind that is known"),
+        }
+    }
+    of_kind.into_iter().flatten().for_each(|(key, record)| put_or_tell(world, &key, record));
+}
+
+/// The instances, of which there may be very many: while some are read others are judged, and never are all of them in
+/// memory in their written form.
+async fn instances(world: &mut World, store: &dyn Store) -> Result<(), StoreError> {
+    let (portions, mut read) = mpsc::channel::<Vec<(String, Record)>>(PORTIONS);
+    let judge = async {
+        while let Some(portion) = read.recv().await {
+            portion.into_iter().for_each(|(key, record)| put_or_tell(world, &key, record));
+        }
+    };
+    let (generation, ()) = tokio::join!(store.scan(Space::Instances, portions), judge);
+    world.generation = generation?;
+    Ok(())
+}
+
+/// How many portions may wait.
+const PORTIONS: usize = 2;
+
+fn put_or_tell(world: &mut World, key: &str, record: Record) {
+    if let Err(why) = put(world, record) {
+        tracing::error!(object = key, why, "left out: it is kept, but does not hold");
+    }
 }
 
 /// Since when routes are as their status says. What is not known, or is not so any more, begins now.
@@ -92,17 +119,19 @@ pub(super) fn set_progress(world: &mut World, key: &str, record: Option<&Record>
 }
 
 /// Puts a record that is kept in `world`, if it holds.
-pub(super) fn put(world: &mut World, record: &Record) -> Result<(), String> {
-    let object = Object::from_json(&record.value)?;
+pub(super) fn put(world: &mut World, record: Record) -> Result<(), String> {
+    let Record { created, changed, value } = record;
+    let kept = address(&value);
+    let registered_by = registered_by(&value)?;
+    let object = Object::from_json(value)?;
     let (checked, _) = check_stored(&object, world).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
         all.join("; ")
     })?;
-    let (created, changed) = (record.created, record.changed);
     match checked {
         Checked::Service(mut checked) => {
             let name = checked.name().clone();
-            let kept = address(&record.value).or(checked.address());
+            let kept = kept.or(checked.address());
             let is_free = |a| world.at_address(a).is_none();
             // One that has none was stored by a version before there were addresses: it gets the same at every start,
             // until it is written again.
@@ -124,7 +153,7 @@ pub(super) fn put(world: &mut World, record: &Record) -> Result<(), String> {
         Checked::Denylist(checked) => world.put_denylist(Entry { object, created, changed, checked }),
         Checked::Rollout(checked) => world.rollouts.put(Entry { object, created, changed, checked }),
         Checked::Instance(mut checked) => {
-            checked.registered_by = registered_by(&record.value)?;
+            checked.registered_by = registered_by;
             world.put_instance(Entry { object, created, changed, checked });
         }
     }

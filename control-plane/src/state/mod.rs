@@ -44,6 +44,18 @@ pub use progress::Step;
 pub use tokens::TokenError;
 use writer::{Command, Writer};
 
+/// Publishes what `world` says, a part at a time: nobody is there yet who could see one without the others, and there may
+/// be very much of it.
+fn publish_all(world: &World, publish: &dyn Publish) {
+    let names: Vec<_> = compile::names(world).into_iter().collect();
+    for part in names.chunks(PUBLISHED_AT_ONCE) {
+        let made = part.iter().filter_map(|name| compile::resource(world, name));
+        publish.publish(world.revision(), made.map(ResourceChange::Set).collect());
+    }
+}
+
+const PUBLISHED_AT_ONCE: usize = 4_096;
+
 /// Gets what changed, after it is on disk. It must not block.
 pub trait Publish: Send + Sync + 'static {
     /// The resources that differ since the last call, and the revision of the configuration they are of.
@@ -69,8 +81,7 @@ impl State {
         publish: Arc<dyn Publish>,
     ) -> Result<Arc<Self>, StoreError> {
         let load::Loaded { world, rollouts } = load::world(&*store, trust_domain).await?;
-        let all = compile::everything(&world).into_iter().map(ResourceChange::Set).collect();
-        publish.publish(world.revision(), all);
+        publish_all(&world, &*publish);
         let world = Arc::new(ArcSwap::from_pointee(world));
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(store.clone(), world.clone(), rollouts, publish);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{CommitError, Compacted, Expect, KEPT_CHANGES, Space, Store, Transaction, Write};
+use super::{CommitError, Compacted, Expect, KEPT_CHANGES, Listed, Space, Store, Transaction, Write};
 use crate::audit::{AuditEntry, Author};
 
 /// Makes a test of each rule below for the store that `$open` makes, given a folder, beside what the store stands on. None
@@ -24,6 +25,7 @@ macro_rules! suite {
             history_tells_who_changed_what,
             the_audit_log_is_written_with_the_change_and_never_without,
             keys_are_listed_in_order_and_by_prefix,
+            a_scan_tells_in_portions_what_a_list_tells_at_once,
             what_is_closed_answers_with_an_error
         );
     };
@@ -197,6 +199,28 @@ pub(super) async fn keys_are_listed_in_order_and_by_prefix(store: &impl Store) {
     assert_eq!(listed("").await, ["a/1", "b/1", "b/10", "b/2", "c"]);
     assert_eq!(listed("b/").await, ["b/1", "b/10", "b/2"]);
     assert!(listed("d").await.is_empty());
+}
+
+pub(super) async fn a_scan_tells_in_portions_what_a_list_tells_at_once(store: &impl Store) {
+    for part in 0..3 {
+        let writes = (0..900).map(|i| put(Space::Instances, &format!("i/{i:04}-{part}"), i)).collect();
+        store.commit(transaction(writes)).await.unwrap();
+    }
+    let (portions, mut read) = mpsc::channel(1);
+    let collect = async {
+        let mut all = vec![];
+        while let Some(portion) = read.recv().await {
+            all.extend(portion);
+        }
+        all
+    };
+    let (position, records) = tokio::join!(store.scan(Space::Instances, portions), collect);
+    let scanned = Listed { records, position: position.unwrap() };
+    assert_eq!(scanned, store.list(Space::Instances, "").await.unwrap());
+    // Who stops taking stops the reading, and that is no fault.
+    let (portions, read) = mpsc::channel(1);
+    drop(read);
+    assert_eq!(store.scan(Space::Instances, portions).await, Ok(scanned.position));
 }
 
 pub(super) async fn what_is_closed_answers_with_an_error(store: &impl Store) {

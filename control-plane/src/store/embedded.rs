@@ -17,6 +17,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 #[cfg(test)]
 use redb::StorageBackend;
 use redb::{Builder, Database, DatabaseError, StorageError};
+use tokio::sync::mpsc;
 
 use super::change_log::{Change, ChangeLog, Watch};
 use super::embedded_tables as tables;
@@ -164,6 +165,14 @@ impl Store for EmbeddedStore {
     fn list<'a>(&'a self, space: Space, prefix: &'a str) -> BoxFuture<'a, Result<Listed, StoreError>> {
         let prefix = prefix.to_owned();
         self.on_database(move |db, inner| tables::list(db, &inner.path, space, &prefix)).boxed()
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        portions: mpsc::Sender<Vec<(String, Record)>>,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.on_database(move |db, inner| tables::scan(db, &inner.path, space, &portions)).boxed()
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>> {

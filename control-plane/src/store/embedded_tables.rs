@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
 
 use super::error::{CommitError, StoreError, StoreErrorKind};
 use super::{
@@ -26,6 +27,9 @@ pub(super) const REVISIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("
 pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
 const FORMAT: u64 = 1;
+
+/// How many records a portion of a scan has at most.
+const PORTION: usize = 1_024;
 
 pub(super) fn records_of(space: Space) -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(space.as_str())
@@ -106,6 +110,31 @@ pub(super) fn list(
         records.push((key.value().to_owned(), at.unseal(key.value(), value.value())?));
     }
     Ok(Listed { records, position })
+}
+
+/// Sends all records of a space, a portion at a time; its count.
+pub(super) fn scan(
+    database: &Database,
+    path: &Path,
+    space: Space,
+    portions: &mpsc::Sender<Vec<(String, Record)>>,
+) -> Result<u64, StoreError> {
+    let at = At { path };
+    let read = database.begin_read().map_err(at.fault())?;
+    let position = at.count(&read.open_table(COUNTS).map_err(at.fault())?, space.as_str())?;
+    let table = read.open_table(records_of(space)).map_err(at.fault())?;
+    let mut rows = table.range::<&str>(..).map_err(at.fault())?.peekable();
+    while rows.peek().is_some() {
+        let mut portion = Vec::with_capacity(PORTION);
+        for row in rows.by_ref().take(PORTION) {
+            let (key, value) = row.map_err(at.fault())?;
+            portion.push((key.value().to_owned(), at.unseal(key.value(), value.value())?));
+        }
+        if portions.blocking_send(portion).is_err() {
+            break;
+        }
+    }
+    Ok(position)
 }
 
 /// Writes all of `transaction`, and tells the counts and the records as they are now.

@@ -19,11 +19,12 @@ mod replicas;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
 
 use crate::audit::{AuditEntry, Author};
 use crate::spec::Object;
@@ -42,6 +43,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// All records of a space whose key begins with `prefix`, in the order of their keys, as of one moment.
     fn list<'a>(&'a self, space: Space, prefix: &'a str) -> BoxFuture<'a, Result<Listed, StoreError>>;
+
+    /// All records of a space in portions, in the order of their keys, as of one moment, and then the count of the space:
+    /// for whoever does not want them all in memory at once. A store without a better way makes one portion of them.
+    ///
+    /// Whoever takes the portions must not ask the store for anything before the last. When nobody takes them any more
+    /// the rest is not read.
+    fn scan(
+        &self,
+        space: Space,
+        portions: mpsc::Sender<Vec<(String, Record)>>,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            let listed = self.list(space, "").await?;
+            let _nobody_takes_it = portions.send(listed.records).await;
+            Ok(listed.position)
+        }
+        .boxed()
+    }
 
     /// All of the transaction, or nothing. It is on disk when this returns.
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>>;

@@ -110,7 +110,7 @@ impl Memory {
     /// An object together with what the Service of its name means.
     pub(super) fn meant(&self, object: &Object) -> Option<Object> {
         let derived = self.derived(&object.key())?;
-        Object::from_json(&added(&derived, &object.to_json())).ok()
+        Object::from_json(added(&derived, &object.to_json())).ok()
     }
 
     pub(super) fn revisions(&self, before: Option<u64>, limit: usize) -> Vec<Revision> {
