@@ -2,8 +2,8 @@
 """The service `recommendations`: what goes with an item, and what that costs.
 
 Nothing but the standard library, so that the mesh has more than one language in it. Like the
-rest of the shop it knows the address that every call goes to, names the service it means in Host,
-and passes on the trace context it was given.
+rest of the shop it knows the address that every call goes to, or calls each service by its name,
+names the service it means in Host, and passes on the trace context it was given.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ MAX_IDLE_CALLS = 32
 def main() -> int:
     settings = read_settings(sys.argv[1:], os.environ)
     try:
-        server = Server(("127.0.0.1", settings.port), Outbound(settings.outbound), settings.delay)
+        server = Server(settings.address, Outbound(settings.way), settings.delay)
     except OSError as error:
-        return fail(f"can not listen on 127.0.0.1:{settings.port}: {error.strerror}")
+        return fail(f"can not listen on {written(settings.address)}: {error.strerror}")
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,7 +56,7 @@ def main() -> int:
     # The main thread has to be free for the signals, so the accepting has a thread of its own.
     accepting = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
     accepting.start()
-    say(f"listening on 127.0.0.1:{server.server_address[1]}")
+    say(f"listening on {written(server.server_address)}")
     stop.wait()
     if not server.drain(GRACE_SECONDS):
         say(f"requests were still in flight after {GRACE_SECONDS:.0f} s")
@@ -78,7 +78,14 @@ class Server(ThreadingHTTPServer):
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._busy = 0
         self._changed = threading.Condition()
+        self.address_family = family_of(address[0])
         super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        # All addresses are those of both families.
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def process_request(self, request, client_address) -> None:
         # Further connections wait in the listener's queue, and a drain ends the waiting.
@@ -194,18 +201,22 @@ class CallFailed(Exception):
 
 
 class Outbound:
-    """Calls through one address, over connections that are kept alive."""
+    """Calls through one address or by names, over connections that are kept alive."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
+    def __init__(self, way: tuple[str, int] | int) -> None:
+        # Where every call goes, or the port at which services are called by their names.
+        self._way = way
         # Last in, first out, so that what is not needed stays idle and is closed by the other side.
-        self._idle: queue.LifoQueue = queue.LifoQueue(MAX_IDLE_CALLS)
+        self._idle: dict[tuple[str, int], queue.LifoQueue] = {}
 
     def get(self, service: str, path: str, trace: list[tuple[str, str]]) -> dict:
-        connection = self._connection()
+        named = isinstance(self._way, int)
+        address = (service, self._way) if named else self._way
+        connection = self._connection(address)
         try:
             connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-            for name, value in [("Host", service), ("Accept", "application/json"), *trace]:
+            host = f"{service}:{self._way}" if named else service
+            for name, value in [("Host", host), ("Accept", "application/json"), *trace]:
                 connection.putheader(name, value)
             connection.endheaders()
             response = connection.getresponse()
@@ -226,12 +237,13 @@ class Outbound:
         except ValueError as error:
             raise CallFailed(f"unreadable answer: {error}") from error
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, address: tuple[str, int]) -> http.client.HTTPConnection:
+        idle = self._idle.setdefault(address, queue.LifoQueue(MAX_IDLE_CALLS))
         while True:
             try:
-                connection = self._idle.get_nowait()
+                connection = idle.get_nowait()
             except queue.Empty:
-                return http.client.HTTPConnection(*self._address, timeout=CALL_SECONDS)
+                return http.client.HTTPConnection(*address, timeout=CALL_SECONDS)
             if still_open(connection.sock):
                 return connection
             connection.close()
@@ -239,7 +251,7 @@ class Outbound:
     def _keep(self, connection: http.client.HTTPConnection) -> None:
         try:
             if connection.sock is not None:
-                self._idle.put_nowait(connection)
+                self._idle[connection.host, connection.port].put_nowait(connection)
         except queue.Full:
             connection.close()
 
@@ -259,26 +271,48 @@ def still_open(sock: socket.socket | None) -> bool:
 def read_settings(arguments: list[str], environment) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="what goes with an item", allow_abbrev=False)
     parser.add_argument("--port", default=environment.get("PORT") or "0")
+    parser.add_argument("--listen", default=environment.get("SHOP_LISTEN") or "127.0.0.1")
     parser.add_argument("--outbound", default=environment.get("OUTRIGGER_OUTBOUND") or "")
+    parser.add_argument("--names-port", default=environment.get("SHOP_NAMES_PORT") or "")
     parser.add_argument("--delay-ms", default=environment.get("SHOP_DELAY_MS") or "0")
     settings = parser.parse_args(arguments)
 
     mistakes = []
     hint = "the address that calls go to, such as 127.0.0.1:15001"
-    if not settings.outbound:
+    settings.way = parse_address(settings.outbound) if settings.outbound else parse_number(settings.names_port, 65535)
+    if not settings.outbound and not settings.names_port:
         mistakes.append(f"OUTRIGGER_OUTBOUND is not set: give {hint}")
-    elif (outbound := parse_address(settings.outbound)) is None:
+    elif settings.way is None and settings.outbound:
         mistakes.append(f'OUTRIGGER_OUTBOUND: "{settings.outbound}" is not {hint}')
-    else:
-        settings.outbound = outbound
+    elif settings.way is None:
+        mistakes.append(f'SHOP_NAMES_PORT: "{settings.names_port}" is not the port of the other services')
     if (port := parse_number(settings.port, 65535)) is None:
         mistakes.append(f'PORT: "{settings.port}" is not a port from 0 to 65535')
+    if not is_address(settings.listen):
+        mistakes.append(f'SHOP_LISTEN: "{settings.listen}" is not an IP address')
     if (delay := parse_number(settings.delay_ms, 60000)) is None:
         mistakes.append(f'SHOP_DELAY_MS: "{settings.delay_ms}" is not a number of milliseconds up to 60000')
     if mistakes:
         sys.exit(fail("; ".join(mistakes)))
-    settings.port, settings.delay = port, delay / 1000
+    settings.address, settings.delay = (settings.listen, port), delay / 1000
     return settings
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def is_address(host: str) -> bool:
+    try:
+        socket.inet_pton(family_of(host), host)
+    except OSError:
+        return False
+    return True
+
+
+def written(address: tuple) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_number(text: str, most: int) -> int | None:
@@ -288,11 +322,10 @@ def parse_number(text: str, most: int) -> int | None:
 def parse_address(text: str) -> tuple[str, int] | None:
     host, _, port = text.rpartition(":")
     number = parse_number(port, 65535)
-    family = socket.AF_INET6 if host.startswith("[") and host.endswith("]") else socket.AF_INET
+    # An IPv6 address stands in brackets, and nothing else does.
+    bracketed = host.startswith("[") and host.endswith("]")
     host = host.strip("[]")
-    try:
-        socket.inet_pton(family, host)
-    except OSError:
+    if bracketed != (":" in host) or not is_address(host):
         return None
     return None if number is None else (host, number)
 

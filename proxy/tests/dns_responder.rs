@@ -178,6 +178,28 @@ async fn a_name_that_is_looked_up_is_waited_for_but_not_for_ever() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
+/// An engine of containers knows `cart` too: asked when the control plane took more than 0.3 s to say whose the name is, it
+/// answered with a container's own address, which applications keep.
+#[tokio::test]
+async fn a_slow_control_plane_does_not_leave_a_neighbours_name_to_the_engines_resolver() {
+    let behind = DnsServer::start().await;
+    for name in ["cart", "database"] {
+        behind.host(name, 600, &["172.29.29.2".parse().unwrap()]);
+    }
+    let responder = Responder::start(&[behind.addr()], Discovery::Connected).await;
+    let registry = Arc::clone(&responder.registry);
+    let slow = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        registry.apply(Change::Set(Resource::Service(cart()))).unwrap();
+        registry.apply(Change::NoEndpoints("shop/cart".parse().unwrap())).unwrap();
+    });
+    assert_eq!(responder.ask("cart", "A").await.records, ["240.0.0.7"]);
+    assert_eq!(behind.asked("cart"), 0);
+    slow.await.unwrap();
+    // A neighbour of whom nobody says anything is asked for behind all the same.
+    assert_eq!(responder.ask("database", "A").await.records, ["172.29.29.2"]);
+}
+
 #[tokio::test]
 async fn another_server_is_asked_when_one_is_silent_or_can_not_say() {
     let (broken, good) = (DnsServer::start().await, DnsServer::start().await);

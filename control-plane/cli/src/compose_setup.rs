@@ -33,7 +33,8 @@ pub(crate) struct ComposeSetup {
     /// The namespace of the services.
     #[arg(long, default_value = "default")]
     namespace: String,
-    /// A service with its ports: web=8080/http,9000/grpc/permissive. A service without ports only calls others.
+    /// A service with its ports: web=8080/http,9000/grpc/permissive. A service without ports only calls others. FOLDER:NAME=PORTS
+    /// where its folder has another name: several that are one service have the ports of all of them.
     #[arg(long = "member", value_name = "NAME=PORTS", required = true)]
     members: Vec<Member>,
     /// The folder in which each member has a folder of its name: the data of its sidecar.
@@ -44,9 +45,12 @@ pub(crate) struct ComposeSetup {
     within: u64,
 }
 
-/// A service and its ports.
+/// One that runs a service, and the ports it has.
 #[derive(Clone, Debug)]
 struct Member {
+    /// The folder of its sidecar below that of all identities.
+    folder: String,
+    /// The service.
     name: String,
     ports: Vec<Value>,
 }
@@ -57,12 +61,16 @@ impl FromStr for Member {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, ports) = text.split_once('=').ok_or("write NAME=PORT/PROTOCOL,…")?;
         let ports = ports.split(',').filter(|port| !port.is_empty()).map(port).collect::<Result<_, _>>()?;
-        // It is the name of a folder, too.
-        let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        if name.is_empty() || !letters {
+        let (folder, name) = name.split_once(':').unwrap_or((name, name));
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if name.is_empty() || !name.chars().all(letters) {
             return Err(format!("{name:?} is no name of a service"));
         }
-        Ok(Self { name: name.to_owned(), ports })
+        let folders = |c: char| letters(c) || matches!(c, '_' | '.');
+        if folder.starts_with('.') || folder.is_empty() || !folder.chars().all(folders) {
+            return Err(format!("{folder:?} is no name of a folder"));
+        }
+        Ok(Self { folder: folder.to_owned(), name: name.to_owned(), ports })
     }
 }
 
@@ -86,7 +94,7 @@ impl ComposeSetup {
         let made = self.make_services(admin).await?;
         for member in &self.members {
             let answer = admin.join_token(&self.namespace, &member.name, TTL).await?;
-            leave(&self.identities.join(&member.name), certs::token(&answer)?)?;
+            leave(&self.identities.join(&member.folder), certs::token(&answer)?)?;
         }
         let mut told = format!("{} sidecars have a join token", self.members.len());
         if !made.is_empty() {
@@ -112,14 +120,14 @@ impl ComposeSetup {
     /// Those that are not there yet: what people changed since stays.
     async fn make_services(&self, admin: &Admin) -> Result<Vec<&str>, Failure> {
         let (mut objects, mut names) = (vec![], vec![]);
-        for member in self.members.iter().filter(|member| !member.ports.is_empty()) {
-            if admin.object("services", &self.namespace, &member.name).await?.is_none() {
-                names.push(member.name.as_str());
+        for (name, ports) in services(&self.members) {
+            if admin.object("services", &self.namespace, name).await?.is_none() {
+                names.push(name);
                 objects.push(json!({
                     "apiVersion": "outrigger.dev/v1alpha1",
                     "kind": "MeshService",
-                    "metadata": {"name": member.name, "namespace": self.namespace},
-                    "spec": {"ports": member.ports},
+                    "metadata": {"name": name, "namespace": self.namespace},
+                    "spec": {"ports": ports},
                 }));
             }
         }
@@ -135,6 +143,26 @@ impl ComposeSetup {
             )),
         }
     }
+}
+
+/// The services of `members` that have ports, each once. Of a port that several have the first tells the protocol, and it is
+/// permissive where one says so, as one of several that is published does.
+fn services(members: &[Member]) -> Vec<(&str, Vec<Value>)> {
+    let mut services: Vec<(&str, Vec<Value>)> = vec![];
+    for member in members.iter().filter(|member| !member.ports.is_empty()) {
+        let Some((_, ports)) = services.iter_mut().find(|(name, _)| *name == member.name) else {
+            services.push((&member.name, member.ports.clone()));
+            continue;
+        };
+        for port in &member.ports {
+            match ports.iter_mut().find(|known| known["port"] == port["port"]) {
+                Some(known) if port.get("mtls").is_some() => known["mtls"] = port["mtls"].clone(),
+                Some(_) => {}
+                None => ports.push(port.clone()),
+            }
+        }
+    }
+    services
 }
 
 /// Leaves a token where the sidecar, and nobody else, reads it.
@@ -169,8 +197,20 @@ mod tests {
             [json!({"port": 8080, "mtls": "permissive"}), json!({"port": 9000, "protocol": "grpc"})]
         );
         assert!("worker=".parse::<Member>().unwrap().ports.is_empty());
-        for bad in ["web", "../x=1", "=1", "web=x"] {
+        for bad in ["web", "../x=1", "=1", "web=x", "..:web=1", "a/b:web=1", ":web=1", "web:=1"] {
             assert!(bad.parse::<Member>().is_err(), "{bad}");
         }
+    }
+
+    /// Two with one name were two mounts of one folder, which no engine takes, and two services of one name.
+    #[test]
+    fn several_that_are_one_service_have_a_folder_each_and_the_ports_of_all() {
+        let members = ["shop_1:web=8080/http", "web=8080/grpc/permissive,9000", "cart=80"];
+        let members: Vec<Member> = members.iter().map(|text| text.parse().unwrap()).collect();
+        let folders: Vec<_> = members.iter().map(|member| member.folder.as_str()).collect();
+        assert_eq!(folders, ["shop_1", "web", "cart"]);
+        let web =
+            vec![json!({"port": 8080, "protocol": "http", "mtls": "permissive"}), json!({"port": 9000})];
+        assert_eq!(services(&members), [("web", web), ("cart", vec![json!({"port": 80})])]);
     }
 }

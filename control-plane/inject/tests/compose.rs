@@ -122,6 +122,22 @@ fn ports_and_their_protocols_reach_the_mesh_and_published_ones_take_plaintext_to
     assert_eq!(services["outrigger-control"]["networks"], json!(["front", "back"]));
 }
 
+/// Both tokens went to one folder: a mount twice, which no engine takes.
+#[test]
+fn two_that_are_one_service_have_a_token_each() {
+    let text = "services:\n  prices:\n    expose: [\"8080\"]\n  prices-v2:\n    expose: [\"8080\"]\n    \
+                x-outrigger: {service: prices, version: v2}\n";
+    let done = file(&injected(text).text);
+    let setup = &done["services"]["outrigger-setup"];
+    let members = ["--member=prices=8080/detect", "--member=prices-v2:prices=8080/detect"];
+    assert_eq!(setup["command"].as_array().unwrap()[2..], members);
+    let volumes =
+        ["outrigger-proxy-prices:/identities/prices", "outrigger-proxy-prices-v2:/identities/prices-v2"];
+    assert_eq!(setup["volumes"], json!(volumes));
+    let second = &done["services"]["outrigger-proxy-prices-v2"]["environment"];
+    assert_eq!(second["OUTRIGGER_PROXY_SERVICE_ACCOUNT"], "prices");
+}
+
 #[test]
 fn mistakes_are_told_all_at_once_and_nothing_is_written() {
     let text = "x-outrigger: {nmespace: a}\nservices:\n  a_b:\n    image: a\n    user: 15001:0\n    ports: [\"80:15006\"]\n    x-outrigger: {port: 80, mtls: maybe, inject: perhaps, skip-inbound-ports: x}\n";

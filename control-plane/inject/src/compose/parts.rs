@@ -58,8 +58,14 @@ pub(super) fn setup(mesh: &Mesh, members: &[Wish], images: &Images) -> Value {
     let mut volumes = vec![];
     for member in members {
         let ports: Vec<_> = member.ports.iter().map(written).collect();
-        command.push(format!("--member={}={}", member.service, ports.join(",")));
-        volumes.push(format!("{}:/identities/{}", proxy_name(member), member.service));
+        // Several may be one service: the folder is each one's own.
+        let name = if member.name == member.service {
+            member.name.clone()
+        } else {
+            format!("{}:{}", member.name, member.service)
+        };
+        command.push(format!("--member={name}={}", ports.join(",")));
+        volumes.push(format!("{}:/identities/{}", proxy_name(member), member.name));
     }
     json!({
         "image": images.control_plane,

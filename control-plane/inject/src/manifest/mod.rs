@@ -42,6 +42,18 @@ pub enum Failed {
     },
 }
 
+/// The objects of a text, YAML or JSON, of several documents; those of a list one by one.
+pub fn values(text: &str) -> Result<Vec<serde_json::Value>, Fault> {
+    let documents = crate::text::documents(text)?;
+    let all = documents.iter().filter_map(|document| document.root.as_ref()).map(crate::text::Node::value);
+    let each = |mut value: serde_json::Value| match value.get_mut("items").map(serde_json::Value::take) {
+        Some(serde_json::Value::Array(items)) => items,
+        // What has something else there is no list; of that nothing is looked at.
+        _ => vec![value],
+    };
+    Ok(all.flat_map(each).collect())
+}
+
 /// The one value of a text, YAML or JSON; null, where it is empty.
 pub fn value(text: &str) -> Result<serde_json::Value, Fault> {
     let documents = crate::text::documents(text)?;

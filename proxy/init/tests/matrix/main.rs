@@ -140,6 +140,38 @@ fn cell(backend: &str, family: Family, mode: &str) {
     println!("{backend:16} {family} {mode:9} in place, seen, bypassed, repeated, proven, removed");
 }
 
+/// An engine of containers translates questions to its resolver in every container's own namespace, before the redirection comes,
+/// and first of all rules: an application would hear of containers and not of services.
+#[test]
+fn an_engines_own_resolver_stands_behind_the_redirection() {
+    let engine = SocketAddr::from(([127, 0, 0, 11], 53));
+    for (backend, engines) in
+        [("nft", "iptables-nft"), ("iptables-nft", "iptables-nft"), ("iptables-legacy", "iptables-legacy")]
+    {
+        let Some(()) = ready(engines) else { return };
+        let world = World::new();
+        let translate = || {
+            world.app.run(&format!(
+                "{engines} -t nat -I OUTPUT -d 127.0.0.11 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:4053"
+            ));
+        };
+        translate();
+        let places = ["127.0.0.1:15053", "127.0.0.11:4053"].map(|place| place.parse().unwrap());
+        let _resolvers = Server::udp(&world.app, &places);
+        let heard = |uid| world.app.within(uid, || ask(engine));
+        assert_eq!(heard(USER), "4053 answers", "{backend}: the engine's, while there is no redirection");
+        done(&world, "apply", &["--backend", backend, "--dns"]);
+        assert_eq!(heard(USER), "15053 answers", "{backend}");
+        assert_eq!(heard(SIDECAR), "4053 answers", "{backend}: what the sidecar passes on");
+        // Put first again, as when a container is connected to another network.
+        if backend == "nft" {
+            translate();
+            assert_eq!(heard(USER), "15053 answers", "{backend}, again");
+        }
+        done(&world, "remove", &[]);
+    }
+}
+
 #[test]
 fn rules_of_another_packet_filter_are_replaced_and_not_doubled() {
     let backends = ["nft", "iptables-legacy", "iptables-nft", "nft"];
