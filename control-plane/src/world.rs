@@ -52,6 +52,8 @@ pub struct World {
     access: access::AccessPolicies,
     pub(crate) rollouts: Rollouts,
     pub(crate) tokens: Tokens,
+    /// What is kept and does not hold, and why; something else may be in force for it.
+    unheld: Arc<BTreeMap<Key, String>>,
 }
 
 /// The instances of one service by name.
@@ -196,6 +198,7 @@ impl World {
             access: access::AccessPolicies::default(),
             rollouts: Rollouts::default(),
             tokens: Tokens::default(),
+            unheld: Arc::default(),
         }
     }
 
@@ -347,6 +350,16 @@ impl World {
     pub fn served_by(&self, identity: &SpiffeId) -> impl Iterator<Item = &Arc<Entry<CheckedService>>> {
         let names = self.served_by.get(identity).into_iter().flatten();
         names.filter_map(|name| self.services.get(name))
+    }
+
+    /// Notes that what is kept of an object does not hold.
+    pub(crate) fn does_not_hold(&mut self, key: Key, why: String) {
+        Arc::make_mut(&mut self.unheld).insert(key, why);
+    }
+
+    /// Why what is kept of an object does not hold, if it did not when everything was read the last time.
+    pub(crate) fn unheld(&self, key: &Key) -> Option<&str> {
+        self.unheld.get(key).map(String::as_str)
     }
 
     /// The workloads that may serve something.

@@ -3,7 +3,10 @@
 //! The control plane tells of sidecars and certificates; of pods it is told by `kubectl`, since who may read them is the
 //! cluster's to say and no credential of it is kept here.
 
-use std::path::PathBuf;
+mod exposed;
+mod permissions;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -20,10 +23,11 @@ use crate::out::{self, Format};
 const SOON: Duration = Duration::from_secs(6 * 3600);
 
 /// Find what is wrong in a mesh: sidecars of another version than the control plane's, those that rejected a resource or
-/// obey an old revision, certificates that end soon. And in a cluster pods that should be members and have no
-/// sidecar, what their annotations get wrong, and sidecars of another version:
+/// obey an old revision, certificates that end soon; on this machine applications beside a sidecar that listen beyond
+/// loopback. And in a cluster pods that should be members and have no sidecar, what their annotations get wrong, sidecars
+/// of another version, and what the control plane may not do though it has to:
 ///
-///   kubectl get namespaces,services,pods -A -o yaml | outrigger check -f -
+///   kubectl get ns,svc,pods,roles,rolebindings,clusterroles,clusterrolebindings -A -o yaml | outrigger check -f -
 ///
 /// Exits with 3 when something is wrong.
 #[derive(Debug, clap::Args)]
@@ -51,10 +55,17 @@ impl Check {
                 .map_err(|failed| Failure::new(Exit::Refused, format!("{name}: {failed}")))?;
             looked.push(format!("{} pods, {} of them members", checked.pods, checked.members));
             findings.extend(checked.findings);
+            let objects = manifest::values(&text)
+                .map_err(|failed| Failure::new(Exit::Refused, format!("{name}: {failed}")))?;
+            looked.extend(permissions::missing(&objects, &mut findings));
         }
         if !self.offline {
             let admin = control.admin()?;
             looked.push(of_control_plane(&admin, &mut findings).await?);
+            let beside = exposed::find(Path::new("/proc"), &mut findings);
+            if beside > 0 {
+                looked.push(format!("{beside} applications on this machine"));
+            }
         }
         match self.printed.format {
             Format::Table => {

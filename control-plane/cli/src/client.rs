@@ -1,9 +1,10 @@
 //! The admin API of the control plane, as the commands ask it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 use http::{Method, StatusCode};
 use outrigger_certs::ShownCertificate;
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub(crate) struct Admin {
     shown: Option<ShownCertificate>,
     /// Why something is changed, for the audit log.
     why: Option<HeaderValue>,
+    /// What it is about, where no path says it: a role of a cluster may be bound in a namespace.
+    namespaces: Option<HeaderValue>,
 }
 
 /// A stored object with the tag that a change to it must carry.
@@ -80,7 +83,14 @@ impl Admin {
                 return Err(Failure::usage(format!("nothing is known of {url}"))
                     .hint(format!("log in there: outrigger login --server {url}")));
             }
-            return Ok(Self { server, believed: None, bearer: None, shown: None, why: None });
+            return Ok(Self {
+                server,
+                believed: None,
+                bearer: None,
+                shown: None,
+                why: None,
+                namespaces: None,
+            });
         };
         if !server.may_have_a_token() {
             return Err(Failure::usage(format!("{} would get the token in the clear", server.url()))
@@ -95,7 +105,7 @@ impl Admin {
         if let Some(bearer) = &mut bearer {
             bearer.set_sensitive(true);
         }
-        Ok(Self { server, believed: credential.believed, bearer, shown, why: None })
+        Ok(Self { server, believed: credential.believed, bearer, shown, why: None, namespaces: None })
     }
 
     /// The same, with a reason for whatever it will change.
@@ -106,6 +116,20 @@ impl Admin {
         };
         self.why = why.map(line).transpose()?;
         Ok(self)
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The same, for what is about these namespaces.
+    pub(crate) fn about<'a>(mut self, namespaces: impl IntoIterator<Item = &'a str>) -> Self {
+        let all: BTreeSet<&str> = namespaces.into_iter().collect();
+        let said = all.into_iter().collect::<Vec<_>>().join(",");
+        // What is no name is refused where it is read.
+        self.namespaces = HeaderValue::from_str(&said).ok().filter(|said| !said.is_empty());
+        self
     }
 
     /// Who the control plane takes us for.
@@ -196,7 +220,8 @@ impl Admin {
 
     /// Writes all of these or none.
     pub(crate) async fn apply(&self, items: &[Value], how: How) -> Result<Value, NotWritten> {
-        self.change("/v1/apply", &json!({ "items": items }), how).await
+        let names = items.iter().filter_map(|item| item["metadata"]["namespace"].as_str());
+        self.clone().about(names).change("/v1/apply", &json!({ "items": items }), how).await
     }
 
     /// Makes the configuration what it was at a revision.
@@ -232,6 +257,16 @@ impl Admin {
             Err(answer) if answer.status == StatusCode::GONE => Ok(Watched::Gone),
             Err(answer) => Err(unexpected(&answer)),
         }
+    }
+
+    /// Live requests, as this query wants them.
+    pub(crate) async fn tap(&self, query: &str) -> Result<Events, Failure> {
+        let path = format!("/v1/tap?{query}");
+        let mut asked = Ask::get(&path);
+        asked.headers.extend(self.bearer.clone().map(|bearer| (AUTHORIZATION, bearer)));
+        asked.headers.extend(self.why.clone().map(|why| (HeaderName::from_static("x-outrigger-why"), why)));
+        let opened = open_events(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await;
+        opened.map_err(|why| self.unreachable(&why))?.map_err(|answer| unexpected(&answer))
     }
 
     /// What is told at a path.
@@ -281,6 +316,9 @@ impl Admin {
         }
         if let Some(why) = self.why.as_ref().filter(|_| asked.method != Method::GET) {
             asked.headers.insert("x-outrigger-why", why.clone());
+        }
+        if let Some(namespaces) = &self.namespaces {
+            asked.headers.insert("x-outrigger-namespaces", namespaces.clone());
         }
         let answer = ask_server(&self.server, self.believed.as_ref(), self.shown.as_ref(), asked).await;
         answer.map_err(|why| self.unreachable(&why))

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use outrigger_certs::{ApiToken, ShownCertificate};
+use outrigger_control::users::cluster::is_web_token;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Failure};
@@ -22,12 +23,18 @@ use crate::server::Believed;
 pub(crate) struct Token(String);
 
 impl Token {
-    /// Reads one. The error does not repeat it.
+    /// Reads one of the admin API, or one of a cluster of Kubernetes. The error does not repeat it.
     pub(crate) fn read(text: &str) -> Result<Self, Failure> {
-        let token: ApiToken = text.parse().map_err(|_| {
-            Failure::usage("this is not a token of the admin API: it begins with oat1.; was it copied whole?")
-        })?;
-        Ok(Self(token.expose().to_string()))
+        if let Ok(token) = text.parse::<ApiToken>() {
+            return Ok(Self(token.expose().to_string()));
+        }
+        // The cluster's own tokens; whose they are, the control plane asks the cluster.
+        match text.trim() {
+            token if is_web_token(token) => Ok(Self(token.to_owned())),
+            _ => Err(Failure::usage(
+                "this is neither a token of the admin API (it begins with oat1.) nor one of Kubernetes; was it copied whole?",
+            )),
+        }
     }
 
     /// What is sent.
@@ -35,7 +42,7 @@ impl Token {
         format!("Bearer {}", self.0)
     }
 
-    /// The hash of the root of the mesh that made it.
+    /// The hash of the root of the mesh that made it; tokens of Kubernetes tell none.
     pub(crate) fn pin(&self) -> Option<String> {
         self.0.parse::<ApiToken>().ok().map(|token| token.root().to_string())
     }

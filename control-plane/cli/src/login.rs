@@ -3,6 +3,9 @@
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use outrigger_certs::{RootHash, certificates_from_pem};
 
 use crate::args::{Control, Printed};
 use crate::client::Admin;
@@ -13,6 +16,10 @@ use crate::server::{Believed, Server};
 
 /// Keep a token for a control plane, and be its holder from then on. The token is read from a file, from
 /// OUTRIGGER_TOKEN, or asked for; it is never an argument. Or show a client certificate in its place.
+///
+/// In a cluster of Kubernetes a token of a service account does, too, where a role is bound to it (docs/kubernetes.md):
+///
+///   kubectl -n shop create token pipeline --audience outrigger | outrigger login --token-file - --mesh-roots roots.pem
 #[derive(Debug, clap::Args)]
 pub(crate) struct Login {
     /// The file with the token. `-` is standard input.
@@ -26,14 +33,27 @@ pub(crate) struct Login {
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
     /// The SHA-256 of the root of the mesh, if it is not the one that the token names.
-    #[arg(long, value_name = "HEX", conflicts_with_all = ["ca_file", "system_roots"])]
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["mesh_roots", "ca_file", "system_roots"])]
     ca_pin: Option<String>,
+    /// The roots of the mesh (PEM), in place of the hash of one: in a cluster they are in the ConfigMap outrigger-roots.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ca_file", "system_roots"])]
+    mesh_roots: Option<PathBuf>,
     /// The roots that vouch for a server with a certificate of its own (PEM).
     #[arg(long, value_name = "FILE", conflicts_with = "system_roots")]
     ca_file: Option<PathBuf>,
     /// Believe a server for which the roots of this system vouch.
     #[arg(long)]
     system_roots: bool,
+    #[command(flatten)]
+    about: About,
+}
+
+/// Where a role may be bound.
+#[derive(Debug, clap::Args)]
+struct About {
+    /// The namespace in which a cluster gives you a role, if not that of the service account. May be repeated.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Vec<String>,
 }
 
 /// Forget the token for a control plane. It stays good: `outrigger token revoke` ends it.
@@ -44,7 +64,15 @@ pub(crate) struct Logout {}
 #[derive(Debug, clap::Args)]
 pub(crate) struct Whoami {
     #[command(flatten)]
+    about: About,
+    #[command(flatten)]
     printed: Printed,
+}
+
+impl About {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.namespace.iter().map(String::as_str)
+    }
 }
 
 impl Login {
@@ -54,10 +82,17 @@ impl Login {
         let server = control.server(&kept)?;
         let certificate = self.certificate()?;
         let token = if certificate.is_some() { None } else { Some(self.token()?) };
-        let believed = self.believed(&server, token.as_ref())?;
-        let credential = Credential { token, certificate, believed };
-        // Tried before it is kept: a token that is not good is told now.
-        let who = Admin::with(server.clone(), Some(credential.clone()))?.whoami().await?;
+        let (mut credential, mut tried) = (Credential { token, certificate, believed: None }, None);
+        for believed in self.believed(&server, credential.token.as_ref())? {
+            credential.believed = believed;
+            // Tried before it is kept: a token that is not good is told now.
+            let admin = Admin::with(server.clone(), Some(credential.clone()))?;
+            tried = Some(admin.about(self.about.names()).whoami().await);
+            if tried.as_ref().is_some_and(Result::is_ok) {
+                break;
+            }
+        }
+        let who = tried.unwrap_or_else(|| Err(Failure::usage("--mesh-roots has no certificate in it")))?;
         kept.servers.insert(server.url(), credential);
         kept.current = Some(server.url());
         kept.save(&folder)?;
@@ -87,22 +122,31 @@ impl Login {
         Token::read(&text)
     }
 
-    fn believed(&self, server: &Server, token: Option<&Token>) -> Result<Option<Believed>, Failure> {
+    /// Why the server could be believed. Of several roots of the mesh one is the server's.
+    fn believed(&self, server: &Server, token: Option<&Token>) -> Result<Vec<Option<Believed>>, Failure> {
         if !server.is_secure() {
-            return Ok(None);
+            return Ok(vec![None]);
         }
-        Ok(Some(match (&self.ca_pin, &self.ca_file) {
+        if let Some(file) = &self.mesh_roots {
+            let text = std::fs::read_to_string(file).doing(file.display())?;
+            let roots = certificates_from_pem(&text)
+                .map_err(|e| Failure::usage(format!("--mesh-roots {}: {e}", file.display())))?;
+            let pin = |der: &Arc<[u8]>| Some(Believed::Pin(RootHash::of(der).to_string()));
+            return Ok(roots.iter().map(pin).collect());
+        }
+        Ok(vec![Some(match (&self.ca_pin, &self.ca_file) {
             (Some(pin), _) => Believed::Pin(pin.to_ascii_lowercase()),
             (None, Some(file)) => Believed::Roots(std::fs::read_to_string(file).doing(file.display())?),
             (None, None) if self.system_roots => Believed::System,
             (None, None) => {
                 let pin = token.and_then(Token::pin).ok_or_else(|| {
-                    Failure::usage("a certificate does not tell which server is meant")
-                        .hint("give --ca-pin, --ca-file or --system-roots")
+                    let what = if token.is_some() { "a token of Kubernetes" } else { "a certificate" };
+                    Failure::usage(format!("{what} does not tell which server is meant"))
+                        .hint("give --mesh-roots, --ca-pin, --ca-file or --system-roots")
                 })?;
                 Believed::Pin(pin)
             }
-        }))
+        })])
     }
 }
 
@@ -125,7 +169,7 @@ impl Logout {
 
 impl Whoami {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
-        let who = admin.whoami().await?;
+        let who = admin.clone().about(self.about.names()).whoami().await?;
         match self.printed.format {
             Format::Table => out::say(sentence(&who)),
             format => out::value(&who, format)?,
@@ -144,8 +188,8 @@ fn sentence(who: &serde_json::Value) -> String {
     format!("{}: {}{}{until}", text("who"), text("role"), some.unwrap_or_default())
 }
 
-/// No token is longer.
-const LONGEST: u64 = 4096;
+/// No token is longer; those of Kubernetes have one to two kilobytes.
+const LONGEST: u64 = 16 * 1024;
 
 fn all_of_stdin() -> Result<String, Failure> {
     let mut text = String::new();

@@ -96,6 +96,11 @@ fn selects(object: &Object, spec: &written::AccessPolicy, world: &World, found: 
         let root = namespace.as_str() == ROOT_NAMESPACE;
         return if root { Selects::Mesh } else { Selects::Namespace(namespace.clone()) };
     }
+    let is_there = |target: &written::AccessTarget| {
+        let label = Label::new(&target.name).ok();
+        label.is_some_and(|label| world.service(&ServiceName::new(namespace.clone(), label)).is_some())
+    };
+    let some_are = spec.target_refs.iter().any(is_there);
     let mut names: Vec<ServiceName> = vec![];
     for (i, target) in spec.target_refs.iter().enumerate() {
         let at = |field: &str| format!("/spec/targetRefs/{i}/{field}");
@@ -107,7 +112,7 @@ fn selects(object: &Object, spec: &written::AccessPolicy, world: &World, found: 
         let Ok(label) = Label::new(&target.name) else { continue };
         let name = ServiceName::new(namespace.clone(), label);
         match world.service(&name) {
-            None => found.add(no_service(&at("name"), &name, world)),
+            None => found.one_is_gone(no_service(&at("name"), &name, world), some_are),
             Some(entry) if entry.object.kind() == Kind::EgressService => {
                 let message = format!("{name} is an EgressService, which has no sidecar that could refuse");
                 found.add(Problem::error(at("name"), Code::Reference, message));

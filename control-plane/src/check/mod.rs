@@ -137,6 +137,13 @@ impl Found {
         self.add(Problem { severity, ..problem });
     }
 
+    /// A service of several that a policy is for is not there. For the others it holds as it did: that one is taken away must not
+    /// open them.
+    fn one_is_gone(&mut self, problem: Problem, others: bool) {
+        let severity = if self.stored && others { Severity::Warning } else { Severity::Error };
+        self.add(Problem { severity, ..problem });
+    }
+
     fn is_fatal(&self) -> bool {
         self.problems.iter().any(|p| p.severity == Severity::Error)
     }

@@ -77,6 +77,7 @@ pub(super) fn check(
     let inline = inline(spec.timeouts.as_ref(), spec.retry.as_ref(), found);
     let location = whereabouts(spec, world, found);
     let http = http(spec, &ports, found);
+    api(spec, &ports, found);
     let address = address(&name, spec, world, found);
     if found.is_fatal() {
         return None;
@@ -219,6 +220,26 @@ fn http(spec: &MeshService, ports: &[Port], found: &mut Found) -> HttpRules {
         upgrades: upgrades.unwrap_or(defaults.upgrades),
         connect: written.connect.unwrap_or(defaults.connect),
         max_body: written.max_body.map(spec::Size::get),
+    }
+}
+
+/// Where its document is must be a port that speaks HTTP in the clear: a request for it is one like any other.
+fn api(spec: &MeshService, ports: &[Port], found: &mut Found) {
+    let Some(api) = &spec.api else { return };
+    let meant = match api.port.and_then(PortNumber::new) {
+        None => ports.first(),
+        Some(number) => ports.iter().find(|port| port.number == number),
+    };
+    match meant {
+        None => {
+            let message = "the service has no such port";
+            found.add(Problem::error("/spec/api/port", Code::Reference, message));
+        }
+        Some(port) if port.protocol.is_opaque() => {
+            let message = "nobody speaks HTTP at that port, so there is no document to ask for";
+            found.add(Problem::error("/spec/api", Code::Contradiction, message));
+        }
+        Some(_) => {}
     }
 }
 

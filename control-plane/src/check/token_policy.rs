@@ -169,6 +169,11 @@ fn services(object: &Object, spec: &TokenPolicy, world: &World, found: &mut Foun
     if spec.target_refs.is_empty() {
         found.add(Problem::error("/spec/targetRefs", Code::MissingField, "it holds for no service"));
     }
+    let some_are = spec.target_refs.iter().any(|target| {
+        let label = Label::new(&target.name).ok();
+        let name = label.map(|label| ServiceName::new(object.metadata.namespace.clone(), label));
+        name.is_some_and(|name| world.service(&name).is_some())
+    });
     for (i, target) in spec.target_refs.iter().enumerate() {
         let at = format!("/spec/targetRefs/{i}");
         let right = target.kind.group();
@@ -186,7 +191,10 @@ fn services(object: &Object, spec: &TokenPolicy, world: &World, found: &mut Foun
         };
         let name = ServiceName::new(object.metadata.namespace.clone(), label);
         match world.service(&name) {
-            None => found.add(no_service(&format!("{at}/name"), &name, world)),
+            None => {
+                found.one_is_gone(no_service(&format!("{at}/name"), &name, world), some_are);
+                continue;
+            }
             Some(entry) if entry.object.kind() == Kind::EgressService => {
                 let message = format!("{name} is outside the mesh: nobody there verifies tokens for us");
                 found.add(Problem::error(format!("{at}/name"), Code::Reference, message));

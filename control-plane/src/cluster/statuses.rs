@@ -104,6 +104,9 @@ fn wrong_with(world: &World, key: &Key, raw: &Json, refused: Option<&[String]>) 
     if let Some(refused) = refused {
         return refused.to_vec();
     }
+    if let Some(why) = world.unheld(key) {
+        return vec![why.to_owned()];
+    }
     if world.object(key).is_some() {
         return vec![];
     }

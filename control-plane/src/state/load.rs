@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
+use outrigger_mesh::{Label, ServiceName, SpiffeId, TrustDomain};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ use crate::compile::Touched;
 use crate::jwks::kept_keys;
 use crate::rollout::{Progress, is_of_figures};
 use crate::secret::MeshSecret;
-use crate::spec::{Key, Kind, Object, Time};
+use crate::spec::{Key, Kind, Object, Time, closed};
 use crate::status::{self, Since};
 use crate::store::{Record, Space, Store, StoreError, Transaction};
 use crate::world::{Entry, World};
@@ -25,15 +25,20 @@ pub(super) struct Loaded {
     pub(super) rollouts: u64,
 }
 
-/// Everything that is kept and holds. What no longer does, because another version wrote it, is left out with an error
-/// in the log, and stays in the store.
-pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Result<Loaded, StoreError> {
+/// Everything that is kept and holds. What does not, because another version wrote it or somebody did past the admin API, is
+/// told in the log, and stays in the store. In its place is what was in force `before`; where there is no before, nothing, and for
+/// a policy that says who comes in one by which nobody does.
+pub(super) async fn world(
+    store: &dyn Store,
+    trust_domain: TrustDomain,
+    before: Option<&World>,
+) -> Result<Loaded, StoreError> {
     let secret = MeshSecret::of(store).await?;
     let config = store.list(Space::Config, "").await?;
     let mut world = World::new(trust_domain, secret);
     world.revision = config.position;
     world.remember_keys(kept_keys(store).await?);
-    put_in_order(&mut world, config.records);
+    put_in_order(&mut world, before, &config.records);
     instances(&mut world, store).await?;
     let rollouts = store.list(Space::Rollouts, "").await?;
     for (key, record) in &rollouts.records {
@@ -44,16 +49,15 @@ pub(super) async fn world(store: &dyn Store, trust_domain: TrustDomain) -> Resul
 }
 
 /// Kinds come in the order in which one may refer to another.
-fn put_in_order(world: &mut World, records: Vec<(String, Record)>) {
-    let mut of_kind: Vec<Vec<_>> = Kind::ALL.iter().map(|_| vec![]).collect();
-    for (key, record) in records {
-        let is_of = |kind: &Kind| key.strip_prefix(kind.collection()).is_some_and(|k| k.starts_with('/'));
-        match Kind::ALL.iter().position(is_of) {
-            Some(kind) => of_kind[kind].push((key, record)),
-            None => tracing::error!(object = key, "left out: it is of no kind that is known"),
+fn put_in_order(world: &mut World, before: Option<&World>, records: &[(String, Record)]) {
+    for kind in Kind::ALL {
+        let prefix = format!("{}/", kind.collection());
+        for (key, record) in records.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            if let Err(why) = put(world, record.clone()) {
+                stand_in(world, before, key, record, why);
+            }
         }
     }
-    of_kind.into_iter().flatten().for_each(|(key, record)| put_or_tell(world, &key, record));
 }
 
 /// The instances, of which there may be very many: while some are read others are judged, and never are all of them in
@@ -62,7 +66,11 @@ async fn instances(world: &mut World, store: &dyn Store) -> Result<(), StoreErro
     let (portions, mut read) = mpsc::channel::<Vec<(String, Record)>>(PORTIONS);
     let judge = async {
         while let Some(portion) = read.recv().await {
-            portion.into_iter().for_each(|(key, record)| put_or_tell(world, &key, record));
+            for (key, record) in portion {
+                if let Err(why) = put(world, record) {
+                    tracing::error!(object = key, why, "left out: it is kept, but does not hold");
+                }
+            }
         }
     };
     let (generation, ()) = tokio::join!(store.scan(Space::Instances, portions), judge);
@@ -73,9 +81,29 @@ async fn instances(world: &mut World, store: &dyn Store) -> Result<(), StoreErro
 /// How many portions may wait.
 const PORTIONS: usize = 2;
 
-fn put_or_tell(world: &mut World, key: &str, record: Record) {
-    if let Err(why) = put(world, record) {
-        tracing::error!(object = key, why, "left out: it is kept, but does not hold");
+/// Puts in `world` what stands for a record that does not hold.
+fn stand_in(world: &mut World, before: Option<&World>, path: &str, record: &Record, why: String) {
+    let key = Key::from_path(path).filter(|key| key.kind != Kind::Instance);
+    let earlier = key.as_ref().and_then(|key| before?.object(key)).map(|entry| entry.object().to_json());
+    let is_there = |world: &World, name: &Label| {
+        key.as_ref().is_some_and(|key| {
+            world.service(&ServiceName::new(key.namespace.clone(), name.clone())).is_some()
+        })
+    };
+    let shut = closed(&record.value, |name| is_there(world, name));
+    // It has the version of what is kept, on which the next write is decided.
+    let held = |value: Json| Record { created: record.created, changed: record.changed, value };
+    let stays = earlier.is_some_and(|value| put(world, held(value)).is_ok());
+    let instead = if stays {
+        "what was in force before stays"
+    } else if shut.is_some_and(|value| put(world, held(value)).is_ok()) {
+        "nobody comes in by it"
+    } else {
+        "left out"
+    };
+    tracing::error!(object = path, why, instead, "it is kept, but does not hold");
+    if let Some(key) = key {
+        world.does_not_hold(key, why);
     }
 }
 

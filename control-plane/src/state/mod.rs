@@ -80,7 +80,7 @@ impl State {
         root: RootHash,
         publish: Arc<dyn Publish>,
     ) -> Result<Arc<Self>, StoreError> {
-        let load::Loaded { world, rollouts } = load::world(&*store, trust_domain).await?;
+        let load::Loaded { world, rollouts } = load::world(&*store, trust_domain, None).await?;
         publish_all(&world, &*publish);
         let world = Arc::new(ArcSwap::from_pointee(world));
         let (commands, queue) = mpsc::channel(QUEUE);

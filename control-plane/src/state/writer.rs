@@ -381,7 +381,7 @@ impl Writer {
         }
         let old = self.world.load_full();
         let load::Loaded { world: new, rollouts } =
-            load::world(&*self.store, old.trust_domain().clone()).await?;
+            load::world(&*self.store, old.trust_domain().clone(), Some(&old)).await?;
         self.stale = false;
         self.follow = Follow::after(&*self.store, &new, rollouts);
         let touched = load::all_of(&old, &new);

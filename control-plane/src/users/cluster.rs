@@ -1,8 +1,9 @@
 //! The users of the cluster: whose a token is says its TokenReview, and what he may here its SubjectAccessReview.
 //!
 //! A role is an object that one may `use`: `roles.outrigger.dev`, named as our roles are. A ClusterRoleBinding gives it in the whole
-//! mesh, a RoleBinding in its namespace; what is asked for in no namespace takes it in the whole mesh. No such objects exist:
-//! they are names for rules of RBAC to speak of.
+//! mesh, a RoleBinding in its namespace. A cluster does not tell where somebody has a role, only whether he has it somewhere: so
+//! what is asked for in no namespace takes it in the whole mesh, or in those that the request names, or in a service account's
+//! own. No such objects exist: they are names for rules of RBAC to speak of.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -26,7 +27,7 @@ pub struct ClusterUsers {
 }
 
 /// A token, by its hash, and where it was shown.
-type Asked = ([u8; 32], Option<Label>);
+type Asked = ([u8; 32], BTreeSet<Label>);
 /// Whose it is, and his role, if he has one.
 type Known = Option<(String, Option<Grant>)>;
 
@@ -44,6 +45,8 @@ pub enum NotAUser {
 /// An answer of the cluster counts for so long: as long as one whose role was taken away may keep it.
 const FOR: Duration = Duration::from_secs(10);
 const MOST: usize = 1_000;
+/// Of a request that names more, the first count: each is a question to the API server.
+pub const MOST_NAMESPACES: usize = 16;
 /// Kubernetes makes tokens of one to two kilobytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -53,19 +56,20 @@ impl ClusterUsers {
         Self { api, audience, known: Mutex::default() }
     }
 
-    /// Who has a token, and what he may in a namespace, or in the whole mesh where none is said.
+    /// Who has a token, and what he may in the whole mesh, or else in which of these namespaces; where none is said, in that
+    /// of the service account.
     pub async fn grant_of(
         &self,
         token: &str,
-        namespace: Option<&Label>,
+        namespaces: &BTreeSet<Label>,
     ) -> Result<(String, Grant), NotAUser> {
-        let asked = (Sha256::digest(token).into(), namespace.cloned());
+        let asked = (Sha256::digest(token).into(), namespaces.clone());
         let remembered =
             self.known().get(&asked).filter(|(at, _)| at.elapsed() < FOR).map(|(_, k)| k.clone());
         let known = if let Some(known) = remembered {
             known
         } else {
-            let known = self.ask(token, namespace).await.map_err(|e| away(&e))?;
+            let known = self.ask(token, namespaces).await.map_err(|e| away(&e))?;
             self.remember(asked, known.clone());
             known
         };
@@ -76,19 +80,22 @@ impl ClusterUsers {
         }
     }
 
-    async fn ask(&self, token: &str, namespace: Option<&Label>) -> Result<Known, CallError> {
+    async fn ask(&self, token: &str, namespaces: &BTreeSet<Label>) -> Result<Known, CallError> {
         let Some(user) = whose(&self.api, token, Some(&self.audience)).await? else { return Ok(None) };
+        let own = own_namespace(&user.name).filter(|_| namespaces.is_empty());
         for role in Role::ALL.into_iter().rev() {
             if self.has(&user, role, "").await? {
                 return Ok(Some((user.name, Grant::new(role, Namespaces::All).ok())));
             }
+            let mut bound = BTreeSet::new();
             // The greater roles are of the whole mesh.
-            let bound = namespace.and_then(|n| {
-                Some((n, Grant::new(role, Namespaces::Only(BTreeSet::from([n.clone()]))).ok()?))
-            });
-            if let Some((namespace, grant)) = bound
-                && self.has(&user, role, namespace.as_str()).await?
-            {
+            let asked = namespaces.iter().chain(&own).filter(|_| role <= Role::Editor);
+            for namespace in asked.take(MOST_NAMESPACES) {
+                if self.has(&user, role, namespace.as_str()).await? {
+                    bound.insert(namespace.clone());
+                }
+            }
+            if let Ok(grant) = Grant::new(role, Namespaces::Only(bound)) {
                 return Ok(Some((user.name, Some(grant))));
             }
         }
@@ -124,6 +131,12 @@ impl fmt::Debug for ClusterUsers {
 
 fn away(e: &CallError) -> NotAUser {
     NotAUser::Away(StoreError::new(StoreErrorKind::Unavailable, "of users in Kubernetes", e))
+}
+
+/// The namespace of a service account.
+fn own_namespace(user: &str) -> Option<Label> {
+    let (namespace, _) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    Label::new(namespace).ok()
 }
 
 /// Three parts of base64url: what is worth asking for.

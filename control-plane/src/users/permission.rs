@@ -30,6 +30,8 @@ pub enum What {
     Inside,
     /// What runs: sidecars, traffic, explanations, metrics, leases.
     Running,
+    /// Live requests: paths and instances of what others ask for. Nobody changes them.
+    Requests,
     /// Revisions.
     History,
     /// The audit log. Nobody changes it.
@@ -53,6 +55,7 @@ impl What {
             Self::Own,
             Self::Inside,
             Self::Running,
+            Self::Requests,
             Self::History,
             Self::Audit,
             Self::Backup,
@@ -72,6 +75,7 @@ impl fmt::Display for What {
             Self::Object(kind) => kind.as_str(),
             Self::Inside => "what only the control plane can reach",
             Self::Running => "what runs",
+            Self::Requests => "live requests",
             Self::History => "revisions",
             Self::Audit => "the audit log",
             Self::Backup => "a backup",
@@ -89,6 +93,8 @@ pub fn needed(verb: Verb, what: What, namespace: Option<&Label>) -> Option<Role>
     use Verb::{Change, Read};
     Some(match (what, verb) {
         (What::Own | What::Object(_) | What::Running | What::History, Read) => Role::Viewer,
+        // Paths have more in them than figures do: they are for whoever works on the service.
+        (What::Requests, Read) => Role::Editor,
         (What::Object(kind), Change) => writer_of(kind, namespace),
         (What::Inside, Change) => Role::Operator,
         // Whoever runs the mesh says which of its instances are gone.
@@ -100,7 +106,8 @@ pub fn needed(verb: Verb, what: What, namespace: Option<&Label>) -> Option<Role>
         (What::Users, Read | Change) | (What::Authority, Change) => Role::Admin,
         // Whoever has one with keys can be everybody, too.
         (What::Backup, Read) => Role::Admin,
-        (What::Own | What::History | What::Audit | What::Backup, Change) | (What::Inside, Read) => {
+        (What::Own | What::Requests | What::History | What::Audit | What::Backup, Change)
+        | (What::Inside, Read) => {
             return None;
         }
     })
@@ -198,6 +205,7 @@ mod tests {
             (What::Own, Some(Viewer), None),
             (What::Inside, None, Some(Operator)),
             (What::Running, Some(Viewer), Some(Operator)),
+            (What::Requests, Some(Editor), None),
             (What::History, Some(Viewer), None),
             (What::Audit, Some(Operator), None),
             (What::Backup, Some(Admin), None),

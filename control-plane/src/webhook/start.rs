@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use outrigger_certs::NamedAcceptor;
 use outrigger_inject::{KubernetesVersion, Settings as InjectSettings};
+use outrigger_kube::api::{Address, ApiServer};
 use outrigger_mesh::Hostname;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::api::{ApiServer, Cluster};
+use super::api::Cluster;
 use super::bundle;
 use super::events::{self, Events};
 use super::facts::Namespaces;
@@ -56,7 +57,8 @@ impl Webhook {
         let Some(cluster) = settings.cluster else {
             bail!("--webhook-listen needs --kubernetes-api: namespaces are asked of the API server");
         };
-        let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(cluster)?);
+        let address = Address { url: cluster.api, token: cluster.token, roots: cluster.ca };
+        let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(&address)?);
         let names = settings.names.iter().map(|name| Hostname::new(name)).collect::<Result<Vec<_>, _>>();
         let names = names.context("--webhook-name")?;
         let inject = read(settings.config.as_ref())?.with_version_of(&*cluster).await;

@@ -273,7 +273,7 @@ fn certificates_of_an_authority_of_ones_own_have_the_role_of_their_name() {
     let ci = User::new(&mesh, "ci");
     let (shown, key) = (file("ci.pem"), file("ci.key"));
     let login = ["login", "--client-cert", &shown, "--client-key", &key];
-    ci.may_not(&login, "give --ca-pin, --ca-file or --system-roots");
+    ci.may_not(&login, "give --mesh-roots, --ca-pin, --ca-file or --system-roots");
     let told = ci.may(&[&login[..], &["--ca-file", &own]].concat());
     assert!(told.contains("as certificate dns:ci.example: editor in shop"), "{told}");
     assert!(ci.may(&["get", "services", "-n", "shop"]).contains("cart"));

@@ -4,6 +4,7 @@
 //! token that we show is read from a file too; both are looked at again now and then, since Kubernetes replaces them. No token is
 //! ever in an error or in the log.
 
+mod at;
 mod body;
 mod connect;
 mod error;

@@ -35,28 +35,37 @@ pub(super) async fn commit(
 }
 
 async fn make(inner: &Inner, on: Option<u64>, transaction: Transaction) -> Result<Committed, CommitError> {
-    let steps = plan(inner, on, &transaction)?;
+    let mut steps = plan(inner, on, &transaction)?;
+    let of = steps.len();
     let configured = steps.iter().filter(|step| boxed::of_space(step.space).is_none()).count();
     if configured > 1 {
-        for step in &steps {
-            try_out(inner, step).await.map_err(|e| failed(&[], step, &e, steps.len()))?;
+        for step in &mut steps {
+            let mut tried = try_out(inner, step).await;
+            while renewed(inner, step, &transaction.writes, tried.as_ref().err()).await {
+                tried = try_out(inner, step).await;
+            }
+            tried.map_err(|e| failed(&[], step, &e, of))?;
         }
     }
     let mut committed = inner.memory().counts();
-    let mut done: Vec<&str> = vec![];
-    for step in &steps {
-        match take(inner, step, &transaction.author).await {
+    let mut done: Vec<String> = vec![];
+    for mut step in steps {
+        let mut taken = take(inner, &step, &transaction.author).await;
+        while renewed(inner, &mut step, &transaction.writes, taken.as_ref().err()).await {
+            taken = take(inner, &step, &transaction.author).await;
+        }
+        match taken {
             Ok(at) => {
                 // Of instances the count is its own, and not a version.
                 let own = inner.memory().position(Space::Instances);
                 raise(&mut committed, step.space, if step.space == Space::Instances { own } else { at });
             }
             Err(e) if e.kind() == CallErrorKind::Conflict && done.is_empty() => {
-                return Err(conflict(inner, step).await);
+                return Err(conflict(inner, &step).await);
             }
-            Err(e) => return Err(failed(&done, step, &e, steps.len()).into()),
+            Err(e) => return Err(failed(&done, &step, &e, of).into()),
         }
-        done.push(&step.key);
+        done.push(step.key);
     }
     let noted: Vec<_> = transaction.writes.into_iter().filter(|write| write.space == Space::Status).collect();
     let mut memory = inner.memory();
@@ -84,7 +93,12 @@ struct Step {
     seen: Option<u64>,
     of: Collection,
     act: Act,
+    /// How often it was decided anew.
+    renewed: u8,
 }
+
+/// So often may something be noted on an object while it is being written.
+const MOST_RENEWED: u8 = 4;
 
 enum Act {
     Create(Json),
@@ -131,7 +145,7 @@ fn step_of_box(inner: &Inner, memory: &Memory, write: &Write, of: Collection) ->
         }
         (None, None) => return None,
     };
-    Some(Step { space: write.space, key: write.key.clone(), seen, of, act })
+    Some(Step { space: write.space, key: write.key.clone(), seen, of, act, renewed: 0 })
 }
 
 fn step_of_object(memory: &Memory, write: &Write) -> Result<Option<Step>, StoreError> {
@@ -166,7 +180,7 @@ fn step_of_object(memory: &Memory, write: &Write) -> Result<Option<Step>, StoreE
     };
     let seen = memory.get(write.space, &write.key).map(|record| record.changed);
     let of = kinds::collection(key.kind);
-    Ok(Some(Step { space: write.space, key: write.key.clone(), seen, of, act }))
+    Ok(Some(Step { space: write.space, key: write.key.clone(), seen, of, act, renewed: 0 }))
 }
 
 /// What is said beyond what the Service means: the rest is to follow the Service.
@@ -176,6 +190,39 @@ fn without(value: &Json, derived: &Json) -> Json {
         spec.retain(|field, said| derived["spec"].get(field) != Some(said));
     }
     value
+}
+
+/// Whether a step that the API server refuses, since the object has another version, is decided anew: where only what is noted on
+/// the object has changed, as its status has by our own hand. What it says is still what the step was decided on.
+async fn renewed(inner: &Inner, step: &mut Step, writes: &[Write], refused: Option<&CallError>) -> bool {
+    let is_conflict = refused.is_some_and(|e| e.kind() == CallErrorKind::Conflict);
+    let key = Key::from_path(&step.key).filter(|_| boxed::of_space(step.space).is_none());
+    let (Some(key), true, Some(named)) =
+        (key, is_conflict && step.renewed < MOST_RENEWED, step.act.version())
+    else {
+        return false;
+    };
+    inner
+        .until(|memory| memory.raw(&key).and_then(version).map(|v| v.to_string()) != Some(named.clone()))
+        .await;
+    let memory = inner.memory();
+    let is_same = memory.get(step.space, &step.key).map(|record| record.changed) == step.seen;
+    let write = writes.iter().find(|write| write.space == step.space && write.key == step.key);
+    let next = write.filter(|_| is_same).and_then(|write| step_of_object(&memory, write).ok().flatten());
+    let Some(next) = next.filter(|next| next.act.version() != Some(named)) else { return false };
+    *step = Step { renewed: step.renewed + 1, ..next };
+    true
+}
+
+impl Act {
+    /// The version that it names.
+    fn version(&self) -> Option<String> {
+        match self {
+            Self::Create(_) => None,
+            Self::Replace(object) => object.pointer("/metadata/resourceVersion")?.as_str().map(str::to_owned),
+            Self::Delete { version, .. } => Some(version.clone()),
+        }
+    }
 }
 
 async fn try_out(inner: &Inner, step: &Step) -> Result<(), CallError> {
@@ -237,7 +284,7 @@ async fn conflict(inner: &Inner, step: &Step) -> CommitError {
     CommitError::Conflict { key: step.key.clone(), current }
 }
 
-fn failed(done: &[&str], step: &Step, e: &CallError, of: usize) -> StoreError {
+fn failed(done: &[String], step: &Step, e: &CallError, of: usize) -> StoreError {
     let mut told = format!("{}: {e}", step.key);
     if of > 1 {
         let made = if done.is_empty() { "none".to_owned() } else { done.join(", ") };

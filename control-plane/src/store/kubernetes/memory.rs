@@ -22,7 +22,7 @@ use super::super::{
 };
 use super::{boxed, kinds};
 use crate::audit::{AuditEntry, Author};
-use crate::spec::{Key, Kind, Object, ObjectName};
+use crate::spec::{Key, Kind, Object, ObjectName, closed};
 
 /// What is known.
 #[derive(Default)]
@@ -333,7 +333,8 @@ impl Memory {
     }
 
     /// What an object of ours is now, by what was written and what a Service means. One that does not hold any more is as it
-    /// was, as long as this process remembers: a policy that somebody broke is not one that is gone.
+    /// was, as long as this process remembers: a policy that somebody broke is not one that is gone. Where nothing is remembered,
+    /// one that lets requests in lets none.
     fn record_of(&mut self, key: &Key) -> Option<Record> {
         self.refused.remove(key);
         let derived = if key.kind == Kind::MeshService { self.facts.service(&place(key)) } else { None };
@@ -353,7 +354,11 @@ impl Memory {
                 self.refused.insert(key.clone(), why);
                 let path = key.path();
                 let space = if key.kind == Kind::Instance { Space::Instances } else { Space::Config };
-                self.get(space, &path).cloned()
+                let stand_in = || {
+                    let value = closed(&whole, |_| true)?;
+                    Some(Record { created: made.unwrap_or_default(), changed: version, value })
+                };
+                self.get(space, &path).cloned().or_else(stand_in)
             }
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::kinds::Resource;
 use super::question::Question;
 use super::shelf::{Part, Place, Refused, not_found, without};
-use super::{Fault, Inner, discovery, lock, patch, schema, watch};
+use super::{Fault, Grant, Inner, discovery, lock, patch, schema, table, watch};
 
 /// What is answered.
 pub(super) type Body = BoxBody<Bytes, Ended>;
@@ -46,11 +46,15 @@ pub(super) async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Res
         return Ok(refusal((401, "Unauthorized", "Unauthorized".into())));
     }
     let body = Limited::new(body, 8 << 20).collect().await.map_err(|_| Ended)?.to_bytes();
-    let Some(question) = question else {
+    let Some(mut question) = question else {
         let found = discovery::answer(head.uri.path(), &inner.shelf().resources);
         let missing = (404, "NotFound", "the server could not find the requested resource".into());
         return Ok(found.map_or_else(|| refusal(missing), |found| json_of(StatusCode::OK, &found)));
     };
+    question.who = lock(&inner.rules).who(shown).map(str::to_owned);
+    if let Err(why) = lock(&inner.grants).judge(&question) {
+        return Ok(refusal((403, "Forbidden", why)));
+    }
     let (verb, on) = (question.verb, question.on());
     lock(&inner.used).insert((verb.into(), question.resource.group.clone(), on.clone()));
     if lock(&inner.rules).is_forbidden(verb, &on) {
@@ -77,7 +81,7 @@ fn done(inner: &Arc<Inner>, question: Question, body: &Bytes) -> Result<Response
         "create" => return created(inner, &question, sent, dry),
         "update" => {
             let mut object = sent;
-            judge(&question.resource, &mut object)?;
+            judge(&question, &mut object)?;
             inner.shelf().update(&place, object, part, &question.by, dry)
         }
         "patch" => patched(inner, &question, &sent, part, dry),
@@ -96,7 +100,10 @@ fn done(inner: &Arc<Inner>, question: Question, body: &Bytes) -> Result<Response
         }
     };
     inner.tell();
-    result.map(|object| json_of(StatusCode::OK, &versioned(&question.resource, object)))
+    let object = result.map(|object| versioned(&question.resource, object))?;
+    let shown = question.table && question.verb == "get";
+    let answer = if shown { table::of(&question.resource, &object) } else { object };
+    Ok(json_of(StatusCode::OK, &answer))
 }
 
 fn watched(inner: &Arc<Inner>, question: Question) -> Response<Body> {
@@ -117,6 +124,10 @@ fn created(inner: &Inner, question: &Question, sent: Value, dry: bool) -> Result
     let status = match question.resource.kind.as_str() {
         "TokenReview" => Some(lock(&inner.rules).whose(&object)),
         "SubjectAccessReview" => Some(lock(&inner.rules).may(&object)),
+        "SelfSubjectAccessReview" => Some(self_review(inner, question, &object)),
+        "ServiceAccount" if question.sub.as_deref() == Some("token") => {
+            Some(lock(&inner.rules).issue(&place.1, &place.2, &object))
+        }
         _ => None,
     };
     if let Some(status) = status {
@@ -133,10 +144,25 @@ fn created(inner: &Inner, question: &Question, sent: Value, dry: bool) -> Result
     if question.resource.namespaced {
         object["metadata"]["namespace"] = place.1.clone().into();
     }
-    judge(&question.resource, &mut object)?;
+    judge(question, &mut object)?;
     let made = inner.shelf().create(place, object, &question.by, dry)?;
     inner.tell();
     Ok(json_of(StatusCode::CREATED, &versioned(&question.resource, made)))
+}
+
+/// Whether whoever asks may do something: who has roles, what they say; anybody else everything.
+fn self_review(inner: &Inner, question: &Question, review: &Value) -> Value {
+    let asked = &review["spec"]["resourceAttributes"];
+    let of = |field: &str| asked[field].as_str().unwrap_or_default();
+    let sub = if of("subresource").is_empty() { String::new() } else { format!("/{}", of("subresource")) };
+    let on = format!("{}{sub}", of("resource"));
+    let is = |grant: &Grant| {
+        let here = grant.namespace.as_deref().is_none_or(|namespace| namespace == of("namespace"));
+        let named = grant.name.as_deref().is_none_or(|name| name == of("name"));
+        here && named && grant.verb == of("verb") && grant.group == of("group") && grant.resource == on
+    };
+    let allowed = question.who.as_deref().is_none_or(|user| lock(&inner.grants).allows(user, is));
+    json!({ "allowed": allowed })
 }
 
 fn patched(
@@ -146,14 +172,14 @@ fn patched(
     part: Part,
     dry: bool,
 ) -> Result<Value, Refused> {
-    let (place, resource) = (question.place(), &question.resource);
+    let place = question.place();
     let mut shelf = inner.shelf();
     let Some(mut object) = shelf.get(&place).cloned() else {
         if !question.patch.starts_with("application/apply-patch") {
             return Err(not_found(&place));
         }
         let mut object = sent.clone();
-        judge(resource, &mut object)?;
+        judge(question, &mut object)?;
         return shelf.create(place, object, &question.by, dry);
     };
     // A patch counts for what is there, unless it says for what.
@@ -163,20 +189,25 @@ fn patched(
     } else {
         patch::merge(&mut object, sent);
     }
-    judge(resource, &mut object)?;
+    judge(question, &mut object)?;
     shelf.update(&place, object, part, &question.by, dry)
 }
 
-/// Whether an object is as its kind wants it. What is unknown is dropped.
-fn judge(resource: &Resource, object: &mut Value) -> Result<(), Refused> {
+/// Whether an object is as its kind wants it. What is unknown is dropped, or refused where that is asked for.
+fn judge(question: &Question, object: &mut Value) -> Result<(), Refused> {
+    let resource = &question.resource;
     if object["kind"] != resource.kind.as_str() {
         let told = format!("the object provided is no {}: {}", resource.kind, object["kind"]);
         return Err((400, "BadRequest", told));
     }
-    let mut wrong = vec![];
+    let mut found = schema::Found::default();
     if let Some(of_kind) = &resource.schema {
-        schema::fit(of_kind, object, "", &mut wrong);
+        schema::fit(of_kind, object, "", &mut found);
     }
+    if question.text("fieldValidation") == Some("Strict") && !found.unknown.is_empty() {
+        return Err((400, "BadRequest", format!("strict decoding error: {}", found.unknown.join(", "))));
+    }
+    let mut wrong = found.wrong;
     if resource.plural == "customresourcedefinitions" {
         wrong.extend(faults_of(object));
     }
@@ -228,6 +259,7 @@ fn list(inner: &Inner, question: &Question) -> Result<Response<Body>, Refused> {
     let items: Vec<Value> = rest.iter().take(limit).map(item).collect();
     let (version, kind) = (question.resource.api_version(), format!("{}List", question.resource.kind));
     let list = json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "items": items });
+    let list = if question.table { table::of(&question.resource, &list) } else { list };
     Ok(json_of(StatusCode::OK, &list))
 }
 

@@ -26,8 +26,37 @@ pub(super) fn answer(path: &str, resources: &[Resource]) -> Option<Value> {
         ["apis", name] if resources.iter().any(|r| r.group == *name) => Some(group(name, resources)),
         ["api", version] => list("", version, resources),
         ["apis", group, version] => list(group, version, resources),
+        ["openapi", "v3"] => Some(documents(resources)),
+        ["openapi", "v3", "api", version] => document("", version, resources),
+        ["openapi", "v3", "apis", group, version] => document(group, version, resources),
         _ => None,
     }
+}
+
+/// Where the documents of all groups are.
+fn documents(resources: &[Resource]) -> Value {
+    let root = |r: &Resource| if r.group.is_empty() { "api" } else { "apis" };
+    let path = |r: &Resource| format!("{}/{}", root(r), r.api_version());
+    let told = |path: String| (path.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{path}") }));
+    json!({ "paths": resources.iter().map(path).map(told).collect::<serde_json::Map<_, _>>() })
+}
+
+/// What clients look for in one: that the server judges fields itself.
+fn document(group: &str, version: &str, resources: &[Resource]) -> Option<Value> {
+    let own: Vec<&Resource> = resources.iter().filter(|r| r.group == group && r.version == version).collect();
+    let path = |r: &&Resource| {
+        let kind = json!({ "group": r.group, "version": r.version, "kind": r.kind });
+        let judged = json!({ "name": "fieldValidation", "in": "query", "schema": { "type": "string" } });
+        let patch =
+            json!({ "x-kubernetes-group-version-kind": kind, "parameters": [judged], "responses": {} });
+        (
+            format!("/apis/{}/namespaces/{{namespace}}/{}/{{name}}", r.api_version(), r.plural),
+            json!({ "patch": patch }),
+        )
+    };
+    let paths: serde_json::Map<_, _> = own.iter().map(path).collect();
+    let info = json!({ "title": "Kubernetes", "version": "v1.36.0" });
+    (!own.is_empty()).then(|| json!({ "openapi": "3.0.0", "info": info, "paths": paths }))
 }
 
 fn group(name: &str, resources: &[Resource]) -> Value {

@@ -15,6 +15,10 @@ pub(super) struct Resource {
     pub(super) has_status: bool,
     /// What its definition says objects are like, if it has one.
     pub(super) schema: Option<Value>,
+    /// What its definition shows of objects in a table.
+    pub(super) columns: Vec<Value>,
+    /// Names of several kinds together, and short ones.
+    names: Value,
 }
 
 impl Resource {
@@ -31,6 +35,8 @@ impl Resource {
             namespaced: !everywhere,
             has_status: !without.contains(&group) || ["pods", "services"].contains(&plural),
             schema: None,
+            columns: vec![],
+            names: Value::Null,
         }
     }
 
@@ -56,6 +62,8 @@ impl Resource {
             namespaced: text("/spec/scope") == "Namespaced",
             has_status: version.pointer("/subresources/status").is_some(),
             schema: version.pointer("/schema/openAPIV3Schema").cloned(),
+            columns: version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
+            names: definition["spec"]["names"].clone(),
         };
         versions.into_iter().flatten().map(resource).collect()
     }
@@ -68,10 +76,15 @@ impl Resource {
         } else {
             json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"])
         };
-        let whole = json!({
+        let mut whole = json!({
             "name": self.plural, "singularName": self.kind.to_lowercase(), "namespaced": self.namespaced,
             "kind": self.kind, "verbs": verbs,
         });
+        for words in ["shortNames", "categories"] {
+            if let Some(said) = self.names.get(words) {
+                whole[words] = said.clone();
+            }
+        }
         let status = json!({
             "name": format!("{}/status", self.plural), "singularName": "", "namespaced": self.namespaced,
             "kind": self.kind, "verbs": ["get", "patch", "update"],
@@ -106,6 +119,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("coordination.k8s.io", "v1", "leases", "Lease"),
     ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview"),
     ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview"),
+    ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
     ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
     ("rbac.authorization.k8s.io", "v1", "roles", "Role"),

@@ -6,12 +6,14 @@
 
 mod answer;
 mod discovery;
+mod grants;
 mod kinds;
 mod patch;
 mod question;
 mod review;
 mod schema;
 mod shelf;
+mod table;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -29,6 +31,8 @@ use tokio::task::JoinSet;
 use crate::outside::{OutsideAuthority, OutsideServer};
 use crate::task::Owned;
 pub use answer::faults_of;
+pub use grants::Grant;
+use grants::Grants;
 use review::{Allowed, Rules};
 use shelf::{Part, Shelf};
 
@@ -45,6 +49,7 @@ pub struct KubernetesApi {
 pub(crate) struct Inner {
     shelf: Mutex<Shelf>,
     rules: Mutex<Rules>,
+    grants: Mutex<Grants>,
     faults: Mutex<Faults>,
     used: Mutex<BTreeSet<Used>>,
     changed: signal::Sender<u64>,
@@ -98,6 +103,7 @@ impl KubernetesApi {
         let inner = Arc::new(Inner {
             shelf: Mutex::default(),
             rules: Mutex::default(),
+            grants: Mutex::default(),
             faults: Mutex::default(),
             used: Mutex::default(),
             changed: signal::Sender::new(0),
@@ -233,6 +239,21 @@ impl KubernetesApi {
         let [who, verb, group, resource, name] = [who, verb, group, resource, name].map(str::to_owned);
         let namespace = namespace.map(str::to_owned);
         lock(&self.inner.rules).allow(Allowed { who, verb, group, resource, name, namespace });
+    }
+
+    /// Gives `user` a role. From now on he is held to those that he has; who has none may do everything.
+    pub fn grant(&self, user: &str, grant: Grant) {
+        lock(&self.inner.grants).give(user, grant);
+    }
+
+    /// What `user` may by his roles and has not done yet.
+    pub fn unused(&self, user: &str) -> Vec<String> {
+        lock(&self.inner.grants).unused(user)
+    }
+
+    /// What was tried by somebody whose roles do not let him.
+    pub fn denied(&self) -> BTreeSet<String> {
+        lock(&self.inner.grants).denied()
     }
 
     /// Nobody may `verb` on `plural` any more.

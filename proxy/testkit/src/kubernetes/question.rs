@@ -21,6 +21,10 @@ pub(super) struct Question {
     pub(super) patch: String,
     /// The manager of the fields that it writes.
     pub(super) by: String,
+    /// Whether a table is asked for, as `kubectl get` does.
+    pub(super) table: bool,
+    /// Who asks, where somebody showed a token.
+    pub(super) who: Option<String>,
 }
 
 impl Question {
@@ -64,7 +68,8 @@ impl Question {
         let namespace = namespace.filter(|_| resource.namespaced).map(str::to_owned);
         let sub = rest.get(2).map(|sub| (*sub).to_owned());
         let patch = header(header::CONTENT_TYPE);
-        Some(Self { resource, namespace, name, sub, query, verb, patch, by })
+        let table = header(header::ACCEPT).starts_with("application/json;as=Table");
+        Some(Self { resource, namespace, name, sub, query, verb, patch, by, table, who: None })
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -83,6 +88,11 @@ impl Question {
     pub(super) fn on(&self) -> String {
         let sub = self.sub.as_ref().map_or(String::new(), |sub| format!("/{sub}"));
         format!("{}{sub}", self.resource.plural)
+    }
+
+    /// The name of the object, where one is meant.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub(super) fn place(&self) -> Place {

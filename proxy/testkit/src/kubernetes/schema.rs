@@ -3,14 +3,23 @@
 
 use serde_json::Value;
 
-/// Drops what the schema does not know, and tells what does not fit.
-pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, wrong: &mut Vec<String>) {
+/// What is found in an object.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What does not fit.
+    pub(super) wrong: Vec<String>,
+    /// What is not known, and was dropped.
+    pub(super) unknown: Vec<String>,
+}
+
+/// Drops what the schema does not know, and tells that and what does not fit.
+pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, found: &mut Found) {
     if schema["x-kubernetes-preserve-unknown-fields"] == true {
         return;
     }
     if schema["x-kubernetes-int-or-string"] == true {
         if !value.is_i64() && !value.is_u64() && !value.is_string() {
-            wrong.push(format!("{at}: Invalid value: must be an integer or a string"));
+            found.wrong.push(format!("{at}: Invalid value: must be an integer or a string"));
         }
         return;
     }
@@ -25,43 +34,52 @@ pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, wrong: &mut Vec<S
         _ => true,
     };
     if !fits {
-        return wrong.push(format!("{at}: Invalid value: must be of type {wanted}"));
+        return found.wrong.push(format!("{at}: Invalid value: must be of type {wanted}"));
     }
     if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
-        wrong.push(format!("{at}: Unsupported value: {value}: supported values: {}", schema["enum"]));
+        found.wrong.push(format!("{at}: Unsupported value: {value}: supported values: {}", schema["enum"]));
     }
     let beyond = |bound: &str, is: fn(f64, f64) -> bool| {
         value.as_f64().zip(schema[bound].as_f64()).is_some_and(|(value, bound)| is(value, bound))
     };
     if beyond("minimum", |v, b| v < b) || beyond("maximum", |v, b| v > b) {
-        wrong.push(format!("{at}: Invalid value: {value}: is out of bounds"));
+        found.wrong.push(format!("{at}: Invalid value: {value}: is out of bounds"));
     }
     match value {
         Value::Object(fields) => {
             for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 if !fields.contains_key(name) {
-                    wrong.push(format!("{at}.{name}: Required value"));
+                    found.wrong.push(format!("{at}.{name}: Required value"));
                 }
             }
             let is_root = at.is_empty();
             let servers = |name: &str| is_root && ["apiVersion", "kind", "metadata"].contains(&name);
             if schema.get("additionalProperties").is_none() {
-                fields.retain(|name, _| servers(name) || schema["properties"].get(name).is_some());
+                fields.retain(|name, _| {
+                    let known = servers(name) || schema["properties"].get(name).is_some();
+                    if !known {
+                        found.unknown.push(format!(
+                            "unknown field \"{}\"",
+                            format!("{at}.{name}").trim_start_matches('.')
+                        ));
+                    }
+                    known
+                });
             }
             for (name, field) in fields.iter_mut().filter(|(name, _)| !servers(name)) {
                 let of_it = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
                 if let Some(of_it) = of_it {
-                    fit(of_it, field, &format!("{at}.{name}"), wrong);
+                    fit(of_it, field, &format!("{at}.{name}"), found);
                 }
             }
         }
         Value::Array(items) => {
             let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
             if items.len() as u64 > most {
-                wrong.push(format!("{at}: Too many: must have at most {most} items"));
+                found.wrong.push(format!("{at}: Too many: must have at most {most} items"));
             }
             for (i, item) in items.iter_mut().enumerate() {
-                fit(&schema["items"], item, &format!("{at}[{i}]"), wrong);
+                fit(&schema["items"], item, &format!("{at}[{i}]"), found);
             }
         }
         _ => {}

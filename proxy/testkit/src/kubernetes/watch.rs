@@ -41,6 +41,8 @@ async fn tell(
     let mut changed = inner.changed.subscribe();
     let seconds = question.number("timeoutSeconds").unwrap_or(1_800);
     let until = Instant::now() + Duration::from_secs(seconds);
+    // Who asks for what there is before what changes waits for a word where the one ends.
+    let mut waits = question.is("sendInitialEvents");
     loop {
         changed.borrow_and_update();
         let (changes, now, forgotten) = {
@@ -59,8 +61,15 @@ async fn tell(
                 }
             }
             at = now;
+            if std::mem::take(&mut waits) {
+                let mut mark = bookmark(&question, at);
+                mark["object"]["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+                let _ = lines.send(Ok(format!("{mark}\n"))).await;
+            }
         }
         tokio::select! {
+            // What changed before somebody asked for a bookmark is told before it.
+            biased;
             () = lines.closed() => return,
             () = sleep_until(until) => return,
             changed = changed.changed() => if changed.is_err() { return },
@@ -72,17 +81,20 @@ async fn tell(
                 Ok(Say::End) | Err(broadcast::error::RecvError::Closed) => return,
                 Ok(Say::Line(line)) => drop(lines.send(Ok(line + "\n")).await),
                 Ok(Say::Bookmark) if question.is("allowWatchBookmarks") => {
-                    let resource = &question.resource;
-                    let line = json!({ "type": "BOOKMARK", "object": {
-                        "apiVersion": resource.api_version(), "kind": resource.kind,
-                        "metadata": { "resourceVersion": at.to_string(), "creationTimestamp": null },
-                    }});
-                    let _ = lines.send(Ok(format!("{line}\n"))).await;
+                    let _ = lines.send(Ok(format!("{}\n", bookmark(&question, at)))).await;
                 }
                 Ok(Say::Bookmark) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             },
         }
     }
+}
+
+fn bookmark(question: &Question, at: u64) -> Value {
+    let resource = &question.resource;
+    json!({ "type": "BOOKMARK", "object": {
+        "apiVersion": resource.api_version(), "kind": resource.kind,
+        "metadata": { "resourceVersion": at.to_string(), "creationTimestamp": null },
+    }})
 }
 
 /// What is told of a change: an object that begins to fit is new, one that fits no more is gone.
