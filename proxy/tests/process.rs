@@ -11,7 +11,9 @@ use outrigger_mesh::{DnsTarget, Location, MtlsMode, Resource, ResourceName, Serv
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::drain::Ask;
 use outrigger_proxy::settings::{Args, Settings};
-use outrigger_testkit::{Behaviour, Client, DnsClient, DnsServer, Origin, PlanServer, eventually, resources};
+use outrigger_testkit::{
+    Behaviour, Client, Collector, DnsClient, DnsServer, Origin, PlanServer, eventually, request, resources,
+};
 use tempfile::TempDir;
 
 mod process_common;
@@ -278,6 +280,40 @@ async fn the_access_log_goes_where_the_flags_say() {
         3,
         "access-log-file",
     );
+}
+
+/// What is waiting to be sent at the end is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_by_a_template_and_spans_go_where_the_flags_say() {
+    let (cart, collector) = (Origin::start().await, Collector::start().await);
+    let template = "{method}|{path}|{status}|{reason}";
+    let flags = format!(
+        "--access-log all --access-log-format '{template}' --redact-path '/users/{{}}' --otlp-endpoint {} \
+         --trace-sample 0% --trace-sample-route a/b=1%",
+        collector.address()
+    );
+    let mut sidecar = Process::start(cart.addr(), "", &flags);
+    let mut asked = request(http::Method::GET, "cart", "/users/ann", "".into());
+    let sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    asked.headers_mut().insert("traceparent", sampled.parse().unwrap());
+    assert_eq!(Client::h1(sidecar.outbound).await.send(asked).await.unwrap().status, 200);
+    assert_eq!(sidecar.kill(rustix::process::Signal::TERM).code(), Some(0));
+    assert!(sidecar.log().contains("GET|/users/[redacted]|200|-\n"), "{}", sidecar.log());
+    assert_eq!(collector.taken().len(), 1, "the last spans are sent before it ends");
+
+    let free = "--inbound 127.0.0.1:0 --outbound 127.0.0.1:0 --admin 127.0.0.1:0 --service-account web";
+    for (flags, why) in [
+        ("--access-log-format {statsu}", "is it status?"),
+        ("--access-log all --access-log-status 6xx", "write 404, 5xx or 400-499"),
+        ("--access-log-sample 5%", "they need --access-log all"),
+        ("--redact-path /users", "it hides nothing"),
+        ("--otlp-endpoint otel:4317", "http://host:port"),
+        ("--otlp-protocol http", "--otlp-endpoint"),
+        ("--trace-sample 2", "from 0% to 100%"),
+        ("--trace-sample-route pay=1%", "names no route"),
+    ] {
+        refused(&format!("{free} {flags}"), 2, why);
+    }
 }
 
 #[test]

@@ -1,11 +1,63 @@
-//! The mesh's member of W3C trace context: where the request handle travels through the application.
+//! The trace context of a request: what it brought of it, and what goes on. The mesh's member of it is where the request
+//! handle travels through the application.
 //!
-//! Only the two headers are read and written here. What a handle stands for is known in [`handle`](super::handle).
+//! Only headers are read and written here. What a handle stands for is known in [`handle`](super::handle), and what is
+//! sampled in [`trace`](crate::telemetry::trace).
 
-use bytes::Bytes;
+pub mod b3;
+
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::glance::Glance;
+
+/// The place of a request in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The trace; not 0.
+    pub trace: u128,
+    /// The span of whoever sends the request; not 0.
+    pub span: u64,
+    /// Whether its spans are kept.
+    pub sampled: bool,
+    /// Whether B3 said that somebody looks for something.
+    pub debug: bool,
+}
+
+/// What W3C trace context says of a request, where it is valid.
+pub fn read(headers: &HeaderMap) -> Option<Context> {
+    let value = only(headers, &TRACEPARENT)?;
+    let (first, rest) = value.as_bytes().split_at_checked(55)?;
+    let dashes = [2, 35, 52].iter().all(|at| first[*at] == b'-');
+    let (version, flags) = (digits(&first[..2])?, digits(&first[53..])?);
+    let ends = if version == 0 { rest.is_empty() } else { matches!(rest, [] | [b'-', ..]) };
+    if !dashes || !ends || version == 0xff {
+        return None;
+    }
+    let (trace, span) = (thirty_two(&first[3..35])?, sixteen(&first[36..52])?);
+    Some(Context { trace, span, sampled: flags & 1 == 1, debug: false })
+}
+
+/// Writes `context` as W3C trace context. Whatever state belongs to it stays.
+pub fn write(headers: &mut HeaderMap, context: &Context) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(traceparent(context)) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+/// Takes all out of `tracestate` but our member: without a valid `traceparent` the rest means nothing.
+pub fn drop_state(headers: &mut HeaderMap) {
+    let handle = take(headers);
+    headers.remove(TRACESTATE);
+    if let Some(handle) = handle {
+        let mut value = Vec::with_capacity(OWN);
+        value.extend_from_slice(b"or=");
+        hex(&mut value, &handle.to_be_bytes());
+        insert(headers, value);
+    }
+}
 
 /// Takes every member of ours out of `tracestate`; the handle that the first of them names.
 pub fn take(headers: &mut HeaderMap) -> Option<u128> {
@@ -33,17 +85,8 @@ pub fn put(headers: &mut HeaderMap, handle: u128) {
         if known {
             headers.remove(TRACESTATE);
         }
-        let trace = fastrand::u128(1..);
-        let parent = fastrand::u64(1..);
-        let mut value = Vec::with_capacity(55);
-        value.extend_from_slice(b"00-");
-        hex(&mut value, &trace.to_be_bytes());
-        value.push(b'-');
-        hex(&mut value, &parent.to_be_bytes());
-        value.extend_from_slice(b"-00");
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-            headers.insert(TRACEPARENT, value);
-        }
+        let (trace, span) = (fastrand::u128(1..), fastrand::u64(1..));
+        write(headers, &Context { trace, span, sampled: false, debug: false });
     }
     let others = known.then(|| headers.get_all(TRACESTATE));
     let others = || others.iter().flat_map(http::header::GetAll::iter);
@@ -67,6 +110,16 @@ pub fn put(headers: &mut HeaderMap, handle: u128) {
 pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
     let parent = has_parent(headers).then(|| headers.get(TRACEPARENT)).flatten()?;
     parent.as_bytes().get(3..35)?.try_into().ok()
+}
+
+/// The id of the trace that a request belongs to, where that trace is kept by somebody.
+pub fn sampled(headers: &HeaderMap) -> Option<u128> {
+    let parent = has_parent(headers).then(|| headers.get(TRACEPARENT)).flatten()?.to_str().ok()?;
+    let flags = u8::from_str_radix(parent.get(53..55)?, 16).ok()?;
+    if flags & 1 == 0 {
+        return None;
+    }
+    u128::from_str_radix(parent.get(3..35)?, 16).ok()
 }
 
 fn insert(headers: &mut HeaderMap, value: Vec<u8>) {
@@ -100,29 +153,83 @@ fn handle_of(member: &[u8]) -> Option<u128> {
 
 /// Whether there is a valid `traceparent`: without one, `tracestate` means nothing.
 fn has_parent(headers: &HeaderMap) -> bool {
-    let mut all = headers.get_all(TRACEPARENT).iter();
-    let (Some(one), None) = (all.next(), all.next()) else { return false };
-    let all = one.as_bytes();
-    let Some((first, rest)) = all.split_at_checked(55) else { return false };
-    let parts: [&[u8]; 4] = [&first[..2], &first[3..35], &first[36..52], &first[53..]];
-    let dashes = [2, 35, 52].iter().all(|at| first[*at] == b'-');
-    let zeros = |part: &[u8]| part.iter().all(|b| *b == b'0');
-    let ends = if parts[0] == b"00" { rest.is_empty() } else { matches!(rest, [] | [b'-', ..]) };
-    let known = parts[0] != b"ff" && !zeros(parts[1]) && !zeros(parts[2]);
-    dashes && ends && known && parts.iter().all(|part| is_lower_hex(part))
+    read(headers).is_some()
+}
+
+/// The value of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut all = headers.get_all(name).iter();
+    all.next().filter(|_| all.next().is_none())
+}
+
+/// A number of 32 digits that is not 0.
+fn thirty_two(text: &[u8]) -> Option<u128> {
+    let (upper, lower) = text.split_at_checked(16)?;
+    let number = (u128::from(whole(upper)?) << 64) | u128::from(whole(lower)?);
+    (number != 0).then_some(number)
+}
+
+/// A number of 16 digits that is not 0.
+fn sixteen(text: &[u8]) -> Option<u64> {
+    whole(text).filter(|number| *number != 0)
+}
+
+fn whole(text: &[u8]) -> Option<u64> {
+    if text.len() == 16 { digits(text) } else { None }
+}
+
+/// A number written in small hex digits, 16 at most.
+fn digits(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |number, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some((number << 4) | u64::from(value))
+    })
 }
 
 fn is_lower_hex(digits: &[u8]) -> bool {
     digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The value of the header, cut from a piece of memory that serves many requests: one allocation for dozens of them.
+fn traceparent(context: &Context) -> Bytes {
+    thread_local! {
+        static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    }
+    let mut text = [0; PARENT];
+    text.copy_from_slice(b"00-00000000000000000000000000000000-0000000000000000-00");
+    digits_into(&mut text[3..35], &context.trace.to_be_bytes());
+    digits_into(&mut text[36..52], &context.span.to_be_bytes());
+    text[54] = if context.sampled { b'1' } else { b'0' };
+    PIECE.with_borrow_mut(|piece| {
+        if piece.capacity() < PARENT {
+            *piece = BytesMut::with_capacity(AT_ONCE * PARENT);
+        }
+        piece.extend_from_slice(&text);
+        piece.split().freeze()
+    })
+}
+
+fn digits_into(text: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
 fn hex(value: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     value.extend(bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]));
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// How long a `traceparent` of ours is.
+const PARENT: usize = 55;
+/// How many of them are cut from one piece of memory.
+const AT_ONCE: usize = 64;
 /// `or=` and 32 digits.
 const OWN: usize = 35;
 const MOST_MEMBERS: usize = 32;
@@ -135,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const BROUGHT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -151,22 +258,22 @@ mod tests {
         put(&mut headers, 7);
         assert!(has_parent(&headers) && headers["traceparent"].as_bytes().ends_with(b"-00"));
         assert_eq!(headers["tracestate"], "or=00000000000000000000000000000007");
-        let mut headers = map(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        let mut headers = map(&[("traceparent", BROUGHT), ("tracestate", "a=1"), ("tracestate", "b=2")]);
         put(&mut headers, 7);
-        assert_eq!(headers["traceparent"], PARENT);
+        assert_eq!(headers["traceparent"], BROUGHT);
         assert_eq!(headers["tracestate"], "or=00000000000000000000000000000007,a=1,b=2");
     }
 
     #[test]
     fn a_state_that_belongs_to_no_trace_is_not_passed_on() {
-        for parent in ["", "00-0", &PARENT.replace("4bf9", "4BF9"), &format!("{PARENT}-x")] {
+        for parent in ["", "00-0", &BROUGHT.replace("4bf9", "4BF9"), &format!("{BROUGHT}-x")] {
             let mut headers = map(&[("traceparent", parent), ("tracestate", "a=1")]);
             put(&mut headers, 7);
             assert!(has_parent(&headers), "{parent}");
             assert_eq!(headers["tracestate"].len(), OWN, "{parent}");
         }
-        assert!(!has_parent(&map(&[("traceparent", PARENT), ("traceparent", PARENT)])));
-        assert!(has_parent(&map(&[("traceparent", &format!("cc{}-x", &PARENT[2..]))])));
+        assert!(!has_parent(&map(&[("traceparent", BROUGHT), ("traceparent", BROUGHT)])));
+        assert!(has_parent(&map(&[("traceparent", &format!("cc{}-x", &BROUGHT[2..]))])));
     }
 
     #[test]
@@ -185,13 +292,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_said_of_a_trace_is_read_as_the_standard_has_it() {
+        let ids = Context {
+            trace: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+            span: 0x00f0_67aa_0ba9_02b7,
+            sampled: true,
+            debug: false,
+        };
+        let read = |value: &str| read(&map(&[("traceparent", value)]));
+        assert_eq!(read(BROUGHT), Some(ids));
+        assert_eq!(read(&BROUGHT.replace("-01", "-02")), Some(Context { sampled: false, ..ids }));
+        assert_eq!(read(&BROUGHT.replace("-01", "-ff")), Some(ids), "flags nobody knows yet");
+        assert_eq!(read(&format!("cc{}-more", &BROUGHT[2..])), Some(ids), "a version nobody knows yet");
+        for wrong in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(trace in 1u128.., span in 1u64.., sampled in any::<bool>()) {
+            let context = Context { trace, span, sampled, debug: false };
+            let mut headers = HeaderMap::new();
+            write(&mut headers, &context);
+            prop_assert_eq!(read(&headers), Some(context));
+            prop_assert_eq!(headers["traceparent"].len(), PARENT);
+        }
+
+        #[test]
+        fn nothing_that_comes_breaks_the_reader(value in "[0-9a-f-]{50,60}|[ -~]{0,70}") {
+            let said = read(&map(&[("traceparent", &value)]));
+            prop_assert!(said.is_none_or(|said| said.trace != 0 && said.span != 0));
+        }
+
         #[test]
         fn what_is_put_is_taken_and_the_limits_hold(
             handle in any::<u128>(),
             states in proptest::collection::vec("((or|[a-z]{1,4}(@[a-z])?)=[a-z0-9 ]{0,140}[a-z0-9],?){0,40}", 0..4),
         ) {
-            let mut headers = map(&[("traceparent", PARENT)]);
+            let mut headers = map(&[("traceparent", BROUGHT)]);
             for state in &states {
                 headers.append("tracestate", state.parse().unwrap());
             }

@@ -12,6 +12,7 @@ use outrigger_mesh::{
 };
 use outrigger_proxy::live::Live;
 use outrigger_proxy::telemetry::access_log::Lines;
+use outrigger_proxy::telemetry::access_log::template::Format;
 use outrigger_proxy::telemetry::access_log::writer::{Output, Writer};
 use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, RawClient, eventually, request};
 use serde_json::Value;
@@ -49,7 +50,7 @@ impl Paper {
     fn of(live: &Live, lines: Lines, room: usize) -> (Self, Writer) {
         let paper = Self::default();
         let output = Output::To(Box::new(paper.clone()));
-        (paper, Writer::start(&live.access_log, lines, output, room).unwrap())
+        (paper, Writer::start(live, lines, Format::Json, output, room).unwrap())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -320,7 +321,8 @@ async fn a_file_that_is_moved_away_is_begun_anew() {
     let (_app, server, client) = pair(access(vec![])).await;
     let folder = tempfile::TempDir::new().unwrap();
     let (path, moved) = (folder.path().join("lines"), folder.path().join("lines.1"));
-    let _writes = Writer::start(&server.live.access_log, Lines::All, Output::File(path.clone()), 64).unwrap();
+    let _writes =
+        Writer::start(&server.live, Lines::All, Format::Json, Output::File(path.clone()), 64).unwrap();
     let has = |path: &std::path::Path, what: &str| {
         std::fs::read_to_string(path).is_ok_and(|text| text.contains(what))
     };

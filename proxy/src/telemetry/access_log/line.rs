@@ -1,19 +1,28 @@
-//! A record as a line of JSON. Names of fields are a contract: docs/access.md.
+//! A record as a line: of JSON, or by a template. Names of fields are a contract: docs/access.md.
 //!
 //! Everything that is not plain ASCII is escaped, so that no request can end a line, begin another or move a cursor.
 
 use outrigger_mesh::{EndpointUid, Reason, Version};
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{BodyEnd, By, Caller, Direction, Record};
+use super::template::{self, Format};
 use crate::error::Who;
+use crate::telemetry::observe::{By, Caller, Record, Rule};
 
 impl Record {
     /// Appends its line, with the end of the line.
-    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
-        let text = serde_json::to_string(&self.told()).unwrap_or_default();
+    pub(in crate::telemetry) fn write_to(&self, format: &Format, out: &mut Vec<u8>) {
+        let text = match format {
+            Format::Json => serde_json::to_string(&self.told()).unwrap_or_default(),
+            Format::Template(parts) => {
+                let mut text = String::new();
+                template::write(parts, &self.fields(), &mut text);
+                text
+            }
+        };
         for c in text.chars() {
             match c {
                 ' '..='~' => out.push(c as u8),
@@ -28,15 +37,9 @@ impl Record {
         out.push(b'\n');
     }
 
-    /// How it ended, where that is not plain from the rest.
-    fn ending(&self) -> Option<&'static str> {
-        match self.ended {
-            Some(ended) => Some(ended.as_str()),
-            None if self.opaque => self.reason.is_none().then_some("cut"),
-            None if self.body == BodyEnd::Broken => Some("broken"),
-            None if self.body == BodyEnd::Open || self.status.is_none() => Some("cut"),
-            None => None,
-        }
+    /// Its fields by their names.
+    pub(in crate::telemetry) fn fields(&self) -> Value {
+        serde_json::to_value(self.told()).unwrap_or_default()
     }
 
     fn told(&self) -> Told<'_> {
@@ -45,7 +48,7 @@ impl Record {
             Some((allowed, by)) => {
                 let word = if *allowed { "allowed" } else { "denied" };
                 let (policy, rule) = match by {
-                    By::Rule(policy, rule) => (policy.as_str(), Some(&**rule)),
+                    By::Rule(Rule { policy, name }) => (policy.as_str(), Some(&**name)),
                     By::NoneAllows => ("none", None),
                     By::Default => ("default", None),
                 };
@@ -54,11 +57,7 @@ impl Record {
         };
         Told {
             time: time(self.at),
-            direction: match self.direction {
-                Direction::Outbound => "outbound",
-                Direction::Inbound => "inbound",
-                Direction::Gateway => "gateway",
-            },
+            direction: self.direction.as_str(),
             kind: if self.opaque { "tcp" } else { "http" },
             method: self.method.as_deref(),
             host: self.host.as_deref(),
@@ -80,6 +79,7 @@ impl Record {
             route: self.route.as_ref().map(ToString::to_string),
             attempts: (self.attempts > 0).then_some(self.attempts),
             duration_ms: self.took.as_micros() as f64 / 1_000.0,
+            head_ms: self.head.map(|head| head.as_micros() as f64 / 1_000.0),
             bytes_sent: self.sent,
             bytes_received: self.received,
             ended: self.ending(),
@@ -88,14 +88,16 @@ impl Record {
                 Caller::Nobody => Some("unauthenticated".into()),
                 Caller::Proven(id) => Some(id.to_string()),
             },
-            trace_id: self.trace.as_ref().and_then(|digits| std::str::from_utf8(digits).ok()),
+            called: self.called().map(ToString::to_string),
+            trace_id: self.trace_id(),
+            span_id: self.place.map(|place| format!("{:016x}", place.own.span)),
             decision,
             policy,
             rule,
             audited: self
                 .audited
                 .iter()
-                .map(|(policy, rule)| Audited { policy: policy.as_str(), rule })
+                .map(|rule| Audited { policy: rule.policy.as_str(), rule: &rule.name })
                 .collect(),
         }
     }
@@ -138,6 +140,8 @@ struct Told<'a> {
     attempts: Option<u32>,
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    head_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bytes_sent: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_received: Option<u64>,
@@ -146,7 +150,11 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    called: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,18 +181,41 @@ fn time(at: std::time::SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::observe::Direction;
 
     #[test]
     fn whatever_a_request_brings_stays_within_its_line() {
         let hostile = "/a\n{\"x\":1}\r\u{1b}[2J\u{7f}\u{85}\u{2028}\"\\ü😀";
-        let record = Record { path: Some(hostile.into()), ..Record::new(Direction::Inbound) };
+        let record = Record { path: Some(hostile.into()), ..Record::for_test(Direction::Inbound) };
         let mut line = Vec::new();
-        record.write_to(&mut line);
+        record.write_to(&Format::Json, &mut line);
         let text = String::from_utf8(line).unwrap();
         assert_eq!(text.matches('\n').count(), 1);
         assert!(text.trim_end().bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
-        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["path"], hostile);
+    }
+
+    #[test]
+    fn whatever_a_request_brings_stays_within_a_line_of_a_template() {
+        let hostile = "/a\n\r\u{1b}[2J\u{2028}\"\\ü";
+        let record = Record { path: Some(hostile.into()), ..Record::for_test(Direction::Inbound) };
+        let mut line = Vec::new();
+        record.write_to(&"\"{path}\" {status} ü".parse().unwrap(), &mut line);
+        let text = String::from_utf8(line).unwrap();
+        let path = r#"/a\n\r\u001b[2J\u2028\"\\\u00fc"#;
+        assert_eq!(text, format!("\"{path}\" - \\u00fc\n"));
+    }
+
+    #[test]
+    fn every_field_of_a_line_can_stand_in_a_template() {
+        let filled = Record::filled_for_test();
+        let fields = filled.fields();
+        let mut named: Vec<&str> = fields.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut known = template::FIELDS;
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
     }
 
     #[test]

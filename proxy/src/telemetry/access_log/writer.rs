@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{AccessLog, Counts, Lines, Record};
+use super::Counts;
+use super::select::Select;
+use super::template::Format;
+use crate::live::Live;
+use crate::telemetry::observe::{Record, Taker, Taking};
 
 /// Where lines go.
 pub enum Output {
@@ -29,22 +33,30 @@ pub enum Output {
 pub struct Writer {
     ending: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
+    _taking: Taking,
 }
 
 impl Writer {
-    /// Begins to write the lines of `log`, of which `room` may wait. An error is one of opening the file.
-    pub fn start(log: &Arc<AccessLog>, lines: Lines, output: Output, room: usize) -> io::Result<Self> {
-        let place = Place::open(output)?;
+    /// Begins to write the lines of what passes, of which `room` may wait. An error is one of opening the file.
+    pub fn start(
+        live: &Live,
+        select: impl Into<Select>,
+        format: Format,
+        output: Output,
+        room: usize,
+    ) -> io::Result<Self> {
+        let (place, log) = (Place::open(output)?, &live.access_log);
         let (queue, records) = sync_channel(room);
         let ending = Arc::new(AtomicBool::new(false));
         let (tell_ended, ended) = oneshot::channel();
         let (counts, end) = (Arc::clone(&log.counts), Arc::clone(&ending));
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            run(&records, place, &counts, &end);
+            run(&records, &format, place, &counts, &end);
             let _nobody_waits = tell_ended.send(());
         })?;
-        log.begin(lines, queue);
-        Ok(Self { ending, ended })
+        log.begin(select.into(), queue);
+        let taking = live.observe.add(Arc::clone(log) as Arc<dyn Taker>);
+        Ok(Self { ending, ended, _taking: taking })
     }
 
     /// Writes what waits, for as long as `limit`. What does not take its lines is left behind with the process.
@@ -63,14 +75,20 @@ impl Drop for Writer {
 /// As many lines as may wait: some megabytes at most.
 pub const ROOM: usize = 4_096;
 
-fn run(records: &Receiver<Box<Record>>, mut place: Place, counts: &Counts, ending: &AtomicBool) {
+fn run(
+    records: &Receiver<Arc<Record>>,
+    format: &Format,
+    mut place: Place,
+    counts: &Counts,
+    ending: &AtomicBool,
+) {
     let mut batch = Vec::new();
     loop {
         match records.recv_timeout(WAIT) {
             Ok(record) => {
                 let mut lines = 0;
                 for record in std::iter::once(record).chain(records.try_iter()).take(BATCH) {
-                    record.write_to(&mut batch);
+                    record.write_to(format, &mut batch);
                     lines += 1;
                 }
                 place.write(&batch, lines, counts);
