@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use outrigger_testkit::real;
 use serde_json::Value;
@@ -101,7 +102,9 @@ fn the_dashboard_can_be_imported() {
 /// The names of metrics in a query or a file of queries; those that rules record have a colon, and are none.
 fn named(text: &str) -> BTreeSet<String> {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    let words = text.split(|c| !part(c)).filter(|w| w.starts_with("outrigger_") || w.starts_with("process_"));
+    let words = text.split(|c| !part(c)).filter(|w| {
+        ["outrigger_", "process_", "http_client_", "http_server_"].iter().any(|ours| w.starts_with(ours))
+    });
     // A name of a test or of a group is none either.
     words.filter(|w| !w.contains(':')).map(str::to_owned).collect()
 }
@@ -144,10 +147,16 @@ fn of_the_running() -> BTreeSet<String> {
 
 /// Prometheus' own judge, out of Debian's package, which is not installed: that would start a server.
 fn promtool() -> Result<PathBuf, String> {
+    Ok(unpacked()?.join("usr/bin/promtool"))
+}
+
+/// Debian's package of Prometheus, unpacked.
+pub(crate) fn unpacked() -> Result<PathBuf, String> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _mine = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = real::target().join("peers/prometheus");
-    let program = folder.join("usr/bin/promtool");
-    if program.exists() {
-        return Ok(program);
+    if folder.join("usr/bin/promtool").exists() {
+        return Ok(folder);
     }
     let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
     let shell = |script: &str| {
@@ -159,7 +168,7 @@ fn promtool() -> Result<PathBuf, String> {
     shell(fetch).or_else(|_| shell(&format!("apt-get -qq update && {fetch}")))?;
     shell("dpkg-deb -x prometheus_*.deb unpacked")?;
     moved(&scratch.path().join("unpacked"), &folder)?;
-    Ok(program)
+    Ok(folder)
 }
 
 fn moved(from: &Path, to: &Path) -> Result<(), String> {
