@@ -23,6 +23,8 @@ pub(crate) struct Events {
 pub(crate) struct Event {
     /// The place to go on from.
     pub(crate) id: Option<u64>,
+    /// What it is, as the control plane calls it.
+    pub(crate) name: String,
     pub(crate) data: String,
 }
 
@@ -78,6 +80,7 @@ fn event(block: &str) -> Event {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "id" => event.id = value.parse().ok(),
+            "event" => value.clone_into(&mut event.name),
             "data" => event.data.push_str(value),
             _ => {}
         }
@@ -107,8 +110,8 @@ mod tests {
                 }
             }
             events.retain(|event| !event.data.is_empty());
-            let told: Vec<_> = events.iter().map(|e| (e.id, e.data.as_str())).collect();
-            assert_eq!(told, [(Some(7), "{\"a\":1}"), (Some(8), "{}")], "in pieces of {size}");
+            let told: Vec<_> = events.iter().map(|e| (e.id, &*e.name, &*e.data)).collect();
+            assert_eq!(told, [(Some(7), "change", "{\"a\":1}"), (Some(8), "", "{}")], "in pieces of {size}");
             assert_eq!(read, b"id: 9\nda");
         }
     }

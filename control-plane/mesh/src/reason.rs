@@ -85,6 +85,11 @@ impl Reason {
         Self::FaultInjected,
     ];
 
+    /// The reason whose code this is.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == code)
+    }
+
     /// The code as it stands in headers, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

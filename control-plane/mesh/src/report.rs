@@ -3,6 +3,7 @@
 use crate::histogram::Histogram;
 use crate::identity::SpiffeId;
 use crate::name::{ServiceName, Version};
+use crate::reason::Reason;
 use crate::token::IssuerName;
 
 /// What passed since the last report of the same sidecar.
@@ -14,6 +15,8 @@ pub struct Report {
     pub wanted_keys: Vec<IssuerName>,
     /// What the sidecar finds of the versions of services that are divided. At most [`Report::MAX_ENTRIES`].
     pub seen: Vec<Seen>,
+    /// What was refused, and how often. At most [`Report::MAX_ENTRIES`].
+    pub refusals: Vec<(RefusalKey, u64)>,
 }
 
 /// What a sidecar finds of the endpoints of a version.
@@ -33,6 +36,19 @@ pub struct Seen {
 impl Report {
     /// A report with more entries is refused: keys come partly from outside.
     pub const MAX_ENTRIES: usize = 4096;
+}
+
+/// What was refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RefusalKey {
+    /// Who refused: the caller's sidecar, so that nothing of it came to the service, or the service's.
+    pub side: Side,
+    /// The service that was called.
+    pub service: ServiceName,
+    /// Who called, where it was authenticated. A caller's sidecar speaks for itself and names nobody.
+    pub caller: Option<SpiffeId>,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// Between whom traffic passed.

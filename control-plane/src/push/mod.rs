@@ -3,7 +3,7 @@
 //! A change goes into the `catalog`, encoded once. The `hub` marks it at the sessions that asked for it, and at no
 //! other; each session (`sessions`) waits a moment for more (`pace`), takes what was marked and sends what differs.
 //! `server` accepts the connections; over `pages` sidecars are asked what
-//! they have and do. The protocol itself is a state machine of `outrigger-wire`; which changes there are
+//! they have and do, and which requests pass there (`talk`). The protocol itself is a state machine of `outrigger-wire`; which changes there are
 //! is the matter of `compile`.
 
 mod catalog;
@@ -19,6 +19,7 @@ mod pages;
 pub mod server;
 mod sessions;
 mod status;
+mod talk;
 
 #[cfg(test)]
 mod tests;
@@ -26,5 +27,5 @@ mod tests;
 pub use foresee::Affected;
 pub use hub::Hub;
 pub(crate) use hub::NOT_ANSWERED;
-pub use pages::NoPage;
+pub use pages::{NoPage, TapLines};
 pub use status::{ProxyStatus, RejectedResource};

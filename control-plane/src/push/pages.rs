@@ -5,16 +5,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outrigger_mesh::SpiffeId;
-use outrigger_wire::rpc::{Inspected, PageAnswer, PageAsk, Piece, RpcError, RpcErrorKind};
+use outrigger_wire::rpc::{Inspected, RpcError, RpcErrorKind};
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::hub::Hub;
+use super::talk::{LARGEST, Question, Reader, WITHIN, converse};
 
 /// The sidecars that can be asked.
 #[derive(Debug, Default)]
@@ -28,12 +29,6 @@ pub(super) struct Pages {
 struct Call {
     number: u64,
     questions: mpsc::Sender<Question>,
-}
-
-#[derive(Debug)]
-struct Question {
-    page: &'static str,
-    answer: oneshot::Sender<Result<Vec<u8>, NoPage>>,
 }
 
 /// Why there is no page.
@@ -67,12 +62,20 @@ impl Hub {
     pub async fn page(&self, identity: &SpiffeId, node: &str, page: &'static str) -> Result<Json, NoPage> {
         let (answer, answered) = oneshot::channel();
         let questions = self.pages().of(identity, node).ok_or(NoPage::NoCall)?;
-        questions.try_send(Question { page, answer }).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => NoPage::Busy,
-            mpsc::error::TrySendError::Closed(_) => NoPage::Gone,
-        })?;
+        questions.try_send(Question::Page { page, answer }).map_err(|e| not_asked(&e))?;
         let page = timeout(WITHIN, answered).await.map_err(|_| NoPage::Late)?.map_err(|_| NoPage::Gone)??;
         serde_json::from_slice(&page).map_err(|_| NoPage::Unreadable)
+    }
+
+    /// Asks a sidecar for live requests; `page` is a filter's.
+    pub fn tap(&self, identity: &SpiffeId, node: &str, page: String) -> Result<TapLines, NoPage> {
+        let questions = self.pages().of(identity, node).ok_or(NoPage::NoCall)?;
+        let (pieces, read) = mpsc::channel(UNREAD);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let gone = CancellationToken::new();
+        let reader = Reader { pieces, left_out: Arc::clone(&left_out), gone: gone.clone() };
+        questions.try_send(Question::Tap { page, reader }).map_err(|e| not_asked(&e))?;
+        Ok(TapLines { pieces: read, left_out, _gone: gone.drop_guard() })
     }
 
     /// Asks over a sidecar's call until it ends. Only a process whose discovery stream is open may be asked: so there are
@@ -91,6 +94,13 @@ impl Hub {
         let end = converse(call, questions).await;
         drop(open);
         end
+    }
+}
+
+fn not_asked(error: &mpsc::error::TrySendError<Question>) -> NoPage {
+    match error {
+        mpsc::error::TrySendError::Full(_) => NoPage::Busy,
+        mpsc::error::TrySendError::Closed(_) => NoPage::Gone,
     }
 }
 
@@ -128,61 +138,27 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Asks one question after the other. What is asked when the call ends is answered by that.
-async fn converse(mut call: Inspected, mut questions: mpsc::Receiver<Question>) -> Result<(), RpcError> {
-    let mut last = 0;
-    loop {
-        let question = tokio::select! {
-            answer = call.next() => match answer? {
-                // To a question that nobody waits for any more.
-                Some(_) => continue,
-                None => return Ok(()),
-            },
-            question = questions.recv() => question,
-        };
-        let Some(question) = question else {
-            let what = "another call of this process has taken the place of this one";
-            return Err(RpcError::new(RpcErrorKind::Conflict, what));
-        };
-        last += 1;
-        call.ask(PageAsk { id: last, page: question.page.to_owned() }).await?;
-        // One that does not answer is not asked for more: the call ends, and it makes another.
-        let answered = timeout(WITHIN, collect(&mut call, last)).await;
-        let answered = answered.map_err(|_| RpcError::new(RpcErrorKind::Unavailable, "no answer came"))??;
-        // Whoever asked may have gone.
-        let _ = question.answer.send(answered);
-    }
+/// What a sidecar tells of live requests: lines of JSON, some to a piece. Dropped, it is told that nobody reads them.
+#[derive(Debug)]
+pub struct TapLines {
+    pieces: mpsc::Receiver<Result<Vec<u8>, NoPage>>,
+    left_out: Arc<AtomicU64>,
+    _gone: DropGuard,
 }
 
-/// The pieces of the answer to a question.
-async fn collect(call: &mut Inspected, id: u64) -> Result<Result<Vec<u8>, NoPage>, RpcError> {
-    let mut page = Vec::new();
-    let mut is_too_large = false;
-    loop {
-        let answer = call.next().await?;
-        let gone = || RpcError::new(RpcErrorKind::Unavailable, "the call ended");
-        let PageAnswer { id: of, piece } = answer.ok_or_else(gone)?;
-        if of != id {
-            continue;
-        }
-        let (piece, is_last) = match piece {
-            Piece::Failure(why) => return Ok(Err(NoPage::Refused(why))),
-            Piece::More(piece) => (piece, false),
-            Piece::Last(piece) => (piece, true),
-        };
-        is_too_large |= page.len() + piece.len() > LARGEST;
-        if !is_too_large {
-            page.extend_from_slice(&piece);
-        }
-        if is_last {
-            return Ok(if is_too_large { Err(NoPage::TooLarge) } else { Ok(page) });
-        }
+impl TapLines {
+    /// The next ones; `None` when the tap has ended there. May be dropped while waiting.
+    pub async fn next(&mut self) -> Option<Result<Vec<u8>, NoPage>> {
+        self.pieces.recv().await
+    }
+
+    /// How many there was no room for here since this was asked last.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.swap(0, Ordering::Relaxed)
     }
 }
 
 /// Questions to one sidecar that wait for the one under way.
 const WAITING: usize = 4;
-/// How long an answer may take.
-const WITHIN: Duration = Duration::from_secs(5);
-/// No page is larger: a mesh's whole configuration as one sidecar has it fits.
-const LARGEST: usize = 32 << 20;
+/// Pieces of a tap that wait to be read.
+const UNREAD: usize = 32;

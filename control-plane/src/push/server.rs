@@ -165,7 +165,11 @@ impl ControlHandler for Handler {
             Side::Server => self.registrations.may_serve(id, service),
             Side::Client => self.hub.calls(id, service),
         });
-        self.telemetry.take(&caller.peer, report);
+        self.telemetry.take(&caller.peer, report, |service, side| match side {
+            Side::Server => self.registrations.may_serve(id, service),
+            // Of what it calls it speaks for itself alone; but no service has to be taken on trust.
+            Side::Client => self.registrations.is_service(service),
+        });
         Ok(())
     }
 

@@ -12,8 +12,8 @@ use outrigger_mesh::{
     Between, DnsTarget, Endpoint, EndpointPort, EndpointState, EndpointUid, Gateway, GatewayRoute, Histogram,
     HostPattern, Hostname, HttpRules, Inbound, InboundService, IpRange, Label, Listener, ListenerKind,
     Location, MeshSettings, MtlsMode, MtlsModes, Origination, OutboundMode, OutsideRoots, Port, PortNumber,
-    Protocol, Report, Resource, Seen, Service, ServiceName, Side, SpiffeId, SrvName, TokenTravel, TrafficKey,
-    TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
+    Protocol, Reason, RefusalKey, Report, Resource, Seen, Service, ServiceName, Side, SpiffeId, SrvName,
+    TokenTravel, TrafficKey, TrafficStats, Transport, Trust, TrustDomain, Version, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -48,8 +48,13 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
     });
     let seen = (service_name(), version(), 0_u32..9, 0_u32..9)
         .prop_map(|(service, version, well, more)| Seen { service, version, endpoints: well + more, well });
-    (vec(entry, 0..4), vec(token::issuer_name(), 0..3), vec(seen, 0..3))
-        .prop_map(|(traffic, wanted_keys, seen)| Report { traffic, wanted_keys, seen })
+    let key =
+        (select(&[Side::Client, Side::Server][..]), service_name(), of(identity()), select(&Reason::ALL[..]));
+    let refused = (key, 0_u64..1000).prop_map(|((side, service, caller, reason), count)| {
+        (RefusalKey { side, service, caller, reason }, count)
+    });
+    (vec(entry, 0..4), vec(token::issuer_name(), 0..3), vec(seen, 0..3), vec(refused, 0..3))
+        .prop_map(|(traffic, wanted_keys, seen, refusals)| Report { traffic, wanted_keys, seen, refusals })
 }
 
 fn label() -> impl Strategy<Value = Label> {

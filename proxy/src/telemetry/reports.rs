@@ -52,7 +52,8 @@ impl Teller {
         let is_bad = |seen: &Seen| seen.endpoints > 0 && seen.well == 0;
         // That it is bad no longer is news too.
         let is_news = seen != self.told && self.told.iter().any(is_bad);
-        let is_quiet = report.traffic.is_empty() && report.wanted_keys.is_empty();
+        let is_quiet =
+            report.traffic.is_empty() && report.wanted_keys.is_empty() && report.refusals.is_empty();
         if is_quiet && !is_news && !seen.iter().any(is_bad) {
             return;
         }

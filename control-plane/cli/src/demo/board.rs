@@ -14,6 +14,7 @@ use super::load::Watch;
 use super::strain::{self, Watched};
 use super::traffic;
 use crate::client::Admin;
+use crate::drawn::rows_of_text;
 use crate::out;
 
 /// How much is shown.
@@ -151,7 +152,7 @@ impl Board {
         self.wipe();
         let text = format!("\n{}\n{users}\n\n{table}\n", self.now.borrow().bold());
         out::say(text.trim_end());
-        self.drawn.set(rows(text.trim_end(), out::width()));
+        self.drawn.set(rows_of_text(text.trim_end(), out::width()));
     }
 
     /// Takes the live table off the terminal, so that what follows stands in its place.
@@ -183,13 +184,6 @@ impl Rate {
     }
 }
 
-/// How many rows of a terminal a text takes, with what does not fit into one going on in the next.
-fn rows(text: &str, width: usize) -> usize {
-    let of_line =
-        |line: &str| anstream::adapter::strip_str(line).to_string().chars().count().div_ceil(width).max(1);
-    text.lines().map(of_line).sum()
-}
-
 /// A step that ended, with each of its claims.
 fn told(step: &Step) -> String {
     let mark = |held: bool| if held { "✔".green().to_string() } else { "✘".red().to_string() };
@@ -206,14 +200,6 @@ mod tests {
     use super::*;
     use crate::demo::claims::Claim;
     use crate::demo::load::Tally;
-
-    #[test]
-    fn a_line_that_is_too_long_takes_more_rows_and_colours_take_no_room() {
-        assert_eq!(rows("", 10), 0);
-        assert_eq!(rows("a\n\nb", 10), 3);
-        assert_eq!(rows(&"0123456789".bold().to_string(), 10), 1);
-        assert_eq!(rows("0123456789x", 10), 2);
-    }
 
     #[test]
     fn a_step_is_told_with_its_claims_and_what_was_seen() {

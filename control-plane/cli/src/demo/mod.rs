@@ -228,6 +228,7 @@ fn look_around(stage: &Stage, setting: &Setting) {
     let files = setting.folder.join("mesh");
     out::say(format!("\n{}", "It runs on, under load. Look around:".bold()));
     out::say(format!("  export OUTRIGGER_SERVER=http://{admin}"));
+    out::say(format!("  http://{admin}/dashboard/             # everything as pages"));
     out::say("  outrigger proxy status");
     out::say("  outrigger get services -A");
     out::say("  outrigger get httproutes -n shop -o yaml");

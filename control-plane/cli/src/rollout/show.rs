@@ -48,20 +48,6 @@ pub(super) fn whole(rollout: &Value, columns: usize) -> String {
     lines.join("\n")
 }
 
-/// How many rows of a terminal a line takes, colours aside.
-pub(super) fn rows(line: &str, width: usize) -> usize {
-    let (mut shown, mut hidden) = (0_usize, false);
-    for c in line.chars() {
-        match c {
-            '\x1b' => hidden = true,
-            'm' if hidden => hidden = false,
-            _ if !hidden => shown += 1,
-            _ => {}
-        }
-    }
-    shown.div_ceil(width.max(1)).max(1)
-}
-
 /// The longest bar, and the shortest.
 const BAR: (usize, usize) = (40, 10);
 
@@ -211,12 +197,5 @@ mod tests {
             line(&rollout()),
             "shop/cart v1 to v2: Holding, 10 % on v2; waits for 12 s more at this weight"
         );
-    }
-
-    #[test]
-    fn colours_take_no_room_on_the_screen() {
-        assert_eq!(rows(&"x".repeat(80), 80), 1);
-        assert_eq!(rows(&format!("{}", "x".repeat(81).green()), 80), 2);
-        assert_eq!(rows("", 80), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The report of a sidecar.
 
-use outrigger_mesh::{BUCKETS, Histogram, Report, Seen, Side, TrafficKey, TrafficStats};
+use outrigger_mesh::{BUCKETS, Histogram, Reason, RefusalKey, Report, Seen, Side, TrafficKey, TrafficStats};
 
 use super::field::{self, Fault};
 use crate::pb;
@@ -10,11 +10,13 @@ pub(crate) fn report_to_pb(report: &Report) -> pb::ReportRequest {
         traffic: report.traffic.iter().map(|(key, stats)| traffic_to_pb(key, stats)).collect(),
         wanted_keys: report.wanted_keys.iter().map(ToString::to_string).collect(),
         seen: report.seen.iter().map(seen_to_pb).collect(),
+        refusals: report.refusals.iter().map(|(key, count)| refusals_to_pb(key, *count)).collect(),
     }
 }
 
 pub(crate) fn report_from_pb(report: &pb::ReportRequest) -> Result<Report, Fault> {
-    let entries = report.traffic.len().max(report.wanted_keys.len()).max(report.seen.len());
+    let entries = [report.traffic.len(), report.wanted_keys.len(), report.seen.len(), report.refusals.len()];
+    let entries = entries.into_iter().max().unwrap_or(0);
     if entries > Report::MAX_ENTRIES {
         let most = Report::MAX_ENTRIES;
         return Err(Fault::new(format!("a report has {entries} entries, more than {most}")));
@@ -23,7 +25,49 @@ pub(crate) fn report_from_pb(report: &pb::ReportRequest) -> Result<Report, Fault
         traffic: report.traffic.iter().map(traffic_from_pb).collect::<Result<_, _>>()?,
         wanted_keys: report.wanted_keys.iter().map(|name| field::name(name)).collect::<Result<_, _>>()?,
         seen: report.seen.iter().map(seen_from_pb).collect::<Result<_, _>>()?,
+        refusals: report
+            .refusals
+            .iter()
+            .filter_map(|one| refusals_from_pb(one).transpose())
+            .collect::<Result<_, _>>()?,
     })
+}
+
+fn refusals_to_pb(key: &RefusalKey, count: u64) -> pb::Refusals {
+    pb::Refusals {
+        side: side_to_pb(key.side).into(),
+        service: key.service.to_string(),
+        caller: key.caller.as_ref().map(ToString::to_string),
+        reason: key.reason.as_str().to_owned(),
+        count,
+    }
+}
+
+/// `None` for a reason that is not known here: a newer sidecar may have one, and its other figures are as good as ever.
+fn refusals_from_pb(refusals: &pb::Refusals) -> Result<Option<(RefusalKey, u64)>, Fault> {
+    let Some(reason) = Reason::of_code(&refusals.reason) else { return Ok(None) };
+    let key = RefusalKey {
+        side: side_from_pb(refusals.side)?,
+        service: field::name(&refusals.service)?,
+        caller: field::name_if(refusals.caller.as_deref())?,
+        reason,
+    };
+    Ok(Some((key, refusals.count)))
+}
+
+fn side_to_pb(side: Side) -> pb::Side {
+    match side {
+        Side::Client => pb::Side::Client,
+        Side::Server => pb::Side::Server,
+    }
+}
+
+fn side_from_pb(side: i32) -> Result<Side, Fault> {
+    match field::value("side", side)? {
+        pb::Side::Unspecified => Err(Fault::missing("side")),
+        pb::Side::Client => Ok(Side::Client),
+        pb::Side::Server => Ok(Side::Server),
+    }
 }
 
 fn seen_to_pb(seen: &Seen) -> pb::Seen {
@@ -54,11 +98,7 @@ fn traffic_to_pb(key: &TrafficKey, stats: &TrafficStats) -> pb::Traffic {
         .map(|(bucket, count)| (u32::try_from(bucket).unwrap_or(u32::MAX), count))
         .unzip();
     pb::Traffic {
-        side: match key.side {
-            Side::Client => pb::Side::Client,
-            Side::Server => pb::Side::Server,
-        }
-        .into(),
+        side: side_to_pb(key.side).into(),
         service: key.service.to_string(),
         version: key.version.as_ref().map(ToString::to_string),
         caller: key.caller.as_ref().map(ToString::to_string),
@@ -72,11 +112,7 @@ fn traffic_to_pb(key: &TrafficKey, stats: &TrafficStats) -> pb::Traffic {
 
 fn traffic_from_pb(traffic: &pb::Traffic) -> Result<(TrafficKey, TrafficStats), Fault> {
     let key = TrafficKey {
-        side: match field::value("side", traffic.side)? {
-            pb::Side::Unspecified => return Err(Fault::missing("side")),
-            pb::Side::Client => Side::Client,
-            pb::Side::Server => Side::Server,
-        },
+        side: side_from_pb(traffic.side)?,
         service: field::name(&traffic.service)?,
         version: field::name_if(traffic.version.as_deref())?,
         caller: field::name_if(traffic.caller.as_deref())?,

@@ -1,4 +1,4 @@
-use outrigger_mesh::{Endpoint, EndpointPort, EndpointState, PortNumber, Transport, Weight};
+use outrigger_mesh::{Endpoint, EndpointPort, EndpointState, PortNumber, Report, Transport, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,6 +22,26 @@ fn endpoint() -> pb::Endpoint {
 
 fn refusal(message: &impl Message, known: &FeatureSet) -> String {
     decode(ResourceKind::Endpoint, "shop/cart/i-1", &message.encode_to_vec(), known).unwrap_err().to_string()
+}
+
+/// Sidecars and control planes are of different versions for a while.
+#[test]
+fn an_older_sidecars_report_is_read_and_of_a_newer_one_what_is_known_here() {
+    let older = pb::ReportRequest { traffic: vec![], wanted_keys: vec![], seen: vec![], refusals: vec![] };
+    assert_eq!(report_from_pb(&older), Ok(Report::default()));
+    let refusals = |reason: &str| pb::Refusals {
+        side: pb::Side::Client.into(),
+        service: "shop/cart".into(),
+        caller: None,
+        reason: reason.into(),
+        count: 3,
+    };
+    let newer = pb::ReportRequest { refusals: vec![refusals("of_tomorrow"), refusals("no_route")], ..older };
+    let read = report_from_pb(&newer).unwrap().refusals;
+    assert_eq!(
+        read.iter().map(|(key, count)| (key.reason.as_str(), *count)).collect::<Vec<_>>(),
+        [("no_route", 3)]
+    );
 }
 
 #[test]

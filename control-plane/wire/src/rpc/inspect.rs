@@ -130,6 +130,11 @@ impl Inspection {
         }
     }
 
+    /// Sends a piece of an answer that goes on; the last one ends it.
+    pub async fn piece(&self, id: u64, piece: Vec<u8>, last: bool) -> Result<(), RpcError> {
+        self.send(pb::InspectAnswer { id, piece, last, ..pb::InspectAnswer::default() }).await
+    }
+
     async fn send(&self, answer: pb::InspectAnswer) -> Result<(), RpcError> {
         let gone = |_| RpcError::new(RpcErrorKind::Unavailable, "the control plane does not take the answer");
         self.answers.send_timeout(answer, SLOW_READER).await.map_err(gone)

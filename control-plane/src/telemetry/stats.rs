@@ -1,11 +1,10 @@
-//! What the sidecars report of their traffic, added up: the last ten seconds and everything since the start.
+//! Traffic as the receiving sidecars count it: the last ten seconds and everything since the start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use outrigger_certs::Peer;
-use outrigger_mesh::{Histogram, Report, ServiceName, Side, SpiffeId, TrafficKey, TrafficStats, Version};
+use outrigger_mesh::{Histogram, Report, ServiceName, Side, TrafficKey, TrafficStats, Version};
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
@@ -17,7 +16,7 @@ const MAX_KEYS: usize = 4_096;
 
 /// Adds up reports.
 #[derive(Debug)]
-pub struct Telemetry {
+pub(super) struct Stats {
     started: Instant,
     traffic: Mutex<HashMap<TrafficKey, Series>>,
 }
@@ -29,25 +28,17 @@ struct Series {
     total: TrafficStats,
 }
 
-impl Default for Telemetry {
+impl Default for Stats {
     fn default() -> Self {
         Self { started: Instant::now(), traffic: Mutex::default() }
     }
 }
 
-impl Telemetry {
-    /// Takes a report. What a sidecar says of itself is held to its own identity: as client it is the caller.
-    pub fn take(&self, peer: &Peer, report: Report) {
-        self.add(peer.id(), report);
-    }
-
-    fn add(&self, reporter: &SpiffeId, report: Report) {
+impl Stats {
+    pub(super) fn take(&self, report: Report) {
         let slot = self.slot();
         let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
-        for (mut key, stats) in report.traffic.into_iter().take(Report::MAX_ENTRIES) {
-            if key.side == Side::Client {
-                key.caller = Some(reporter.clone());
-            }
+        for (key, stats) in report.traffic.into_iter().filter(|(key, _)| key.side == Side::Server) {
             if traffic.len() >= MAX_KEYS && !traffic.contains_key(&key) {
                 continue;
             }
@@ -59,11 +50,11 @@ impl Telemetry {
     }
 
     /// Traffic by service and version as the receiving sidecars count it, with their callers.
-    pub fn stats(&self) -> Vec<Json> {
+    pub(super) fn rows(&self) -> Vec<Json> {
         let slot = self.slot();
         let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows: BTreeMap<(ServiceName, Option<Version>), Row> = BTreeMap::new();
-        for (key, series) in traffic.iter().filter(|(key, _)| key.side == Side::Server) {
+        for (key, series) in traffic.iter() {
             let row = rows.entry((key.service.clone(), key.version.clone())).or_default();
             let recent = series.recent(slot);
             row.recent.merge(&recent);
@@ -129,47 +120,4 @@ fn share(stats: &TrafficStats) -> f64 {
 
 fn millis(latency: &Histogram, q: f64) -> Option<f64> {
     latency.quantile(q).map(|d| d.as_secs_f64() * 1_000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(side: Side, requests: u64) -> Report {
-        let mut latency = Histogram::default();
-        (0..requests).for_each(|_| latency.record(Duration::from_millis(3)));
-        let key = TrafficKey {
-            side,
-            service: "shop/cart".parse().unwrap(),
-            version: Version::new("v1").ok(),
-            caller: Some("spiffe://mesh.local/ns/shop/sa/forged".parse().unwrap()),
-        };
-        Report {
-            traffic: vec![(key, TrafficStats { requests, success: requests, latency, unanswered: 0 })],
-            ..Report::default()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_ten_seconds_are_told_apart_from_the_total() {
-        let telemetry = Telemetry::default();
-        let cart: SpiffeId = "spiffe://mesh.local/ns/shop/sa/cart".parse().unwrap();
-        telemetry.add(&cart, report(Side::Server, 100));
-        assert_eq!(telemetry.stats()[0]["rps"], 10.0);
-        assert!(telemetry.stats()[0]["p50Ms"].as_f64().unwrap() >= 3.0);
-        tokio::time::advance(Duration::from_secs(13)).await;
-        assert_eq!(
-            (&telemetry.stats()[0]["rps"], &telemetry.stats()[0]["requests"]),
-            (&json!(0.0), &json!(100))
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_speaks_for_itself_only() {
-        let telemetry = Telemetry::default();
-        let web: SpiffeId = "spiffe://mesh.local/ns/shop/sa/web".parse().unwrap();
-        telemetry.add(&web, report(Side::Client, 1));
-        let traffic = telemetry.traffic.lock().unwrap();
-        assert_eq!(traffic.keys().next().unwrap().caller.as_ref(), Some(&web));
-    }
 }
