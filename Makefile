@@ -53,6 +53,10 @@ peers: ## the pair of proxies beside HAProxy, nginx, Envoy and the libraries alo
 peers-before: ## what a request costs with all of resilience on, beside the sidecar of an earlier commit
 	./benches/peers/before
 
+.PHONY: bench-observability
+bench-observability: ## what metrics and one trace in a hundred cost a request, beside the sidecar before them
+	./benches/observability/compare
+
 .PHONY: peers-identity
 peers-identity: ## what an access policy and a verified token cost a request, beside the same sidecars without
 	./benches/peers/identity

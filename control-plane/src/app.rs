@@ -20,7 +20,9 @@ use crate::cluster;
 use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
-use crate::push::{self, Hub};
+use crate::process::level::LogLevel;
+use crate::process::{self, panics};
+use crate::push::{self, Hub, TapLines};
 use crate::replicas;
 use crate::rollout::{self, Rollouts};
 use crate::settings::Settings;
@@ -29,7 +31,7 @@ use crate::state::State;
 use crate::store::etcd::EtcdStore;
 use crate::store::kubernetes::KubernetesStore;
 use crate::store::{EmbeddedStore, Store};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Stretch, Telemetry};
 use crate::webhook::Webhook;
 
 /// A control plane that runs. Dropped, it ends at once; [`App::shutdown`] lets it finish what is under way.
@@ -101,7 +103,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         (Arc::clone(&telemetry), counted, Arc::clone(&issuers), Arc::clone(&tokens)),
         async move { stopped.cancelled().await },
     );
-    tasks.spawn(until(stop.clone(), serving, Duration::from_secs(2)));
+    tasks.spawn(until(stop.clone(), "push", serving, Duration::from_secs(2)));
     let (mut door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let webhook = match webhook {
         Some((listener, webhook)) => Some(Webhook::start(listener, webhook, Arc::clone(&keeper)).await?),
@@ -110,9 +112,14 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     if let Some(cluster) = cluster {
         door = door.with_users_of(cluster.api().clone(), settings.kubernetes_audience.clone());
         let (state, keeper) = (state.clone(), Arc::clone(&keeper));
-        tasks.spawn(until(stop.clone(), cluster::keep(cluster, state, keeper), Duration::ZERO));
+        tasks.spawn(until(stop.clone(), "cluster", cluster::keep(cluster, state, keeper), Duration::ZERO));
     }
+    let level = Arc::new(LogLevel::new(&settings.log, Box::new(process::log::set_filter)));
+    let kept = Arc::clone(&level);
+    let keeping = async move { kept.keep().await };
+    tasks.spawn(until(stop.clone(), "log-level", keeping, Duration::ZERO));
     let running = Running {
+        level,
         webhook: webhook
             .as_ref()
             .map(|webhook| Box::new(webhook.metrics()) as Box<dyn Fn() -> String + Send + Sync>),
@@ -133,22 +140,33 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         door: Arc::new(door),
         signers: Some(Arc::clone(&signers)),
         rollouts: Some(rollouts),
+        taps: Arc::default(),
     };
     let stopped = stop.clone();
     let serving = admin::serve(admin_listener, tls, api, async move { stopped.cancelled().await });
-    tasks.spawn(until(stop.clone(), serving, Duration::from_secs(5)));
-    tasks.spawn(until(stop.clone(), async move { registrations.expire().await }, Duration::ZERO));
-    tasks.spawn(until(stop.clone(), async move { issuers.run().await }, Duration::ZERO));
-    tasks.spawn(until(stop.clone(), async move { signers.run().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), "admin", serving, Duration::from_secs(5)));
+    tasks.spawn(until(stop.clone(), "leases", async move { registrations.expire().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), "issuers", async move { issuers.run().await }, Duration::ZERO));
+    tasks.spawn(until(stop.clone(), "signers", async move { signers.run().await }, Duration::ZERO));
     let (lease, sent) = (settings.lease, Arc::clone(&hub));
-    tasks.spawn(until(stop.clone(), replicas::send_elsewhere(sent, state.clone(), lease), Duration::ZERO));
-    tasks.spawn(until(stop.clone(), replicas::balance(Arc::clone(&hub), state.clone()), Duration::ZERO));
-    tasks.spawn(until(stop.clone(), replicas::tell(hub, state.clone()), Duration::ZERO));
-    tasks.spawn(until(stop.clone(), turner.run(state), Duration::ZERO));
+    tasks.spawn(until(
+        stop.clone(),
+        "replicas-send",
+        replicas::send_elsewhere(sent, state.clone(), lease),
+        Duration::ZERO,
+    ));
+    tasks.spawn(until(
+        stop.clone(),
+        "replicas-balance",
+        replicas::balance(Arc::clone(&hub), state.clone()),
+        Duration::ZERO,
+    ));
+    tasks.spawn(until(stop.clone(), "replicas-tell", replicas::tell(hub, state.clone()), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), "authority", turner.run(state), Duration::ZERO));
     let stopped = stop.clone();
     let driving = driver.run(async move { stopped.cancelled().await });
-    tasks.spawn(until(stop.clone(), driving, Duration::from_secs(1)));
-    tasks.spawn(until(stop.clone(), warn_of_expiry(keeper), Duration::ZERO));
+    tasks.spawn(until(stop.clone(), "rollouts", driving, Duration::from_secs(1)));
+    tasks.spawn(until(stop.clone(), "expiry", warn_of_expiry(keeper), Duration::ZERO));
     let address = webhook.as_ref().map(|webhook| webhook.address);
     Ok(App { push, admin, webhook: address, _webhook: webhook, stop, tasks, store })
 }
@@ -164,13 +182,13 @@ impl App {
 }
 
 /// Runs `part` to its end, but not longer than `grace` after the stop.
-async fn until(stop: CancellationToken, part: impl Future<Output = ()>, grace: Duration) {
+async fn until(stop: CancellationToken, name: &'static str, part: impl Future<Output = ()>, grace: Duration) {
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        () = part => {}
+        () = panics::part(name, part) => {}
         () = deadline => {}
     }
 }
@@ -204,6 +222,7 @@ async fn warn_of_expiry(keeper: Arc<Keeper>) {
 
 /// What the admin API is told.
 struct Running {
+    level: Arc<LogLevel>,
     webhook: Option<Box<dyn Fn() -> String + Send + Sync>>,
     hub: Arc<Hub>,
     registrations: Arc<Registrations>,
@@ -236,12 +255,20 @@ impl Observed for Running {
         })
     }
 
+    fn tap(&self, identity: &SpiffeId, node: &str, page: String) -> Result<TapLines, String> {
+        self.hub.tap(identity, node, page).map_err(|why| why.to_string())
+    }
+
     fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json> {
         self.hub.foresee(changes).iter().map(|affected| json!(affected)).collect()
     }
 
     fn stats(&self) -> Vec<Json> {
         self.telemetry.stats()
+    }
+
+    fn traffic(&self, window: Duration) -> Stretch {
+        self.telemetry.stretch(window)
     }
 
     fn issuers(&self) -> Vec<Json> {
@@ -265,6 +292,10 @@ impl Observed for Running {
         self.registrations.confirm()
     }
 
+    fn log_level(&self) -> Option<Arc<LogLevel>> {
+        Some(Arc::clone(&self.level))
+    }
+
     fn metrics(&self) -> String {
         let proxies = self.hub.proxies();
         let rejecting = proxies.iter().filter(|p| !p.rejected.is_empty()).count();
@@ -274,7 +305,7 @@ impl Observed for Running {
              outrigger_control_proxies {}\n\
              # HELP outrigger_control_proxies_rejecting Sidecars that reject a resource.\n\
              # TYPE outrigger_control_proxies_rejecting gauge\n\
-             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}{}{}{}",
+             outrigger_control_proxies_rejecting {rejecting}\n{}{}{}{}{}{}{}{}{}",
             proxies.len(),
             self.hub.metrics(),
             self.registrations.metrics(),
@@ -283,6 +314,7 @@ impl Observed for Running {
             self.issuers.metrics(),
             self.tokens.metrics(),
             self.rollouts.metrics(),
+            self.telemetry.metrics(),
             self.webhook.as_ref().map_or_else(String::new, |metrics| metrics())
         )
     }

@@ -18,6 +18,7 @@ pub mod history;
 mod policy;
 pub mod jwks;
 pub mod lint;
+pub mod process;
 pub mod push;
 mod replicas;
 pub mod rollout;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use outrigger_control::app::{self, App};
-use outrigger_control::settings::{LogFormat, Settings};
+use outrigger_control::process::{log, panics};
+use outrigger_control::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// A start reads the whole store at once, and a large mesh lives in small pieces: jemalloc gives back what is free, where the
 /// system's allocator keeps it. Its settings are in `.cargo/config.toml`.
@@ -18,9 +18,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    if let Err(why) = start_log(&settings) {
+    if let Err(why) = log::init(&settings) {
         return refuse(&why, 2);
     }
+    panics::install();
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -62,16 +63,6 @@ fn tell_ready(file: &Path, app: &App) -> std::io::Result<()> {
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, text.to_string())?;
     std::fs::rename(&fresh, file)
-}
-
-fn start_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("--log {:?}", settings.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// One line that says what is wrong.

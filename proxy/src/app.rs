@@ -40,9 +40,11 @@ use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
-use crate::telemetry::access_log::writer::{Output, ROOM, Writer};
-use crate::telemetry::access_log::{AccessLog, Lines};
-use crate::telemetry::{log, reports};
+use crate::telemetry::level::LogLevel;
+use crate::telemetry::metrics::push;
+use crate::telemetry::otlp::Origin;
+use crate::telemetry::start::NotTold;
+use crate::telemetry::{self, log, panics, reports};
 use crate::token::exchange::Asker;
 use crate::worker::{Application, MeshTls, Shared};
 
@@ -107,8 +109,8 @@ pub enum StartError {
     Copy(#[from] DiskError),
     #[error(transparent)]
     Plan(#[from] PlanError),
-    #[error("--access-log-file {path}: {source}", path = .path.display())]
-    AccessLog { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Telemetry(#[from] NotTold),
     #[error("the workers can not be started: {0}")]
     Workers(io::Error),
     #[error("--application-uid: this system does not tell whose a connection is: {0}")]
@@ -145,7 +147,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
 
     let live = Arc::new(Live::new(settings.max_connections));
     settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
-    let lines = write_access_log(&settings, &live.access_log)?;
+    let telling = telemetry::start::start(&settings.telemetry, &live, origin(&settings, &uid))?;
     live.set_labels(std::mem::take(&mut settings.labels));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     if let Some(gateway) = &settings.gateway {
@@ -153,6 +155,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     }
     let drain = Drain::new();
     let readiness = Readiness::waiting_for(&[Condition::Identity, Condition::Configuration]);
+    let level = Arc::new(LogLevel::new(&settings.log, Box::new(log::set_filter)));
     let state = Arc::new(AdminState {
         readiness: readiness.clone(),
         drain: drain.clone(),
@@ -162,20 +165,28 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         renewal: OnceLock::new(),
         link: OnceLock::new(),
         edge: OnceLock::new(),
-        set_log_level: Box::new(log::set_filter),
+        log: Arc::clone(&level),
     });
     let mut tasks = JoinSet::new();
+    tasks.spawn(panics::part("log-level", async move { level.keep().await }));
+    live.runtimes.run("control".into(), &tokio::runtime::Handle::current());
     if let Some(limit) = settings.memory_limit {
-        tasks.spawn(overload::watch(Arc::clone(&live), limit));
+        tasks.spawn(panics::part("overload", overload::watch(Arc::clone(&live), limit)));
     }
-    tasks.spawn(admin::serve(admin, Arc::clone(&state)));
+    if let Some(push) = settings.push.clone() {
+        let (told, counts) = (Arc::clone(&state), Arc::clone(&live.pushed));
+        let name = service_of(&settings);
+        let pushing = push::run(push, name, counts, move || told.prometheus_text());
+        tasks.spawn(panics::part("push-metrics", pushing));
+    }
+    tasks.spawn(panics::part("admin", admin::serve(admin, Arc::clone(&state))));
     let mut bound = bound;
     if let Some((listener, health, tls)) = health {
         bound.health = listener.local_addr().ok();
         let asked = HealthState { admin: Arc::clone(&state), health, tls };
-        tasks.spawn(health::serve(listener, Arc::new(asked)));
+        tasks.spawn(panics::part("health", health::serve(listener, Arc::new(asked))));
     }
-    tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
+    tasks.spawn(panics::part("admin-socket", admin::serve_socket(socket, Arc::clone(&state))));
 
     let identity_settings = IdentitySettings {
         id: settings.identity.clone(),
@@ -192,11 +203,11 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     if let Some(files) = &identity_settings.files {
         let watch = FilesWatch::new(files.clone(), &obtained);
         let _only_once = state.renewal.set(watch.status());
-        tasks.spawn(watch.run());
+        tasks.spawn(panics::part("identity", watch.run()));
     } else if let Some(socket) = &identity_settings.workload_api {
         let watch = WorkloadApiWatch::new(socket.clone(), &obtained);
         let _only_once = state.renewal.set(watch.status());
-        tasks.spawn(watch.run());
+        tasks.spawn(panics::part("identity", watch.run()));
     }
     live.set_identity(obtained.identity.id().clone());
     let _only_once = state.identity.set(Arc::clone(&obtained.identity));
@@ -217,7 +228,10 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
                 link(parts, &join.address, &state, &mut tasks, Tell { tell_refused, tell_configured })?;
             if let Some(status) = state.link.get() {
                 let (node, links) = (uid.to_string(), status.connections());
-                tasks.spawn(admin::answer_control_plane(Arc::clone(&state), control.clone(), node, links));
+                tasks.spawn(panics::part(
+                    "pages",
+                    admin::answer_control_plane(Arc::clone(&state), control.clone(), node, links),
+                ));
             }
             Some((withdrawer, control))
         }
@@ -233,7 +247,10 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     };
 
     let trust_domain = settings.identity.trust_domain().clone();
-    tasks.spawn(dns::start(&settings.dns, &registry, &live, &own_ports, names, trust_domain));
+    tasks.spawn(panics::part(
+        "dns",
+        dns::start(&settings.dns, &registry, &live, &own_ports, names, trust_domain),
+    ));
     let edge = settings.gateway.clone().map(Edge::new).map(Arc::new);
     let _only_once = edge.clone().map(|edge| state.edge.set(edge));
     let shared = Arc::new(Shared {
@@ -247,7 +264,10 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     });
     if let Some(edge) = edge {
         let workers = listening.gateway();
-        tasks.spawn(Follower::new(edge, Arc::clone(&registry), Arc::clone(&live), workers).run());
+        tasks.spawn(panics::part(
+            "gateway",
+            Follower::new(edge, Arc::clone(&registry), Arc::clone(&live), workers).run(),
+        ));
     }
     let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;
     if let Some(file) = &settings.ready_file {
@@ -263,9 +283,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
             reports::report_once(&counted, &control, LAST_REPORT).await;
         }
         drop(tasks);
-        if let Some(lines) = lines {
-            lines.finish(LAST_LINES).await;
-        }
+        telling.finish(LAST_LINES).await;
         joined.unwrap_or_else(|e| Err(io::Error::other(e)))
     });
     Ok(App { bound, drain, registry, live, refused, ended })
@@ -286,6 +304,12 @@ impl App {
             }
         }
     }
+}
+
+/// What its metrics are of: the service it stands before, else who it is.
+fn service_of(settings: &Settings) -> String {
+    let service = settings.workload.as_ref().map(|workload| workload.service.to_string());
+    service.unwrap_or_else(|| settings.identity.to_string())
 }
 
 /// What the link to the control plane is made from.
@@ -341,10 +365,13 @@ fn link(
     });
     if let Some(renewal) = Renewal::new(&obtained, control.clone(), identity_folder(settings)) {
         let _only_once = state.renewal.set(renewal.status());
-        tasks.spawn(renewal.run());
+        tasks.spawn(panics::part("renewal", renewal.run()));
     }
-    tasks.spawn(reports::report(Arc::clone(live), Arc::clone(registry), control.clone()));
-    tasks.spawn(Asker::new(Arc::clone(live), control.clone()).run());
+    tasks.spawn(panics::part(
+        "reports",
+        reports::report(Arc::clone(live), Arc::clone(registry), control.clone()),
+    ));
+    tasks.spawn(panics::part("token-exchange", Asker::new(Arc::clone(live), control.clone()).run()));
     let withdrawer = match (instance(settings, bound), &settings.workload) {
         (Some(instance), Some(_)) => {
             let (registrar, withdrawer) = Registrar::new(
@@ -354,12 +381,12 @@ fn link(
                 state.readiness.clone(),
                 status.connections(),
             );
-            tasks.spawn(async move {
+            tasks.spawn(panics::part("registration", async move {
                 if let Err(refused) = registrar.run().await {
                     tracing::error!(%refused, "not registered");
                     let _nobody_waits = tell_refused.send(refused);
                 }
-            });
+            }));
             Some(withdrawer)
         }
         _ => None,
@@ -425,20 +452,13 @@ async fn bind_names(addresses: &[SocketAddr]) -> Result<Vec<Sockets>, StartError
     Ok(sockets)
 }
 
-/// Begins the access log as the operator said.
-fn write_access_log(settings: &Settings, log: &Arc<AccessLog>) -> Result<Option<Writer>, StartError> {
-    let lines = settings.access_log;
-    let (output, path) = match (lines, &settings.access_log_file) {
-        (Lines::Off, _) => {
-            log.turn_off();
-            return Ok(None);
-        }
-        (Lines::Denied, None) => return Ok(None),
-        (Lines::All, None) => (Output::To(Box::new(io::stdout())), PathBuf::from("-")),
-        (_, Some(path)) => (Output::File(path.clone()), path.clone()),
-    };
-    let started = Writer::start(log, lines, output, ROOM);
-    started.map(Some).map_err(|source| StartError::AccessLog { path, source })
+/// Whose spans are told.
+fn origin(settings: &Settings, uid: &EndpointUid) -> Origin {
+    let id = &settings.identity;
+    let alone = || ServiceName::new(id.namespace().clone(), id.service_account().clone());
+    let workload = settings.workload.as_ref();
+    let service = workload.map_or_else(alone, |workload| workload.service.clone());
+    Origin::of(&service, workload.and_then(|w| w.version.as_ref()), uid)
 }
 
 fn identity_folder(settings: &Settings) -> Option<PathBuf> {

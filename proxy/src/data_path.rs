@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -23,6 +24,7 @@ use crate::listen::{accept, bind, intercepted};
 use crate::live::Live;
 use crate::settings::Transparent;
 use crate::telemetry::metrics::Counters;
+use crate::telemetry::panics;
 use crate::worker::{Shared, Worker};
 use crate::{inbound, outbound};
 
@@ -151,10 +153,16 @@ impl Listening {
         let mut threads = vec![health::start(shared, phases)?];
         for (number, sockets) in self.workers.into_iter().enumerate() {
             let (shared, phases, accepting) = (Arc::clone(shared), phases.clone(), Arc::clone(&accepting));
-            let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let name = format!("worker-{number}");
+            let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
                 let runtime =
                     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-                runtime.block_on(run(sockets, shared, phases, accepting))
+                shared.live.runtimes.run(name, runtime.handle());
+                let life = AssertUnwindSafe(|| runtime.block_on(run(sockets, shared, phases, accepting)));
+                catch_unwind(life).unwrap_or_else(|_| {
+                    panics::fell("worker");
+                    Err(io::Error::other("a worker panicked"))
+                })
             })?;
             threads.push(thread);
         }

@@ -3,10 +3,13 @@
 //! How an error looks to a caller is decided in `http::reply` and nowhere else.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use outrigger_mesh::Reason;
+
+use crate::telemetry::metrics::requests::Series;
 
 /// A failure on the way of a request.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,8 @@ pub struct Error {
     pub unprocessed: bool,
     /// Whether every endpoint failed the same way, so that the service as a whole is away.
     pub everywhere: bool,
+    /// Where its request is counted, if that is known better than by the service alone.
+    pub counts: Option<Arc<Series>>,
     /// For people. Goes to mesh peers and the own application only.
     pub detail: Cow<'static, str>,
     /// What else the answer says, where there is more to say.
@@ -56,6 +61,7 @@ impl Error {
             who: Who::Downstream,
             unprocessed: false,
             everywhere: false,
+            counts: None,
             detail: detail.into(),
             told: None,
         }
@@ -63,7 +69,15 @@ impl Error {
 
     /// This proxy refuses. Nothing was sent.
     pub fn refused(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, who: Who::Us, unprocessed: true, everywhere: false, detail: detail.into(), told: None }
+        Self {
+            reason,
+            who: Who::Us,
+            unprocessed: true,
+            everywhere: false,
+            counts: None,
+            detail: detail.into(),
+            told: None,
+        }
     }
 
     /// The upstream failed before it could have seen the request.
@@ -73,6 +87,7 @@ impl Error {
             who: Who::Upstream,
             unprocessed: true,
             everywhere: false,
+            counts: None,
             detail: detail.into(),
             told: None,
         }
@@ -85,6 +100,7 @@ impl Error {
             who: Who::Upstream,
             unprocessed: false,
             everywhere: false,
+            counts: None,
             detail: detail.into(),
             told: None,
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use outrigger_certs::{MeshAlpn, Peer};
@@ -41,8 +41,9 @@ use crate::request::deadline::Deadline;
 use crate::request::handle::{Arrival, Held};
 use crate::request::stack::upstream_body;
 use crate::tcp;
-use crate::telemetry::access_log::{Direction, Note};
 use crate::telemetry::metrics::Traffic;
+use crate::telemetry::metrics::requests::{Ended, Parties, Series, Timed};
+use crate::telemetry::observe::{Direction, Note};
 use crate::token::{Verified, carry, gate};
 use crate::worker::{Application, Worker};
 
@@ -147,7 +148,7 @@ where
     let (refusing, refused) = (Rc::clone(&worker), Rc::clone(&caller));
     let refuse = move |error: &Error, asker| {
         let asker = Asker { trusted: refused.proven.is_some(), ..asker };
-        let mut response = refusal(&refusing, &refused, error, asker, Duration::ZERO);
+        let mut response = refusal(&refusing, &refused, error, asker, Timed::unread());
         if let Some(note) = refused.note(&refusing) {
             note.failed(error);
             note.answered(&mut response);
@@ -166,6 +167,7 @@ struct Caller {
     asks: Asks,
     protection: Arc<Protection>,
     traffic: Arc<Traffic>,
+    requests: Arc<Series>,
     application: Arc<Application>,
     /// Whether HTTP/1 runs all the way and keeps the case of headers.
     keep_case: bool,
@@ -185,6 +187,13 @@ impl Caller {
             version: application.version.clone(),
             caller: peer.map(|p| p.id().clone()),
         });
+        let requests = worker.shared.live.requests.of(Parties {
+            side: Side::Server,
+            service: Some(&application.service),
+            version: application.version.as_ref(),
+            caller: peer.map(Peer::id),
+            route: None,
+        });
         let inbound = worker.shared.registry.inbound();
         let service = inbound.as_ref().and_then(|i| i.service(&application.service));
         let keep_case = service.is_some_and(|s| s.between == Between::Http1);
@@ -197,18 +206,28 @@ impl Caller {
             asks,
             protection,
             traffic,
+            requests,
             application: Arc::clone(application),
             keep_case,
             foreign: false,
         }
     }
 
-    /// A note of what has come of it just now, where there is an access log.
+    /// A note of something that never became a request of it, where anybody takes it.
     fn note(&self, worker: &Worker) -> Option<Rc<Note>> {
-        let note = worker.shared.live.access_log.note(Direction::Inbound)?;
+        worker.shared.live.observe.note(Direction::Inbound).inspect(|note| self.sign(note))
+    }
+
+    /// A note of its request, which has come just now, where anybody takes it.
+    fn note_of(&self, worker: &Worker, request: &mut Request<Incoming>, seen: Glance) -> Option<Rc<Note>> {
+        let (observe, trusted) = (&worker.shared.live.observe, self.proven.is_some());
+        let note = observe.request(Direction::Inbound, request.headers_mut(), seen, trusted);
+        note.inspect(|note| self.sign(note))
+    }
+
+    fn sign(&self, note: &Note) {
         note.of(self.who.id());
         note.to(&self.application.service, self.application.version.as_ref());
-        Some(note)
     }
 
     /// Another sidecar has added to what it was sent.
@@ -218,22 +237,22 @@ impl Caller {
 }
 
 /// Answers a request. The lines stand in the order in which it meets them.
-async fn answer(worker: &Worker, caller: &Caller, request: Request<Incoming>) -> Response<ResponseBody> {
-    let began = Instant::now();
+async fn answer(worker: &Worker, caller: &Caller, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
+    let arrival = Timed::now(request.method(), request.headers(), seen);
     let asker = Asker::seen(&request, seen, caller.proven.is_some());
-    let note = caller.note(worker);
+    let note = caller.note_of(worker, &mut request, seen);
     if let Some(note) = &note {
         note.began(request.method());
     }
-    let mut response = match forward(worker, caller, request, seen, began, note.as_deref()).await {
+    let mut response = match forward(worker, caller, request, (seen, arrival), note.as_deref()).await {
         Ok(response) => response,
         Err(error) => {
             if let Some(note) = &note {
                 note.failed(&error);
             }
-            refusal(worker, caller, &error, asker, began.elapsed())
+            refusal(worker, caller, &error, asker, arrival)
         }
     };
     if let Some(note) = note {
@@ -248,21 +267,24 @@ fn refusal(
     caller: &Caller,
     error: &Error,
     asker: Asker,
-    latency: Duration,
+    arrival: Timed,
 ) -> Response<ResponseBody> {
-    caller.traffic.record(!error.reason.status().is_server_error(), latency);
-    worker.shared.live.counters.refused(error.reason, Hop::Server);
+    caller.traffic.record(!error.reason.status().is_server_error(), arrival.began.elapsed());
+    let live = &worker.shared.live;
+    live.counters.refused(error.reason, Hop::Server);
+    live.refusals.by_service(&caller.application.service, caller.who.id(), error.reason);
     tracing::debug!(%error, "refused");
     let service = caller.application.service.to_string();
-    reply::refusal(error, Hop::Server, asker, Some(&service))
+    let refusal = reply::refusal(error, Hop::Server, asker, Some(&service));
+    arrival.refused(&caller.requests, &refusal);
+    refusal
 }
 
 async fn forward(
     worker: &Worker,
     caller: &Caller,
     request: Request<Incoming>,
-    seen: Glance,
-    began: Instant,
+    (seen, arrived): (Glance, Timed),
     note: Option<&Note>,
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
@@ -352,7 +374,7 @@ async fn forward(
     let tried_again = handle.as_ref().and_then(Held::answered);
     exchange.hold_handle(handle);
     let patience = deadline.patience(longest.idle);
-    let mut answer = places.go_with(finish(caller, grpc, began, (answer, exchange), asked, patience))?;
+    let mut answer = places.go_with(finish(caller, grpc, arrived, (answer, exchange), asked, patience))?;
     if let Some(attempts) = tried_again.filter(|_| caller.proven.is_some()) {
         answer.headers_mut().insert(headers::ATTEMPT, attempts.into());
     }
@@ -362,12 +384,21 @@ async fn forward(
 fn finish(
     caller: &Caller,
     grpc: bool,
-    began: Instant,
+    arrived: Timed,
     (answer, mut exchange): Answer,
     asked: Option<Asked>,
     patience: Patience,
 ) -> Response<ResponseBody> {
-    let latency = began.elapsed();
+    let now = Instant::now();
+    let latency = now.saturating_duration_since(arrived.began);
+    let upstream = now.saturating_duration_since(exchange.started());
+    let timing = arrived.answered(Arc::clone(&caller.requests), &answer, (upstream, now), (grpc, false));
+    if asked.is_some() && (answer.status() == StatusCode::SWITCHING_PROTOCOLS || answer.status().is_success())
+    {
+        timing.end(Ended::Whole);
+    } else {
+        exchange.time(timing);
+    }
     exchange.answered(of_answer(&answer, grpc, false, latency, || false));
     if !grpc {
         caller.traffic.record(!answer.status().is_server_error(), latency);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_mesh::{
-    Bulkheads, EndpointBreaker, EndpointUid, Labels, Report, ServiceName, SpiffeId, TrafficKey, Version,
+    Bulkheads, EndpointBreaker, EndpointUid, Labels, Report, RouteName, ServiceName, SpiffeId, TrafficKey,
+    Version,
 };
 
 use crate::attempt::balance;
@@ -30,8 +31,15 @@ use crate::request::handle::Handles;
 use crate::request::places::{self, ServiceBulkheads};
 use crate::request::service_breaker::ServiceBreakers;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::push::Pushed;
+use crate::telemetry::metrics::requests::{Parties, RequestTable, Series};
 use crate::telemetry::metrics::{self, Counters, Traffic, TrafficTable};
+use crate::telemetry::observe::Observe;
 use crate::telemetry::ports::PortTable;
+use crate::telemetry::process::Runtimes;
+use crate::telemetry::refusals::RefusalTable;
+use crate::telemetry::tap::Taps;
+use crate::telemetry::trace;
 use crate::token::{self, exchange::Exchanges, known::Known};
 
 pub use own_ports::OwnPorts;
@@ -41,8 +49,12 @@ pub use own_ports::OwnPorts;
 pub struct Live {
     /// Traffic by whom it was between.
     pub traffic: TrafficTable,
+    /// Requests by what came of them.
+    pub requests: RequestTable,
     /// Everything else that is counted.
     pub counters: Counters,
+    /// What was refused, by service and reason.
+    pub refusals: RefusalTable,
     /// What is counted for each port of a service.
     pub ports: PortTable,
     /// What is counted of names.
@@ -63,6 +75,10 @@ pub struct Live {
     most_connections: u64,
     /// Whether what comes new is refused.
     pub overload: Overload,
+    /// Pushes of metrics.
+    pub pushed: Arc<Pushed>,
+    /// What runs the workers and everything beside them.
+    pub runtimes: Runtimes,
     /// How many workers there are.
     pub workers: AtomicUsize,
     /// What is counted of the choice of endpoints.
@@ -81,8 +97,16 @@ pub struct Live {
     pub tokens: Known,
     /// Tokens of the mesh that go along in their place.
     pub exchanges: Exchanges,
+    /// Who takes what is observed of requests.
+    pub observe: Arc<Observe>,
+    /// Who looks at them live.
+    pub taps: Taps,
+    /// What is counted of spans.
+    pub spans: Arc<trace::Counts>,
     /// Lines of requests.
     pub access_log: Arc<AccessLog>,
+    /// Requests that name nothing that is known.
+    refused: OnceLock<Arc<Series>>,
 }
 
 impl Default for Live {
@@ -103,7 +127,9 @@ impl Live {
         let (bulkheads, protections) = (places::Table::default(), Protections::default());
         Self {
             traffic,
+            requests: RequestTable::default(),
             counters,
+            refusals: RefusalTable::default(),
             ports,
             dns,
             names_outside,
@@ -114,6 +140,8 @@ impl Live {
             own_calls,
             most_connections,
             overload,
+            pushed: Arc::default(),
+            runtimes: Runtimes::default(),
             workers: AtomicUsize::new(0),
             balance,
             zone,
@@ -123,7 +151,11 @@ impl Live {
             counted,
             tokens: Known::default(),
             exchanges: Exchanges::default(),
+            observe: Arc::default(),
+            taps: Taps::default(),
+            spans: Arc::default(),
             access_log: Arc::default(),
+            refused: OnceLock::new(),
         }
     }
 
@@ -163,12 +195,14 @@ impl Live {
 
     /// What passed since the last call, for the report to the control plane. The caller keeps it until delivered.
     pub fn traffic_delta(&self) -> Report {
-        Report { wanted_keys: self.tokens.take_wanted(), ..self.traffic.delta() }
+        let (wanted_keys, refusals) = (self.tokens.take_wanted(), self.refusals.delta());
+        Report { wanted_keys, refusals, ..self.traffic.delta() }
     }
 
     /// The metrics as text for Prometheus.
     pub fn prometheus(&self) -> String {
         let mut text = metrics::prometheus(&self.traffic, &self.counters);
+        self.requests.write(&mut text);
         self.dns.write(&mut text);
         self.ports.write(&mut text);
         self.balance.write(&mut text);
@@ -181,6 +215,9 @@ impl Live {
         self.handles.write(&mut text);
         self.filters.write(&mut text);
         self.access_log.write(&mut text);
+        self.taps.write(&mut text);
+        trace::Tracing::write(&self.spans, &mut text);
+        self.pushed.write(&mut text);
         text
     }
 
@@ -202,6 +239,29 @@ impl Live {
             version: version.cloned(),
             caller: self.identity.load().as_deref().cloned(),
         })
+    }
+
+    /// The counts of what the own application sends: to whom, and along which route.
+    pub fn client_requests<T>(
+        &self,
+        service: Option<&ServiceName>,
+        version: Option<&Version>,
+        route: Option<&RouteName>,
+        find: impl FnOnce(Parties<'_>) -> T,
+    ) -> T {
+        let caller = self.identity.load();
+        find(Parties {
+            side: outrigger_mesh::Side::Client,
+            service,
+            version,
+            caller: caller.as_deref(),
+            route,
+        })
+    }
+
+    /// The counts of requests that name nothing that is known.
+    pub fn refused(&self) -> &Series {
+        self.refused.get_or_init(|| self.client_requests(None, None, None, |who| self.requests.of(who)))
     }
 }
 
@@ -227,6 +287,8 @@ pub struct LiveService {
     pub endpoint_breakers: Arc<Group>,
     /// Requests that came to no endpoint.
     pub traffic: Arc<Traffic>,
+    /// The same, by what came of them.
+    refused: OnceLock<Arc<Series>>,
     /// What is counted of the choice of its endpoints.
     pub balance: Arc<balance::Counts>,
     /// When it was last looked up, in seconds of the process's clock; the least used is given up first.
@@ -245,9 +307,16 @@ impl LiveService {
             breakers: ServiceBreakers::default(),
             endpoint_breakers: Arc::new(Group::new(Settings::from(&EndpointBreaker::default()))),
             traffic,
+            refused: OnceLock::new(),
             balance: Arc::default(),
             last_used: AtomicU32::new(0),
         }
+    }
+
+    /// The counts of requests that were refused before they had a route.
+    pub fn refused(&self, live: &Live) -> &Series {
+        self.refused
+            .get_or_init(|| live.client_requests(Some(&self.name), None, None, |who| live.requests.of(who)))
     }
 
     /// Whether a request can be routed: the service is known and so are its endpoints, be it that there are none.

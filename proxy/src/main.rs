@@ -1,5 +1,6 @@
 //! The sidecar's process: settings, then [`app::build`], then waiting for a signal.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,9 +8,10 @@ use outrigger_proxy::app;
 use outrigger_proxy::drain::{Ask, Drain};
 use outrigger_proxy::health::wait::Wait;
 use outrigger_proxy::listen::descriptors;
+use outrigger_proxy::log_level;
 use outrigger_proxy::ready;
 use outrigger_proxy::settings::{Args, Settings};
-use outrigger_proxy::telemetry::log;
+use outrigger_proxy::telemetry::{log, panics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -20,6 +22,9 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|word| word == "wait") {
         return wait();
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "log-level") {
+        return log_level();
     }
     let args = Args::parse();
     // Read here and nowhere else: a token in the environment would be seen in `--help`.
@@ -32,6 +37,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(mistakes) => return fail(WRONG_SETTINGS, &mistakes),
     };
+    panics::install();
     descriptors::raise_limit();
     if let Err(error) = outrigger_certs::harden_process() {
         tracing::warn!(%error, "the process's memory can be read by others of the same user");
@@ -53,6 +59,18 @@ fn wait() -> ExitCode {
     match runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(wait.run())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(NOT_STARTED, &why),
+    }
+}
+
+/// `outrigger-proxy log-level …`: what the sidecar beside this process logs.
+fn log_level() -> ExitCode {
+    match log_level::Asked::parse_from(std::env::args_os().skip(1)).run() {
+        Ok(told) => {
+            // Whoever reads it may have gone.
+            let _ = writeln!(std::io::stdout(), "{told}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => fail(NOT_READY, &why),
     }
 }
 

@@ -27,7 +27,8 @@ use crate::request::choose::LOOKUP_PATIENCE;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
 use crate::tcp::{self, outbound::Called};
-use crate::telemetry::access_log::{Direction, Note};
+use crate::telemetry::metrics::requests::Timed;
+use crate::telemetry::observe::{Direction, Note};
 use crate::worker::{Named, Worker};
 
 /// Serves a connection of the application. `fixed` is the service that the port stands for, if it does.
@@ -57,23 +58,25 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, guard: Guard, fixed: O
 /// Answers a request. The lines stand in the order in which it meets them.
 pub(crate) async fn answer(
     worker: &Worker,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     fixed: Option<&Host>,
 ) -> Response<ResponseBody> {
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
+    let arrival = Timed::now(request.method(), request.headers(), seen);
     let (asker, closes) = (Asker::seen(&request, seen, true), tcp::connect::closes(&request));
-    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    let note = worker.shared.live.observe.request(Direction::Outbound, request.headers_mut(), seen, true);
     if let Some(note) = &note {
         note.began(request.method());
     }
-    let mut response = match forward(worker, request, seen, fixed, note.as_ref()).await {
+    let mut response = match forward(worker, request, (seen, arrival), fixed, note.as_ref()).await {
         Ok(response) => response,
         Err((error, service)) => {
             if let Some(note) = &note {
                 note.failed(&error);
             }
             let mut refusal = refusal(worker, &error, asker, service.as_deref());
+            count(worker, arrival, &error, service.as_deref(), &refusal);
             closes.map(|close| refusal.headers_mut().insert(header::CONNECTION, close));
             refusal
         }
@@ -88,7 +91,8 @@ pub(crate) async fn answer(
 /// Refuses what never became a request.
 pub(crate) fn refused_early(worker: &Worker, error: &Error, asker: Asker) -> Response<ResponseBody> {
     let mut response = refusal(worker, error, Asker { trusted: true, ..asker }, None);
-    if let Some(note) = worker.shared.live.access_log.note(Direction::Outbound) {
+    count(worker, Timed::unread(), error, None, &response);
+    if let Some(note) = worker.shared.live.observe.note(Direction::Outbound) {
         note.failed(error);
         note.answered(&mut response);
     }
@@ -98,9 +102,11 @@ pub(crate) fn refused_early(worker: &Worker, error: &Error, asker: Asker) -> Res
 /// Refuses a request before anything is known of it.
 pub(crate) fn refused(worker: &Worker, request: &Request<Incoming>, error: &Error) -> Response<ResponseBody> {
     let mut response = refusal(worker, error, Asker::of(request, true), None);
+    let arrival = Timed::now(request.method(), request.headers(), Glance::at(request.headers()));
+    count(worker, arrival, error, None, &response);
     let closes = tcp::connect::closes(request);
     closes.map(|close| response.headers_mut().insert(header::CONNECTION, close));
-    if let Some(note) = worker.shared.live.access_log.note(Direction::Outbound) {
+    if let Some(note) = worker.shared.live.observe.note(Direction::Outbound) {
         note.began(request.method());
         note.failed(error);
         note.answered(&mut response);
@@ -115,10 +121,25 @@ pub(crate) fn refusal(
     asker: Asker,
     service: Option<&LiveService>,
 ) -> Response<ResponseBody> {
-    worker.shared.live.counters.refused(error.reason, Hop::Client);
+    let live = &worker.shared.live;
+    live.counters.refused(error.reason, Hop::Client);
+    service.inspect(|service| live.refusals.by_caller(&service.name, error.reason));
     tracing::debug!(%error, "refused");
     let service = service.map(|s| s.name.to_string());
     reply::refusal(error, Hop::Client, asker, service.as_deref())
+}
+
+/// Counts a refused request, as close to where it went as that is known.
+pub(crate) fn count(
+    worker: &Worker,
+    arrival: Timed,
+    error: &Error,
+    service: Option<&LiveService>,
+    answer: &Response<ResponseBody>,
+) {
+    let live = &worker.shared.live;
+    let known = error.counts.as_deref().or_else(|| service.map(|service| service.refused(live)));
+    arrival.refused(known.unwrap_or_else(|| live.refused()), answer);
 }
 
 type Refused = (Error, Option<Arc<LiveService>>);
@@ -126,7 +147,7 @@ type Refused = (Error, Option<Arc<LiveService>>);
 async fn forward(
     worker: &Worker,
     request: Request<Incoming>,
-    seen: Glance,
+    (seen, arrival): (Glance, Timed),
     fixed: Option<&Host>,
     note: Option<&Rc<Note>>,
 ) -> Result<Response<ResponseBody>, Refused> {
@@ -162,7 +183,8 @@ async fn forward(
     }
     let (from, tls, token, who) = (None, false, None, None);
     let note = note.cloned();
-    let mut arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, note };
+    let mut arrived =
+        Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, arrival, note };
     let live = &worker.shared.live;
     arrived.learn(live, snapshot.asks);
     let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));

@@ -1,6 +1,7 @@
 //! What the operator says: flags, each also by environment, proven before anything is started.
 
 mod own_address;
+pub mod telemetry;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,7 +21,8 @@ use crate::health::{Health, Metrics, Probes};
 use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
-use crate::telemetry::access_log::Lines;
+use crate::telemetry::metrics::push::Target;
+use telemetry::{Telemetry, TelemetryArgs};
 pub(crate) use values::duration;
 use values::{dns_server, feature, gateway_port, label, port, upstream, weight, workload_api};
 
@@ -242,6 +244,12 @@ pub struct Args {
     /// How long the end may take before what is left is cut.
     #[arg(long, env = "OUTRIGGER_PROXY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, help_heading = "Process")]
     drain_timeout: Duration,
+    /// A collector that metrics are pushed to, over OTLP: http://127.0.0.1:4318. Prometheus can read them all the same.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS", value_name = "URL", value_parser = Target::parse, help_heading = "Process")]
+    otlp_metrics: Option<Target>,
+    /// How often.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS_EVERY", default_value = "15s", value_parser = duration, help_heading = "Process")]
+    otlp_metrics_every: Duration,
     /// A file to write once it serves: JSON with every address.
     #[arg(long, env = "OUTRIGGER_PROXY_READY_FILE", help_heading = "Process")]
     ready_file: Option<PathBuf>,
@@ -251,13 +259,8 @@ pub struct Args {
     /// How to log.
     #[arg(long, env = "OUTRIGGER_PROXY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Process")]
     log_format: LogFormat,
-    /// Which requests and opaque connections get a line of their own: none, those that access policies refuse (ten a second,
-    /// in the log unless there is --access-log-file), or each.
-    #[arg(long, env = "OUTRIGGER_PROXY_ACCESS_LOG", value_enum, default_value_t, help_heading = "Process")]
-    access_log: Lines,
-    /// The file for these lines, which are JSON [default: standard output]. One that is moved away is begun anew.
-    #[arg(long, env = "OUTRIGGER_PROXY_ACCESS_LOG_FILE", help_heading = "Process")]
-    access_log_file: Option<PathBuf>,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 /// Whether redirected connections are taken.
@@ -341,16 +344,16 @@ pub struct Settings {
     pub memory_limit: Option<u64>,
     /// How long the end may take.
     pub drain_timeout: Duration,
+    /// Where metrics are pushed to, and how often.
+    pub push: Option<(Target, Duration)>,
     /// What to write once it serves.
     pub ready_file: Option<PathBuf>,
     /// What to log.
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
-    /// Which requests get a line.
-    pub access_log: Lines,
-    /// The file for these.
-    pub access_log_file: Option<PathBuf>,
+    /// What is told of requests.
+    pub telemetry: Telemetry,
 }
 
 /// How names are looked up.
@@ -485,6 +488,7 @@ impl Settings {
             },
             (None, None) => None,
         };
+        let telemetry = args.telemetry.proven(&mut mistakes);
         let projected = args.kubernetes_token_file.zip(args.control_roots);
         let projected =
             projected.map(|(token, roots)| TokenSource::Kubernetes(KubernetesToken { token, roots }));
@@ -526,11 +530,13 @@ impl Settings {
             max_connections: args.max_connections,
             memory_limit: args.memory_limit.unwrap_or_else(overload::limit_of_group).0,
             drain_timeout: args.drain_timeout,
+            push: args
+                .otlp_metrics
+                .map(|target| (target, args.otlp_metrics_every.max(Duration::from_secs(1)))),
             ready_file: args.ready_file,
             log: args.log,
             log_format: args.log_format,
-            access_log: args.access_log,
-            access_log_file: args.access_log_file,
+            telemetry,
         })
     }
 }

@@ -13,6 +13,7 @@ use outrigger_proxy::admin::{self, AdminError, AdminState, Condition, Readiness}
 use outrigger_proxy::config::registry::{Change, Registry};
 use outrigger_proxy::drain::{Ask, Drain, Phase};
 use outrigger_proxy::live::Live;
+use outrigger_proxy::telemetry::level::LogLevel;
 use outrigger_testkit::{Client, Owned, PlanServer, RawClient, request, resources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -38,13 +39,16 @@ async fn start() -> Admin {
         renewal: OnceLock::new(),
         link: OnceLock::new(),
         edge: OnceLock::new(),
-        set_log_level: Box::new(move |level| {
-            if level.contains('!') {
-                return Err(format!("{level:?} is not a filter"));
-            }
-            noted.lock().unwrap().push(level.to_owned());
-            Ok(())
-        }),
+        log: Arc::new(LogLevel::new(
+            "info",
+            Box::new(move |level| {
+                if level.contains('!') {
+                    return Err(format!("{level:?} is not a filter"));
+                }
+                noted.lock().unwrap().push(level.to_owned());
+                Ok(())
+            }),
+        )),
     });
     let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -85,6 +89,26 @@ async fn ready_says_why_not_and_when_draining() {
     drain.reached(Phase::Withdrawing).await;
     let reply = admin.get("/ready").await;
     assert_eq!((reply.status, reply.text().contains("withdrawing")), (StatusCode::SERVICE_UNAVAILABLE, true));
+}
+
+#[tokio::test]
+async fn health_says_each_condition_to_whoever_asks_for_json() {
+    let mut admin = start().await;
+    assert_eq!(admin.get("/healthz").await.text(), "alive\n");
+    admin.state.readiness.met(Condition::Identity);
+    let mut asked = request(Method::GET, "localhost", "/readyz", "".into());
+    asked.headers_mut().insert("accept", "application/json".parse().unwrap());
+    let reply = admin.client.send(asked).await.unwrap();
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let told = reply.json();
+    assert_eq!((&told["ready"], &told["phase"]), (&false.into(), &"serving".into()), "{told}");
+    assert_eq!(
+        told["conditions"],
+        serde_json::json!([
+            { "name": "identity", "met": true, "why": null },
+            { "name": "configuration", "met": false, "why": "not there yet" },
+        ])
+    );
 }
 
 #[tokio::test]
@@ -203,6 +227,12 @@ async fn the_socket_is_the_owners_alone_and_changes_state() {
     assert!(over_socket(&path, "POST /logging?level=!!").await.contains("is not a filter"));
     assert!(over_socket(&path, "POST /logging?level=info%2Ch2%3Ddebug").await.starts_with("HTTP/1.1 200"));
     assert_eq!(*admin.levels.lock().unwrap(), ["info,h2=debug"]);
+    assert!(over_socket(&path, "POST /logging?level=warn&for=25h").await.starts_with("HTTP/1.1 400"));
+    let told = over_socket(&path, "GET /logging").await;
+    assert!(
+        told.contains("\"filter\": \"info,h2=debug\"") && told.contains("\"atStart\": \"info\""),
+        "{told}"
+    );
     assert!(over_socket(&path, "POST /drain").await.starts_with("HTTP/1.1 202"));
 
     let error = admin::bind_socket(&path).unwrap_err().to_string();

@@ -23,6 +23,7 @@ use outrigger_proxy::drain::Drain;
 use outrigger_proxy::health::wait::Wait;
 use outrigger_proxy::health::{Health, HealthState, bind, serve};
 use outrigger_proxy::live::Live;
+use outrigger_proxy::telemetry::level::LogLevel;
 use outrigger_testkit::OutsideAuthority;
 use serde_json::{Value as Json, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,7 +52,7 @@ impl Port {
             renewal: OnceLock::new(),
             link: OnceLock::new(),
             edge: OnceLock::new(),
-            set_log_level: Box::new(|_| Ok(())),
+            log: Arc::new(LogLevel::new("info", Box::new(|_| Ok(())))),
         };
         let health = Health {
             listen: (HERE, 0).into(),

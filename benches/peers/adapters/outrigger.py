@@ -172,4 +172,13 @@ class Before(Outrigger):
         return str(Path(os.environ["OUTRIGGER_BEFORE_DIR"]) / name)
 
 
-ADAPTERS = [Outrigger(), All(), Identity(), *([Before()] if "OUTRIGGER_BEFORE_DIR" in os.environ else [])]
+class Observed(Outrigger):
+    """With what it is asked to tell while it works; the flags are given by benches/observability/compare."""
+    name = "outrigger-observed"
+
+    def _proxy(self, ctx, role, account, admin, extra):
+        more = os.environ.get("OUTRIGGER_OBSERVED", "").split()
+        return [*super()._proxy(ctx, role, account, admin, extra), *more]
+
+
+ADAPTERS = [Outrigger(), All(), Identity(), Observed(), *([Before()] if "OUTRIGGER_BEFORE_DIR" in os.environ else [])]

@@ -8,8 +8,9 @@ use crate::failure::Failure;
 use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
-    apply, audit, backup, breaker, certs, check, compile, completions, compose_setup, context, delete, demo,
-    diff, explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, token,
+    apply, audit, backup, breaker, certs, check, compile, completions, compose_setup, context, dashboard,
+    delete, demo, diff, explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, tap,
+    token, top, topology,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -110,6 +111,12 @@ pub(crate) enum Command {
     /// Say what the breaker of a service does, for a while and with a reason.
     #[command(subcommand)]
     Breaker(breaker::Breaker),
+    /// Look at live requests of a service, or to one.
+    Tap(tap::Tap),
+    /// Show the services and how it goes with them, over and over.
+    Top(top::Top),
+    /// Show who calls whom, and how it goes.
+    Topology(topology::Topology),
     /// Certificates and what leads to them.
     #[command(subcommand)]
     Certs(certs::Certs),
@@ -152,6 +159,8 @@ pub(crate) enum Command {
     ComposeSetup(compose_setup::ComposeSetup),
     /// Run a command as a service of the mesh, with a sidecar beside it.
     Run(run::Run),
+    /// Tell where the pages of the mesh are: services, rollouts, who calls whom, and how one comes in.
+    Dashboard(dashboard::Dashboard),
     /// A whole mesh on this machine: a shop under load, a canary, restarts, and what was served and lost.
     Demo(demo::Demo),
     /// Print what a shell needs to complete commands and flags.

@@ -9,7 +9,7 @@ Exit codes:
   0  done
   1  failed, for the reason told
   2  wrong usage: flags, arguments, files that are not there
-  3  refused: the resources have problems, all of which are told
+  3  refused: the resources have problems, all of which are told; of `check`: something is wrong
   4  the control plane could not be reached, or did not answer in time
   5  stored, but not live on every proxy within the time given to --wait; of a rollout: paused
   6  the rollout that was waited for went back, or was aborted

@@ -18,10 +18,12 @@ mod completions;
 mod compose_setup;
 mod context;
 mod credentials;
+mod dashboard;
 mod delete;
 mod demo;
 mod diff;
 mod documents;
+mod drawn;
 mod events;
 mod explain;
 mod failure;
@@ -44,7 +46,10 @@ mod run;
 mod server;
 mod sidecar;
 mod signals;
+mod tap;
 mod token;
+mod top;
+mod topology;
 mod transparent;
 mod unified;
 mod watch;
@@ -87,6 +92,9 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Whoami(whoami) => whoami.run(&admin()?).await,
         Command::Context(context) => context.run(&control),
         Command::Completions(completions) => Ok(completions.run()),
+        Command::Tap(tap) => tap.run(&admin()?).await,
+        Command::Top(top) => top.run(&admin()?).await,
+        Command::Topology(topology) => topology.run(&admin()?).await,
         Command::Audit(audit) => audit.run(&admin()?).await,
         Command::History(history) => history.run(&admin()?).await,
         Command::Diff(diff) => diff.run(&admin()?).await,
@@ -100,6 +108,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Check(check) => check.run(&control).await,
         Command::ComposeSetup(setup) => setup.run(&admin()?).await,
         Command::Run(run) => run.run(&admin()?).await,
+        Command::Dashboard(dashboard) => dashboard.run(&admin()?).await,
         Command::Demo(demo) => demo.run().await,
         Command::Guard(guard) => Err(guard::become_program(&guard)),
     }

@@ -52,6 +52,7 @@ const MAY_NAME: &[(&[&str], &[&str])] = &[
     (&["rustls_native_certs"], &["certs/"]),
     (&["hickory_proto", "hickory_resolver"], &["proxy/src/dns/", "proxy/testkit/"]),
     (&["prost", "envoy_types", "tonic", "tonic_prost"], &["control-plane/wire/", "examples/shop/"]),
+    (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"], &["proxy/src/telemetry/"]),
     (&["redb"], &["control-plane/src/store/"]),
     (&["kube", "k8s_openapi"], &["control-plane/kube/"]),
     (&["axum"], &["control-plane/src/admin/", "examples/shop/"]),

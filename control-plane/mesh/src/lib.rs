@@ -1,5 +1,6 @@
 //! The domain of the mesh: names, the resources that a sidecar obeys, and the pure decisions over them.
 //!
+//! The text in which both programs tell what they count is here, too (`exposition`), since neither may import the other.
 //! What is here runs alike in the sidecar, in `outrigger explain`, in checks and in tests: which route a request meets,
 //! how a split divides, which reason a refusal carries. Every type is proven when it is made: a [`SpiffeId`] that
 //! exists is valid, a [`Service`] whose constructor returned holds together.
@@ -11,6 +12,7 @@
 mod canonical_path;
 mod division;
 mod endpoint;
+mod exposition;
 mod feature;
 mod gateway;
 mod histogram;
@@ -26,12 +28,17 @@ mod resource;
 mod route;
 mod service;
 mod settings;
+mod tap;
 mod token;
 mod trust;
 
 pub use canonical_path::canonical_path;
 pub use division::{Division, Part};
 pub use endpoint::{Endpoint, EndpointPort, EndpointState, EndpointUid, Transport, Weight};
+pub use exposition::{
+    ExpositionForm, Family, MetricKind, ProcessFigures, Sample, exposition_as, label_value,
+    merged_exposition, parse_exposition, write_family, write_process,
+};
 pub use feature::{Feature, FeatureSet};
 pub use gateway::{Gateway, GatewayRoute, HostPattern, InvalidGateway, Listener, ListenerKind};
 pub use histogram::{BUCKETS, Histogram, bucket_bounds, bucket_of};
@@ -49,7 +56,7 @@ pub use policy::{
     SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
 };
 pub use reason::{Hop, Reason};
-pub use report::{Report, Seen, Side, TrafficKey, TrafficStats};
+pub use report::{RefusalKey, Report, Seen, Side, TrafficKey, TrafficStats};
 pub use resource::{Resource, ResourceKind, ResourceName, Selector};
 pub use route::{
     Abort, Backend, Choice, ConsumerRoutes, CookieMatch, Cors, DirectResponse, Fault, Filters, Fraction,
@@ -59,6 +66,7 @@ pub use route::{
 };
 pub use service::{Between, InvalidService, Port, Protocol, Service};
 pub use settings::{IpRange, MeshSettings, OutboundMode};
+pub use tap::{BadTap, StatusRange, TapFacts, TapFilter, TapReason, TapSide};
 pub use token::{
     AcceptedIssuer, ClaimHeader, ClaimMatch, ClaimPath, ClaimTest, ClaimValue, Claims, DeniedToken, Denylist,
     EXCHANGED_LIFETIME, InvalidDenylist, InvalidIssuer, Issuer, IssuerKeys, IssuerName, KeyMaterial, ORIGIN,

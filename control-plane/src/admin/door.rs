@@ -4,6 +4,7 @@
 //! what a role may in `users::permission`; a route about objects is let through with the least role it could take, and
 //! its handler asks again as soon as it knows which object is meant.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
@@ -27,7 +28,7 @@ use super::{Api, ApiError};
 use crate::audit::{AuditEntry, Author};
 use crate::store::{StoreError, Transaction};
 use crate::users::book::{self, NotTaken};
-use crate::users::cluster::{ClusterUsers, NotAUser, is_web_token};
+use crate::users::cluster::{ClusterUsers, MOST_NAMESPACES, NotAUser, is_web_token};
 use crate::users::permission::Verb;
 use crate::users::{ClientId, Grant, Role};
 
@@ -108,12 +109,12 @@ impl Door {
         &self,
         api: &Api,
         evidence: Evidence,
-        namespace: Option<&Label>,
+        namespaces: &BTreeSet<Label>,
     ) -> Result<(Grant, Proof), NoProof> {
         match evidence {
             Evidence::Foreign(token) => {
                 let told = match &self.cluster {
-                    Some(cluster) => cluster.grant_of(&token, namespace).await,
+                    Some(cluster) => cluster.grant_of(&token, namespaces).await,
                     None => Err(NotAUser::Unknown),
                 };
                 told.map(|(user, grant)| (grant, Proof::Cluster(user))).map_err(NoProof::of_user)
@@ -198,8 +199,9 @@ pub(super) async fn door(
     let asked = Asked { from: from(&request), act: act(request.method(), path), changes: !tries };
     let proven = match Evidence::of(&request) {
         Ok(evidence) => {
-            let namespace = path.and_then(|path| namespace_of(path, request.uri().path()));
-            api.door.identify(&api, evidence, namespace.as_ref()).await
+            let named = path.and_then(|path| namespace_of(path, request.uri().path()));
+            let namespaces = named.map_or_else(|| namespaces_of(request.headers()), |one| [one].into());
+            api.door.identify(&api, evidence, &namespaces).await
         }
         Err(no_proof) => Err(no_proof),
     };
@@ -347,7 +349,7 @@ impl NoProof {
             NotAUser::Unknown => Self::Refused { who: "nobody".into(), what: NO_TOKEN },
             NotAUser::WithoutRole(user) => Self::Refused {
                 who: format!("kubernetes {user}"),
-                what: "the cluster gives this user no role here: let him `use` roles.outrigger.dev (docs/control-plane.md)",
+                what: "the cluster gives this user no role here: bind him outrigger-viewer, -editor, -operator or -admin (docs/kubernetes.md)",
             },
             NotAUser::Away(e) => Self::Store(e),
         }
@@ -396,6 +398,13 @@ const NO_TOKEN: &str = "that is not a token of this API; was it copied whole?";
 fn namespace_of(route: &str, path: &str) -> Option<Label> {
     let at = route.split('/').position(|part| part == "{namespace}")?;
     Label::new(path.split('/').nth(at)?).ok()
+}
+
+/// The namespaces that a request says it is about, where its path has none. They only narrow what is asked of the cluster: what is
+/// beyond them is refused.
+fn namespaces_of(headers: &HeaderMap) -> BTreeSet<Label> {
+    let said = headers.get("x-outrigger-namespaces").and_then(|said| said.to_str().ok()).unwrap_or_default();
+    said.split(',').take(MOST_NAMESPACES).filter_map(|name| Label::new(name.trim()).ok()).collect()
 }
 
 impl fmt::Debug for NoProof {

@@ -3,14 +3,15 @@
 
 use axum::Json as JsonBody;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use outrigger_mesh::{Label, SpiffeId};
+use outrigger_mesh::{ExpositionForm, Label, SpiffeId, exposition_as};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::{Api, ApiError, Caller};
+use crate::process::{self, panics};
 use crate::spec;
 
 pub(super) async fn proxies(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
@@ -125,33 +126,61 @@ pub(super) async fn create_join_token(
 const TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(600);
 const MAX_TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
-/// By the time the API listens everything is loaded, so being reached is being ready.
-pub(super) async fn alive(State(api): State<Api>) -> JsonBody<Json> {
-    let world = api.state.world();
-    JsonBody(json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() }))
+/// Whether the process does what it is for. One of whose parts has ended in a panic does not: it is to be begun anew.
+pub(super) async fn alive(State(api): State<Api>) -> Response {
+    let (world, fallen) = (api.state.world(), panics::fallen());
+    let (status, word) =
+        if fallen.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "failed") };
+    let told = json!({
+        "status": word, "revision": world.revision(), "generation": world.generation(),
+        "panics": panics::count(), "fallen": fallen,
+    });
+    (status, JsonBody(told)).into_response()
 }
 
-/// Ready it is also while a shared store does not answer, or leases are held back, since sidecars are served and everything is
-/// read as before; but it says so.
-pub(super) async fn ready(State(api): State<Api>) -> JsonBody<Json> {
-    let world = api.state.world();
+/// By the time the API listens everything is loaded, so being reached is being ready. Ready it is also while a shared store
+/// does not answer, or leases are held back, since sidecars are served and everything is read as before; but it says so.
+pub(super) async fn ready(State(api): State<Api>) -> Response {
+    let (world, fallen) = (api.state.world(), panics::fallen());
     let mut told = json!({ "status": "ok", "revision": world.revision(), "generation": world.generation() });
+    let mut conditions = vec![condition("loaded", None)];
     if let Some(replicas) = api.state.store().replicas() {
         // Why not is in the log, and in the answer to whoever writes: this is for everybody.
         let answers = replicas.lost().is_none();
-        told["status"] = if answers { "ok" } else { "degraded" }.into();
         told["store"] =
             json!({ "answers": answers, "replicas": replicas.count(), "leads": replicas.leads() });
+        let why = (!answers).then_some("the shared store does not answer: nothing can be written");
+        conditions.push(condition("store", why));
     }
-    if let Some(held) = api.observed.held_back() {
-        told["status"] = "degraded".into();
+    let held = api.observed.held_back();
+    if let Some(held) = &held {
         told["leases"] =
             json!({ "heldBack": held.instances, "of": held.of, "seconds": held.lasting.as_secs() });
     }
-    JsonBody(told)
+    let why = held.map(|held| format!("{} of {} ended together and are held back", held.instances, held.of));
+    conditions.push(condition("leases", why.as_deref()));
+    let parts = (!fallen.is_empty()).then(|| format!("ended in a panic: {}", fallen.join(", ")));
+    conditions.push(condition("parts", parts.as_deref()));
+    if conditions.iter().any(|condition| condition["met"] == false) {
+        told["status"] = "degraded".into();
+    }
+    told["conditions"] = conditions.into();
+    if fallen.is_empty() {
+        return JsonBody(told).into_response();
+    }
+    told["status"] = "failed".into();
+    (StatusCode::SERVICE_UNAVAILABLE, JsonBody(told)).into_response()
 }
 
-pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], api.observed.metrics() + &api.door.metrics()).into_response()
+fn condition(name: &str, why: Option<&str>) -> Json {
+    json!({ "name": name, "met": why.is_none(), "why": why })
+}
+
+/// `GET /metrics`: in the form of Prometheus, or in that of OpenMetrics for whoever asks for it.
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let form = ExpositionForm::of_accept(&accepts.collect::<Vec<_>>().join(","));
+    let text = api.observed.metrics() + &api.door.metrics() + &process::metrics();
+    let kind = HeaderValue::from_static(form.content_type());
+    ([(header::CONTENT_TYPE, kind)], exposition_as(form, &text)).into_response()
 }

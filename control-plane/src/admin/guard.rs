@@ -11,7 +11,8 @@ use super::{Api, ApiError};
 
 /// Lets through what names this machine, comes from no foreign page, and says that it is JSON where it carries a body.
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let mut response = match allowed(api.door.hosts(), request.method(), request.headers()) {
+    let asks = Asks { method: request.method(), path: request.uri().path() };
+    let mut response = match allowed(api.door.hosts(), &asks, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -48,7 +49,22 @@ impl Hosts {
     }
 }
 
-fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+/// What a request is for.
+struct Asks<'a> {
+    method: &'a Method,
+    path: &'a str,
+}
+
+impl Asks<'_> {
+    /// Whether somebody follows a link to the dashboard, from a handbook or a chat: the browser leaves that page for ours, which
+    /// says nothing before it has asked for itself.
+    fn follows_a_link(&self, mode: Option<&str>, shown: Option<&str>) -> bool {
+        let to_the_page = matches!(self.path, "/" | "/dashboard" | "/dashboard/");
+        to_the_page && *self.method == Method::GET && mode == Some("navigate") && shown == Some("document")
+    }
+}
+
+fn allowed(hosts: &Hosts, asks: &Asks<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
     // Said twice it is not understood: two readers could take two different ones.
     let text = |name: HeaderName| {
         let mut all = headers.get_all(name).iter();
@@ -69,14 +85,16 @@ fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), Ap
         return Err(ApiError::new(StatusCode::FORBIDDEN, FOREIGN));
     }
     // Browsers say it also of what carries no Origin: pictures, scripts, forms that only ask.
-    if text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin")) {
+    let foreign = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
+    if foreign && !asks.follows_a_link(text(SEC_FETCH_MODE), text(SEC_FETCH_DEST)) {
         return Err(ApiError::new(StatusCode::FORBIDDEN, FOREIGN));
     }
-    if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+    if matches!(*asks.method, Method::POST | Method::PUT | Method::PATCH) {
         let kind = text(header::CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         // No form of a page sends either.
-        let patch = *method == Method::PATCH && kind.eq_ignore_ascii_case("application/merge-patch+json");
+        let patch =
+            *asks.method == Method::PATCH && kind.eq_ignore_ascii_case("application/merge-patch+json");
         if !patch && !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -89,6 +107,8 @@ fn allowed(hosts: &Hosts, method: &Method, headers: &HeaderMap) -> Result<(), Ap
 
 const FOREIGN: &str = "pages of other origins may not use the admin API";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Whether a host, with or without a port, names this machine.
 fn is_loopback(host: &str) -> bool {
@@ -112,11 +132,15 @@ mod tests {
     use super::*;
 
     fn verdict(method: &Method, headers: &[(&str, &str)]) -> u16 {
+        verdict_at("/v1/services", method, headers)
+    }
+
+    fn verdict_at(path: &str, method: &Method, headers: &[(&str, &str)]) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        allowed(&Hosts::default(), method, &map)
+        allowed(&Hosts::default(), &Asks { method, path }, &map)
             .map_or_else(|e| e.into_response().status().as_u16(), |()| 200)
     }
 
@@ -165,6 +189,23 @@ mod tests {
             (Method::DELETE, &[("host", "localhost")], 200),
         ] {
             assert_eq!(verdict(&method, headers), expected, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_another_page_leads_to_the_dashboard_and_nowhere_else() {
+        let led = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        let to = |dest| [led.as_slice(), &[("sec-fetch-dest", dest)]].concat();
+        for (path, method, headers, expected) in [
+            ("/dashboard/", Method::GET, to("document"), 200),
+            ("/", Method::GET, to("document"), 200),
+            ("/dashboard/", Method::GET, to("iframe"), 403),
+            ("/dashboard/", Method::GET, led.to_vec(), 403),
+            ("/dashboard/", Method::POST, to("document"), 403),
+            ("/dashboard/app.js", Method::GET, to("document"), 403),
+            ("/v1/services", Method::GET, to("document"), 403),
+        ] {
+            assert_eq!(verdict_at(path, &method, &headers), expected, "{method} {path} {headers:?}");
         }
     }
 

@@ -11,17 +11,21 @@ mod backup;
 mod bucket;
 mod caller;
 mod certs;
+mod dashboard;
 mod door;
 mod etag;
 mod explain;
 mod facts;
+mod fault;
 mod guard;
 mod history;
 mod leases;
 mod listen;
 mod live;
+mod log_level;
 mod objects;
 mod openapi;
+mod own_api;
 mod problem;
 mod rates;
 mod refusals;
@@ -29,9 +33,11 @@ mod rollouts;
 mod routes;
 mod start;
 mod swagger;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod topology;
 mod watch;
 mod writes;
 
@@ -50,10 +56,13 @@ use tokio::net::TcpListener;
 
 use crate::compile::ResourceChange;
 use crate::exchange::Keys;
+use crate::process::level::LogLevel;
+use crate::push::TapLines;
 use crate::rollout::Rollouts;
 use crate::source::registration::HeldBack;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
+use crate::telemetry::{Stretch, Telemetry};
 
 use caller::Caller;
 pub use certs::Certs;
@@ -62,6 +71,7 @@ pub use live::PAGES;
 pub(crate) use problem::ApiError;
 pub(crate) use rates::A_SECOND;
 pub use start::{open, refuse_open_doors};
+pub use tap::Taps;
 
 /// What the API is told of the running mesh, as opposed to what people wrote.
 pub trait Observed: Send + Sync + 'static {
@@ -79,11 +89,22 @@ pub trait Observed: Send + Sync + 'static {
         page: &'static str,
     ) -> BoxFuture<'a, Result<Json, String>>;
 
+    /// Live requests of one of them, of [`TapFilter::page`](outrigger_mesh::TapFilter::page); an error says why there are
+    /// none.
+    fn tap(&self, identity: &SpiffeId, node: &str, page: String) -> Result<TapLines, String> {
+        Err(format!("{identity} ({node}) has no page {page:?}"))
+    }
+
     /// The connected sidecars that would be sent something if these changes were published, one JSON object each.
     fn affected(&self, changes: Vec<ResourceChange>) -> Vec<Json>;
 
     /// Traffic by service, version and caller, from the sidecars' own reports.
     fn stats(&self) -> Vec<Json>;
+
+    /// Who called whom within the last `window`, from the same reports.
+    fn traffic(&self, window: Duration) -> Stretch {
+        Telemetry::default().stretch(window)
+    }
 
     /// The issuers of tokens and the state of their keys.
     fn issuers(&self) -> Vec<Json> {
@@ -104,6 +125,11 @@ pub trait Observed: Send + Sync + 'static {
     /// Says that they are gone. False when none are held back.
     fn confirm_loss(&self) -> bool {
         false
+    }
+
+    /// What this process logs, where that can be changed.
+    fn log_level(&self) -> Option<Arc<LogLevel>> {
+        None
     }
 
     /// Metrics of the control plane, as text for Prometheus.
@@ -136,6 +162,8 @@ pub struct Api {
     pub signers: Option<Arc<Keys>>,
     /// The rollouts, and who drives them; none in tests of the rest.
     pub rollouts: Option<Rollouts>,
+    /// The taps that are open.
+    pub taps: Arc<Taps>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests under way are finished.
@@ -187,9 +215,13 @@ pub fn router(api: Api) -> Router {
         .route("/v1/audit", get(facts::audit))
         .route("/v1/backup", get(backup::backup))
         .route("/v1/stats", get(facts::stats))
+        .route("/v1/tap", get(tap::tap))
+        .route("/v1/topology", get(topology::all))
+        .route("/v1/topology/{namespace}/{name}", get(topology::one))
         .route("/v1/issuers", get(facts::issuers))
         .route("/v1/join-tokens", post(facts::create_join_token))
         .route("/v1/leases/confirm", post(leases::confirm))
+        .route("/v1/log-level", get(log_level::read).put(log_level::write))
         .route("/v1/certs", get(certs::list))
         .route("/v1/certs/rotation", get(certs::status).post(certs::turn))
         .route("/v1/certs/issue", post(certs::issue))
@@ -203,16 +235,23 @@ pub fn router(api: Api) -> Router {
             get(objects::read).put(objects::write).patch(objects::patch).delete(objects::delete),
         )
         .route("/v1/rollouts/{namespace}/{name}/{verb}", post(rollouts::order))
+        .route("/v1/services/{namespace}/{name}/api", get(own_api::document))
+        .route("/v1/services/{namespace}/{name}/try", post(own_api::tried))
         // Public keys, for whoever verifies tokens of the mesh: nobody has to say who they are.
         .route("/.well-known/jwks.json", get(facts::jwks))
         .route("/openapi.json", get(openapi::serve))
         .route("/docs", get(swagger::page))
         .route("/docs/{file}", get(swagger::file))
+        .route("/", get(dashboard::entrance))
+        .route("/dashboard", get(dashboard::without_slash))
+        .route("/dashboard/", get(dashboard::page))
+        .route("/dashboard/{*file}", get(dashboard::file))
         .route("/healthz", get(facts::alive))
         .route("/readyz", get(facts::ready))
         .route("/metrics", get(facts::metrics))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(fault::survived))
         .layer(middleware::from_fn_with_state(api.clone(), door::door))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(MAX_BYTES))

@@ -26,6 +26,11 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/openapi.json", Method::GET, Need::Nothing),
     ("/docs", Method::GET, Need::Nothing),
     ("/docs/{file}", Method::GET, Need::Nothing),
+    // Files, the same for every mesh; what they show they ask for.
+    ("/", Method::GET, Need::Nothing),
+    ("/dashboard", Method::GET, Need::Nothing),
+    ("/dashboard/", Method::GET, Need::Nothing),
+    ("/dashboard/{*file}", Method::GET, Need::Nothing),
     ("/metrics", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/apply", Method::POST, Need::Objects(Verb::Change)),
     // Objects: what it tells is who may ask for what; the handler asks for each service that it tells of.
@@ -35,6 +40,11 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/proxies/{node}/{page}", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/breakers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/stats", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/topology", Method::GET, Need::Act(Verb::Read, What::Running)),
+    // The handler asks for the namespace.
+    ("/v1/topology/{namespace}/{name}", Method::GET, Need::Act(Verb::Read, What::Running)),
+    // The handler asks for the namespace of the sidecars that tell.
+    ("/v1/tap", Method::GET, Need::Act(Verb::Read, What::Requests)),
     ("/v1/revisions", Method::GET, Need::Act(Verb::Read, What::History)),
     ("/v1/revisions/{number}", Method::GET, Need::Act(Verb::Read, What::History)),
     ("/v1/revisions/{number}/diff/{to}", Method::GET, Need::Act(Verb::Read, What::History)),
@@ -46,6 +56,8 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/issuers", Method::GET, Need::Act(Verb::Read, What::Running)),
     ("/v1/join-tokens", Method::POST, Need::Act(Verb::Change, What::JoinTokens)),
     ("/v1/leases/confirm", Method::POST, Need::Act(Verb::Change, What::Running)),
+    ("/v1/log-level", Method::GET, Need::Act(Verb::Read, What::Running)),
+    ("/v1/log-level", Method::PUT, Need::Act(Verb::Change, What::Running)),
     ("/v1/certs", Method::GET, Need::Act(Verb::Read, What::Certificates)),
     ("/v1/certs/issue", Method::POST, Need::Act(Verb::Change, What::Certificates)),
     ("/v1/certs/rotation", Method::GET, Need::Act(Verb::Read, What::Authority)),
@@ -55,6 +67,9 @@ pub(super) const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/tokens/{id}", Method::DELETE, Need::Act(Verb::Change, What::Users)),
     ("/v1/whoami", Method::GET, Need::Act(Verb::Read, What::Own)),
     ("/v1/rollouts/{namespace}/{name}/{verb}", Method::POST, Need::Objects(Verb::Change)),
+    ("/v1/services/{namespace}/{name}/api", Method::GET, Need::Objects(Verb::Read)),
+    // What it does there the control plane does not know: whoever may change the service may try it.
+    ("/v1/services/{namespace}/{name}/try", Method::POST, Need::Objects(Verb::Change)),
     ("/v1/{collection}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}", Method::GET, Need::Objects(Verb::Read)),
     ("/v1/{collection}/{namespace}/{name}", Method::GET, Need::Objects(Verb::Read)),

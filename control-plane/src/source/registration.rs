@@ -90,6 +90,11 @@ impl Registrations {
         self.state.world().service(service).is_some_and(|entry| entry.checked.may_be_served_by(identity))
     }
 
+    /// Whether there is such a service.
+    pub fn is_service(&self, service: &ServiceName) -> bool {
+        self.state.world().service(service).is_some()
+    }
+
     /// Registers an instance, or renews its lease.
     pub async fn register(
         &self,

@@ -6,6 +6,7 @@
 
 pub mod access_policy;
 mod breaker_override;
+mod closed;
 mod defaults;
 #[cfg(test)]
 mod definition;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 pub use access_policy::AccessPolicy;
 pub use breaker_override::{BreakerOverride, OverrideRoute};
+pub(crate) use closed::closed;
 pub use defaults::{HostnameGrant, MeshDefaults, OutboundMode, TrustedDomain};
 pub use denylist::{DeniedToken, Denylist};
 pub use duration::Duration;
@@ -71,7 +73,8 @@ pub use rollout::Rollout;
 pub use route_filter::RouteFilter;
 pub(crate) use rules::{is_of_connection, path};
 pub use service::{
-    Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServicePort, ServiceTimeouts, Target,
+    Between, Discovery, Http, Link, MeshService, Mtls, Protocol, Retry, ServiceApi, ServicePort,
+    ServiceTimeouts, Target,
 };
 pub use size::Size;
 pub use tcp_route::TcpRoute;

@@ -57,6 +57,9 @@ pub struct MeshService {
     /// Where to read on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// Its API, for people to read and to try. None: nobody is shown it, and it is not asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<ServiceApi>,
 }
 
 /// A port of a service.
@@ -210,6 +213,17 @@ pub struct Link {
     pub url: String,
 }
 
+/// The API of a service, as it describes it itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceApi {
+    /// Where its OpenAPI document is, in JSON: a path of the service.
+    pub path: String,
+    /// At which of its ports. None: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
 pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("hostnames", &Shape::List(&forms::HOSTNAME, 64)),
     Field::new("ports", &Shape::List(&PORT, 64)),
@@ -225,7 +239,11 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     Field::new("owner", &forms::WORDS),
     Field::new("description", &forms::WORDS),
     Field::new("links", &Shape::List(&LINK, 32)),
+    Field::new("api", &API),
 ]);
+
+const API: Shape =
+    Shape::Object(&[Field::required("path", &forms::PATH), Field::new("port", &Shape::Integer(1, 65_535))]);
 
 const HTTP: Shape = Shape::Object(&[
     Field::new("upgrades", &Shape::List(&Shape::Text(rules::upgrade), 16)),

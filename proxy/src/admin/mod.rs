@@ -6,13 +6,15 @@
 
 mod access;
 mod asked;
+pub(crate) mod figures;
 mod pages;
 pub(crate) mod policies;
 mod readiness;
 mod serve;
+mod tapped;
 
 pub use asked::answer as answer_control_plane;
-pub use pages::{AdminState, SetLogLevel};
+pub use pages::AdminState;
 pub(crate) use pages::{Page, text};
 pub use readiness::{Condition, Readiness};
 pub use serve::{AdminError, AdminSocket, bind, bind_socket, serve, serve_socket};

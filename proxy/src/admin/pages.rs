@@ -1,24 +1,26 @@
 //! What each address of the admin surface answers.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use outrigger_certs::WorkloadIdentity;
+use outrigger_mesh::TapFilter;
 use serde_json::{Value, json};
 
 use super::Readiness;
-use crate::breaker;
 use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::drain::{Ask, Drain, Phase};
 use crate::gateway::Edge;
 use crate::identity::RenewalStatus;
-use crate::listen::descriptors;
 use crate::live::Live;
+use crate::settings::duration;
+use crate::telemetry::level::{self, LogLevel};
+use crate::telemetry::panics;
+use crate::telemetry::tap::{Tap, TooMany};
 
 /// Everything the admin surface shows or can tell. What comes later than the surface itself is set when it comes.
 pub struct AdminState {
@@ -38,44 +40,43 @@ pub struct AdminState {
     pub link: OnceLock<Arc<LinkStatus>>,
     /// What is served at the edge, in gateway mode.
     pub edge: OnceLock<Arc<Edge>>,
-    /// Changes what is logged.
-    pub set_log_level: SetLogLevel,
+    /// What is logged.
+    pub log: Arc<LogLevel>,
 }
-
-/// Changes what is logged; an error says what is wrong with the filter.
-pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// An answer.
 pub(crate) type Page = Response<Full<Bytes>>;
 
 impl AdminState {
     /// Answers on the TCP listener: reading only.
-    pub(super) fn read(&self, method: &Method, uri: &Uri) -> Page {
+    pub(super) fn read(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Page {
         let page: fn(&Self) -> Page = match uri.path() {
             "/" => |_| text(StatusCode::OK, &format!("{}\n", READ.join("\n"))),
-            "/ready" => Self::ready,
+            "/ready" | "/readyz" if is_reading(method) => return self.ready(headers),
+            "/healthz" if is_reading(method) => return Self::alive(headers),
             "/config_dump" => |s| json(&s.config_dump()),
             "/clusters" => |s| json(&s.registry.clusters()),
             "/policies" => |s| json(&s.policies()),
             "/certs" => |s| json(&s.certs()),
-            "/stats/prometheus" => Self::prometheus,
+            "/stats/prometheus" if is_reading(method) => return self.metrics(headers),
+            "/ready" | "/readyz" | "/healthz" | "/stats/prometheus" => return not_allowed("GET, HEAD"),
             path if CHANGE.contains(&path) => {
                 let hint = "this changes state: POST it to the admin socket\n";
                 return text(StatusCode::METHOD_NOT_ALLOWED, hint);
             }
             _ => return not_found(&READ),
         };
-        match *method {
-            Method::GET | Method::HEAD => page(self),
-            _ => not_allowed("GET, HEAD"),
-        }
+        if is_reading(method) { page(self) } else { not_allowed("GET, HEAD") }
     }
 
     /// Answers on the Unix socket: everything.
-    pub(super) fn change(&self, method: &Method, uri: &Uri) -> Page {
+    pub(super) fn change(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Page {
         let path = uri.path();
         if !CHANGE.contains(&path) {
-            return if READ.contains(&path) { self.read(method, uri) } else { not_found(&CHANGE) };
+            return if READ.contains(&path) { self.read(method, uri, headers) } else { not_found(&CHANGE) };
+        }
+        if path == "/logging" && is_reading(method) {
+            return json(&self.log.told());
         }
         if method != Method::POST {
             return not_allowed("POST");
@@ -99,36 +100,63 @@ impl AdminState {
         })
     }
 
+    /// Live requests, as somebody wants to see them.
+    pub(super) fn tap(&self, filter: TapFilter) -> Result<Tap, TooMany> {
+        self.live.taps.open(&self.live.observe, filter, self.live.identity())
+    }
+
     fn ask(&self, ask: Ask) -> Page {
         self.drain.ask(ask);
         text(StatusCode::ACCEPTED, "draining\n")
     }
 
     fn logging(&self, query: &str) -> Page {
-        let level = query.split('&').find_map(|pair| pair.strip_prefix("level=")).map(percent_decoded);
-        let Some(level) = level.filter(|l| !l.is_empty()) else {
-            return text(StatusCode::BAD_REQUEST, "say which: /logging?level=info or ?level=info,h2=debug\n");
+        let asked = |name: &str| {
+            let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            found.map(percent_decoded).filter(|value| !value.is_empty())
         };
-        match (self.set_log_level)(&level) {
-            Ok(()) => {
-                tracing::info!(level, "logging changed");
-                text(StatusCode::OK, "done\n")
-            }
+        let Some(level) = asked("level") else {
+            let hint = "say which: /logging?level=info or ?level=info,h2=debug&for=10m\n";
+            return text(StatusCode::BAD_REQUEST, hint);
+        };
+        let lasting = asked("for").map_or(Ok(level::USUAL), |text| duration(&text));
+        match lasting.and_then(|lasting| self.log.change(&level, lasting)) {
+            Ok(()) => json(&self.log.told()),
             Err(why) => text(StatusCode::BAD_REQUEST, &format!("{why}\n")),
         }
     }
 
     /// Whether the sidecar can serve, and if not, why.
-    pub(crate) fn ready(&self) -> Page {
-        let phase = self.drain.phase();
-        if phase != Phase::Serving {
-            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("draining: {}\n", phase.as_str()));
+    pub(crate) fn ready(&self, headers: &HeaderMap) -> Page {
+        let (phase, reasons) = (self.drain.phase(), self.readiness.reasons());
+        let serves = phase == Phase::Serving && reasons.is_empty();
+        let status = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        if wants_json(headers) {
+            let all = self.readiness.conditions().into_iter().map(
+                |(condition, why)| json!({ "name": condition.as_str(), "met": why.is_none(), "why": why }),
+            );
+            let all: Vec<Value> = all.collect();
+            return json_of(status, &json!({ "ready": serves, "phase": phase.as_str(), "conditions": all }));
         }
-        let reasons = self.readiness.reasons();
-        if reasons.is_empty() {
-            return text(StatusCode::OK, "ready\n");
+        match (phase, reasons) {
+            (Phase::Serving, reasons) if reasons.is_empty() => text(status, "ready\n"),
+            (Phase::Serving, reasons) => text(status, &format!("{}\n", reasons.join("\n"))),
+            (phase, _) => text(status, &format!("draining: {}\n", phase.as_str())),
         }
-        text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", reasons.join("\n")))
+    }
+
+    /// Whether the process does what it is for: none of its parts has fallen.
+    pub(crate) fn alive(headers: &HeaderMap) -> Page {
+        let fallen = panics::fallen();
+        let status = if fallen.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        if wants_json(headers) {
+            let told = json!({ "alive": fallen.is_empty(), "fallen": fallen, "panics": panics::count() });
+            return json_of(status, &told);
+        }
+        if fallen.is_empty() {
+            return text(status, "alive\n");
+        }
+        text(status, &format!("ended in a panic: {}\n", fallen.join(", ")))
     }
 
     fn config_dump(&self) -> Value {
@@ -160,54 +188,6 @@ impl AdminState {
             "renewalFailures": self.renewal.get().map(|r| r.failures()),
         })
     }
-
-    fn prometheus(&self) -> Page {
-        let mut page = text(StatusCode::OK, &self.prometheus_text());
-        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        page.headers_mut().insert(header::CONTENT_TYPE, kind);
-        page
-    }
-
-    /// Everything that is counted, in the text form of Prometheus.
-    pub(crate) fn prometheus_text(&self) -> String {
-        let mut out = self.live.prometheus();
-        breaker::metrics::write(&mut out, &self.registry.live_services());
-        self.registry.write_budgets(&mut out);
-        let mut metric = |name: &str, kind: &str, help: &str, value: String| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-        };
-        let yes = |b: bool| u8::from(b).to_string();
-        let ready = self.readiness.is_ready() && self.drain.phase() == Phase::Serving;
-        metric("outrigger_ready", "gauge", "Whether the sidecar can serve.", yes(ready));
-        if let Some(open) = descriptors::open() {
-            metric("process_open_fds", "gauge", "Open file descriptors.", open.to_string());
-        }
-        let shed = self.live.overload.episodes().to_string();
-        metric("outrigger_memory_shedding_total", "counter", "Times that memory came near its limit.", shed);
-        let most = descriptors::limit().to_string();
-        metric("process_max_fds", "gauge", "How many there may be.", most);
-        if let Some(identity) = self.identity.get() {
-            let left = seconds_left(identity.expires_at()).to_string();
-            metric("outrigger_cert_expiry_seconds", "gauge", "Time until the own certificate ends.", left);
-        }
-        if let Some(renewal) = self.renewal.get() {
-            let (done, failed) = (renewal.renewals().to_string(), renewal.failures().to_string());
-            metric("outrigger_cert_renewals_total", "counter", "Certificates renewed.", done);
-            metric("outrigger_cert_renewal_failures_total", "counter", "Renewals that failed.", failed);
-        }
-        if let Some(link) = self.link.get() {
-            let help = "Whether the control plane is linked.";
-            metric("outrigger_control_connected", "gauge", help, yes(link.is_connected()));
-            let connections = link.connections().borrow().to_string();
-            let help = "Links made to the control plane.";
-            metric("outrigger_control_connections_total", "counter", help, connections);
-            let help = "Latest revision something was applied of.";
-            metric("outrigger_config_revision", "gauge", help, link.revision().to_string());
-            let help = "Resources refused.";
-            metric("outrigger_config_rejected_total", "counter", help, link.rejected_total().to_string());
-        }
-        out
-    }
 }
 
 pub(crate) fn text(status: StatusCode, body: &str) -> Page {
@@ -218,8 +198,22 @@ pub(crate) fn text(status: StatusCode, body: &str) -> Page {
     page
 }
 
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether JSON is asked for.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    accepts.into_iter().any(|accept| accept.to_ascii_lowercase().contains("application/json"))
+}
+
 fn json(value: &Value) -> Page {
-    let mut page = text(StatusCode::OK, &format!("{value:#}\n"));
+    json_of(StatusCode::OK, value)
+}
+
+fn json_of(status: StatusCode, value: &Value) -> Page {
+    let mut page = text(status, &format!("{value:#}\n"));
     let kind = HeaderValue::from_static("application/json");
     page.headers_mut().insert(header::CONTENT_TYPE, kind);
     page
@@ -237,7 +231,7 @@ fn not_allowed(allow: &'static str) -> Page {
 
 /// A log filter has commas and equals signs, which some clients encode. Anything odd stays as it is and is refused by
 /// the filter's own parser.
-fn percent_decoded(text: &str) -> String {
+pub(super) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
@@ -254,12 +248,12 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn unix(at: SystemTime) -> u64 {
+pub(super) fn unix(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 /// Negative once it has ended.
-fn seconds_left(at: SystemTime) -> i64 {
+pub(super) fn seconds_left(at: SystemTime) -> i64 {
     let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
     match at.duration_since(SystemTime::now()) {
         Ok(left) => seconds(left),
@@ -267,5 +261,15 @@ fn seconds_left(at: SystemTime) -> i64 {
     }
 }
 
-const READ: [&str; 6] = ["/ready", "/config_dump", "/clusters", "/policies", "/certs", "/stats/prometheus"];
+const READ: [&str; 9] = [
+    "/ready",
+    "/readyz",
+    "/healthz",
+    "/config_dump",
+    "/clusters",
+    "/policies",
+    "/certs",
+    "/stats/prometheus",
+    "/tap",
+];
 const CHANGE: [&str; 3] = ["/drain", "/quitquitquit", "/logging"];

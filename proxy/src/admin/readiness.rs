@@ -28,47 +28,56 @@ impl Condition {
     }
 }
 
-/// The conditions that are not met. Cheap to clone.
+/// The conditions, each with why it is not met as long as it is not. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<Condition, String>>>);
+pub struct Readiness(Arc<Mutex<Conditions>>);
+
+type Conditions = BTreeMap<Condition, Option<String>>;
 
 impl Readiness {
     /// Waits for `conditions`.
     pub fn waiting_for(conditions: &[Condition]) -> Self {
-        let missing = conditions.iter().map(|c| (*c, "not there yet".to_owned())).collect();
+        let missing = conditions.iter().map(|c| (*c, Some("not there yet".to_owned()))).collect();
         Self(Arc::new(Mutex::new(missing)))
     }
 
     /// A condition is not met, and why.
     pub fn not_yet(&self, condition: Condition, why: &str) {
-        self.missing().insert(condition, why.to_owned());
+        self.all().insert(condition, Some(why.to_owned()));
     }
 
     /// A condition is met.
     pub fn met(&self, condition: Condition) {
-        self.missing().remove(&condition);
+        self.all().insert(condition, None);
     }
 
     /// Whether nothing is missing.
     pub fn is_ready(&self) -> bool {
-        self.missing().is_empty()
+        self.all().values().all(Option::is_none)
+    }
+
+    /// Each condition, and why it is not met if it is not.
+    pub fn conditions(&self) -> Vec<(Condition, Option<String>)> {
+        self.all().iter().map(|(condition, why)| (*condition, why.clone())).collect()
     }
 
     /// What is missing, in words.
     pub fn reasons(&self) -> Vec<String> {
-        self.missing().iter().map(|(c, why)| format!("{}: {why}", c.as_str())).collect()
+        self.in_words(|_| true)
     }
 
     /// What of `conditions` is missing, in words.
     pub fn missing_of(&self, conditions: &[Condition]) -> Vec<String> {
-        let missing = self.missing();
-        let of = |(condition, why): (&Condition, &String)| {
-            conditions.contains(condition).then(|| format!("{}: {why}", condition.as_str()))
-        };
-        missing.iter().filter_map(of).collect()
+        self.in_words(|condition| conditions.contains(&condition))
     }
 
-    fn missing(&self) -> MutexGuard<'_, BTreeMap<Condition, String>> {
+    fn in_words(&self, meant: impl Fn(Condition) -> bool) -> Vec<String> {
+        let all = self.all();
+        let missing = all.iter().filter(|(condition, _)| meant(**condition));
+        missing.filter_map(|(c, why)| Some(format!("{}: {}", c.as_str(), why.as_deref()?))).collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Conditions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

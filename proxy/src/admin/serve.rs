@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::pages::{AdminState, Page, text};
+use super::pages::{AdminState, text};
+use super::tapped::{self, Answer, page};
 use crate::listen::descriptors::{self, Spare};
 
 /// Why the admin surface can not be opened.
@@ -104,10 +105,13 @@ pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
         let Some((stream, _peer)) = accepted else { continue };
         let state = Arc::clone(&state);
         connections.spawn(connection(stream, move |request| {
-            if has_local_host(request.headers()) {
-                return state.read(request.method(), request.uri());
+            if !has_local_host(request.headers()) {
+                return page(text(StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n"));
             }
-            text(StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n")
+            match request.uri().path() {
+                "/tap" if *request.method() == Method::GET => tapped::answer(&state, request.uri()),
+                _ => page(state.read(request.method(), request.uri(), request.headers())),
+            }
         }));
     }
 }
@@ -119,7 +123,9 @@ pub async fn serve_socket(socket: AdminSocket, state: Arc<AdminState>) {
         let accepted = next(|| socket.listener.accept(), &mut connections, &mut spare).await;
         let Some((stream, _peer)) = accepted else { continue };
         let state = Arc::clone(&state);
-        connections.spawn(connection(stream, move |request| state.change(request.method(), request.uri())));
+        connections.spawn(connection(stream, move |request| {
+            page(state.change(request.method(), request.uri(), request.headers()))
+        }));
     }
 }
 
@@ -148,13 +154,13 @@ where
     }
 }
 
-async fn connection<IO>(io: IO, answer: impl Fn(&Request<Incoming>) -> Page)
+async fn connection<IO>(io: IO, answer: impl Fn(&Request<Incoming>) -> Answer)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let page = answer(&request);
-        async move { Ok::<_, Infallible>(page) }
+        let answer = answer(&request);
+        async move { Ok::<_, Infallible>(answer) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use outrigger_certs::Peer;
 
 use crate::attempt::endpoint_breaker;
 use crate::attempt::pool::Lease;
@@ -18,6 +19,7 @@ use crate::request::handle::Held;
 use crate::request::places::Places;
 use crate::request::service_breaker::Watched;
 use crate::telemetry::metrics::Traffic;
+use crate::telemetry::metrics::requests::{Ended, Timing};
 
 /// One request at one endpoint.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Exchange {
     upload: Option<Replay>,
     /// Set while the answer's success is not known before its end (gRPC).
     pending: Option<(Arc<Traffic>, Duration)>,
+    /// Its request, to be counted when the answer has ended.
+    timing: Option<Timing>,
     /// The upstream after it has switched to another protocol.
     switched: Option<Box<Handed>>,
     /// By what the application's own calls are known while it serves this.
@@ -58,6 +62,7 @@ impl Exchange {
             lease: None,
             upload,
             pending: None,
+            timing: None,
             switched: None,
             handle: None,
             ended: false,
@@ -95,6 +100,11 @@ impl Exchange {
     /// Holds the connection until the end.
     pub fn hold(&mut self, lease: Lease) {
         self.lease = Some(lease);
+    }
+
+    /// Who is at the other end, where it proved that.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.lease.as_ref().and_then(Lease::peer)
     }
 
     /// Holds the handle until the end.
@@ -157,8 +167,16 @@ impl Exchange {
         self.pending = Some((traffic, latency));
     }
 
+    /// The request is counted with all its time when the body ends.
+    pub fn time(&mut self, timing: Timing) {
+        self.timing = Some(timing);
+    }
+
     /// The trailers of the answer have come.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(timing) = &mut self.timing {
+            timing.trailers(trailers);
+        }
         let failed = grpc_failure(trailers).unwrap_or(true);
         self.decided(failed);
         if let Some((traffic, latency)) = self.pending.take() {
@@ -169,6 +187,7 @@ impl Exchange {
     /// The answer broke off.
     pub fn broken(&mut self) {
         self.undecided = false;
+        self.timed(Ended::Broken);
         self.note(endpoint_breaker::FAILURE);
         self.tell(endpoint_breaker::FAILURE);
         if let Some((traffic, latency)) = self.pending.take() {
@@ -189,6 +208,7 @@ impl Exchange {
             // An end without a status is what a broken server sends.
             traffic.record(false, latency);
         }
+        self.timed(Ended::Whole);
         self.end();
     }
 
@@ -203,6 +223,12 @@ impl Exchange {
                 let outcome = Outcome::Success(self.latency());
                 self.endpoint.breaker.note(&mut self.pass, outcome, Millis::now(), 0);
             }
+        }
+    }
+
+    fn timed(&mut self, ended: Ended) {
+        if let Some(timing) = self.timing.take() {
+            timing.end(ended);
         }
     }
 
@@ -231,6 +257,7 @@ impl Drop for Exchange {
             // The caller went away before the end: not the server's fault.
             traffic.record(true, latency);
         }
+        self.timed(Ended::Left);
         self.end();
     }
 }

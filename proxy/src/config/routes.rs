@@ -16,6 +16,7 @@ use crate::filter::{FilterPlan, RouteLimits};
 use crate::live::LiveService;
 use crate::request::bulkhead::Bulkhead;
 use crate::request::service_breaker::Switch;
+use crate::telemetry::metrics::requests::OfRoute;
 
 /// Gives the live state of a service that a route names.
 pub type Resolve<'a> = dyn FnMut(&ServiceName) -> Arc<LiveService> + 'a;
@@ -157,6 +158,8 @@ pub struct RoutePlan {
     pub bulkhead: Option<Arc<Bulkhead>>,
     /// At a gateway its own breaker, in front of the service's.
     pub breaker: Option<Arc<Switch>>,
+    /// The counts of its requests.
+    pub requests: OfRoute,
 }
 
 /// By what a backend is chosen beside chance.
@@ -264,6 +267,7 @@ impl RoutePlan {
             deadline_header,
             bulkhead,
             breaker,
+            requests: OfRoute::default(),
         }
     }
 

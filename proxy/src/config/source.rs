@@ -19,6 +19,7 @@ use crate::config::plan::{Plan, PlanError};
 use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::identity::Obtained;
+use crate::telemetry::panics;
 
 /// What a link to the control plane needs.
 #[derive(Debug)]
@@ -70,9 +71,9 @@ pub fn start(
         }
     }
     if let Some(folder) = folder {
-        tasks.spawn(keep_copy(DiskCopy::new(&folder, owner), link.in_force()));
+        tasks.spawn(panics::part("disk-copy", keep_copy(DiskCopy::new(&folder, owner), link.in_force())));
     }
-    tasks.spawn(link.run());
+    tasks.spawn(panics::part("link", link.run()));
     status
 }
 

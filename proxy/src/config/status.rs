@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use outrigger_wire::session::Rejected;
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub struct LinkStatus {
 struct State {
     connected: bool,
     revision: u64,
+    applied_at: Option<SystemTime>,
+    heard_at: Option<SystemTime>,
     rejected_total: u64,
     rejected: VecDeque<Rejected>,
     last_error: Option<String>,
@@ -28,6 +31,7 @@ impl LinkStatus {
     /// A stream was opened and answered on.
     pub fn connected(&self) {
         let mut state = self.state();
+        state.heard_at = Some(SystemTime::now());
         if !std::mem::replace(&mut state.connected, true) {
             state.last_error = None;
             drop(state);
@@ -38,7 +42,9 @@ impl LinkStatus {
     /// The stream ended, or could not be opened.
     pub fn disconnected(&self, why: &str) {
         let mut state = self.state();
-        state.connected = false;
+        if std::mem::replace(&mut state.connected, false) {
+            state.heard_at = Some(SystemTime::now());
+        }
         state.last_error = Some(why.to_owned());
     }
 
@@ -46,6 +52,7 @@ impl LinkStatus {
     pub fn applied(&self, revision: u64, rejected: &[Rejected]) {
         let mut state = self.state();
         state.revision = state.revision.max(revision);
+        state.applied_at = Some(SystemTime::now());
         state.rejected_total += rejected.len() as u64;
         for one in rejected {
             state.rejected.retain(|r| r.name != one.name);
@@ -86,6 +93,21 @@ impl LinkStatus {
     /// Resources refused since the start.
     pub fn rejected_total(&self) -> u64 {
         self.state().rejected_total
+    }
+
+    /// Resources that are refused now, as far as they are remembered.
+    pub fn rejected_now(&self) -> usize {
+        self.state().rejected.len()
+    }
+
+    /// When something was applied last.
+    pub fn applied_at(&self) -> Option<SystemTime> {
+        self.state().applied_at
+    }
+
+    /// When the control plane was there last.
+    pub fn heard_at(&self) -> Option<SystemTime> {
+        self.state().heard_at
     }
 
     /// All of it as JSON.

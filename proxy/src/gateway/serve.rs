@@ -1,5 +1,6 @@
 //! The way of a connection from outside, and of a request on it.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,10 +29,12 @@ use crate::http::serve::{self, Spoken};
 use crate::http::upgrade;
 use crate::listen::accept;
 use crate::listen::detect::{self, First};
+use crate::outbound;
 use crate::request::choose::{LOOKUP_PATIENCE, nowhere};
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
-use crate::telemetry::access_log::{Direction, Note};
+use crate::telemetry::metrics::requests::Timed;
+use crate::telemetry::observe::{Direction, Note};
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
@@ -134,7 +137,8 @@ where
     let refusing = Rc::clone(&worker);
     let refuse = move |error: &Error, asker| {
         let mut response = refusal(&refusing, error, Asker { trusted: false, ..asker });
-        if let Some(note) = refusing.shared.live.access_log.note(Direction::Gateway) {
+        outbound::count(&refusing, Timed::unread(), error, None, &response);
+        if let Some(note) = refusing.shared.live.observe.note(Direction::Gateway) {
             note.failed(error);
             note.answered(&mut response);
         }
@@ -144,20 +148,24 @@ where
     serve::connection(io, spoken, guard, answer, refuse).await;
 }
 
-async fn answer(worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn answer(worker: &Worker, client: &Client, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let version = request.version();
     let asker = Asker::of(&request, false);
-    let note = worker.shared.live.access_log.note(Direction::Gateway);
+    let seen = Glance::at(request.headers());
+    let arrival = Timed::now(request.method(), request.headers(), seen);
+    let note = worker.shared.live.observe.request(Direction::Gateway, request.headers_mut(), seen, false);
     if let Some(note) = &note {
         note.began(request.method());
     }
-    let mut response = match forward(worker, client, request, note.as_ref()).await {
+    let mut response = match forward(worker, client, (request, arrival), note.as_ref()).await {
         Ok(response) => response,
         Err(error) => {
             if let Some(note) = &note {
                 note.failed(&error);
             }
-            refusal(worker, &error, asker)
+            let refusal = refusal(worker, &error, asker);
+            outbound::count(worker, arrival, &error, None, &refusal);
+            refusal
         }
     };
     if let Some(note) = note {
@@ -177,7 +185,7 @@ fn refusal(worker: &Worker, error: &Error, asker: Asker) -> Response<ResponseBod
 async fn forward(
     worker: &Worker,
     client: &Client,
-    request: Request<Incoming>,
+    (request, arrival): (Request<Incoming>, Timed),
     note: Option<&Rc<Note>>,
 ) -> Result<Response<ResponseBody>, Error> {
     worker.shared.live.overload.check()?;
@@ -200,21 +208,28 @@ async fn forward(
     let listener = listener(table, client, &host)?;
     let (from, tls, token, who) = (Some(client.from.peer), client.from.tls, None, None);
     let note = note.cloned();
-    let mut arrived = Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, note };
+    let mut arrived =
+        Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, arrival, note };
     let live = &worker.shared.live;
     arrived.learn(live, table.asks);
     let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
     let (route, taken) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
-    let route = Arc::clone(route);
+    let (route, asked) = (Arc::clone(route), Cell::new(None));
     let find = async |arrived: &mut Arrived, taken: Taken| {
         let routed = Routed { prefix: taken.prefix, ..arrived.sake.wait(routed(worker, &route)).await? };
         if let Some(note) = &arrived.note {
             note.to(&routed.service.name, None);
         }
+        asked.set(Some(Arc::clone(&routed.service)));
         arrived.learn(live, routed.snapshot.asks);
         Ok(routed)
     };
-    dispatch::send(worker, arrived, taken, client.number, find).await
+    let outcome = dispatch::send(worker, arrived, taken, client.number, find).await;
+    outcome.inspect_err(|error| {
+        if let Some(service) = asked.take() {
+            live.refusals.by_caller(&service.name, error.reason);
+        }
+    })
 }
 
 /// The listener that a host name means. A connection that was made for one listener's certificate does not reach

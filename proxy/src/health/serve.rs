@@ -6,19 +6,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_certs::UnverifiedConnector;
+use outrigger_mesh::{ExpositionForm, exposition_as, merged_exposition};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::ask::{ask, get};
 use super::table::{Metrics, Probes};
-use crate::admin::{AdminState, Condition, Page, text};
+use crate::admin::{AdminState, Condition, Page, figures, text};
 
 /// What is asked of the application, and where that is.
 #[derive(Clone, Debug)]
@@ -111,10 +112,10 @@ impl HealthState {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
         }
         match request.uri().path() {
-            "/healthz" => text(StatusCode::OK, "alive\n"),
+            "/healthz" => AdminState::alive(request.headers()),
             "/startupz" => self.started(),
-            "/readyz" => self.admin.ready(),
-            "/metrics" => self.metrics().await,
+            "/readyz" => self.admin.ready(request.headers()),
+            "/metrics" => self.metrics(request.headers()).await,
             path => self.application(path).await,
         }
     }
@@ -141,20 +142,24 @@ impl HealthState {
     }
 
     /// The sidecar's metrics, and after them the application's, where these come in time.
-    async fn metrics(&self) -> Page {
+    /// Together they are told in the form of Prometheus alone.
+    async fn metrics(&self, headers: &HeaderMap) -> Page {
         let own = self.admin.prometheus_text();
+        let plain = |others: &str| merged_exposition(&own, others);
         let merged = match &self.health.metrics {
-            None => own,
+            None => {
+                let form = figures::form(headers);
+                return figures::page(form, &exposition_as(form, &own));
+            }
             Some(metrics) => match timeout(METRICS, self.scrape(metrics)).await {
-                Ok(Ok(others)) => format!("{own}{}", without_end(&others)),
-                Ok(Err(why)) => format!("{own}# the application's metrics: {}\n", why.replace('\n', " ")),
-                Err(_late) => format!("{own}# the application's metrics did not come within {METRICS:?}\n"),
+                Ok(Ok(others)) => plain(&without_end(&others)),
+                Ok(Err(why)) => plain(&format!("# the application's metrics: {}\n", why.replace('\n', " "))),
+                Err(_late) => {
+                    plain(&format!("# the application's metrics did not come within {METRICS:?}\n"))
+                }
             },
         };
-        let mut page = text(StatusCode::OK, &merged);
-        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        page.headers_mut().insert(header::CONTENT_TYPE, kind);
-        page
+        figures::page(ExpositionForm::Prometheus, &merged)
     }
 
     async fn scrape(&self, metrics: &Metrics) -> Result<String, String> {

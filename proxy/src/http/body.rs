@@ -23,7 +23,7 @@ use crate::http::upgrade::Tunnel;
 use crate::request::handle::BodyEnd;
 use crate::request::places::Places;
 use crate::request::service_breaker::Watched;
-use crate::telemetry::access_log::{BodyEnd as NotedEnd, Note};
+use crate::telemetry::observe::{BodyEnd as NotedEnd, Note};
 
 /// What every body fails with.
 pub type BodyError = Box<dyn StdError + Send + Sync>;

@@ -26,6 +26,8 @@ impl Glance {
     pub const TRACE: Self = Self(1 << 6);
     /// `upgrade`.
     pub const UPGRADE: Self = Self(1 << 7);
+    /// Trace context as B3 has it: `b3`, `x-b3-…`.
+    pub const B3: Self = Self(1 << 8);
 
     /// Looks at the names of a message.
     pub fn at(headers: &HeaderMap) -> Self {
@@ -41,6 +43,7 @@ impl Glance {
 fn of(name: &HeaderName) -> Glance {
     match name.as_str() {
         "accept" => Glance::ACCEPT,
+        "b3" => Glance::B3,
         "content-length" | "transfer-encoding" | "expect" => Glance::BODY,
         "content-type" => Glance::CONTENT_TYPE,
         "cookie" => Glance::COOKIE,
@@ -49,6 +52,7 @@ fn of(name: &HeaderName) -> Glance {
         "upgrade" => Glance::UPGRADE,
         // More than are ours: whoever then looks closer decides.
         name if matches!(name.as_bytes(), [b'x', b'-' | b'_', b'o' | b'f', ..]) => Glance::OURS,
+        name if name.starts_with("x-b3-") => Glance::B3,
         _ => Glance(0),
     }
 }
@@ -75,6 +79,8 @@ mod tests {
             ("traceparent", Glance::TRACE),
             ("tracestate", Glance::TRACE),
             ("upgrade", Glance::UPGRADE),
+            ("b3", Glance::B3),
+            ("x-b3-traceid", Glance::B3),
             ("host", Glance(0)),
         ] {
             let mut all = HeaderMap::new();

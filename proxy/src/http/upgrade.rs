@@ -38,7 +38,7 @@ use crate::http::{headers, websocket};
 use crate::request::places::Places;
 use crate::tcp::outbound::Upstream;
 use crate::tcp::relay::{self, Ahead, End, Flow, Limits};
-use crate::telemetry::access_log::{BodyEnd, Note};
+use crate::telemetry::observe::{BodyEnd, Note};
 use crate::telemetry::ports::{Ended, PortStats};
 
 /// What a caller would like its connection to become.

@@ -36,7 +36,7 @@ use crate::request::choose::LOOKUP_PATIENCE;
 use crate::tcp;
 use crate::tcp::outbound::Called;
 use crate::tcp::relay;
-use crate::telemetry::access_log::Direction;
+use crate::telemetry::observe::Direction;
 use crate::worker::{Application, Worker};
 
 /// Where a redirected connection of the application goes.
@@ -251,7 +251,7 @@ async fn pass_on(worker: &Worker, mut stream: TcpStream, guard: Guard, to: Socke
     // What ends before both sides have ended is a reset; as far as the application can tell, nobody listens there.
     tcp::cut_on_close(&stream);
     let of_nobody = Arc::default();
-    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    let note = worker.shared.live.observe.note(Direction::Outbound);
     let note = note.as_deref();
     note.inspect(|note| note.goes_outside(to));
     match tcp::outside::dial(worker, to).await {

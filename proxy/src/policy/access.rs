@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::live::Live;
 use crate::policy::callers;
-use crate::telemetry::access_log::{self, Note};
+use crate::telemetry::access_log;
+use crate::telemetry::observe::Note;
 use crate::worker::Application;
 
 /// The access policies of every service that this sidecar stands before.
@@ -182,6 +183,11 @@ impl Asks {
     pub fn new(table: &AccessTable, application: &Application, caller: Option<&SpiffeId>) -> Self {
         let (access, port) = (table.of(&application.service), application.service_port);
         Self { access, caller: caller.cloned(), port, settled: Cell::new(None) }
+    }
+
+    /// Who asks, where somebody proved that.
+    pub fn caller(&self) -> Option<&SpiffeId> {
+        self.caller.as_ref()
     }
 
     /// Lets a request pass, or does not. Its head is the canonical one.

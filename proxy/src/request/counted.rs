@@ -34,7 +34,8 @@ pub enum Cause {
 impl Cause {
     const ALL: [Self; 5] = [Self::Connect, Self::Refused, Self::Reset, Self::Timeout, Self::Answer];
 
-    fn as_str(self) -> &'static str {
+    /// Its name in metrics and spans.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Refused => "refused",

@@ -11,7 +11,9 @@ use http::uri::PathAndQuery;
 use http::{Extensions, HeaderValue, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use outrigger_mesh::{Between, Port, PortNumber, Reason, RequestHead, Source, SpiffeId, Timeouts};
+use outrigger_mesh::{
+    Between, Port, PortNumber, Reason, RequestHead, ServiceName, Source, SpiffeId, Timeouts,
+};
 use tokio::time::Instant;
 
 use crate::attempt::send::Outgoing;
@@ -32,7 +34,8 @@ use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
-use crate::telemetry::access_log::Note;
+use crate::telemetry::metrics::requests::{Parties, Timed};
+use crate::telemetry::observe::Note;
 use crate::token::{Verified, carry};
 use crate::worker::Worker;
 
@@ -58,6 +61,8 @@ pub struct Arrived {
     pub token: Option<Arc<Verified>>,
     /// Whose sidecar or gateway routes it, where anybody asks for that.
     pub who: Option<Arc<SpiffeId>>,
+    /// When and how it came.
+    pub arrival: Timed,
     /// Of the access log.
     pub note: Option<Rc<Note>>,
 }
@@ -113,7 +118,10 @@ pub async fn send(
 ) -> Result<Response<ResponseBody>, Error> {
     let allowed = match filtered(worker, &taken, &mut arrived, port).await? {
         filter::Entered::Goes(allowed) => allowed,
-        filter::Entered::Answered(answer) => return Ok(*answer),
+        filter::Entered::Answered(answer) => {
+            answered_here(&worker.shared.live, &arrived, None, &taken.plan, &answer);
+            return Ok(*answer);
+        }
     };
     let routed = find(&mut arrived, taken).await;
     let outcome = match routed.and_then(|routed| fallback::enter(routed, &mut arrived, &worker.shared.live)) {
@@ -136,8 +144,24 @@ async fn instead(
     let taken = Taken { plan: Arc::clone(&routed.plan), prefix: routed.prefix.clone() };
     match filtered(worker, &taken, &mut arrived, routed.port.number).await? {
         filter::Entered::Goes(allowed) => tell(allowed, go(worker, arrived, routed, watch).await),
-        filter::Entered::Answered(answer) => Ok(*answer),
+        filter::Entered::Answered(answer) => {
+            let service = &routed.service.name;
+            answered_here(&worker.shared.live, &arrived, Some(service), &taken.plan, &answer);
+            Ok(*answer)
+        }
     }
+}
+
+/// Counts a request that is answered without anybody being asked.
+pub(super) fn answered_here(
+    live: &Live,
+    arrived: &Arrived,
+    service: Option<&ServiceName>,
+    plan: &RoutePlan,
+    answer: &Response<ResponseBody>,
+) {
+    let find = |who: Parties<'_>| plan.requests.to(&live.requests, who);
+    arrived.arrival.refused(&live.client_requests(service, None, plan.name.as_ref(), find), answer);
 }
 
 /// Brings a request before the filters of the route that it took.
@@ -178,11 +202,11 @@ async fn go(
     }
     let decided = Decided::of(&routed, &mut arrived, live);
     let affinity = Affinity::of(&routed.plan, &routed.snapshot, &mut arrived, live);
-    let Arrived { mut parts, seen, incoming, target, wish, sake, note, .. } = arrived;
+    let Arrived { mut parts, seen, incoming, target, wish, sake, arrival, note, .. } = arrived;
     let Routed { service, snapshot, plan, prefix, port, instance } = routed;
     let filters = plan.filters.as_deref();
     if let Some(note) = &note {
-        note.by(plan.name.as_ref());
+        note.by(plan.name.as_ref(), &mut parts.headers);
     }
     let upgrade = match wish {
         None => None,
@@ -227,6 +251,7 @@ async fn go(
         expects,
         body,
         asked,
+        arrival,
         note,
     };
     let work = pin!(stack::run(worker, call, head));

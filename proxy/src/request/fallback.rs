@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::http::body::ResponseBody;
 use crate::http::headers;
 use crate::live::{Live, LiveService, Millis};
-use crate::request::dispatch::{Arrived, Routed};
+use crate::request::dispatch::{Arrived, Routed, answered_here};
 use crate::request::service_breaker::{Passes, Shut};
 
 /// What becomes of a request.
@@ -45,17 +45,27 @@ pub fn enter(routed: Routed, arrived: &mut Arrived, live: &Live) -> Result<Enter
             if !headers::is_grpc(&arrived.parts.headers) =>
         {
             shut.took_fallback();
-            Ok(Entered::Answered(Box::new(fixed(status, &headers, &body))))
+            let answer = Box::new(fixed(status, &headers, &body));
+            answered_here(live, arrived, Some(&routed.service.name), &routed.plan, &answer);
+            Ok(Entered::Answered(answer))
         }
         Some((Fallback::Service(_), Some(other))) => {
-            let Some(instead) = elsewhere(other, &routed, arrived, live) else { return Err(shut.refuse()) };
+            let Some(instead) = elsewhere(other, &routed, arrived, live) else {
+                return Err(refused(&routed, shut));
+            };
             // Its own breaker holds. Its own fallback is not followed: two could lead to each other.
-            let watch = watch(&instead).map_err(Shut::refuse)?;
+            let watch = watch(&instead).map_err(|shut| refused(&routed, shut))?;
             shut.took_fallback();
             Ok(Entered::Elsewhere(instead, watch))
         }
-        _ => Err(shut.refuse()),
+        _ => Err(refused(&routed, shut)),
     }
+}
+
+/// A request that is refused is one of the caller's requests, which failed.
+fn refused(routed: &Routed, shut: Shut) -> Error {
+    routed.service.traffic.record(false, Duration::ZERO);
+    shut.refuse()
 }
 
 impl Watch {

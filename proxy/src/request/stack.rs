@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
+use outrigger_certs::Peer;
 use outrigger_mesh::{Between, Port, Protocol, Reason, Timeouts, TokenTravel};
 use tokio::time::{Instant, sleep};
 
@@ -33,7 +34,8 @@ use crate::request::decided::Decided;
 use crate::request::handle::Sake;
 use crate::request::places::{self, Places};
 use crate::request::retry::{self, Nature, Verdict};
-use crate::telemetry::access_log::Note;
+use crate::telemetry::metrics::requests::{Ended, Parties, Series, Timed};
+use crate::telemetry::observe::Note;
 use crate::token::carry;
 use crate::worker::Worker;
 
@@ -67,6 +69,8 @@ pub struct Call {
     pub body: Option<Replay>,
     /// What its caller's connection shall become, where it is an upgrade.
     pub asked: Option<Asked>,
+    /// When and how it came.
+    pub arrival: Timed,
     /// Of the access log.
     pub note: Option<Rc<Note>>,
 }
@@ -84,6 +88,7 @@ pub async fn run(
     let mut tried: Vec<u64> = Vec::new();
     let mut attempt = 1;
     let mut retried_for = None;
+    let mut spent = Duration::ZERO;
     loop {
         let aim = Aim {
             service: &call.service,
@@ -99,10 +104,17 @@ pub async fn run(
             Err(error) => return Err(gave_up(live, &call, None, began, error)),
         };
         if let Some(note) = &call.note {
-            note.tries(attempt, &chosen.view.endpoint);
+            note.tries(attempt, &chosen.view.endpoint, chosen.place.address);
         }
         let kept = may_follow(&call, attempt).then(|| head.keep());
-        let mut outcome = try_once(worker, &call, &chosen, attempt, head).await;
+        let sent = Instant::now();
+        let mut outcome = try_once(worker, &call, &chosen, (attempt, sent), head).await;
+        if let Some(note) = &call.note {
+            match &outcome {
+                Ok((answer, exchange)) => note.attempt_answered(answer, exchange.peer().map(Peer::id)),
+                Err(error) => note.attempt_failed(error),
+            }
+        }
         match &mut outcome {
             Ok((_, exchange)) => exchange.hold_places(Places::at_endpoint(room)),
             Err(_) => drop(room),
@@ -130,6 +142,9 @@ pub async fn run(
             Verdict::Again { cause, after } => {
                 retried_for = Some(cause);
                 let pause = next_pause(&call, attempt, after);
+                if let (Some(note), Ok(_)) = (&call.note, &pause) {
+                    note.again(cause.as_str());
+                }
                 pause.map_err(|why| {
                     live.counted.denied(why);
                     Some(why)
@@ -141,6 +156,7 @@ pub async fn run(
         match (outcome, pause, kept) {
             (failed, Ok(pause), Some(kept)) => {
                 tried.push(endpoint);
+                spent += sent.elapsed();
                 if failed.as_ref().is_err_and(Error::is_upstream) {
                     chosen.view.live.traffic.unanswered();
                 }
@@ -158,7 +174,9 @@ pub async fn run(
                 }
                 pass_up(live, &call, attempt, over_budget, outcome.as_ref().ok());
                 return match outcome {
-                    Ok(answer) => Ok(finish(&mut call, &chosen, began, answer, over_budget)),
+                    Ok(answer) => {
+                        Ok(finish(live, &mut call, &chosen, (began, sent, spent), answer, over_budget))
+                    }
                     Err(mut error) => {
                         tried.push(endpoint);
                         if chosen.panic {
@@ -287,7 +305,7 @@ async fn try_once(
     worker: &Worker,
     call: &Call,
     chosen: &Chosen,
-    attempt: u32,
+    (attempt, began): (u32, Instant),
     mut head: Outgoing,
 ) -> Result<Answer, Error> {
     if let Some(filters) = &call.plan.filters {
@@ -311,11 +329,13 @@ async fn try_once(
             head.headers.insert(headers::ATTEMPT, attempt.into());
         }
     }
+    if let Some(note) = &call.note {
+        note.write_trace(&mut head.headers);
+    }
     if call.nature.grpc {
         call.deadline.tell_grpc(&mut head.headers, call.body.as_ref());
     }
     let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
-    let began = Instant::now();
     let mut pass = chosen.pass.take();
     let sending = send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body);
     let (alarms, sent) = (&worker.alarms, call.body.as_ref());
@@ -374,13 +394,14 @@ async fn exchange(
 
 /// The answer as the application gets it.
 fn finish(
+    live: &Live,
     call: &mut Call,
     chosen: &Chosen,
-    began: Instant,
+    times: Times,
     (answer, mut exchange): Answer,
     over_budget: bool,
 ) -> Response<ResponseBody> {
-    count(call, chosen, began, &answer, &mut exchange);
+    count(live, call, chosen, times, &answer, &mut exchange);
     let (mut head, incoming) = answer.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     if chosen.place.secured.is_mesh() {
@@ -417,8 +438,35 @@ pub fn upstream_body(incoming: Incoming, mut exchange: Exchange, patience: Patie
     ResponseBody::Upstream(UpstreamBody::new(incoming, exchange, patience))
 }
 
-fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incoming>, exchange: &mut Exchange) {
-    let (latency, traffic) = (began.elapsed(), &chosen.view.live.traffic);
+/// When it began, when its last attempt did, and how long those before took.
+type Times = (Instant, Instant, Duration);
+
+fn count(
+    live: &Live,
+    call: &Call,
+    chosen: &Chosen,
+    (began, sent, spent): Times,
+    answer: &Response<Incoming>,
+    exchange: &mut Exchange,
+) {
+    let now = Instant::now();
+    let (latency, traffic) = (now.saturating_duration_since(began), &chosen.view.live.traffic);
+    let upstream = spent + now.saturating_duration_since(sent);
+    let told = (call.nature.grpc, chosen.place.secured.is_mesh());
+    let counts = counts(live, call, Some(chosen));
+    let mut arrival = call.arrival;
+    if let Some(trace) = call.note.as_ref().and_then(|note| note.kept_trace()) {
+        arrival.traced(trace);
+    }
+    let timing = arrival.answered(counts, answer, (upstream, now.into_std()), told);
+    // What it becomes may last for days, and is no request.
+    if call.asked.is_some()
+        && (answer.status() == StatusCode::SWITCHING_PROTOCOLS || answer.status().is_success())
+    {
+        timing.end(Ended::Whole);
+    } else {
+        exchange.time(timing);
+    }
     if !call.nature.grpc {
         traffic.record(!answer.status().is_server_error(), latency);
     } else if let Some(failed) = grpc_failure(answer.headers()) {
@@ -429,12 +477,25 @@ fn count(call: &Call, chosen: &Chosen, began: Instant, answer: &Response<Incomin
 }
 
 /// Counts a request that has no answer: to where the last attempt went, if that was what failed.
-fn gave_up(live: &Live, call: &Call, last: Option<&Chosen>, began: Instant, error: Error) -> Error {
+fn gave_up(live: &Live, call: &Call, last: Option<&Chosen>, began: Instant, mut error: Error) -> Error {
     live.counted.ended(error.reason);
     let ours = error.reason.status().is_server_error();
+    error.counts = Some(counts(live, call, last.filter(|_| error.is_upstream())));
     let last = last.filter(|_| error.is_upstream()).map(|chosen| &chosen.view.live.traffic);
     last.unwrap_or(&call.service.traffic).record(!ours, began.elapsed());
     error
+}
+
+/// Where it is counted: by the version that it came to, if it came to one.
+fn counts(live: &Live, call: &Call, chosen: Option<&Chosen>) -> Arc<Series> {
+    let endpoint = chosen.map(|chosen| &chosen.view.endpoint);
+    let service = endpoint.map_or(&call.service.name, |endpoint| &endpoint.service);
+    let version = endpoint.and_then(|endpoint| endpoint.version.as_ref());
+    let plan = &call.plan;
+    plan.requests.known(Some(service), version).unwrap_or_else(|| {
+        let find = |who: Parties<'_>| plan.requests.to(&live.requests, who);
+        live.client_requests(Some(service), version, plan.name.as_ref(), find)
+    })
 }
 
 /// HTTP/1.1 connections in use to one endpoint beyond which HTTP/2 takes over.

@@ -27,7 +27,7 @@ use crate::live::LiveService;
 use crate::outbound;
 use crate::tcp::outbound::{Called, Upstream, dial};
 use crate::tcp::outside;
-use crate::telemetry::access_log::Note;
+use crate::telemetry::observe::Note;
 use crate::worker::{Named, Worker};
 
 /// Whether a request asks for a tunnel to a host and a port, and for nothing in it (RFC 8441).

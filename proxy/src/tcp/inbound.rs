@@ -18,7 +18,7 @@ use crate::tcp::greeting::Greeting;
 use crate::tcp::outbound::InFlight;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
-use crate::telemetry::access_log::{Direction, Note};
+use crate::telemetry::observe::{Direction, Note};
 use crate::telemetry::ports::Ended;
 use crate::worker::{Application, Worker};
 
@@ -57,7 +57,7 @@ pub async fn from_mesh<IO>(
                 carry(worker, &mut caller, connected, (application, port), limits, (&asks, note)).await;
             }
             Ok(_) => {}
-            Err(error) => refuse(worker, application, port, &error, note),
+            Err(error) => refuse(worker, application, port, &error, (&asks, note)),
         }
     };
     guard.opaque();
@@ -88,7 +88,7 @@ pub async fn from_anybody(
                     end_on_close(&caller);
                 }
             }
-            Err(error) => refuse(worker, application, port, &error, note),
+            Err(error) => refuse(worker, application, port, &error, (&asks, note)),
         }
     };
     tokio::select! {
@@ -100,17 +100,24 @@ pub async fn from_anybody(
 
 /// A note of an opaque connection, where there is an access log.
 fn noted(worker: &Worker, application: &Application, peer: Option<&Peer>) -> Option<Rc<Note>> {
-    let note = worker.shared.live.access_log.note(Direction::Inbound)?;
+    let note = worker.shared.live.observe.note(Direction::Inbound)?;
     note.is_opaque();
     note.of(peer.map(Peer::id));
     note.to(&application.service, application.version.as_ref());
     Some(note)
 }
 
-fn refuse(worker: &Worker, application: &Application, port: u16, error: &Error, note: Option<&Note>) {
+fn refuse(
+    worker: &Worker,
+    application: &Application,
+    port: u16,
+    error: &Error,
+    (asks, note): (&Asks, Option<&Note>),
+) {
     note.inspect(|note| note.failed(error));
     worker.shared.live.ports.handle(Side::Server, &application.service, port).refused(error.reason);
     worker.shared.live.counters.refused(error.reason, Hop::Server);
+    worker.shared.live.refusals.by_service(&application.service, asks.caller(), error.reason);
     tracing::info!(%error, service = %application.service, port, "opaque connection refused");
 }
 
@@ -164,7 +171,7 @@ where
         biased;
         // Not before it was let in: whoever is refused at the door is told so.
         error = asks.denied_later(live, || registry.inbound(), note) => {
-            refuse(worker, application, port, &error, note);
+            refuse(worker, application, port, &error, (asks, note));
             return false;
         }
         outcome = relay(caller, &mut stream, ahead, limits, &stats.flow) => outcome,

@@ -25,8 +25,8 @@ use crate::request::retry;
 use crate::request::service_breaker::Shut;
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
-use crate::telemetry::access_log::{Direction, Note};
 use crate::telemetry::metrics::Traffic;
+use crate::telemetry::observe::{Direction, Note};
 use crate::telemetry::ports::{Ended, PortStats};
 use crate::worker::Worker;
 
@@ -47,7 +47,7 @@ pub async fn serve(worker: &Worker, mut client: TcpStream, guard: Guard, called:
     guard.opaque();
     let Called { service, port, .. } = called;
     let stats = worker.shared.live.ports.handle(Side::Client, &service.name, port.number.get());
-    let note = worker.shared.live.access_log.note(Direction::Outbound);
+    let note = worker.shared.live.observe.note(Direction::Outbound);
     let note = note.as_deref();
     note.inspect(|note| note.is_opaque());
     let carried = async {
@@ -60,6 +60,7 @@ pub async fn serve(worker: &Worker, mut client: TcpStream, guard: Guard, called:
             }
             Err(error) => {
                 note.inspect(|note| note.failed(&error));
+                worker.shared.live.refusals.by_caller(&service.name, error.reason);
                 refuse(worker, &stats, &error);
             }
         }
@@ -185,7 +186,7 @@ async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
     let (chance, mut tried, mut attempt) = (fastrand::u64(..), Vec::new(), 1);
     loop {
         let chosen = choose(worker, aim, chance, &tried).await?;
-        note.inspect(|note| note.tries(attempt, &chosen.view.endpoint));
+        note.inspect(|note| note.tries(attempt, &chosen.view.endpoint, chosen.place.address));
         let load = InFlight::new(&chosen.place.endpoint);
         let (mut pass, began) = (chosen.pass.take(), Instant::now());
         let error = match worker.mesh.opaque(&chosen.place).await {
@@ -199,6 +200,7 @@ async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
             }
             Err(error) => error,
         };
+        note.inspect(|note| note.attempt_failed(&error));
         endpoint_breaker::note(&chosen.place.endpoint, &mut pass, of_error(&error, false));
         drop(load);
         tried.push(chosen.place.endpoint.id);

@@ -238,7 +238,7 @@ impl PortTable {
                     .collect()
             },
         );
-        family("outrigger_opaque_connections_total", "counter", "Opaque connections that stood.", &|s| {
+        family("outrigger_opaque_opened_total", "counter", "Opaque connections that stood.", &|s| {
             vec![(String::new(), s.opened.load(Relaxed))]
         });
         family("outrigger_opaque_connections", "gauge", "Opaque connections that are open.", &|s| {

@@ -8,6 +8,7 @@
 
 mod calls_on;
 mod client;
+mod collector;
 mod dns_client;
 mod dns_server;
 mod etcd;
@@ -28,6 +29,7 @@ mod workload_api;
 
 pub use calls_on::{CallsOn, Onward, Trace, trace_of};
 pub use client::{Client, Reply, RequestBody, request};
+pub use collector::{Collector, Decoded, Taken, Treats};
 pub use dns_client::{DnsAnswer, DnsClient, dns_question};
 pub use dns_server::{DnsServer, Mood, Transport as DnsTransport};
 pub use etcd::Etcd;

@@ -22,6 +22,17 @@ pub fn debian(packages: &[&str]) -> Option<()> {
     needed(install(packages))
 }
 
+/// Sees to it that there is a program of this name, by these Debian packages where there is none. `None` where it can not be had.
+pub fn program(name: &str, packages: &[&str]) -> Option<()> {
+    if on_path(name) { Some(()) } else { debian(packages) }
+}
+
+/// The folder with the npm packages that the `package-lock.json` in `folder` names. It is made once and kept beside the build; no
+/// package runs anything while it is installed. `None` where it can not be had.
+pub fn npm(folder: &Path) -> Option<PathBuf> {
+    needed(make_modules(folder))
+}
+
 /// Passes a thing on, or says why the test that needs it is skipped.
 ///
 /// # Panics
@@ -192,6 +203,38 @@ fn make_venv(packages: &[&str]) -> Result<PathBuf, String> {
     }
     File::create(&done).map_err(|e| e.to_string())?;
     Ok(python)
+}
+
+fn make_modules(folder: &Path) -> Result<PathBuf, String> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(|e| format!("{name}: {e}"));
+    let files = [("package.json", read("package.json")?), ("package-lock.json", read("package-lock.json")?)];
+    let made = cache().join("npm");
+    // What was installed is known by the lock it was installed by.
+    let same = || fs::read(made.join("complete")).is_ok_and(|lock| lock == files[1].1);
+    let _lock = lock("npm")?;
+    if same() {
+        return Ok(made);
+    }
+    if !on_path("node") || !on_path("npm") {
+        install(&["nodejs", "npm"])?;
+    }
+    let _half_made = fs::remove_dir_all(&made);
+    fs::create_dir_all(&made).map_err(|e| e.to_string())?;
+    for (name, content) in &files {
+        fs::write(made.join(name), content).map_err(|e| e.to_string())?;
+    }
+    let arguments = words("ci --ignore-scripts --no-audit --no-fund --loglevel=error");
+    let ran = run(Command::new("npm").args(arguments).current_dir(&made), INSTALLING);
+    if !ran.ok {
+        return Err(format!("npm ci: {}", ran.stderr.trim()));
+    }
+    fs::write(made.join("complete"), &files[1].1).map_err(|e| e.to_string())?;
+    Ok(made)
+}
+
+fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).exists())
 }
 
 fn install(packages: &[&str]) -> Result<(), String> {

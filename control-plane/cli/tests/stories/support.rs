@@ -34,6 +34,7 @@ pub(crate) struct Mesh {
     control: Option<Process>,
     pub(crate) push: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) webhook: Option<SocketAddr>,
     extra: Vec<String>,
     island: Option<Island>,
 }
@@ -48,7 +49,8 @@ impl Mesh {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let extra = extra.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir().unwrap();
-        let mut mesh = Self { folder, control: None, push: any, admin: any, extra, island: None };
+        let mut mesh =
+            Self { folder, control: None, push: any, admin: any, webhook: None, extra, island: None };
         mesh.start_control();
         mesh
     }
@@ -58,7 +60,8 @@ impl Mesh {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let extra = extra.iter().map(ToString::to_string).collect();
         let (folder, push) = (tempfile::tempdir().unwrap(), SocketAddr::from((island.inside, 0)));
-        let mut mesh = Self { folder, control: None, push, admin: any, extra, island: Some(island) };
+        let mut mesh =
+            Self { folder, control: None, push, admin: any, webhook: None, extra, island: Some(island) };
         mesh.start_control();
         mesh
     }
@@ -88,6 +91,7 @@ impl Mesh {
         let told = process.wait_ready(&ready);
         self.push = told["push"].as_str().unwrap().parse().unwrap();
         self.admin = told["admin"].as_str().unwrap().parse().unwrap();
+        self.webhook = told["webhook"].as_str().map(|address| address.parse().unwrap());
         self.control = Some(process);
     }
 
@@ -105,6 +109,13 @@ impl Mesh {
     /// Kills the control plane without a word (SIGKILL).
     pub(crate) fn kill_control(&mut self) {
         self.control.take().expect("it runs").kill();
+    }
+
+    /// Asks the control plane to end (SIGTERM), and waits for that.
+    pub(crate) fn end_control(&mut self) {
+        let mut control = self.control.take().expect("it runs");
+        control.signal("TERM");
+        assert_eq!(control.wait_exit(), Some(0), "{}", self.control_log());
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -164,7 +164,7 @@ for call in sys.argv[1:]:
 metrics = urllib.request.urlopen('http://127.0.0.1:15000/stats/prometheus').read().decode()
 def count(name, label=''):
     return sum(int(n) for n in re.findall(rf'^{name}(?:{{[^}}]*{label}[^}}]*}})? (\\d+)$', metrics, re.M))
-opaque, passed = count('outrigger_opaque_connections_total'), count('outrigger_passed_on_total')
+opaque, passed = count('outrigger_opaque_opened_total'), count('outrigger_passed_on_total')
 denied = count('outrigger_refusals_total', 'egress_denied')
 print(f'{opaque} opaque, {passed} passed on, {denied} denied')
 ";

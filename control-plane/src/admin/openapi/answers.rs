@@ -3,6 +3,8 @@
 //! Where an answer is made of a type, its schema is, too; what handlers put together by hand is described by hand, and
 //! held to it by the tests that ask a real control plane (control-plane/tests/openapi).
 
+mod topology;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::schemas::{reference, told};
@@ -43,8 +45,18 @@ pub(super) fn schema(name: &str) -> Json {
         "MergePatch" => described("The fields that change; null takes one away.", object()),
         "Anything" => json!({ "type": "object" }),
         "Health" => record(
-            &[("status", text_of(&["ok", "degraded"])), ("revision", count()), ("generation", count())],
-            &[("store", object()), ("leases", object())],
+            &[
+                ("status", text_of(&["ok", "degraded", "failed"])),
+                ("revision", count()),
+                ("generation", count()),
+            ],
+            &[
+                ("store", object()),
+                ("leases", object()),
+                ("panics", count()),
+                ("fallen", list(text())),
+                ("conditions", list(object())),
+            ],
         ),
         "Keys" => record(&[("keys", list(object()))], &[]),
         "Applied" => applied(&[], &[]),
@@ -75,6 +87,8 @@ pub(super) fn schema(name: &str) -> Json {
             record(&[("items", list(breaker())), ("proxies", count()), ("silent", list(silent()))], &[])
         }
         "StatsList" => record(&[("items", list(stats()))], &[]),
+        "Topology" => topology::all(),
+        "ServiceTopology" => topology::of_service(),
         "Revision" => told::<Revision>(),
         "RevisionList" => record(&[("revision", count()), ("items", list(reference("Revision")))], &[]),
         "Difference" => {
@@ -94,6 +108,7 @@ pub(super) fn schema(name: &str) -> Json {
             ],
             &[],
         ),
+        "LogLevel" => record(&[("filter", text()), ("atStart", text())], &[("endsInSeconds", count())]),
         "ConfirmedLoss" => record(
             &[("confirmed", json!({ "type": "boolean" })), ("instances", count()), ("of", count())],
             &[],
@@ -124,6 +139,18 @@ pub(super) fn schema(name: &str) -> Json {
                 ("role", role()),
             ],
             &[("namespaces", list(text())), ("expires", moment())],
+        ),
+        "OwnApi" => record(&[("instance", text()), ("document", json!({}))], &[]),
+        "TriedAnswer" => record(
+            &[
+                ("instance", text()),
+                ("status", count()),
+                ("headers", list(list(text()))),
+                ("body", text()),
+                ("cut", json!({ "type": "boolean", "description": "Whether there was more." })),
+                ("ms", json!({ "type": "number" })),
+            ],
+            &[],
         ),
         "Problem" => problem(),
         "Mistake" => told::<spec::Problem>(),
@@ -169,7 +196,7 @@ pub(super) fn headers() -> Json {
     })
 }
 
-const ERRORS: [(u16, &str, &str); 16] = [
+const ERRORS: [(u16, &str, &str); 17] = [
     (400, "BadRequest", "Not understood: a parameter, a header or the form of the body."),
     (401, "Unauthenticated", "Nobody has proven who he is."),
     (403, "Forbidden", "It takes another role, which is named; or a page of another origin asked."),
@@ -191,6 +218,7 @@ const ERRORS: [(u16, &str, &str); 16] = [
     ),
     (428, "PreconditionRequired", "A write says what it expects: If-Match or If-None-Match."),
     (429, "TooMany", "Too many requests, or too many of what was asked for."),
+    (502, "Unreachable", "The service could not be asked, or what it said is none."),
     (503, "Unavailable", "The store does not answer, or every connection is at work."),
     (504, "NoAnswer", "The sidecar was asked and did not answer."),
     (507, "Full", "The store has no room for more; nothing was changed."),

@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    backup, certs, explain, facts, history, leases, live, objects, rollouts, tokens, watch, writes,
+    backup, certs, explain, facts, history, leases, live, log_level, objects, own_api, rollouts, tap, tokens,
+    topology, watch, writes,
 };
 use super::examples;
 use super::schemas::Schemas;
@@ -79,7 +80,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
             .body(Body::Named("Apply", examples::apply()))
             .answers(200, Json("Applied"))
             .also(&WRITE)
-            .headers(&["X-Outrigger-Why"]),
+            .headers(&["X-Outrigger-Why", "X-Outrigger-Namespaces"]),
         post("/v1/explain", "explain", "Running", "What would become of a request that is described.")
             .takes::<explain::Described>(
                 schemas,
@@ -111,6 +112,28 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         .answers(200, Json("BreakerList")),
         get("/v1/stats", "stats", "Running", "Traffic by service, version and caller.")
             .answers(200, Json("StatsList")),
+        get("/v1/topology", "topology", "Running", "Who calls whom, and how it goes.")
+            .query::<topology::Wanted>()
+            .answers(200, Json("Topology")),
+        get(
+            "/v1/topology/{namespace}/{name}",
+            "topologyOfService",
+            "Running",
+            "How it goes with one service, step by step: its versions, its callers, whom it calls, what is refused.",
+        )
+        .query::<topology::WantedOf>()
+        .answers(200, Json("ServiceTopology"))
+        .also(&[404]),
+        get(
+            "/v1/tap",
+            "tap",
+            "Running",
+            "Live requests as server-sent events: heads' facts, times and reasons, never bodies, queries or secrets.",
+        )
+        .query::<tap::Wanted>()
+        .answers(200, Text("text/event-stream"))
+        .also(&[404, 429])
+        .headers(&["X-Outrigger-Why"]),
         get("/v1/revisions", "listRevisions", "History", "What was changed, the newest first.")
             .query::<facts::Page>()
             .answers(200, Json("RevisionList")),
@@ -174,6 +197,24 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         .answers(200, Json("ConfirmedLoss"))
         .also(&[409])
         .headers(&["X-Outrigger-Why"]),
+        get("/v1/log-level", "readLogLevel", "Running", "What this control plane logs, and for how long.")
+            .answers(200, Json("LogLevel"))
+            .also(&[404]),
+        new(
+            Method::PUT,
+            "/v1/log-level",
+            "setLogLevel",
+            "Running",
+            "Logs something else for a time; after it the log is as at the start again.",
+        )
+        .takes::<log_level::Wanted>(
+            schemas,
+            "LogLevelRequest",
+            json!({ "filter": "info,outrigger_control=debug", "for": "10m" }),
+        )
+        .answers(200, Json("LogLevel"))
+        .also(&[404])
+        .headers(&["X-Outrigger-Why"]),
         get(
             "/v1/certs",
             "listCertificates",
@@ -219,7 +260,9 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
             .answers(200, Json("Token"))
             .also(&[404])
             .headers(&["X-Outrigger-Why"]),
-        get("/v1/whoami", "whoami", "Access", "Who one is to this API.").answers(200, Json("WhoAmI")),
+        get("/v1/whoami", "whoami", "Access", "Who one is to this API.")
+            .answers(200, Json("WhoAmI"))
+            .headers(&["X-Outrigger-Namespaces"]),
         post(
             "/v1/rollouts/{namespace}/{name}/{verb}",
             "orderRollout",
@@ -230,6 +273,24 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         .answers(200, Json("Rollout"))
         .answers(204, Answer::Empty)
         .also(&[404, 409])
+        .headers(&["X-Outrigger-Why"]),
+        get(
+            "/v1/services/{namespace}/{name}/api",
+            "readApi",
+            "Running",
+            "The OpenAPI document of a service, asked of one of its instances.",
+        )
+        .answers(200, Json("OwnApi"))
+        .also(&[404, 502, 504]),
+        post(
+            "/v1/services/{namespace}/{name}/try",
+            "tryApi",
+            "Changes",
+            "One request to a service that has an API, and what it answers.",
+        )
+        .takes::<own_api::Tried>(schemas, "TriedRequest", json!({ "method": "GET", "path": "/items/7" }))
+        .answers(200, Json("TriedAnswer"))
+        .also(&[404, 502, 504])
         .headers(&["X-Outrigger-Why"]),
     ];
     all.extend(of_collections());

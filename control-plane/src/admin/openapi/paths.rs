@@ -61,6 +61,11 @@ pub(super) fn parameters() -> Json {
             "Why; kept in the audit log, up to 500 characters.",
             json!({ "type": "string" }),
         ),
+        "X-Outrigger-Namespaces": header(
+            "X-Outrigger-Namespaces",
+            "With a token of Kubernetes: the namespaces that it is about, up to 16, where a role may be bound in some alone.",
+            json!({ "type": "string", "examples": ["shop,bank"] }),
+        ),
         "Last-Event-ID": header(
             "Last-Event-ID",
             "The last position that was seen: a watch goes on after it.",

@@ -32,7 +32,7 @@ fn every_route_is_in_the_document_and_nothing_else_is() {
 }
 
 /// For browsers: no program asks for it.
-const PAGE: [&str; 2] = ["/docs", "/docs/{file}"];
+const PAGE: [&str; 6] = ["/docs", "/docs/{file}", "/", "/dashboard", "/dashboard/", "/dashboard/{*file}"];
 
 #[test]
 fn every_name_that_is_referred_to_is_there_and_every_operation_has_one_name() {

@@ -1,5 +1,7 @@
 //! An API at whose door somebody stands: a control plane without sidecars, in a folder of the test's own.
 
+use crate::process::level::LogLevel;
+
 use super::*;
 
 struct Nothing;
@@ -61,6 +63,10 @@ impl Observed for Nothing {
         true
     }
 
+    fn log_level(&self) -> Option<Arc<LogLevel>> {
+        Some(Arc::new(LogLevel::new("info", Box::new(|_| Ok(())))))
+    }
+
     fn metrics(&self) -> String {
         "up 1\n".into()
     }
@@ -106,7 +112,7 @@ impl House {
         let (driver, rollouts) = (tokio::spawn(driver.run(std::future::pending())), Some(rollouts));
         let (observed, door) = (Arc::new(Nothing), Arc::new(door));
         let certs = Some(Certs { keeper, turning });
-        let api = Api { state, observed, certs, door, signers: None, rollouts };
+        let api = Api { state, observed, certs, door, signers: None, rollouts, taps: Arc::default() };
         Self { api, turner, driver, _folder: folder }
     }
 

@@ -7,6 +7,7 @@ mod clients;
 mod explain;
 mod house;
 mod references;
+mod tap;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -176,7 +177,7 @@ async fn other_methods_and_other_paths_are_no_way_in() {
         (Method::PATCH, "/v1/services", 405),
         (Method::OPTIONS, "/v1/services", 405),
         (Method::TRACE, "/v1/tokens", 405),
-        (Method::GET, "/", 404),
+        (Method::POST, "/", 405),
         (Method::GET, "/v1", 404),
         (Method::GET, "//v1/tokens", 404),
         (Method::GET, "/debug/pprof", 404),
