@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use outrigger_control::app::{self, App};
-use outrigger_control::process::{log, panics};
 use outrigger_control::settings::Settings;
+use outrigger_process::{log, panics};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A start reads the whole store at once, and a large mesh lives in small pieces: jemalloc gives back what is free, where the
@@ -18,8 +18,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    if let Err(why) = log::init(&settings) {
-        return refuse(&why, 2);
+    if let Err(why) = log::init(&settings.log, settings.log_format) {
+        return refuse(&anyhow!(why).context("--log"), 2);
     }
     panics::install();
     let ran = tokio::runtime::Builder::new_multi_thread()

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
-use outrigger_proxy::telemetry::panics;
+use outrigger_process::panics;
 use outrigger_testkit::{Client, Origin, eventually};
 use support::{Mesh, open_service, plain};
 use tracing::field::{Field, Visit};

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 /// Folder of a crate, and what of ours it may depend on. Benches and the command line may import all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control-plane/mesh", &[]),
+    ("control-plane/process", &[]),
     ("control-plane/wire", &["mesh"]),
     ("certs", &["mesh"]),
-    ("proxy", &["mesh", "wire", "certs"]),
+    ("proxy", &["mesh", "wire", "certs", "process"]),
     ("proxy/init", &[]),
     ("proxy/testkit", &["mesh", "wire", "certs"]),
-    ("control-plane", &["mesh", "wire", "certs", "inject", "kube"]),
+    ("control-plane", &["mesh", "wire", "certs", "inject", "kube", "process"]),
     ("control-plane/cli", &["mesh", "wire", "certs", "control", "inject", "proxy", "testkit"]),
     ("control-plane/inject", &[]),
     ("control-plane/kube", &["mesh", "certs"]),
@@ -52,10 +53,23 @@ const MAY_NAME: &[(&[&str], &[&str])] = &[
     (&["rustls_native_certs"], &["certs/"]),
     (&["hickory_proto", "hickory_resolver"], &["proxy/src/dns/", "proxy/testkit/"]),
     (&["prost", "envoy_types", "tonic", "tonic_prost"], &["control-plane/wire/", "examples/shop/"]),
-    (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"], &["proxy/src/telemetry/"]),
+    (
+        &["opentelemetry", "opentelemetry_http", "opentelemetry_otlp", "opentelemetry_sdk"],
+        &["proxy/src/telemetry/"],
+    ),
     (&["redb"], &["control-plane/src/store/"]),
     (&["kube", "k8s_openapi"], &["control-plane/kube/"]),
-    (&["axum"], &["control-plane/src/admin/", "examples/shop/"]),
+    (&["tracing_subscriber"], &["control-plane/process/", "proxy/tests/panics.rs"]),
+    // What listens serves a router, the admin API's and the webhook's.
+    (
+        &["axum"],
+        &[
+            "control-plane/src/admin/",
+            "control-plane/src/listen.rs",
+            "control-plane/src/webhook/server.rs",
+            "examples/shop/",
+        ],
+    ),
 ];
 
 #[test]

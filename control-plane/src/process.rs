@@ -1,13 +1,10 @@
-//! This process itself: what it logs, its panics, and what the system says of it.
-
-pub mod level; // what is logged, for how long
-pub mod log; // where it goes
-pub mod panics; // faults of the program
+//! What the system says of this process, and how busy it is. What it logs, and its panics: `outrigger-process`.
 
 use std::fmt::Write as _;
 use std::fs::{read_dir, read_to_string};
 
 use outrigger_mesh::{MetricKind, ProcessFigures, write_family, write_process};
+use outrigger_process::panics;
 use tokio::runtime::Handle;
 
 /// What is known of this process, as text for Prometheus. To be called in its runtime.
