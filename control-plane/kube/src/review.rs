@@ -51,6 +51,9 @@ pub async fn whose(api: &ApiServer, token: &str, audience: Option<&str>) -> Resu
     let question =
         json!({ "apiVersion": TOKENS.api_version(), "kind": TOKENS.kind, "metadata": {}, "spec": spec });
     let answer = api.question(&TOKENS, &question).await?;
+    if answer["kind"] != TOKENS.kind {
+        return Err(api.garbage("it answers with no TokenReview"));
+    }
     let status = &answer["status"];
     // A server that does not look at audiences names none.
     let is_for_us = audience.is_none_or(|audience| {

@@ -1,6 +1,7 @@
 //! What the control plane keeps in a cluster beside its store: what has become of each object, told in its status, and whom
 //! pods are to believe. One of the replicas does it, the one that leads.
 
+mod gateway;
 mod roots;
 mod statuses;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What has become of each object, written into its status: conditions, as Kubernetes has them.
 //!
-//! Routes have `status.parents` as the Gateway API words it, beside those that other controllers wrote. Everything else has
-//! `Accepted`: whether it is in force, and if not, why. A condition names the generation of the object that it is about, and since
-//! when it is as it is.
+//! Routes have `status.parents` as the Gateway API words it, beside those that other controllers wrote; Gateways of our class have
+//! `status.listeners` besides (`gateway`). Everything else has `Accepted`: whether it is in force, and if not, why. A condition names
+//! the generation of the object that it is about, and since when it is as it is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
+use super::gateway;
 use crate::check::check_stored;
 use crate::spec::{Key, Kind, Object, Severity, Time};
 use crate::status::{self, CONTROLLER};
@@ -35,14 +36,11 @@ impl Statuses {
         if self.settled == Some(now) {
             return;
         }
-        let refused = store.refused();
         let mut written = 0;
-        // A ReferenceGrant has none, and whether an Instance is there the one that registered it sees.
-        let kinds = Kind::ALL.into_iter().filter(|k| !matches!(k, Kind::Instance | Kind::ReferenceGrant));
+        // A ReferenceGrant has none.
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::ReferenceGrant);
         for (key, raw) in kinds.flat_map(|kind| store.written(kind)) {
-            let Some(status) = wanted(world, &key, &raw, refused.get(&key).map(Vec::as_slice)) else {
-                continue;
-            };
+            let Some(status) = wanted(store, world, &key, &raw) else { continue };
             let waits = self.failed.get(&key).is_some_and(|until| Instant::now() < *until);
             if waits || written >= AT_ONCE {
                 continue;
@@ -62,41 +60,55 @@ impl Statuses {
 }
 
 /// The status that an object should have; `None` where it has it.
-fn wanted(world: &World, key: &Key, raw: &Json, refused: Option<&[String]>) -> Option<Json> {
+fn wanted(store: &KubernetesStore, world: &World, key: &Key, raw: &Json) -> Option<Json> {
     let generation = raw["metadata"]["generation"].as_u64().unwrap_or(1);
-    let wrong = wrong_with(world, key, raw, refused);
-    if key.kind.is_route() {
-        let own = parents(world, key, raw, &wrong, generation);
+    let refused = store.refusal(key);
+    let wrong = wrong_with(world, key, raw, refused.as_deref());
+    let status = if key.kind.is_route() {
+        let own = parents(store, world, key, raw, &wrong, generation);
         let all = raw["status"]["parents"].as_array().into_iter().flatten();
         let others = all.filter(|parent| parent["controllerName"] != CONTROLLER).cloned();
-        let parents: Vec<Json> = others.chain(own).collect();
-        return (raw["status"]["parents"] != json!(parents)).then(|| json!({ "parents": parents }));
-    }
-    let mut conditions = vec![accepted(&wrong, generation)];
-    if key.kind == Kind::Gateway {
-        conditions.push(Json::from_iter([
-            ("type", json!("Programmed")),
-            ("status", conditions[0]["status"].clone()),
-            ("reason", json!(if wrong.is_empty() { "Programmed" } else { "Invalid" })),
-            (
-                "message",
-                json!(if wrong.is_empty() { "its proxies are told of it" } else { "it is not accepted" }),
-            ),
-            ("observedGeneration", generation.into()),
-        ]));
-    }
-    let before = raw["status"]["conditions"].as_array();
-    let since = |condition: &mut Json| {
-        let same = before.into_iter().flatten().find(|b| b["type"] == condition["type"]);
-        let at = same.filter(|b| b["status"] == condition["status"]).map(|b| b["lastTransitionTime"].clone());
-        condition["lastTransitionTime"] = at.unwrap_or_else(|| Time::now().to_string().into());
+        json!({ "parents": others.chain(own).collect::<Vec<_>>() })
+    } else if key.kind == Kind::Gateway {
+        gateway::status(world, key, raw, &wrong)
+    } else {
+        let before = raw["status"]["conditions"].as_array();
+        let mut own = vec![accepted(&wrong, generation)];
+        in_time(&mut own, before);
+        let others =
+            before.into_iter().flatten().filter(|condition| condition["type"] != "Accepted").cloned();
+        json!({ "conditions": own.into_iter().chain(others).collect::<Vec<_>>() })
     };
-    conditions.iter_mut().for_each(since);
-    let is_own = |condition: &&Json| !conditions.iter().any(|own| own["type"] == condition["type"]);
-    let others = before.into_iter().flatten().filter(is_own).cloned();
-    let all: Vec<Json> = conditions.iter().cloned().chain(others).collect();
-    let same = before.is_some_and(|before| all.iter().all(|one| before.contains(one)));
-    (!same).then(|| json!({ "conditions": all }))
+    let is_there = |(field, said): (&String, &Json)| {
+        let there = &raw["status"][field];
+        // The order of conditions means nothing, and another program may have put its own in between.
+        let all = |said: &Vec<Json>| {
+            there.as_array().is_some_and(|t| t.len() == said.len() && said.iter().all(|s| t.contains(s)))
+        };
+        said.as_array().is_some_and(|said| (said.is_empty() && there.is_null()) || all(said))
+    };
+    let same = status.as_object().is_some_and(|fields| fields.iter().all(is_there));
+    (!same).then_some(status)
+}
+
+/// Gives each condition the moment since when it is as it is: that which is told of it already, or now.
+pub(super) fn in_time(conditions: &mut [Json], before: Option<&Vec<Json>>) {
+    for condition in conditions {
+        let mut same = before.into_iter().flatten().filter(|b| b["type"] == condition["type"]);
+        // Since when is told by the object itself, whichever control plane looks.
+        let kept = same.find(|b| b["status"] == condition["status"]).map(|b| b["lastTransitionTime"].clone());
+        let own = || condition.get("lastTransitionTime").cloned();
+        let at = kept.filter(Json::is_string).or_else(own).filter(Json::is_string);
+        condition["lastTransitionTime"] = at.unwrap_or_else(|| Time::now().to_string().into());
+    }
+}
+
+/// A condition as Kubernetes has them, but for its moment.
+pub(super) fn condition(kind: &str, holds: bool, reason: &str, message: &str, generation: u64) -> Json {
+    json!({
+        "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason,
+        "message": message.chars().take(MOST_TOLD).collect::<String>(), "observedGeneration": generation,
+    })
 }
 
 /// Why an object is not in force.
@@ -126,40 +138,60 @@ fn wrong_with(world: &World, key: &Key, raw: &Json, refused: Option<&[String]>) 
 }
 
 fn accepted(wrong: &[String], generation: u64) -> Json {
-    let holds = wrong.is_empty();
-    let message =
-        if holds { "it is in force".to_owned() } else { wrong.join("; ").chars().take(1_000).collect() };
-    json!({
-        "type": "Accepted", "status": if holds { "True" } else { "False" },
-        "reason": if holds { "Accepted" } else { "Invalid" }, "message": message, "observedGeneration": generation,
-    })
+    if wrong.is_empty() {
+        return condition("Accepted", true, "Accepted", "it is in force", generation);
+    }
+    condition("Accepted", false, "Invalid", &wrong.join("; "), generation)
 }
 
-/// What is said of each parent of a route.
-fn parents(world: &World, key: &Key, raw: &Json, wrong: &[String], generation: u64) -> Vec<Json> {
+/// What is said of each parent of a route that is ours to speak of.
+fn parents(
+    store: &KubernetesStore,
+    world: &World,
+    key: &Key,
+    raw: &Json,
+    wrong: &[String],
+    generation: u64,
+) -> Vec<Json> {
     let told = world.route(key).filter(|_| wrong.is_empty()).map(|entry| status::of_route(world, entry));
     let mut own = if let Some(told) = told {
         told["parents"].as_array().cloned().unwrap_or_default()
     } else {
-        let refs = raw["spec"]["parentRefs"].as_array().into_iter().flatten().take(32);
+        let refs = raw["spec"]["parentRefs"].as_array().into_iter().flatten().take(MOST_PARENTS);
         let mut accepted = accepted(wrong, generation);
         accepted["reason"] = "UnsupportedValue".into();
         let parent = |parent: &Json| json!({ "parentRef": parent, "controllerName": CONTROLLER, "conditions": [accepted] });
         refs.map(parent).collect()
     };
+    own.retain(|parent| is_ours(store, key, &parent["parentRef"]));
     let before = raw["status"]["parents"].as_array();
     for parent in &mut own {
         let mine = |b: &&Json| b["controllerName"] == CONTROLLER && b["parentRef"] == parent["parentRef"];
-        let known = before.into_iter().flatten().find(mine).map(|b| b["conditions"].clone());
-        for condition in parent["conditions"].as_array_mut().into_iter().flatten() {
-            condition["observedGeneration"] = generation.into();
-            let same = known.as_ref().and_then(Json::as_array).into_iter().flatten();
-            let same = same.filter(|b| b["type"] == condition["type"] && b["status"] == condition["status"]);
-            // Since when is told by the object itself, whichever control plane looks.
-            let at = same.map(|b| b["lastTransitionTime"].clone()).next().filter(Json::is_string);
-            let at = at.or_else(|| condition.get("lastTransitionTime").filter(|t| t.is_string()).cloned());
-            condition["lastTransitionTime"] = at.unwrap_or_else(|| Time::now().to_string().into());
+        let known = before.into_iter().flatten().find(mine).and_then(|b| b["conditions"].as_array());
+        if let Some(conditions) = parent["conditions"].as_array_mut() {
+            for condition in conditions.iter_mut() {
+                condition["observedGeneration"] = generation.into();
+            }
+            in_time(conditions, known);
         }
     }
     own
 }
+
+/// Whether a parent is one of the mesh: no Gateway of another class, and nothing that only others know.
+fn is_ours(store: &KubernetesStore, route: &Key, parent: &Json) -> bool {
+    let word = |field: &str| parent[field].as_str();
+    let kind = word("kind").unwrap_or("Gateway");
+    let group = word("group").unwrap_or(if kind == "Gateway" { GATEWAY_API } else { "" });
+    if (group, kind) == (GATEWAY_API, "Gateway") {
+        let namespace = word("namespace").unwrap_or(route.namespace.as_str());
+        return !store.is_of_others(Kind::Gateway, namespace, word("name").unwrap_or_default());
+    }
+    matches!((group, kind), ("", "Service") | ("outrigger.dev", _))
+}
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// As many parents as the Gateway API lets a route have.
+const MOST_PARENTS: usize = 32;
+/// So many characters of why are told: an API server takes 32,768.
+const MOST_TOLD: usize = 1_000;

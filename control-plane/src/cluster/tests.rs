@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod gateway_api;
+mod gateways;
+
 use std::fs;
 use std::sync::{Arc, Mutex};
 
@@ -17,8 +20,8 @@ use crate::audit::Author;
 use crate::compile::ResourceChange;
 use crate::spec;
 use crate::state::{ApplyError, Publish, State, Write};
-use crate::store::Expect;
 use crate::store::kubernetes::{ClusterAddress, KubernetesStore};
+use crate::store::{Expect, Store};
 
 #[derive(Default)]
 struct Pushed(Mutex<Vec<ResourceChange>>);
@@ -34,7 +37,7 @@ struct Plane {
     store: KubernetesStore,
     state: Arc<State>,
     pushed: Arc<Pushed>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 const OURS: &str = "outrigger.dev/v1alpha1";
@@ -59,16 +62,28 @@ impl Plane {
             server.put(&object);
         }
         let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.crt"), server.root_pem()).unwrap();
+        fs::write(folder.path().join("token"), "own.token.planted").unwrap();
+        Self::on(server, folder).await
+    }
+
+    async fn on(server: KubernetesApi, folder: tempfile::TempDir) -> Self {
         let at = |name: &str| folder.path().join(name);
-        fs::write(at("ca.crt"), server.root_pem()).unwrap();
-        fs::write(at("token"), "own.token.planted").unwrap();
         let address = Address { url: server.url(), token: at("token"), roots: at("ca.crt") };
         let address =
             ClusterAddress { server: address, namespace: "outrigger-system".into(), identity: "a".into() };
         let store = KubernetesStore::open(address).await.unwrap();
         let (domain, pushed) = (TrustDomain::new("mesh.local").unwrap(), Arc::new(Pushed::default()));
         let state = State::open(Arc::new(store.clone()), domain, RootHash::of(b"root"), pushed.clone());
-        Self { state: state.await.unwrap(), server, store, pushed, _folder: folder }
+        Self { state: state.await.unwrap(), server, store, pushed, folder }
+    }
+
+    /// It ends, and another one starts.
+    async fn again(self) -> Self {
+        let Self { server, store, state, folder, .. } = self;
+        drop(state);
+        store.close().await;
+        Self::on(server, folder).await
     }
 
     /// Writes by the admin API.
@@ -179,6 +194,42 @@ async fn each_object_is_told_what_has_become_of_it() {
     let status = plane.status(version, "HTTPRoute", "good");
     assert_eq!(status["parents"][0]["conditions"][0]["observedGeneration"], 1);
     assert!(status["parents"][0]["conditions"][0]["lastTransitionTime"].is_string());
+}
+
+#[tokio::test]
+async fn what_somebody_broke_with_kubectl_keeps_shut_over_a_start() {
+    let plane = Plane::start().await;
+    let issuer = json!({ "name": "login", "issuer": "https://login.example", "audiences": ["shop"],
+                         "jwks": { "uri": "https://login.example/keys" } });
+    let target = json!({ "kind": "MeshService", "name": "cart" });
+    let mut tokens = json!({ "targetRefs": [target], "issuers": [issuer] });
+    plane.server.put(&object(OURS, "TokenPolicy", "users", &tokens));
+    tokens["requirement"] = "perhaps".into();
+    plane.server.put(&object(OURS, "TokenPolicy", "users", &tokens));
+    let list = json!({ "tokens": [{ "jti": "1" }, { "jtii": "2" }] });
+    plane.server.put(&object(OURS, "Denylist", "revoked", &list));
+
+    let plane = plane.again().await;
+    let cart = crate::testing::name("shop/cart");
+    let shut = |world: &crate::world::World| {
+        let entry = world.token_policy_of(&cart).unwrap();
+        entry.checked.issuers.iter().all(|issuer| issuer.source.is_none())
+    };
+    let world = plane.state.world();
+    assert!(shut(&world), "no key of it is looked for");
+    let list = world.denylist(&crate::testing::name("shop/revoked")).unwrap();
+    assert_eq!(list.tokens.len(), 1, "what of it can be read counts");
+    Statuses::default().round(&plane.store, &world).await;
+    for (kind, name, place) in [("TokenPolicy", "users", "requirement"), ("Denylist", "revoked", "jtii")] {
+        let accepted = &plane.status(OURS, kind, name)["conditions"][0];
+        assert_eq!((&accepted["type"], &accepted["status"]), (&json!("Accepted"), &json!("False")));
+        assert!(accepted["message"].as_str().unwrap().contains(place), "{accepted}");
+    }
+
+    // Mended, it is what it was.
+    tokens["requirement"] = "required".into();
+    plane.server.put(&object(OURS, "TokenPolicy", "users", &tokens));
+    eventually("it holds", || async { !shut(&plane.state.world()) }).await;
 }
 
 #[tokio::test]

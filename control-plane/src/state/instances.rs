@@ -9,6 +9,7 @@ use crate::audit::Author;
 use crate::check::{CheckedInstance, instance_of};
 use crate::spec::{Discovery, Key, Kind, ObjectName, Spec};
 use crate::store::StoreError;
+use crate::world::World;
 
 /// Why a workload does not get what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
     }
     // Its instances are those that the cluster knows: whoever says that he is one is believed to be among them, and adds
     // nothing.
-    if is_found_by_the_cluster(stage, name) {
+    if is_found_by_the_cluster(&stage.world, name) {
         return Ok(());
     }
     if endpoint.ip.is_unspecified() || endpoint.ip.is_multicast() {
@@ -142,12 +143,13 @@ pub(super) fn register(stage: &mut Stage, endpoint: Endpoint, author: &Author) -
     Ok(())
 }
 
-fn is_found_by_the_cluster(stage: &Stage, service: &ServiceName) -> bool {
+/// Whether the instances of a service are those that the cluster knows.
+pub fn is_found_by_the_cluster(world: &World, service: &ServiceName) -> bool {
     let says = |spec: &Spec| match spec {
         Spec::MeshService(service) => service.discovery == Some(Discovery::Kubernetes),
         _ => false,
     };
-    stage.world.service(service).is_some_and(|entry| says(&entry.object.spec))
+    world.service(service).is_some_and(|entry| says(&entry.object.spec))
 }
 
 /// Stages that an instance is no more. A workload withdraws only what it registered; the control plane itself, whose

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use outrigger_mesh::{Label, ServiceName, SpiffeId, TrustDomain};
+use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
+use super::stand_in::stand_in;
 use crate::addresses::VirtualAddress;
 use crate::audit::Author;
 use crate::check::{Checked, check_stored};
@@ -13,7 +14,7 @@ use crate::compile::Touched;
 use crate::jwks::kept_keys;
 use crate::rollout::{Progress, is_of_figures};
 use crate::secret::MeshSecret;
-use crate::spec::{Key, Kind, Object, Time, closed};
+use crate::spec::{Key, Kind, Object, Time};
 use crate::status::{self, Since};
 use crate::store::{Record, Space, Store, StoreError, Transaction};
 use crate::world::{Entry, World};
@@ -26,8 +27,7 @@ pub(super) struct Loaded {
 }
 
 /// Everything that is kept and holds. What does not, because another version wrote it or somebody did past the admin API, is
-/// told in the log, and stays in the store. In its place is what was in force `before`; where there is no before, nothing, and for
-/// a policy that says who comes in one by which nobody does.
+/// told in the log, and stays in the store. In its place is what was in force `before`, or what keeps shut (`stand_in`).
 pub(super) async fn world(
     store: &dyn Store,
     trust_domain: TrustDomain,
@@ -52,10 +52,17 @@ pub(super) async fn world(
 fn put_in_order(world: &mut World, before: Option<&World>, records: &[(String, Record)]) {
     for kind in Kind::ALL {
         let prefix = format!("{}/", kind.collection());
+        let mut wrong = vec![];
         for (key, record) in records.iter().filter(|(key, _)| key.starts_with(&prefix)) {
-            if let Err(why) = put(world, record.clone()) {
-                stand_in(world, before, key, record, why);
+            match put(world, record.clone()) {
+                Ok(()) => {}
+                // What stands for it must not be in the way of one that holds.
+                Err(why) if kind == Kind::TokenPolicy => wrong.push((key, record, why)),
+                Err(why) => stand_in(world, before, key, record, why),
             }
+        }
+        for (key, record, why) in wrong {
+            stand_in(world, before, key, record, why);
         }
     }
 }
@@ -80,32 +87,6 @@ async fn instances(world: &mut World, store: &dyn Store) -> Result<(), StoreErro
 
 /// How many portions may wait.
 const PORTIONS: usize = 2;
-
-/// Puts in `world` what stands for a record that does not hold.
-fn stand_in(world: &mut World, before: Option<&World>, path: &str, record: &Record, why: String) {
-    let key = Key::from_path(path).filter(|key| key.kind != Kind::Instance);
-    let earlier = key.as_ref().and_then(|key| before?.object(key)).map(|entry| entry.object().to_json());
-    let is_there = |world: &World, name: &Label| {
-        key.as_ref().is_some_and(|key| {
-            world.service(&ServiceName::new(key.namespace.clone(), name.clone())).is_some()
-        })
-    };
-    let shut = closed(&record.value, |name| is_there(world, name));
-    // It has the version of what is kept, on which the next write is decided.
-    let held = |value: Json| Record { created: record.created, changed: record.changed, value };
-    let stays = earlier.is_some_and(|value| put(world, held(value)).is_ok());
-    let instead = if stays {
-        "what was in force before stays"
-    } else if shut.is_some_and(|value| put(world, held(value)).is_ok()) {
-        "nobody comes in by it"
-    } else {
-        "left out"
-    };
-    tracing::error!(object = path, why, instead, "it is kept, but does not hold");
-    if let Some(key) = key {
-        world.does_not_hold(key, why);
-    }
-}
 
 /// Since when routes are as their status says. What is not known, or is not so any more, begins now.
 async fn since(world: &mut World, store: &dyn Store) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod overrides;
 mod paper;
 mod progress;
 mod stage;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -38,7 +39,7 @@ use crate::store::{Expect, Store, StoreError, StoreErrorKind};
 use crate::world::{AnyEntry, World};
 
 pub(crate) use follow::held_name;
-pub use instances::{Refusal, RefusalKind};
+pub use instances::{Refusal, RefusalKind, is_found_by_the_cluster};
 pub use paper::{Paper, compile_all, on_paper};
 pub use progress::Step;
 pub use tokens::TokenError;

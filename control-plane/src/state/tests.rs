@@ -572,3 +572,4 @@ async fn what_signs_places_outlives_a_restart_and_is_nowhere_to_be_read() {
 
 mod references;
 mod replicas;
+mod shut;

@@ -304,7 +304,7 @@ impl Writer {
             }
         };
         let as_made = (committed.revision, committed.generation) == (new.revision(), new.generation());
-        if !as_made || self.store.is_source() {
+        if !as_made || self.store.is_source() || !self.store.promises().gapless {
             // Somebody else wrote in between, or the store knows more of it: what is in the store is in force.
             self.follow_to(&committed).await?;
             return Ok(self.world.load_full());

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 
-use super::super::conformance::{put, suite, transaction};
+use super::super::conformance::{Tried, put, suite, transaction};
 use super::super::{KEPT_REVISIONS, StoreErrorKind};
 use super::*;
+
+impl Tried for EmbeddedStore {}
 
 suite!(|folder: PathBuf| async move { Some((EmbeddedStore::open(&folder).await.unwrap(), ())) });
 

@@ -36,7 +36,7 @@ pub use image::Image;
 pub use replicas::{Holder, Replicas};
 
 /// Keeps records, their history and the audit log. Every method may wait, none may be half done: a transaction whose
-/// future is dropped is either whole or absent.
+/// future is dropped goes on or never began. What not every store can promise is in [`Promises`]; all else holds of each.
 pub trait Store: Send + Sync + 'static {
     /// One record.
     fn get<'a>(&'a self, space: Space, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
@@ -62,7 +62,8 @@ pub trait Store: Send + Sync + 'static {
         .boxed()
     }
 
-    /// All of the transaction, or nothing. It is on disk when this returns.
+    /// All of the transaction, or nothing, as far as [`Promises::whole`] goes. It is kept when this returns, and what is asked from
+    /// then on tells of it.
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>>;
 
     /// The same for what was decided on this revision of the configuration: where that is no longer the latest nothing is
@@ -88,9 +89,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Whether there is any such thing, and whether counts may leap.
+    /// Whether there is any such thing.
     fn is_source(&self) -> bool {
         false
+    }
+
+    /// What it promises of that which not every store can.
+    fn promises(&self) -> Promises {
+        Promises::ALL
     }
 
     /// The changes of a space after the given count, as they are committed. What is no longer kept is answered with
@@ -116,6 +122,31 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lets go of the file or the connection, once what is under way has ended. Whoever still asks gets an error.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a store promises of that which not every one can. The suite of all stores holds each to what it says here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// A transaction of several records is whole or absent whatever happens meanwhile, and one change.
+    ///
+    /// Without it: what is expected is judged of all records before the first is written; then each is a change of its own, in
+    /// the order of the transaction; where one can not be written those before it are, and the error names them. A
+    /// transaction of one record is whole or absent in every store.
+    pub whole: bool,
+    /// Counts begin at 0, and each transaction adds one to those of the spaces that it writes to.
+    ///
+    /// Without it: counts begin somewhere and leap, only upwards, and to write what is there already may be no change. When a
+    /// record came to be (`created`) is told in whole seconds, by which the older of two is the older, and no count.
+    pub gapless: bool,
+    /// Revisions and the audit log are kept for the next start.
+    ///
+    /// Without it they are in memory, and reach back to the start.
+    pub history: bool,
+}
+
+impl Promises {
+    /// Everything.
+    pub const ALL: Self = Self { whole: true, gapless: true, history: true };
 }
 
 /// How many revisions of the configuration are kept.

@@ -1,5 +1,5 @@
-//! What is known of the namespace of a pod. It is asked of the API server, and believed for a moment: many pods of one
-//! namespace are made at a time.
+//! The namespace of a pod: as somebody follows it (`known`), else as the API server says when it is asked. What it says is believed
+//! for a moment, since many pods of one namespace are made at a time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,14 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::api::Cluster;
+use super::known::Known;
 
 /// The namespaces of a cluster.
 pub(super) struct Namespaces {
     cluster: Arc<dyn Cluster>,
-    known: Mutex<BTreeMap<String, (Instant, Arc<NamespaceFacts>)>>,
+    followed: Option<Arc<dyn Known>>,
+    /// What was asked for, and until when it is believed.
+    asked: Mutex<BTreeMap<String, (Instant, Arc<NamespaceFacts>)>>,
 }
 
 /// So long it is believed. Who labels a namespace and makes a pod at once by hand is slower.
@@ -22,8 +25,8 @@ const BELIEVED: Duration = Duration::from_secs(1);
 const MOST_KNOWN: usize = 1024;
 
 impl Namespaces {
-    pub(super) fn new(cluster: Arc<dyn Cluster>) -> Self {
-        Self { cluster, known: Mutex::default() }
+    pub(super) fn new(cluster: Arc<dyn Cluster>, followed: Option<Arc<dyn Known>>) -> Self {
+        Self { cluster, followed, asked: Mutex::default() }
     }
 
     /// The namespace of that name, with its Services.
@@ -31,8 +34,11 @@ impl Namespaces {
         if !is_name(name) {
             return Err(format!("{name:?} is no namespace"));
         }
+        if let Some(facts) = self.followed.as_ref().and_then(|followed| followed.facts(name)) {
+            return Ok(Arc::new(facts));
+        }
         let now = Instant::now();
-        if let Some((until, facts)) = self.known().get(name).cloned()
+        if let Some((until, facts)) = self.asked().get(name).cloned()
             && now < until
         {
             return Ok(facts);
@@ -48,7 +54,7 @@ impl Namespaces {
         facts.services =
             services.map_or(&[][..], Vec::as_slice).iter().filter_map(ServiceFacts::from_object).collect();
         let facts = Arc::new(facts);
-        let mut known = self.known();
+        let mut known = self.asked();
         known.retain(|_, (until, _)| now < *until);
         if known.len() < MOST_KNOWN {
             known.insert(name.to_owned(), (now + BELIEVED, Arc::clone(&facts)));
@@ -56,8 +62,8 @@ impl Namespaces {
         Ok(facts)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Instant, Arc<NamespaceFacts>)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Instant, Arc<NamespaceFacts>)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

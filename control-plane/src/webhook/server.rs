@@ -1,28 +1,25 @@
-//! Serves POST /inject. Every part is bounded: connections, the head, the body's length and time, the whole.
+//! Serves POST /inject. Every part is bounded: connections, the head, the body's length and time, the whole (`crate::listen`).
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_certs::NamedAcceptor;
 use outrigger_inject::{Decision, Settings as InjectSettings, decide};
 use serde_json::Value as Json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::events::{Events, Happened};
 use super::facts::{Namespaces, owner};
 use super::figures::Figures;
 use super::review::{Review, in_words, is_surprising};
+use crate::listen::{self, Limits, Tls};
 
 /// Everything an answer is made from.
 pub(super) struct Desk {
@@ -32,56 +29,30 @@ pub(super) struct Desk {
     pub(super) figures: Arc<Figures>,
 }
 
-const MOST_CONNECTIONS: usize = 256;
-const HEAD: Duration = Duration::from_secs(5);
 const BODY: Duration = Duration::from_secs(5);
-/// The API server keeps its connections; it makes new ones when they end.
-const LONGEST: Duration = Duration::from_mins(10);
 /// The API server takes objects of three megabytes; a review has one, at most two.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-const AFTER_A_FAULT: Duration = Duration::from_millis(100);
+const LIMITS: Limits = Limits {
+    of: "the webhook",
+    connections: 256,
+    head: Duration::from_secs(5),
+    body: BODY,
+    // The API server keeps its connections; it makes new ones when they end.
+    life: Duration::from_mins(10),
+};
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, tls: NamedAcceptor, desk: Arc<Desk>) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.len() >= MOST_CONNECTIONS {
-            connections.join_next().await;
-        }
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _peer)) = listener.accept().await else {
-            // No descriptor is free, or the peer is gone already.
-            sleep(AFTER_A_FAULT).await;
-            continue;
-        };
-        connections.spawn(connection(stream, tls.clone(), Arc::clone(&desk)));
-    }
-}
-
-async fn connection(stream: TcpStream, tls: NamedAcceptor, desk: Arc<Desk>) {
-    let stream = match timeout(HEAD, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(reason)) => {
-            tracing::debug!(%reason, "refused a connection to the webhook");
-            return;
-        }
-        Err(_late) => return,
-    };
-    let service = service_fn(|request| {
+    let answer = move |request: Request<Body>| {
         let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that leaves or is too slow is not news.
-    let _ended = timeout(LONGEST, serving).await;
+        async move { desk.answer(request).await }
+    };
+    listen::serve(listener, Tls::Named(tls), Router::new().fallback(answer), LIMITS, std::future::pending())
+        .await;
 }
 
 impl Desk {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Body>) -> Response<Full<Bytes>> {
         if request.uri().path() != "/inject" {
             return text(StatusCode::NOT_FOUND, "there is POST /inject, and nothing else\n");
         }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use outrigger_certs::NamedAcceptor;
+use outrigger_certs::{NamedAcceptor, NamedFiles};
 use outrigger_inject::{KubernetesVersion, Settings as InjectSettings};
 use outrigger_kube::api::{Address, ApiServer};
 use outrigger_mesh::Hostname;
@@ -20,8 +21,10 @@ use super::bundle;
 use super::events::{self, Events};
 use super::facts::Namespaces;
 use super::figures::Figures;
+use super::known::{Followed, Known};
 use super::server::{Desk, serve};
 use crate::ca::{Keeper, KubernetesSettings};
+use crate::store::kubernetes::KubernetesStore;
 
 /// What the operator says of it.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct WebhookSettings {
     pub listen: SocketAddr,
     /// The names by which the API server calls it.
     pub names: Vec<String>,
+    /// The files of a certificate, PEM, and its key, where somebody else keeps it fresh and tells the API server whom to believe.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The file with what holds for all pods; without one, the defaults do.
     pub config: Option<PathBuf>,
     /// The cluster.
@@ -48,34 +53,52 @@ pub struct Webhook {
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Webhook {
-    /// Starts it with a certificate of the mesh's authority. The error is one sentence for the operator.
+    /// Starts it with a certificate of the mesh's authority, or that of the files. Where the cluster is the store, that follows its
+    /// namespaces already. The error is one sentence for the operator.
     pub async fn start(
         listener: TcpListener,
         settings: WebhookSettings,
         keeper: Arc<Keeper>,
+        store: Option<KubernetesStore>,
     ) -> anyhow::Result<Self> {
         let Some(cluster) = settings.cluster else {
             bail!("--webhook-listen needs --kubernetes-api: namespaces are asked of the API server");
         };
         let address = Address { url: cluster.api, token: cluster.token, roots: cluster.ca };
-        let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(&address)?);
+        let api = ApiServer::new(&address)?;
+        let cluster: Arc<dyn Cluster> = Arc::new(api.clone());
         let names = settings.names.iter().map(|name| Hostname::new(name)).collect::<Result<Vec<_>, _>>();
         let names = names.context("--webhook-name")?;
         let inject = read(settings.config.as_ref())?.with_version_of(&*cluster).await;
-        let (tls, ends) = keeper.server(names)?;
+        let (tls, kept) = match &settings.tls {
+            None => keeper.server(names).map(|(tls, ends)| (tls, Kept::ByUs(ends)))?,
+            Some((certificate, key)) => NamedAcceptor::of_files(certificate, key)
+                .map(|(tls, files)| (tls, Kept::InFiles(files)))
+                .map_err(anyhow::Error::msg)
+                .context("--webhook-tls-cert")?,
+        };
         let (address, figures) = (listener.local_addr()?, Arc::<Figures>::default());
         let (events, waiting) = Events::new(Arc::clone(&figures));
+        let mut tasks = JoinSet::new();
+        let followed: Arc<dyn Known> = match store {
+            Some(store) => Arc::new(store),
+            None => Followed::start(&api, &mut tasks),
+        };
         let desk = Desk {
-            namespaces: Namespaces::new(Arc::clone(&cluster)),
+            namespaces: Namespaces::new(Arc::clone(&cluster), Some(followed)),
             inject,
             events,
             figures: Arc::clone(&figures),
         };
-        let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, tls.clone(), Arc::new(desk)));
         tasks.spawn(events::write(Arc::clone(&cluster), Arc::clone(&figures), waiting));
-        tasks.spawn(renew(Arc::clone(&keeper), tls, ends));
-        tasks.spawn(bundle::keep(cluster, Arc::clone(&figures), move || keeper.roots_pem()));
+        match kept {
+            Kept::ByUs(ends) => {
+                tasks.spawn(renew(Arc::clone(&keeper), tls, ends));
+                tasks.spawn(bundle::keep(cluster, Arc::clone(&figures), move || keeper.roots_pem()));
+            }
+            Kept::InFiles(files) => drop(tasks.spawn(read_again(files, Arc::clone(&figures)))),
+        }
         Ok(Self { address, figures, _tasks: tasks })
     }
 
@@ -85,6 +108,32 @@ impl Webhook {
         move || figures.metrics()
     }
 }
+
+/// Who keeps the certificate fresh, and caBundle with it.
+enum Kept {
+    /// The control plane; it ends then.
+    ByUs(SystemTime),
+    /// Whoever writes the files.
+    InFiles(NamedFiles),
+}
+
+/// Shows what somebody else puts into the files. Whom the API server believes is theirs, too.
+async fn read_again(files: NamedFiles, figures: Arc<Figures>) {
+    loop {
+        let read = files.refresh();
+        figures.in_step.store(read.is_ok(), Relaxed);
+        match read {
+            Ok(true) => tracing::info!("took the new certificate of the webhook"),
+            Ok(false) => {}
+            Err(why) => {
+                tracing::warn!(why, "the webhook's certificate is not read anew; the last good one stays");
+            }
+        }
+        sleep(READ_AGAIN).await;
+    }
+}
+
+const READ_AGAIN: Duration = Duration::from_secs(30);
 
 /// The settings in the file, with all mistakes.
 fn read(file: Option<&PathBuf>) -> anyhow::Result<InjectSettings> {

@@ -105,17 +105,27 @@ struct Running {
 
 impl Running {
     async fn start(settings: Json) -> Self {
+        Self::showing(None, settings).await
+    }
+
+    /// With a certificate of somebody else, and his root, DER.
+    async fn showing(own: Option<(NamedAcceptor, Vec<u8>)>, settings: Json) -> Self {
         let domain = TrustDomain::new("mesh.local").unwrap();
         let (authority, _) = Authority::create(&domain, SystemTime::now()).unwrap();
         let names = vec![Hostname::new(NAME).unwrap()];
-        let (tls, _) = NamedAcceptor::new(&authority, names, LeafLifetime::default()).unwrap();
-        let client = OutsideConnector::new(&OutsideRoots::Only(authority.trust().roots.clone())).unwrap();
+        let (tls, roots) = if let Some((tls, root)) = own {
+            (tls, vec![root.into()])
+        } else {
+            let (tls, _) = NamedAcceptor::new(&authority, names, LeafLifetime::default()).unwrap();
+            (tls, authority.trust().roots.clone())
+        };
+        let client = OutsideConnector::new(&OutsideRoots::Only(roots)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, cluster, figures) =
             (listener.local_addr().unwrap(), Played::new(), Arc::<Figures>::default());
         let (events, waiting) = Events::new(Arc::clone(&figures));
         let desk = Desk {
-            namespaces: Namespaces::new(cluster.clone()),
+            namespaces: Namespaces::new(cluster.clone(), None),
             inject: InjectSettings::from_json(&settings).unwrap(),
             events,
             figures: Arc::clone(&figures),
@@ -338,15 +348,58 @@ async fn the_api_server_is_told_whom_to_believe_in_every_webhook_and_left_alone_
     assert_eq!(patch[0], json!({"op": "test", "path": "/webhooks/0/name", "value": "a"}));
 }
 
+/// The certificate that `client` is shown.
+async fn shown(address: SocketAddr, client: &OutsideConnector) -> Vec<u8> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = OutsideName::of_host(&Hostname::new(NAME).unwrap()).unwrap();
+    let stream = client.connect(stream, &name, OutsideAlpn::Http1).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// openssl makes the authority, the key and the certificate, as cert-manager would put them into a Secret.
+#[tokio::test]
+async fn a_certificate_in_files_is_shown_and_taken_anew_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |args: &str| {
+        let out = Command::new("openssl")
+            .args(args.split_whitespace())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!("req -x509 {key} -subj /CN=company -keyout ca.key -out ca.crt -days 2"));
+    fs::write(folder.path().join("names"), format!("subjectAltName=DNS:{NAME}\n")).unwrap();
+    let issue = || {
+        openssl(&format!("req {key} -subj /CN=webhook -keyout tls.key -out tls.csr"));
+        let by = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile names";
+        openssl(&format!("x509 -req -in tls.csr {by} -out tls.crt"));
+    };
+    issue();
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let (tls, files) = NamedAcceptor::of_files(&certificate, &key).unwrap();
+    openssl("x509 -in ca.crt -outform DER -out ca.der");
+    let root = fs::read(folder.path().join("ca.der")).unwrap();
+    let webhook = Running::showing(Some((tls, root)), json!({})).await;
+
+    let before = shown(webhook.address, &webhook.client).await;
+    assert_eq!(webhook.review(&recorded("bare.0.json")).await["allowed"], true);
+    assert_eq!(files.refresh(), Ok(false));
+    issue();
+    assert_eq!(files.refresh(), Ok(true));
+    let after = shown(webhook.address, &webhook.client).await;
+    assert_ne!(before, after);
+    fs::write(&certificate, "nonsense").unwrap();
+    assert!(files.refresh().unwrap_err().contains("tls.crt"));
+    assert_eq!(shown(webhook.address, &webhook.client).await, after, "the last good one stays");
+    assert!(NamedAcceptor::of_files(&certificate, &key).is_err());
+}
+
 #[tokio::test]
 async fn the_certificate_is_replaced_while_it_serves() {
     let webhook = Running::start(json!({})).await;
-    let shown = async || {
-        let stream = TcpStream::connect(webhook.address).await.unwrap();
-        let name = OutsideName::of_host(&Hostname::new(NAME).unwrap()).unwrap();
-        let stream = webhook.client.connect(stream, &name, OutsideAlpn::Http1).await.unwrap();
-        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-    };
+    let shown = async || shown(webhook.address, &webhook.client).await;
     let before = shown().await;
     assert_eq!(before, shown().await);
     webhook.tls.renew(&webhook.authority, LeafLifetime::default()).unwrap();

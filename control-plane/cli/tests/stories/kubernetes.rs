@@ -172,11 +172,7 @@ async fn a_pod_joins_with_its_projected_token_and_the_api_server_is_asked_for_ou
     {
         let asked = api.cluster.asked.lock().unwrap();
         let last = asked.last().unwrap();
-        assert!(
-            last.head.starts_with("post /apis/authentication.k8s.io/v1/tokenreviews http/1.1"),
-            "{}",
-            last.head
-        );
+        assert!(last.head.starts_with("post /apis/authentication.k8s.io/v1/tokenreviews"), "{}", last.head);
         assert!(last.head.contains(&format!("authorization: bearer {OWN}")), "{}", last.head);
         let expected = json!({ "token": LATER, "audiences": ["outrigger"] });
         assert_eq!((&last.body["kind"], &last.body["spec"]), (&json!("TokenReview"), &expected));
@@ -234,14 +230,23 @@ async fn no_answer_of_an_api_server_but_a_good_one_attests_anybody() {
 
     // These may pass: the sidecar waits, the log says for what.
     for (answer, words) in [
-        (Answer::Json("403 Forbidden", json!({ "kind": "Status" })), "system:auth-delegator"),
-        (Answer::Json("500 Internal Server Error", json!({})), "answers 500"),
+        (Answer::Json("403 Forbidden", json!({ "kind": "Status", "code": 403 })), "system:auth-delegator"),
+        (Answer::Json("500 Internal Server Error", json!({ "kind": "Status", "code": 500 })), "(500)"),
+        (Answer::Json("500 Internal Server Error", json!({})), "does not say why"),
+        // What it says of the question may have the token in it.
+        (
+            Answer::Json(
+                "422 Unprocessable",
+                json!({ "kind": "Status", "message": format!("no: {TOKEN}"), "code": 422 }),
+            ),
+            "refuses the question",
+        ),
         (
             Answer::Json("201 Created", json!({ "kind": "Status", "status": good("shop:cart") })),
             "no TokenReview",
         ),
-        (Answer::Huge, "too long"),
-        (Answer::Nonsense, "no TokenReview"),
+        (Answer::Huge, "larger than 65536 bytes"),
+        (Answer::Nonsense, "something else than was asked"),
         (Answer::Never, "took longer"),
     ] {
         api.answers(answer);

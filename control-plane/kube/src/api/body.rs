@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Uri;
 use http_body::{Body, Frame, SizeHint};
 
 /// A body that fails once it is larger than it may be.
@@ -28,10 +29,44 @@ pub(super) enum BodyError<E: std::error::Error> {
 const WHOLE: usize = 64 << 20;
 /// One object with its envelope; etcd takes 1.5 MiB.
 const LINE: usize = 4 << 20;
+/// What was asked, a token of 16 KiB at most with it, and the groups of whoever has it.
+const REVIEW: usize = 64 << 10;
+
+/// What is answered, by which it is known how much there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// An object, or a page of them.
+    Whole,
+    /// Line by line, without an end.
+    Watch,
+    /// To a question of who somebody is, or what he may.
+    Review,
+}
+
+impl Sort {
+    /// Of the answer to a request.
+    pub(super) fn of(uri: &Uri) -> Self {
+        if uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true")) {
+            Self::Watch
+        } else if uri.path().ends_with("reviews") {
+            Self::Review
+        } else {
+            Self::Whole
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Self::Whole => WHOLE,
+            Self::Watch => LINE,
+            Self::Review => REVIEW,
+        }
+    }
+}
 
 impl<B> Bounded<B> {
-    pub(super) fn new(inner: B, is_watch: bool) -> Self {
-        Self { inner, seen: 0, most: if is_watch { LINE } else { WHOLE }, by_line: is_watch }
+    pub(super) fn new(inner: B, sort: Sort) -> Self {
+        Self { inner, seen: 0, most: sort.most(), by_line: sort == Sort::Watch }
     }
 }
 

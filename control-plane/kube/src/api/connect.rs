@@ -28,7 +28,7 @@ use tower::service_fn;
 use zeroize::Zeroizing;
 
 use super::Address;
-use super::body::Bounded;
+use super::body::{Bounded, Sort};
 use super::error::{CallError, CallErrorKind};
 
 /// How the server is reached.
@@ -104,21 +104,18 @@ impl Way {
                     400..=499 => CallErrorKind::Refused,
                     _ => CallErrorKind::Away,
                 };
+                if status.code == 0 {
+                    // Whoever answers so is no API server of Kubernetes: that says at least with what.
+                    return error(kind, &"it refuses, and does not say why");
+                }
                 let said = if status.message.is_empty() { &status.reason } else { &status.message };
                 error(kind, &format!("{said} ({})", status.code))
             }
-            kube::Error::Service(e) => {
-                // The outermost says that a request failed; the innermost says why.
-                let mut why: &dyn std::error::Error = &*e;
-                while let Some(inner) = why.source() {
-                    why = inner;
-                }
-                error(CallErrorKind::Away, &why)
-            }
+            kube::Error::Service(e) => error(CallErrorKind::Away, &innermost(&*e)),
             kube::Error::SerdeError(_) => {
                 error(CallErrorKind::Away, &"it answers something else than was asked")
             }
-            other => error(CallErrorKind::Away, &other),
+            other => error(CallErrorKind::Away, &innermost(&other)),
         }
     }
 
@@ -185,6 +182,14 @@ impl Way {
     }
 }
 
+/// The outermost says that a request failed; the innermost says why.
+fn innermost<'a>(mut why: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(inner) = why.source() {
+        why = inner;
+    }
+    why
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Answer = Response<Bounded<Incoming>>;
 
@@ -213,9 +218,9 @@ pub(super) fn service(
     service_fn(move |request: Request<Body>| {
         let (client, way) = (client.clone(), Arc::clone(&way));
         let asked: BoxFuture<'static, _> = Box::pin(async move {
-            let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"));
+            let sort = Sort::of(request.uri());
             let answer = client.request(way.complete(request)?).await?;
-            Ok(answer.map(|body| Bounded::new(body, is_watch)))
+            Ok(answer.map(|body| Bounded::new(body, sort)))
         });
         asked
     })

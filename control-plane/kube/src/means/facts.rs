@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::instance::{PodFacts, Slice, accounts, instances};
+use super::instance::{PodFacts, Slice, behind, instances};
 use super::service::{derive, is_meant};
 use super::{NAMESPACES, PODS, SERVICES, SLICES};
 use crate::api::{Collection, place};
@@ -51,8 +51,9 @@ impl Facts {
     /// The MeshService that a Service is, with the Service's version; `None` where there is none that is meant.
     pub fn service(&self, at: &Place) -> Option<(Value, u64)> {
         let (service, version) = self.meant(at)?;
-        let accounts = accounts(self.slices_of(at), |pod| self.pod(&at.0, pod));
-        Some((derive(service, self.namespace(&at.0), &accounts), *version))
+        let noted = self.noted(&at.0);
+        let behind = behind(service, noted, self.slices_of(at), |pod| self.pod(&at.0, pod));
+        Some((derive(service, noted, &behind), *version))
     }
 
     /// When a Service was made, as it says.
@@ -71,12 +72,23 @@ impl Facts {
         self.namespaces.iter().map(|(name, noted)| (name.as_str(), noted))
     }
 
-    fn meant(&self, at: &Place) -> Option<&(Value, u64)> {
-        self.services.get(at).filter(|(service, _)| is_meant(service, self.namespace(&at.0)))
+    /// What is noted on a namespace, where there is one of this name.
+    pub fn namespace(&self, name: &str) -> Option<&Value> {
+        self.namespaces.get(name)
     }
 
-    fn namespace(&self, name: &str) -> &Value {
-        self.namespaces.get(name).unwrap_or(&Value::Null)
+    /// The Services of a namespace, in the order of their names.
+    pub fn services_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Value> {
+        let from = self.services.range((namespace.to_owned(), String::new())..);
+        from.take_while(move |((of, _), _)| of == namespace).map(|(_, (service, _))| service)
+    }
+
+    fn meant(&self, at: &Place) -> Option<&(Value, u64)> {
+        self.services.get(at).filter(|(service, _)| is_meant(service, self.noted(&at.0)))
+    }
+
+    fn noted(&self, namespace: &str) -> &Value {
+        self.namespace(namespace).unwrap_or(&Value::Null)
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Option<&PodFacts> {

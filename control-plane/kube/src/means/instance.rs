@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use outrigger_mesh::Version;
+use outrigger_mesh::{PortRanges, Version};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::service::{label, note};
+use super::service::{Behind, label, note, opaque_ports};
 use crate::api::place;
 
 /// What counts of a pod.
@@ -24,6 +24,8 @@ pub struct PodFacts {
     pub meshed: bool,
     /// Whether it is about to end.
     pub ending: bool,
+    /// Where it listens for what nobody is to look into; `None`: as its namespace says.
+    pub opaque: Option<PortRanges>,
 }
 
 impl PodFacts {
@@ -42,6 +44,7 @@ impl PodFacts {
             version: version.filter(|v| Version::new(v).is_ok()).map(str::to_owned),
             meshed: alone && label(pod, "injected") == Some("true"),
             ending: !pod["metadata"]["deletionTimestamp"].is_null(),
+            opaque: opaque_ports(pod),
         }
     }
 }
@@ -150,12 +153,24 @@ pub fn instances<'a>(
     all.into_iter().map(|(uid, (_, instance))| (uid, instance)).collect()
 }
 
-/// The service accounts of the pods behind a Service, ready or not.
-pub(super) fn accounts<'a>(
+/// What is known of the pods behind a Service.
+pub(super) fn behind<'a>(
+    service: &Value,
+    namespace: &Value,
     slices: impl Iterator<Item = &'a Slice>,
     pod: impl Fn(&str) -> Option<&'a PodFacts>,
-) -> BTreeSet<String> {
-    slices.flat_map(Slice::pods).filter_map(pod).map(|pod| pod.account.clone()).collect()
+) -> Behind {
+    let (mut behind, of_all) = (Behind::default(), opaque_ports(namespace));
+    for slice in slices {
+        let pods: Vec<&PodFacts> = slice.pods().filter_map(&pod).collect();
+        behind.accounts.extend(pods.iter().map(|pod| pod.account.clone()));
+        let said = pods.iter().filter_map(|pod| pod.opaque.as_ref().or(of_all.as_ref()));
+        for ports in said.collect::<Vec<_>>() {
+            let opaque = listening(service, slice).filter(|(_, at)| ports.contains(*at));
+            behind.opaque.extend(opaque.map(|(port, _)| port));
+        }
+    }
+    behind
 }
 
 fn instance(
@@ -191,18 +206,22 @@ fn instance(
     json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "Instance", "metadata": metadata, "spec": spec })
 }
 
-/// Where each port of the Service is at the endpoints of a slice: the two call it by the same name.
+/// The ports of an Instance at the endpoints of a slice.
 fn ports(service: &Value, slice: &Slice) -> Vec<Value> {
+    listening(service, slice).map(|(port, at)| json!({ "port": port, "listen": at })).take(64).collect()
+}
+
+/// Where each port of the Service is at the endpoints of a slice: the two call it by the same name.
+fn listening(service: &Value, slice: &Slice) -> impl Iterator<Item = (u64, u16)> {
     let mut seen = BTreeSet::new();
     let all = service["spec"]["ports"].as_array().into_iter().flatten();
-    let ports = all.filter_map(|port| {
+    all.filter_map(move |port| {
         let number = port["port"].as_u64().filter(|n| (1..=65_535).contains(n))?;
         let tcp = port["protocol"].as_str().unwrap_or("TCP") == "TCP";
         let name = port["name"].as_str().unwrap_or_default();
         let (_, at) = slice.ports.iter().find(|(of, _)| of == name)?;
-        (tcp && seen.insert(number)).then(|| json!({ "port": number, "listen": at }))
-    });
-    ports.take(64).collect()
+        (tcp && seen.insert(number)).then_some((number, *at))
+    })
 }
 
 /// A name that this process alone has among all instances: a pod may stand behind several Services, and another pod may

@@ -12,7 +12,7 @@ mod tests;
 
 pub use facts::{Facts, Touched};
 pub use instance::{PodFacts, Slice, instances};
-pub use service::{added, derive, is_meant};
+pub use service::{Behind, added, derive, is_meant, misread};
 
 use crate::api::Collection;
 

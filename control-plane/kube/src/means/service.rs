@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use outrigger_mesh::Label;
+use outrigger_mesh::{Label, PortRanges};
 use serde_json::{Map, Value, json};
 
 use super::PREFIX;
@@ -23,13 +23,25 @@ pub fn is_meant(service: &Value, namespace: &Value) -> bool {
     named && !own && !outside && !left_out
 }
 
-/// The MeshService that a Service is. `accounts`: the service accounts of the pods behind it.
+/// What is known of the pods behind a Service, ready or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Their service accounts.
+    pub accounts: BTreeSet<String>,
+    /// The ports of the Service whose bytes one of them, at least, wants nobody to look into.
+    pub opaque: BTreeSet<u64>,
+}
+
+/// The MeshService that a Service is.
 ///
-/// - Ports: those of TCP, with the protocol that `appProtocol` or the name of the port says.
+/// - Ports: those of TCP. One is opaque (`tcp`) if `outrigger.dev/opaque-ports` of the Service has its number; or, where the
+///   Service has no such annotation, that of its namespace; or that of a pod behind it the number where the pod listens. Bytes
+///   that nobody looks into arrive whatever they are, so one that says so is enough. Else the protocol is the one that
+///   `appProtocol` or the name of the port says.
 /// - Who may serve it: the accounts of its pods. Without any pod it is `default`, the account of pods that name none.
 /// - Mutual TLS: `strict` in a namespace whose pods get sidecars, else `permissive`; the annotation `outrigger.dev/mtls` of the
 ///   Service or its namespace says otherwise.
-pub fn derive(service: &Value, namespace: &Value, accounts: &BTreeSet<String>) -> Value {
+pub fn derive(service: &Value, namespace: &Value, behind: &Behind) -> Value {
     let (of, name) = place(service);
     let mut metadata = Map::new();
     metadata.insert("name".into(), name.into());
@@ -38,12 +50,16 @@ pub fn derive(service: &Value, namespace: &Value, accounts: &BTreeSet<String>) -
         metadata.insert("labels".into(), labels.clone().into());
     }
     let mut accounts: Vec<&str> =
-        accounts.iter().map(String::as_str).filter(|a| Label::new(a).is_ok()).take(MOST).collect();
+        behind.accounts.iter().map(String::as_str).filter(|a| Label::new(a).is_ok()).take(MOST).collect();
     if accounts.is_empty() {
         accounts.push("default");
     }
     let mut spec = Map::new();
-    let ports = ports(service);
+    let said = opaque_ports(service).or_else(|| opaque_ports(namespace)).unwrap_or_default();
+    let is_opaque = |port: u64| {
+        behind.opaque.contains(&port) || u16::try_from(port).is_ok_and(|port| said.contains(port))
+    };
+    let ports = ports(service, is_opaque);
     if !ports.is_empty() {
         spec.insert("ports".into(), ports.into());
     }
@@ -70,7 +86,7 @@ pub fn added(derived: &Value, written: &Value) -> Value {
 }
 
 /// The ports, as far as they are of TCP. The number is the one that callers use.
-fn ports(service: &Value) -> Vec<Value> {
+fn ports(service: &Value, is_opaque: impl Fn(u64) -> bool) -> Vec<Value> {
     let mut seen = BTreeSet::new();
     let all = service["spec"]["ports"].as_array().into_iter().flatten();
     all.filter(|port| port["protocol"].as_str().unwrap_or("TCP") == "TCP")
@@ -81,7 +97,8 @@ fn ports(service: &Value) -> Vec<Value> {
             if let Some(name) = port["name"].as_str().filter(|name| Label::new(name).is_ok()) {
                 told["name"] = name.into();
             }
-            if let Some(protocol) = protocol(port) {
+            let opaque = is_opaque(number).then_some("tcp");
+            if let Some(protocol) = opaque.or_else(|| protocol(port)) {
                 told["protocol"] = protocol.into();
             }
             Some(told)
@@ -113,6 +130,20 @@ pub(super) fn protocol(port: &Value) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// The ports that an object says are opaque; `None` where it says nothing, or nothing that can be read.
+pub(super) fn opaque_ports(object: &Value) -> Option<PortRanges> {
+    note(object, OPAQUE)?.parse().ok()
+}
+
+/// What is written on a Service or a namespace and can not be read, and so counts as not written.
+pub fn misread(object: &Value) -> Option<String> {
+    let written = note(object, OPAQUE)?;
+    let why = written.parse::<PortRanges>().err()?;
+    Some(format!("{PREFIX}{OPAQUE}: {written:?} are no ports: {why}"))
+}
+
+const OPAQUE: &str = "opaque-ports";
 
 fn mtls(service: &Value, namespace: &Value) -> &'static str {
     let said = note(service, "mtls").or_else(|| note(namespace, "mtls"));

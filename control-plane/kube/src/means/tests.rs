@@ -121,7 +121,7 @@ fn who_is_asked_to_prove_himself() {
         let (mut namespace, mut service) = (namespace(inject), cart());
         namespace["metadata"]["annotations"] = note(on_namespace);
         service["metadata"]["annotations"] = note(on_service);
-        let derived = derive(&service, &namespace, &[].into());
+        let derived = derive(&service, &namespace, &Behind::default());
         assert_eq!(derived["spec"]["mtls"], expected, "{inject:?} {on_namespace:?} {on_service:?}");
         assert_eq!(derived["spec"]["identities"], json!(["default"]), "the account of pods that name none");
     }
@@ -169,13 +169,67 @@ fn a_port_speaks_what_its_app_protocol_says_or_else_its_name() {
         { "port": 53, "protocol": "UDP" }, { "port": 80, "name": "web" }, { "port": 80, "name": "again" },
         { "port": 0 }, { "port": 9090 },
     ]});
-    let derived = derive(&service("cart", &spec), &Value::Null, &[].into());
+    let derived = derive(&service("cart", &spec), &Value::Null, &Behind::default());
     assert_eq!(derived["spec"]["ports"], json!([{ "port": 80, "name": "web" }, { "port": 9090 }]));
 }
 
 #[test]
+fn a_port_is_opaque_where_its_service_its_namespace_or_a_pod_behind_it_says_so() {
+    let said = |object: &mut Value, ports: &str| {
+        object["metadata"]["annotations"]["outrigger.dev/opaque-ports"] = ports.into();
+    };
+    // Callers use 80, the pods listen at 8080.
+    for (on_namespace, on_service, on_pods, expected) in [
+        (None, None, [None, None], "http"),
+        (None, Some("80"), [None, None], "tcp"),
+        (None, Some("8080"), [None, None], "http"),
+        (None, None, [None, Some("8000-8100")], "tcp"),
+        (None, None, [None, Some("80")], "http"),
+        (Some("80"), None, [None, None], "tcp"),
+        (Some("8080"), None, [None, None], "tcp"),
+        (Some("80"), Some("81"), [None, None], "http"),
+        (Some("8080"), None, [Some("1"), Some("2")], "http"),
+        (None, Some("80-70"), [None, Some("x")], "http"),
+    ] {
+        let (mut of, mut cart) = (namespace(Some("enabled")), cart());
+        if let Some(ports) = on_namespace {
+            said(&mut of, ports);
+        }
+        if let Some(ports) = on_service {
+            said(&mut cart, ports);
+        }
+        let mut facts = Facts::default();
+        facts.take(&NAMESPACES, &Told::Changed(of));
+        facts.take(&SERVICES, &Told::Changed(cart));
+        for (name, ports) in ["a", "b"].into_iter().zip(on_pods) {
+            let mut pod = pod(name, &json!({}));
+            if let Some(ports) = ports {
+                said(&mut pod, ports);
+            }
+            facts.take(&PODS, &Told::Changed(pod));
+        }
+        let both = json!([ready("10.0.0.1", "a"), ready("10.0.0.2", "b")]);
+        facts.take(&SLICES, &Told::Changed(slice("cart-1", "cart", "IPv4", &both)));
+        let (meant, _) = facts.service(&("shop".into(), "cart".into())).unwrap();
+        let all = (on_namespace, on_service, on_pods);
+        assert_eq!(meant["spec"]["ports"][0]["protocol"], expected, "{all:?}");
+    }
+    let mut bad = cart();
+    said(&mut bad, "80-70");
+    assert!(
+        misread(&bad).unwrap().contains("outrigger.dev/opaque-ports"),
+        "what counts as not written is told"
+    );
+    assert_eq!(misread(&cart()), None);
+}
+
+#[test]
 fn what_a_mesh_service_says_wins_field_by_field() {
-    let derived = derive(&cart(), &namespace(Some("enabled")), &["cart".to_owned()].into());
+    let derived = derive(
+        &cart(),
+        &namespace(Some("enabled")),
+        &Behind { accounts: ["cart".to_owned()].into(), ..Behind::default() },
+    );
     let written = json!({
         "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService",
         "metadata": { "name": "cart", "namespace": "shop", "labels": { "team": "a" } },

@@ -15,7 +15,7 @@ use super::super::error::{CommitError, StoreError, StoreErrorKind};
 use super::super::{Committed, Space, Transaction, Write};
 use super::memory::Memory;
 use super::{Inner, boxed, kind_of, kinds};
-use crate::audit::Author;
+use crate::audit::{AuditEntry, Author};
 use crate::spec::{Key, Kind};
 
 /// Makes all of `transaction`, if the configuration is still at the revision `on`. It goes on when nobody waits for it any
@@ -55,15 +55,22 @@ async fn make(inner: &Inner, on: Option<u64>, transaction: Transaction) -> Resul
             taken = take(inner, &step, &transaction.author).await;
         }
         match taken {
-            Ok(at) => {
-                // Of instances the count is its own, and not a version.
-                let own = inner.memory().position(Space::Instances);
-                raise(&mut committed, step.space, if step.space == Space::Instances { own } else { at });
+            // The count at which it is in memory: that of instances is no version, and others may have leapt ahead.
+            Ok(()) => {
+                let at = inner.memory().position(step.space);
+                raise(&mut committed, step.space, at);
             }
             Err(e) if e.kind() == CallErrorKind::Conflict && done.is_empty() => {
                 return Err(conflict(inner, &step).await);
             }
-            Err(e) => return Err(failed(&done, &step, &e, of).into()),
+            Err(e) => {
+                let error = failed(&done, &step, &e, of);
+                if !done.is_empty() {
+                    // What was made is not without its line.
+                    note(inner, in_part(transaction.audit, &error));
+                }
+                return Err(error.into());
+            }
         }
         done.push(step.key);
     }
@@ -76,12 +83,27 @@ async fn make(inner: &Inner, on: Option<u64>, transaction: Transaction) -> Resul
         }
         committed.status = memory.position(Space::Status);
     }
-    for entry in &transaction.audit {
+    drop(memory);
+    note(inner, transaction.audit);
+    Ok(committed)
+}
+
+/// Puts lines in the audit log: in the log, and in memory.
+fn note(inner: &Inner, audit: Vec<AuditEntry>) {
+    for entry in &audit {
         let (who, from, action, object) = (&entry.who, &entry.from, &entry.action, &entry.object);
         tracing::info!(target: "audit", who, from, action, object, why = entry.why.as_deref());
     }
-    memory.note(transaction.audit);
-    Ok(committed)
+    inner.memory().note(audit);
+}
+
+/// The lines of what was made in part, which say so.
+fn in_part(mut audit: Vec<AuditEntry>, error: &StoreError) -> Vec<AuditEntry> {
+    for entry in &mut audit {
+        let why = entry.why.take().map_or_else(String::new, |why| format!("{why}; "));
+        entry.why = Some(format!("{why}made in part: {error}"));
+    }
+    audit
 }
 
 /// One write to the API server.
@@ -235,8 +257,8 @@ async fn try_out(inner: &Inner, step: &Step) -> Result<(), CallError> {
     }
 }
 
-/// Makes one write, and has it in memory; the version that it made.
-async fn take(inner: &Inner, step: &Step, author: &Author) -> Result<u64, CallError> {
+/// Makes one write, and has it in memory.
+async fn take(inner: &Inner, step: &Step, author: &Author) -> Result<(), CallError> {
     if step.space == Space::Config {
         inner.memory().awaits(&step.key, author);
     }
@@ -246,14 +268,15 @@ async fn take(inner: &Inner, step: &Step, author: &Author) -> Result<u64, CallEr
         Act::Delete { namespace, name, version } => {
             inner.api.delete(&step.of, namespace, name, Some(version), Meant::Really).await?;
             let before: u64 = version.parse().unwrap_or_default();
-            let is_gone =
-                |memory: &Memory| match Key::from_path(&step.key).filter(|_| step.space != Space::Tokens) {
-                    Some(key) => memory.raw(&key).and_then(self::version).is_none_or(|v| v > before),
-                    None => memory.get(step.space, &step.key).is_none_or(|r| r.changed > before),
-                };
+            let is_gone = |memory: &Memory| match Key::from_path(&step.key)
+                .filter(|_| boxed::of_space(step.space).is_none())
+            {
+                Some(key) => memory.raw(&key).and_then(self::version).is_none_or(|v| v > before),
+                None => memory.get(step.space, &step.key).is_none_or(|r| r.changed > before),
+            };
             // It is gone at the API server; where its watch is behind that is told when it comes.
             inner.until(is_gone).await;
-            return Ok(inner.memory().position(step.space));
+            return Ok(());
         }
     };
     let mut made = made;
@@ -261,12 +284,11 @@ async fn take(inner: &Inner, step: &Step, author: &Author) -> Result<u64, CallEr
         let (namespace, name) = outrigger_kube::api::place(object);
         made = inner.api.merge_status(&step.of, namespace, name, &object["status"]).await?;
     }
-    let at = version(&made).unwrap_or_default();
     let mut memory = inner.memory();
     for (space, change) in memory.take_own(&step.of, made) {
         inner.changes[space as usize].push(change);
     }
-    Ok(at)
+    Ok(())
 }
 
 /// Who registered the instance that is written, if somebody did.

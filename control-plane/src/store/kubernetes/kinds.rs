@@ -1,7 +1,7 @@
 //! Where the kinds of objects are at the API server, and how an object there is read.
 
 use outrigger_kube::api::Collection;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::spec::{self, Kind, Object, Severity};
 
@@ -36,6 +36,12 @@ pub(super) fn kind_of(of: &Collection) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| collection(*kind) == *of)
 }
 
+/// Whether an object is another controller's, of which nothing is to be said or read here: a Gateway of another class.
+pub(super) fn is_of_others(kind: Kind, raw: &Json) -> bool {
+    let class = raw["spec"]["gatewayClassName"].as_str();
+    kind == Kind::Gateway && class.is_some_and(|class| class != spec::GATEWAY_CLASS)
+}
+
 /// What an object at the API server says, as the store keeps it; or all that is wrong with it. What only the server looks at
 /// (who manages which field, what holds a deletion, who owns it) is left aside.
 pub(super) fn read(raw: &Json) -> Result<(Object, Json), Vec<String>> {
@@ -65,10 +71,17 @@ pub(super) fn read(raw: &Json) -> Result<(Object, Json), Vec<String>> {
     // By whom an Instance was registered. Any other status is what we say ourselves, and no part of the record: else each
     // status that is written would be a change of the configuration.
     let status = raw.get("status").filter(|_| document.object.kind() == Kind::Instance);
-    if let (Some(status), Some(fields)) = (status, value.as_object_mut()) {
-        fields.insert("status".into(), status.clone());
+    let by = status.and_then(|status| status.get("registeredBy"));
+    if let (Some(by), Some(fields)) = (by, value.as_object_mut()) {
+        fields.insert("status".into(), json!({ "registeredBy": by }));
     }
     Ok((document.object, value))
+}
+
+/// What an object says that can not be read as one, without what only the server looks at.
+pub(super) fn plain(raw: &Json) -> Json {
+    let metadata = json!({ "name": raw["metadata"]["name"], "namespace": raw["metadata"]["namespace"] });
+    json!({ "apiVersion": raw["apiVersion"], "kind": raw["kind"], "metadata": metadata, "spec": raw["spec"] })
 }
 
 /// The object to write where `before` is now: what is said is said anew, what only the server looks at stays.

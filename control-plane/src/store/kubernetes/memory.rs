@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use outrigger_kube::api::Collection;
 use outrigger_kube::follow::{Told, version};
-use outrigger_kube::means::{Facts, SOURCES, added};
+use outrigger_kube::means::{Facts, NAMESPACES, SERVICES, SOURCES, added, misread};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -30,6 +30,8 @@ pub(super) struct Memory {
     facts: Facts,
     /// The objects of our kinds as they are at the API server.
     written: BTreeMap<Key, Written>,
+    /// Those of them that are other controllers'.
+    of_others: BTreeSet<Key>,
     /// What of them does not hold, and why.
     refused: BTreeMap<Key, Vec<String>>,
     /// The Instances that each Service has.
@@ -87,6 +89,14 @@ impl Memory {
         self.refused.clone()
     }
 
+    pub(super) fn refusal(&self, key: &Key) -> Option<Vec<String>> {
+        self.refused.get(key).cloned()
+    }
+
+    pub(super) fn is_of_others(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        key(kind, namespace, name).is_some_and(|key| self.of_others.contains(&key))
+    }
+
     pub(super) fn written(&self, kind: Kind) -> Vec<(Key, Arc<Json>)> {
         let of_kind = self.written.iter().filter(|(key, _)| key.kind == kind);
         of_kind.map(|(key, written)| (key.clone(), Arc::clone(&written.raw))).collect()
@@ -100,6 +110,13 @@ impl Memory {
     /// The namespaces, with what is noted on each.
     pub(super) fn namespaces(&self) -> Vec<(String, Json)> {
         self.facts.namespaces().map(|(name, noted)| (name.to_owned(), noted.clone())).collect()
+    }
+
+    /// One of them, with its name, and its Services.
+    pub(super) fn namespace(&self, name: &str) -> Option<(Json, Vec<Json>)> {
+        let mut namespace = self.facts.namespace(name)?.clone();
+        namespace["metadata"]["name"] = name.into();
+        Some((namespace, self.facts.services_in(name).cloned().collect()))
     }
 
     /// What a Service is, where there is one of this name.
@@ -206,6 +223,7 @@ impl Memory {
             Told::All(items, as_of) => {
                 at = *as_of;
                 // What was written after the list stays.
+                self.of_others.retain(|key| key.kind != kind);
                 let old: Vec<Key> = self.written.keys().filter(|key| key.kind == kind).cloned().collect();
                 let gone = |w: &Written| w.version <= at;
                 for key in old {
@@ -223,6 +241,9 @@ impl Memory {
             Told::Gone(raw) => {
                 at = version(raw).unwrap_or_default();
                 let key = key_of(kind, raw);
+                if let Some(key) = &key {
+                    self.of_others.remove(key);
+                }
                 if let Some(key) = key.filter(|key| self.written.get(key).is_some_and(|w| w.version < at)) {
                     self.written.remove(&key);
                     touched.insert(key);
@@ -248,11 +269,18 @@ impl Memory {
         if self.written.get(&key).is_some_and(|w| w.version >= version) {
             return None;
         }
+        if kinds::is_of_others(kind, raw) {
+            // It may have been ours before.
+            self.of_others.insert(key.clone());
+            return self.written.remove(&key).map(|_| key);
+        }
+        self.of_others.remove(&key);
         self.written.insert(key.clone(), Written { raw: Arc::new(raw.clone()), version });
         Some(key)
     }
 
     fn take_facts(&mut self, of: &Collection, told: &Told) -> Vec<(Space, Change)> {
+        warn_of_misread(of, told);
         let touched: Vec<Place> = self.facts.take(of, told).into_iter().collect();
         let keys = touched.iter().filter_map(|(namespace, name)| key(Kind::MeshService, namespace, name));
         let records: Vec<_> = keys.map(|key| (key.path(), self.record_of(&key))).collect();
@@ -334,7 +362,7 @@ impl Memory {
 
     /// What an object of ours is now, by what was written and what a Service means. One that does not hold any more is as it
     /// was, as long as this process remembers: a policy that somebody broke is not one that is gone. Where nothing is remembered,
-    /// one that lets requests in lets none.
+    /// one that lets requests in lets none, and what is wanted of tokens is told as it was written: who reads it knows what stands for that.
     fn record_of(&mut self, key: &Key) -> Option<Record> {
         self.refused.remove(key);
         let derived = if key.kind == Kind::MeshService { self.facts.service(&place(key)) } else { None };
@@ -354,11 +382,17 @@ impl Memory {
                 self.refused.insert(key.clone(), why);
                 let path = key.path();
                 let space = if key.kind == Kind::Instance { Space::Instances } else { Space::Config };
-                let stand_in = || {
-                    let value = closed(&whole, |_| true)?;
-                    Some(Record { created: made.unwrap_or_default(), changed: version, value })
+                let record = |value| Record { created: made.unwrap_or_default(), changed: version, value };
+                let shut = || closed(&whole, |_| true).map(record);
+                let as_it_is = || {
+                    matches!(key.kind, Kind::TokenPolicy | Kind::Denylist)
+                        .then(|| record(kinds::plain(&whole)))
                 };
-                self.get(space, &path).cloned().or_else(stand_in)
+                if key.kind == Kind::Denylist {
+                    // What of it can be read counts, beside what was in force.
+                    return as_it_is();
+                }
+                self.get(space, &path).cloned().or_else(shut).or_else(as_it_is)
             }
         }
     }
@@ -424,6 +458,21 @@ impl Memory {
         let fields = self.raw(key)?["metadata"]["managedFields"].as_array()?;
         let last = fields.iter().filter(|f| f["subresource"].is_null()).max_by_key(|f| f["time"].as_str());
         Some(last?["manager"].as_str()?.chars().take(100).collect())
+    }
+}
+
+/// Tells of annotations that can not be read: nothing of the cluster's own has a status of ours.
+fn warn_of_misread(of: &Collection, told: &Told) {
+    let objects = match told {
+        Told::All(items, _) => items.as_slice(),
+        Told::Changed(object) => std::slice::from_ref(object),
+        Told::Gone(_) | Told::At(_) | Told::Lost(_) => &[],
+    };
+    for object in objects.iter().filter(|_| [NAMESPACES, SERVICES].contains(of)) {
+        if let Some(why) = misread(object) {
+            let (namespace, name) = outrigger_kube::api::place(object);
+            tracing::warn!(kind = of.kind, namespace, name, why, "an annotation counts as not written");
+        }
     }
 }
 

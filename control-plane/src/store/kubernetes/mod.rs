@@ -24,7 +24,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use outrigger_kube::api::{ApiServer, CallError, CallErrorKind, Collection};
 use outrigger_kube::follow::{Subject, Told, follow};
 use outrigger_kube::lease::{LEASES, REPLICA};
-use outrigger_kube::means::SOURCES;
+use outrigger_kube::means::{NAMESPACES, SERVICES, SOURCES};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -32,7 +32,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::change_log::{ChangeLog, Watch};
 use super::error::{CommitError, StoreError, StoreErrorKind};
-use super::{AuditLine, Committed, Image, Listed, Record, Replicas, Revision, Space, Store, Transaction};
+use super::{
+    AuditLine, Committed, Image, Listed, Promises, Record, Replicas, Revision, Space, Store, Transaction,
+};
 use crate::spec::{Key, Kind, Object};
 use memory::Memory;
 use replicas::Standing;
@@ -101,7 +103,17 @@ impl KubernetesStore {
         self.inner.memory().refused()
     }
 
-    /// Every object of a kind as the cluster has it.
+    /// All that is wrong with one object, if it is not in force for that.
+    pub(crate) fn refusal(&self, key: &Key) -> Option<Vec<String>> {
+        self.inner.memory().refusal(key)
+    }
+
+    /// Whether the cluster has an object of this name that is another controller's: a Gateway of another class.
+    pub(crate) fn is_of_others(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        self.inner.memory().is_of_others(kind, namespace, name)
+    }
+
+    /// Every object of a kind as the cluster has it, but for those of other controllers.
     pub fn written(&self, kind: Kind) -> Vec<(Key, Arc<Json>)> {
         self.inner.memory().written(kind)
     }
@@ -109,6 +121,14 @@ impl KubernetesStore {
     /// The namespaces, with what is noted on each.
     pub fn namespaces(&self) -> Vec<(String, Json)> {
         self.inner.memory().namespaces()
+    }
+
+    /// A namespace with its Services, as the cluster tells of them; `None` where it is not known, or nothing new is heard of either.
+    pub(crate) fn namespace_as_told(&self, name: &str) -> Option<(Json, Vec<Json>)> {
+        if self.inner.standing().is_lost(&[NAMESPACES, SERVICES]) {
+            return None;
+        }
+        self.inner.memory().namespace(name)
     }
 
     /// The namespace of the control plane.
@@ -244,6 +264,11 @@ impl Store for KubernetesStore {
 
     fn is_source(&self) -> bool {
         true
+    }
+
+    fn promises(&self) -> Promises {
+        // The API server has no transactions, versions are of all objects together, and history is nobody's object.
+        Promises { whole: false, gapless: false, history: false }
     }
 
     fn watch(&self, space: Space, after: u64) -> Watch {

@@ -91,6 +91,11 @@ impl Standing {
         }
     }
 
+    /// Whether nothing new is heard of one of these.
+    pub(super) fn is_lost(&self, collections: &[Collection]) -> bool {
+        collections.iter().any(|of| self.lost.contains_key(&of.to_string()))
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.awaited.is_empty()
     }

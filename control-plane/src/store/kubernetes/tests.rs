@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::fs;
+use std::path::PathBuf;
 
 use outrigger_kube::api::Address;
 use outrigger_testkit::kubernetes::Fault;
@@ -12,7 +13,48 @@ use serde_json::{Value as Json, json};
 use super::super::{CommitError, Expect, Space, Store, StoreErrorKind, Transaction, Write};
 use super::{ClusterAddress, KubernetesStore};
 use crate::audit::{AuditEntry, Author};
-use crate::store::conformance;
+use crate::spec::{Key, Kind};
+use crate::store::conformance::{Tried, suite};
+
+suite!(|_: PathBuf| async {
+    let cluster = Cluster::start().await;
+    Some((cluster.open("a").await, cluster))
+});
+
+/// Records are objects where the store keeps objects, with the number as an annotation.
+impl Tried for KubernetesStore {
+    fn key(&self, space: Space, name: &str) -> String {
+        match space {
+            Space::Config => format!("services/{name}"),
+            Space::Instances => format!("instances/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    fn value(&self, space: Space, name: &str, number: u64) -> Json {
+        let key = Key::from_path(&self.key(space, name));
+        let Some(key) = key.filter(|_| matches!(space, Space::Config | Space::Instances)) else {
+            return json!(number);
+        };
+        let spec = match key.kind {
+            Kind::Instance => {
+                json!({ "service": "cart", "address": "10.0.0.9", "ports": [{ "port": 8080 }] })
+            }
+            _ => json!({}),
+        };
+        json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": key.kind.as_str(),
+            "metadata": { "name": key.name.as_str(), "namespace": key.namespace.as_str(),
+                          "annotations": { "number": number.to_string() } },
+            "spec": spec,
+        })
+    }
+
+    fn number(&self, value: &Json) -> u64 {
+        let noted = value["metadata"]["annotations"]["number"].as_str();
+        noted.map_or_else(|| value.as_u64().unwrap(), |text| text.parse().unwrap())
+    }
+}
 
 struct Cluster {
     server: KubernetesApi,
@@ -318,27 +360,42 @@ async fn a_start_without_rights_says_which_are_missing() {
 }
 
 #[tokio::test]
-async fn the_audit_log_is_written_with_the_change_and_never_without() {
+async fn where_a_later_write_fails_those_before_it_are_made_and_named() {
     let cluster = Cluster::start().await;
     let store = cluster.open("a").await;
-    let write = |key: &str| put(Space::Tokens, key, json!(1), Expect::Absent);
-    store.commit(transaction(vec![write("a"), write("t")])).await.unwrap();
-    assert!(store.commit(transaction(vec![write("a")])).await.is_err());
-    let told: Vec<_> =
-        store.audit(None, 10).await.unwrap().iter().map(|l| (l.line, l.entry.object.clone())).collect();
-    assert_eq!(told, [(2, "t".to_owned()), (1, "a".to_owned())]);
+    let mut watch = store.watch(Space::Tokens, store.list(Space::Tokens, "").await.unwrap().position);
+    let secret = |key: &str| put(Space::Tokens, key, json!(1), Expect::Absent);
+    let map = put(Space::Rollouts, "shop/cart", json!(1), Expect::Absent);
+    cluster.server.fail("create", "configmaps", Fault::Status(422), 1);
+    let failed = store.commit(transaction(vec![secret("a"), map, secret("b")])).await.unwrap_err();
+    let told = failed.to_string();
+    assert!(told.contains("shop/cart") && told.contains("of 3 writes these are made: a"), "{told}");
+    let line = &store.audit(None, 1).await.unwrap()[0].entry;
+    assert!(line.why.as_ref().unwrap().starts_with("a test; made in part: "), "{line:?}");
+    // What is there is in force, and whoever watches is told of it.
+    assert_eq!(value(&store, Space::Tokens, "a").await, Some(json!(1)));
+    assert_eq!(watch.next().await.unwrap().records[0].0, "a");
+    assert_eq!(value(&store, Space::Tokens, "b").await, None);
+    assert_eq!(value(&store, Space::Rollouts, "shop/cart").await, None);
 }
 
-/// What of the suite of every store does not speak of counts that begin at 1.
 #[tokio::test]
-async fn what_is_closed_answers_with_an_error() {
+async fn a_gateway_of_another_class_is_nobody_elses_to_speak_of() {
     let cluster = Cluster::start().await;
+    let gateway = |class: &str| {
+        let listener = json!({ "name": "web", "port": 80, "protocol": "TLS" });
+        json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "metadata": { "name": "edge", "namespace": "shop" },
+                "spec": { "gatewayClassName": class, "listeners": [listener] } })
+    };
+    cluster.server.put(&gateway("other"));
     let store = cluster.open("a").await;
-    store.commit(conformance::transaction(vec![conformance::put(Space::Tokens, "a", 1)])).await.unwrap();
-    store.close().await;
-    assert!(store.get(Space::Tokens, "a").await.is_err());
-    assert!(
-        store.commit(conformance::transaction(vec![conformance::put(Space::Tokens, "a", 2)])).await.is_err()
-    );
-    store.close().await;
+    assert!(store.is_of_others(Kind::Gateway, "shop", "edge"));
+    assert!(store.written(Kind::Gateway).is_empty() && store.refused().is_empty());
+    cluster.server.put(&gateway("outrigger"));
+    eventually("it is ours", || async { !store.refused().is_empty() }).await;
+    assert!(!store.is_of_others(Kind::Gateway, "shop", "edge"));
+    cluster.server.put(&gateway("other"));
+    eventually("it is another's again", || async { store.refused().is_empty() }).await;
+    assert!(store.written(Kind::Gateway).is_empty());
 }

@@ -1,6 +1,7 @@
 //! What a CustomResourceDefinition says of its objects, as an API server takes it: what is unknown is dropped, what does not
 //! fit is refused, and a definition whose schema is not structural is refused itself.
 
+use regex::Regex;
 use serde_json::Value;
 
 /// What is found in an object.
@@ -73,16 +74,57 @@ pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, found: &mut Found
                 }
             }
         }
+        Value::String(text) => of_text(schema, text, at, found),
         Value::Array(items) => {
-            let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
-            if items.len() as u64 > most {
-                found.wrong.push(format!("{at}: Too many: must have at most {most} items"));
-            }
+            within(schema, ["minItems", "maxItems"], items.len(), at, found);
+            twice(schema, items, at, found);
             for (i, item) in items.iter_mut().enumerate() {
                 fit(&schema["items"], item, &format!("{at}[{i}]"), found);
             }
         }
         _ => {}
+    }
+}
+
+/// Whether a text is as long as it may be, and of its form.
+fn of_text(schema: &Value, text: &str, at: &str, found: &mut Found) {
+    within(schema, ["minLength", "maxLength"], text.chars().count(), at, found);
+    let pattern = schema["pattern"].as_str().map(|pattern| Regex::new(pattern).expect("a pattern"));
+    if pattern.is_some_and(|pattern| !pattern.is_match(text)) {
+        found.wrong.push(format!("{at}: Invalid value: {text:?}: should match {}", schema["pattern"]));
+    }
+    // As far as a moment in UTC goes, which is how everybody writes them.
+    let is_moment = || {
+        let form =
+            Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$").expect("a pattern");
+        form.is_match(text)
+    };
+    if schema["format"] == "date-time" && !is_moment() {
+        found.wrong.push(format!("{at}: Invalid value: {text:?}: must be a moment of RFC 3339"));
+    }
+}
+
+fn within(schema: &Value, [least, most]: [&str; 2], long: usize, at: &str, found: &mut Found) {
+    let bound = |name: &str| schema[name].as_u64().and_then(|n| usize::try_from(n).ok());
+    if bound(least).is_some_and(|least| long < least) {
+        found.wrong.push(format!("{at}: Invalid value: {least} is {}, and there are {long}", schema[least]));
+    }
+    if bound(most).is_some_and(|most| long > most) {
+        found.wrong.push(format!("{at}: Too many: {most} is {}, and there are {long}", schema[most]));
+    }
+}
+
+/// Whether two of a list are the same one: in a list that is a map, by its keys.
+fn twice(schema: &Value, items: &[Value], at: &str, found: &mut Found) {
+    if schema["x-kubernetes-list-type"] != "map" {
+        return;
+    }
+    let keys = schema["x-kubernetes-list-map-keys"].as_array().map_or(&[][..], Vec::as_slice);
+    let key = |item: &Value| keys.iter().filter_map(|k| item.get(k.as_str()?).cloned()).collect::<Vec<_>>();
+    for (i, item) in items.iter().enumerate() {
+        if items[..i].iter().any(|other| key(other) == key(item)) {
+            found.wrong.push(format!("{at}[{i}]: Duplicate value: {:?}", key(item)));
+        }
     }
 }
 

@@ -28,9 +28,7 @@ async fn every_permission_of_the_chart_is_used_and_nothing_is_asked_for_beyond()
         fs::write(&file, noted.join("\n---\n")).unwrap();
         done(&mesh, &["apply", "-f", file.to_str().unwrap()]);
     }
-    for object in
-        examples.iter().filter(|o| !["Instance", "ReferenceGrant"].contains(&o["kind"].as_str().unwrap()))
-    {
+    for object in examples.iter().filter(|object| object["kind"] != "ReferenceGrant") {
         let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
         let place = &object["metadata"];
         let (namespace, name) = (place["namespace"].as_str().unwrap(), place["name"].as_str().unwrap());
@@ -70,6 +68,11 @@ async fn every_permission_of_the_chart_is_used_and_nothing_is_asked_for_beyond()
     let webhook = mesh.webhook.unwrap();
     cluster.review(webhook, &review(&json!({ "outrigger.dev/proxy-uid": "root" }))).await;
     eventually("an event is written", || async { used("create events") }).await;
+    // A namespace that the watch has not told of yet.
+    let mut of_another = review(&json!({}));
+    of_another["request"]["namespace"] = "later".into();
+    let answer = cluster.review(webhook, &of_another).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
     mesh.end_control();
     assert_eq!(cluster.server.denied(), [].into(), "asked for, and not granted");
     let unused = cluster.server.unused(ACCOUNT);
