@@ -65,6 +65,8 @@ impl Plan<'_> {
             served: served.as_ref(),
             probes: (!rewritten.table.is_empty()).then(|| Value::Object(rewritten.table.clone()).to_string()),
             metrics: scraped.application.clone(),
+            grace: grace(spec.get(GRACE)),
+            is_job: looks::is_job(bare, spec),
         };
         let volumes = Volumes::choose(spec);
         let mut status = Status {
@@ -103,7 +105,7 @@ impl Plan<'_> {
         let rewriter = Rewriter {
             health: ports.health,
             skipped: &self.options.skip_inbound_ports,
-            grace: spec.get("terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(30),
+            grace: grace(spec.get(GRACE)),
             native: self.options.native,
         };
         rewriter.rewrite(spec, warnings)
@@ -123,9 +125,7 @@ impl Plan<'_> {
         }
         let init = kept(containers::init(told, volumes, &init), INIT_CONTAINER, taken);
         let mut proxy = kept(containers::proxy(told, volumes, &proxy), PROXY_CONTAINER, taken);
-        for field in containers::not_of(self.options.native, self.options.hold_application) {
-            as_object(&mut proxy).shift_remove(*field);
-        }
+        containers::without_others(&mut proxy, self.options.native, self.options.hold_application);
         let first = list_in(spec, "initContainers");
         if self.options.native {
             first.insert(0, init);
@@ -196,6 +196,13 @@ impl Plan<'_> {
         let told = serde_json::to_string(&status).unwrap_or_default();
         object_in(metadata, "annotations").insert(STATUS_ANNOTATION.to_owned(), Value::String(told));
     }
+}
+
+/// The field that says how long a pod may take to end, in seconds.
+const GRACE: &str = "terminationGracePeriodSeconds";
+
+fn grace(written: Option<&Value>) -> u64 {
+    written.and_then(Value::as_u64).unwrap_or(30)
 }
 
 /// A container with what others have put into it since an earlier injection.

@@ -66,13 +66,8 @@ pub(crate) fn proxy(told: &Told<'_>, volumes: &Volumes, resources: &Resources) -
     match (told.options.native, told.options.hold_application) {
         // The next container begins when this has gone well.
         (true, true) => drop(members.insert("startupProbe".into(), probe(told, "/startupz", 1, START))),
-        // The kubelet begins the containers one after the other, each when the hook of the one before has ended.
-        (false, true) => {
-            let (address, limit) = (format!("127.0.0.1:{}", told.ports.health), format!("{START}s"));
-            let wait = json!(["/outrigger-proxy", "wait", "--health", address, "--timeout", limit]);
-            members.insert("lifecycle".into(), json!({"postStart": {"exec": {"command": wait}}}));
-        }
-        (_, false) => {}
+        (true, false) => {}
+        (false, hold) => drop(members.insert("lifecycle".into(), lifecycle(told, hold))),
     }
     container
 }
@@ -88,12 +83,36 @@ fn probe(told: &Told<'_>, path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
-/// Fields that a sidecar of the other order has and this one must not.
-pub(crate) fn not_of(native: bool, hold_application: bool) -> &'static [&'static str] {
-    match (native, hold_application) {
-        (true, true) => &["lifecycle"],
-        (true, false) => &["lifecycle", "startupProbe"],
-        (false, true) => &["restartPolicy", "startupProbe"],
-        (false, false) => &["restartPolicy", "startupProbe", "lifecycle"],
+/// The hooks of a sidecar that begins and ends together with the others.
+fn lifecycle(told: &Told<'_>, hold: bool) -> Value {
+    // It is told to end when the application has gone; what is left of the pod's time then is enough for it.
+    let limit = told.grace.saturating_sub(AT_THE_END).max(1);
+    let leave = json!(["/outrigger-proxy", "leave", "--timeout", format!("{limit}s")]);
+    let mut hooks = json!({"preStop": {"exec": {"command": leave}}});
+    if hold {
+        // The kubelet begins the containers one after the other, each when the hook of the one before has ended.
+        let (address, limit) = (format!("127.0.0.1:{}", told.ports.health), format!("{START}s"));
+        let wait = json!(["/outrigger-proxy", "wait", "--health", address, "--timeout", limit]);
+        hooks["postStart"] = json!({"exec": {"command": wait}});
+    }
+    hooks
+}
+
+/// Seconds of the pod's time to end that are the sidecar's own.
+const AT_THE_END: u64 = 2;
+
+/// Takes away what a sidecar of the other order has and this one must not.
+pub(crate) fn without_others(container: &mut Value, native: bool, hold_application: bool) {
+    let Some(members) = container.as_object_mut() else { return };
+    if native {
+        members.shift_remove("lifecycle");
+    } else {
+        members.shift_remove("restartPolicy");
+    }
+    if !native || !hold_application {
+        members.shift_remove("startupProbe");
+    }
+    if !hold_application && let Some(Value::Object(hooks)) = members.get_mut("lifecycle") {
+        hooks.shift_remove("postStart");
     }
 }

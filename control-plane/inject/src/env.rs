@@ -7,10 +7,11 @@ use crate::json::texts;
 use crate::options::Options;
 use crate::ports::{ADMIN, INBOUND, OUTBOUND, SidecarPorts};
 use crate::service::Served;
+use crate::telemetry;
 use crate::volumes::{IDENTITY_AT, ROOTS_AT, TOKEN_AT};
 
 /// What only the injection may set.
-pub(crate) const RESERVED: [&str; 24] = [
+pub(crate) const RESERVED: [&str; 26] = [
     "OUTRIGGER_PROXY_SERVICE",
     "OUTRIGGER_PROXY_NAMESPACE",
     "OUTRIGGER_PROXY_SERVICE_ACCOUNT",
@@ -18,6 +19,7 @@ pub(crate) const RESERVED: [&str; 24] = [
     "OUTRIGGER_PROXY_PORT",
     "OUTRIGGER_PROXY_SERVICE_PORT",
     "OUTRIGGER_PROXY_INBOUND_MAP",
+    "OUTRIGGER_PROXY_OPAQUE_PORTS",
     "OUTRIGGER_PROXY_APP_IP",
     "OUTRIGGER_PROXY_ADVERTISE",
     "OUTRIGGER_PROXY_LABELS",
@@ -30,6 +32,7 @@ pub(crate) const RESERVED: [&str; 24] = [
     "OUTRIGGER_PROXY_OUTBOUND",
     "OUTRIGGER_PROXY_INBOUND",
     "OUTRIGGER_PROXY_ADMIN",
+    "OUTRIGGER_PROXY_ENDED_BY_APPLICATION",
     "OUTRIGGER_PROXY_HEALTH",
     "OUTRIGGER_PROXY_DNS",
     "OUTRIGGER_PROXY_APP_PROBES",
@@ -63,6 +66,10 @@ pub(crate) struct Told<'a> {
     pub(crate) served: Option<&'a Served>,
     pub(crate) probes: Option<String>,
     pub(crate) metrics: Option<String>,
+    /// How long the pod may take to end, in seconds.
+    pub(crate) grace: u64,
+    /// Whether it is to end by itself.
+    pub(crate) is_job: bool,
 }
 
 impl Told<'_> {
@@ -88,9 +95,15 @@ impl Told<'_> {
         if let Some(served) = self.served {
             self.serves(served, &mut env);
         }
+        if self.is_job && !self.options.native {
+            env.set("OUTRIGGER_PROXY_ENDED_BY_APPLICATION", "true");
+        }
         env.maybe("OUTRIGGER_PROXY_LABELS", labels(self.metadata).as_deref());
         env.maybe("OUTRIGGER_PROXY_APP_PROBES", self.probes.as_deref());
         env.maybe("OUTRIGGER_PROXY_APP_METRICS", self.metrics.as_deref());
+        if self.options.env.values().any(|value| value.contains(telemetry::NODE)) {
+            env.field("OUTRIGGER_HOST_IP", "status.hostIP");
+        }
         let more = self.options.env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
         for (name, value) in more {
             // As people write them: here `$(NAME)` means what Kubernetes makes of it.
@@ -128,6 +141,11 @@ impl Told<'_> {
         if !mapped.is_empty() {
             env.set("OUTRIGGER_PROXY_INBOUND_MAP", &mapped.join(","));
         }
+        let opaque = &self.options.opaque_ports;
+        env.maybe(
+            "OUTRIGGER_PROXY_OPAQUE_PORTS",
+            (!opaque.is_empty()).then(|| opaque.to_string()).as_deref(),
+        );
         env.maybe("OUTRIGGER_PROXY_VERSION", self.version().as_deref());
     }
 

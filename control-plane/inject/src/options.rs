@@ -8,11 +8,12 @@ use crate::annotations::Annotations;
 use crate::decision::Warning;
 use crate::env::RESERVED;
 use crate::resources::Resources;
+use crate::telemetry;
 use crate::values::{self, Ports};
 use crate::{ANNOTATION_PREFIX, NamespaceFacts, Problem, Settings};
 
 /// Every annotation that a namespace or a pod may have, without `outrigger.dev/`; besides, `env.NAME`.
-pub const ANNOTATIONS: [&str; 19] = [
+pub const ANNOTATIONS: [&str; 25] = [
     "native-sidecar",
     "proxy-cpu-request",
     "proxy-cpu-limit",
@@ -32,6 +33,12 @@ pub const ANNOTATIONS: [&str; 19] = [
     "rewrite-probes",
     "hold-application",
     "scrape",
+    "otlp-endpoint",
+    "otlp-metrics",
+    "otlp-protocol",
+    "trace-sample",
+    "access-log",
+    "access-log-format",
 ];
 
 /// What holds for one pod, proven.
@@ -44,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) uid: u32,
     pub(crate) log_level: String,
     pub(crate) resources: Resources,
+    /// What nobody looks into: the sidecar hears of it here, callers from the control plane, which reads it, too.
+    pub(crate) opaque_ports: Ports,
     pub(crate) skip_inbound_ports: Ports,
     pub(crate) skip_outbound_ports: Ports,
     pub(crate) skip_outbound_networks: String,
@@ -74,8 +83,7 @@ impl Options {
         let networks = of.read("skip-outbound-networks", values::networks);
         let policy = of.read("proxy-image-pull-policy", values::pull_policy);
         let log_level = of.read("log-level", values::log_level);
-        // Obeyed where the service's ports are known, in the control plane.
-        let _checked = of.read("opaque-ports", values::ports);
+        let opaque = of.read("opaque-ports", values::ports);
         let options = Self {
             native: native(&mut of, settings),
             image: image.unwrap_or_else(|| settings.image.clone()),
@@ -84,6 +92,7 @@ impl Options {
             uid: of.read("proxy-uid", values::uid).unwrap_or(settings.proxy_uid),
             log_level: log_level.unwrap_or_else(|| settings.log_level.clone()),
             resources: resources(&mut of, settings),
+            opaque_ports: opaque.unwrap_or_default(),
             skip_inbound_ports: inbound.unwrap_or_else(|| settings.skip_inbound_ports.clone()),
             skip_outbound_ports: outbound.unwrap_or_else(|| settings.skip_outbound_ports.clone()),
             skip_outbound_networks: networks.unwrap_or_else(|| settings.skip_outbound_networks.clone()),
@@ -137,6 +146,9 @@ fn resources(of: &mut Annotations<'_>, settings: &Settings) -> Resources {
 /// plane of somebody else's.
 fn env(of: &mut Annotations<'_>, settings: &Settings) -> BTreeMap<String, String> {
     let mut env = settings.env.clone();
+    for key in &telemetry::KEYS {
+        env.extend(of.read(key.name, key.check).map(|value| (key.variable.to_owned(), value)));
+    }
     for name in of.names() {
         let Some(variable) = name.strip_prefix("env.") else { continue };
         let value = of.read(name, |text| Ok(text.to_owned()));

@@ -46,9 +46,9 @@ pub(crate) fn look(
         warn("pod_security", message);
     }
     if !options.native && is_job(pod, spec) {
-        let message =
-            "the sidecar is no native one and runs on when the job is done: the pod will not complete";
-        warn("job_never_ends", message.into());
+        let message = "the sidecar is no native one and runs on when the job is done: the pod completes when the job ends it, by \
+                       POST http://127.0.0.1:15000/quitquitquit as the last thing that it does";
+        warn("job_ends_its_sidecar", message.into());
     }
 }
 
@@ -59,7 +59,8 @@ fn runs_as(container: &Value, spec: &Value) -> Option<u64> {
     of(container).or_else(|| of(spec))
 }
 
-fn is_job(pod: &Value, spec: &Value) -> bool {
+/// Whether a pod is to end by itself.
+pub(crate) fn is_job(pod: &Value, spec: &Value) -> bool {
     let owners = pod.get("metadata").map_or(&[][..], |metadata| list(metadata, "ownerReferences"));
     let ends = text(spec, "restartPolicy").is_some_and(|policy| policy != "Always");
     ends || owners.iter().any(|owner| text(owner, "kind") == Some("Job"))

@@ -122,6 +122,22 @@ fn ports_and_their_protocols_reach_the_mesh_and_published_ones_take_plaintext_to
     assert_eq!(services["outrigger-control"]["networks"], json!(["front", "back"]));
 }
 
+#[test]
+fn an_opaque_port_is_declared_to_the_mesh_and_told_to_its_sidecar() {
+    let text = "services:\n  db:\n    expose: [\"9000\", \"8080\"]\n    labels: {outrigger.dev/opaque-ports: \"9000, 9100-9110\"}\n";
+    let services = &file(&injected(text).text)["services"];
+    assert_eq!(services["outrigger-setup"]["command"][2], "--member=db=9000/tcp,8080/detect");
+    let told = &services["outrigger-proxy-db"]["environment"]["OUTRIGGER_PROXY_OPAQUE_PORTS"];
+    assert_eq!(told, "9000,9100-9110");
+    for (said, mistake) in [
+        ("{ports: [9000/http], opaque-ports: 9000}", "/services/db/x-outrigger/opaque-ports invalid_value"),
+        ("{opaque-ports: 9-8}", "/services/db/x-outrigger/opaque-ports invalid_value"),
+    ] {
+        let done = injected(&format!("services:\n  db:\n    image: db\n    x-outrigger: {said}\n"));
+        assert_eq!(outcomes(&done), [format!("db: {mistake}")]);
+    }
+}
+
 /// Both tokens went to one folder: a mount twice, which no engine takes.
 #[test]
 fn two_that_are_one_service_have_a_token_each() {
@@ -136,6 +152,33 @@ fn two_that_are_one_service_have_a_token_each() {
     assert_eq!(setup["volumes"], json!(volumes));
     let second = &done["services"]["outrigger-proxy-prices-v2"]["environment"];
     assert_eq!(second["OUTRIGGER_PROXY_SERVICE_ACCOUNT"], "prices");
+}
+
+#[test]
+fn what_is_said_of_telemetry_reaches_the_sidecar_and_mistakes_are_refused() {
+    let of = |said: &str| {
+        format!("services:\n  a:\n    image: a\n    expose: [80]\n    x-outrigger: {{{said}}}\n")
+    };
+    let done = injected(&of(
+        "otlp-endpoint: 'http://otel:4317', otlp-metrics: 'https://otlp.example.com', otlp-protocol: http, \
+         trace-sample: 5%, access-log: all, access-log-format: '{method} {path}'",
+    ));
+    let told = &file(&done.text)["services"]["outrigger-proxy-a"]["environment"];
+    for (name, value) in [
+        ("OTLP_ENDPOINT", "http://otel:4317"),
+        ("OTLP_METRICS", "https://otlp.example.com"),
+        ("OTLP_PROTOCOL", "http"),
+        ("TRACE_SAMPLE", "5%"),
+        ("ACCESS_LOG", "all"),
+        ("ACCESS_LOG_FORMAT", "{method} {path}"),
+    ] {
+        assert_eq!(told[format!("OUTRIGGER_PROXY_{name}")], value, "{told}");
+    }
+    let done = injected(&of("otlp-endpoint: otel, otlp-protocol: thrift, trace-sample: 2, access-log: some"));
+    for key in ["otlp-endpoint", "otlp-protocol", "trace-sample", "access-log"] {
+        let mistake = format!("/x-outrigger/{key} invalid_value");
+        assert!(done.is_refused() && outcomes(&done)[0].contains(&mistake), "{key}: {:?}", outcomes(&done));
+    }
 }
 
 #[test]

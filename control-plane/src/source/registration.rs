@@ -10,19 +10,19 @@
 //! When most leases end together they are held back (`shrink`).
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use outrigger_certs::Peer;
-use outrigger_mesh::{EndpointUid, ServiceName, SpiffeId};
+use outrigger_mesh::{EndpointState, EndpointUid, ServiceName, SpiffeId};
 use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal};
 use tokio::time::Instant;
 
 use super::shrink::{Held, News, Shrink, Verdict};
 use crate::audit::Author;
-use crate::state::{Refusal, RefusalKind, State, held_name};
+use crate::state::{Refusal, RefusalKind, State, held_name, is_found_by_the_cluster};
 use crate::store::{Holder, StoreError};
 use crate::world::World;
 
@@ -71,6 +71,8 @@ type Instance = (ServiceName, EndpointUid);
 
 /// No withdrawal waits longer for acknowledgements: a sidecar that hangs must not keep an instance from ending.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// So often it is looked whether the cluster says of an instance that it ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// When the store is back every replica has found that out by then, and has told whom it holds.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// So many leases are ended together.
@@ -136,16 +138,48 @@ impl Registrations {
         from: SocketAddr,
         withdrawal: Withdrawal,
     ) -> Result<WithdrawReply, RpcError> {
-        let Withdrawal { service, uid, wait } = withdrawal;
         let author = Author::workload(peer.id(), from);
-        self.state.remove_instance(&service, &uid, &author).await.map_err(|refusal| told(&refusal))?;
+        self.withdraw_as(&author, from.ip().to_canonical(), withdrawal).await
+    }
+
+    async fn withdraw_as(
+        &self,
+        author: &Author,
+        ip: IpAddr,
+        withdrawal: Withdrawal,
+    ) -> Result<WithdrawReply, RpcError> {
+        let Withdrawal { service, uid, wait } = withdrawal;
+        self.state.remove_instance(&service, &uid, author).await.map_err(|refusal| told(&refusal))?;
         let key = (service, uid);
         self.deadlines().remove(&key);
         self.let_go(&key).await;
         let (service, uid) = key;
-        let (subscribers, acknowledged) = self.removal.removed(&service, &uid, wait.min(MAX_WAIT)).await;
-        tracing::info!(peer = %peer.id(), %service, %uid, subscribers, acknowledged, "an instance withdrew");
+        let until = Instant::now() + wait.min(MAX_WAIT);
+        self.ends_in_the_cluster(&service, ip, until).await;
+        let left = until.saturating_duration_since(Instant::now());
+        let (subscribers, acknowledged) = self.removal.removed(&service, &uid, left).await;
+        tracing::info!(who = author.who, %service, %uid, subscribers, acknowledged, "an instance withdrew");
         Ok(WithdrawReply { subscribers, acknowledged })
+    }
+
+    /// Waits until the cluster, where instances are those that it knows, takes the one at `ip` for one that ends: its sidecar
+    /// may have heard of that first. An instance at another address than its sidecar calls from is not waited for.
+    async fn ends_in_the_cluster(&self, service: &ServiceName, ip: IpAddr, until: Instant) {
+        if !is_found_by_the_cluster(&self.state.world(), service) {
+            return;
+        }
+        let world = self.state.world();
+        let found = world.instances(service).map(|entry| &entry.checked.endpoint);
+        let here: Vec<_> = found.filter(|endpoint| endpoint.ip == ip).map(|e| e.uid.clone()).collect();
+        drop(world);
+        let takes_requests = || {
+            let world = self.state.world();
+            let mut known = here.iter().filter_map(|uid| world.instance(service, uid));
+            known.any(|entry| entry.checked.endpoint.state == EndpointState::Ready)
+        };
+        while takes_requests() && Instant::now() < until {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Takes away whatever is not renewed. Runs until it is dropped.

@@ -113,6 +113,40 @@ async fn when_nobody_can_renew_nothing_goes_and_everybody_may_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_withdraws_in_a_cluster_is_told_so_when_the_cluster_knows_it_too_or_after_five_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    let found = |state: &str| {
+        instance(
+            "pod-7",
+            &format!("service: cart, address: 10.0.0.7, ports: [{{port: 80, listen: 8080}}]{state}"),
+        )
+    };
+    plane.write(service("cart", "ports: [{port: 80}], discovery: kubernetes")).await;
+    plane.write(found("")).await;
+    let withdraw = |ip: [u8; 4]| {
+        let registrations = plane.registrations.clone();
+        let id: SpiffeId = "spiffe://mesh.local/ns/shop/sa/cart".parse().unwrap();
+        let (service, uid) = ("shop/cart".parse().unwrap(), "its-own-name".parse().unwrap());
+        let withdrawal = Withdrawal { service, uid, wait: Duration::from_secs(60) };
+        let began = Instant::now();
+        tokio::spawn(async move {
+            let author = Author::workload(&id, "10.0.0.7:9");
+            registrations.withdraw_as(&author, ip.into(), withdrawal).await.unwrap();
+            began.elapsed()
+        })
+    };
+    assert!(withdraw([10, 0, 0, 8]).await.unwrap() < Duration::from_secs(1), "no instance is there");
+    assert_eq!(withdraw([10, 0, 0, 7]).await.unwrap().as_secs(), 5, "the cluster never says so");
+    let asked = withdraw([10, 0, 0, 7]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!asked.is_finished());
+    plane.write(found(", state: draining")).await;
+    let took = asked.await.unwrap();
+    assert!((2..4).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_says_that_they_are_gone() {
     let (_folder, plane) = with_instances(20).await;
     assert!(!plane.registrations.confirm(), "nothing is held back");

@@ -15,6 +15,7 @@ use outrigger_certs::PublicCertificates;
 use outrigger_mesh::{Fallback, Gateway, Label, PortNumber};
 use tokio::sync::mpsc;
 
+use crate::admin::{Condition, Readiness};
 use crate::config::registry::{Found, Registry};
 use crate::config::snapshot::ServiceSnapshot;
 use crate::gateway::Edge;
@@ -39,6 +40,7 @@ pub struct Follower {
     edge: Arc<Edge>,
     registry: Arc<Registry>,
     live: Arc<Live>,
+    readiness: Readiness,
     workers: Vec<mpsc::Sender<PortChange>>,
     certificates: Option<PublicCertificates>,
     open: BTreeMap<PortNumber, Result<SocketAddr, String>>,
@@ -48,18 +50,21 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows what is pushed into `registry` and tells `workers`.
+    /// Follows what is pushed into `registry` and tells `workers`, and `readiness` whether a port is open.
     pub fn new(
         edge: Arc<Edge>,
         registry: Arc<Registry>,
         live: Arc<Live>,
+        readiness: Readiness,
         workers: Vec<mpsc::Sender<PortChange>>,
     ) -> Self {
+        readiness.not_yet(Condition::Listeners, NO_GATEWAY);
         let certificates = edge.settings.certificates.as_deref().map(Path::new).map(PublicCertificates::new);
         Self {
             edge,
             registry,
             live,
+            readiness,
             workers,
             certificates,
             open: BTreeMap::new(),
@@ -91,6 +96,7 @@ impl Follower {
     async fn follow(&mut self, files: bool) {
         let Some(gateway) = self.registry.gateway() else {
             self.close_all_but(&Table::default()).await;
+            self.readiness.not_yet(Condition::Listeners, NO_GATEWAY);
             self.made_from = None;
             self.registry.obeyed.is(None);
             return;
@@ -116,6 +122,7 @@ impl Follower {
         }
         self.close_all_but(&table).await;
         self.open_all(&table).await;
+        self.tell_readiness();
         self.edge.table.store(Arc::new(table.opened(self.open.clone())));
         self.tell(faults);
         self.registry.obeyed.is(Some(Arc::clone(&gateway)));
@@ -194,6 +201,19 @@ impl Follower {
         }
     }
 
+    /// One port that is open makes it worth sending somebody here.
+    fn tell_readiness(&self) {
+        let mut why = None;
+        for open in self.open.values() {
+            match open {
+                Ok(_) => return self.readiness.met(Condition::Listeners),
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+        let why = why.map_or("the Gateway has no port that can be opened", String::as_str);
+        self.readiness.not_yet(Condition::Listeners, why);
+    }
+
     /// Each fault is told once, for as long as it lasts.
     fn tell(&mut self, mut faults: Vec<String>) {
         faults.extend(self.open.values().filter_map(|open| open.as_ref().err().cloned()));
@@ -209,5 +229,6 @@ fn unknown(live: &Live, name: &outrigger_mesh::ServiceName) -> Arc<LiveService> 
     Arc::new(LiveService::new(name.clone(), live.client_traffic(name, None)))
 }
 
+const NO_GATEWAY: &str = "no Gateway of this name is known yet";
 const LOOK_AT_FILES: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(5);

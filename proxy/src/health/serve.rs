@@ -1,6 +1,5 @@
 //! The listener of the health port.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,18 +7,14 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_certs::UnverifiedConnector;
 use outrigger_mesh::{ExpositionForm, exposition_as, merged_exposition};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::ask::{ask, get};
 use super::table::{Metrics, Probes};
-use crate::admin::{AdminState, Condition, Page, figures, text};
+use crate::admin::{AdminState, Condition, Connections, Page, figures, text};
 
 /// What is asked of the application, and where that is.
 #[derive(Clone, Debug)]
@@ -69,42 +64,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, state: Arc<HealthState>) {
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::of("health");
     loop {
-        while connections.len() >= MOST_CONNECTIONS {
-            connections.join_next().await;
-        }
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _peer)) = listener.accept().await else {
-            // No descriptor is free, or the peer is gone already.
-            sleep(AFTER_A_FAULT).await;
-            continue;
-        };
-        connections.spawn(connection(stream, Arc::clone(&state)));
+        let stream = connections.next(|| listener.accept()).await;
+        let state = Arc::clone(&state);
+        connections.serve(stream, LONGEST_CONNECTION, move |request| {
+            let state = Arc::clone(&state);
+            async move { state.answer(&request).await }
+        });
     }
 }
 
-const MOST_CONNECTIONS: usize = 64;
-const AFTER_A_FAULT: Duration = Duration::from_millis(100);
-const HEADER_READ: Duration = Duration::from_secs(5);
 /// Longer than any probe.
 const LONGEST_CONNECTION: Duration = Duration::from_mins(61);
 /// As long as the application's metrics are waited for; Prometheus waits ten seconds.
 const METRICS: Duration = Duration::from_secs(5);
-
-async fn connection(stream: TcpStream, state: Arc<HealthState>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(state.answer(&request).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that leaves or is too slow is not news.
-    let _ended = timeout(LONGEST_CONNECTION, serving).await;
-}
 
 impl HealthState {
     async fn answer(&self, request: &Request<Incoming>) -> Page {

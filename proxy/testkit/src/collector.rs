@@ -49,6 +49,8 @@ pub enum Treats {
 pub struct Taken {
     /// Where to it was sent: `/v1/traces`, or the method of gRPC.
     pub path: String,
+    /// The headers it came with.
+    pub headers: HeaderMap,
     /// The message.
     pub message: Bytes,
 }
@@ -72,6 +74,11 @@ impl Collector {
     /// Its address, as senders are told it.
     pub fn address(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// From here on it treats what comes like this.
@@ -128,7 +135,7 @@ type Body = StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<Fram
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, hyper::Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).cloned();
     let grpc = kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let path = request.uri().path().to_owned();
+    let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
     let body = request.into_body().collect().await?.to_bytes();
     let treats = *lock(&shared.treats);
     match treats {
@@ -137,7 +144,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         Treats::Well => {
             // A message of gRPC comes behind a byte for compression and four for its length.
             let message = if grpc { body.slice(5.min(body.len())..) } else { body };
-            lock(&shared.taken).push(Taken { path, message });
+            lock(&shared.taken).push(Taken { path, headers, message });
             Ok(said(grpc, true))
         }
     }

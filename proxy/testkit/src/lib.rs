@@ -6,6 +6,7 @@
 //! Deliberately elsewhere: the proxy and the real control plane. This crate imports neither, so both can test with it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails the test")]
 
+pub mod built;
 mod calls_on;
 mod client;
 mod collector;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+pub use outrigger_testkit::built::program as built;
 use outrigger_testkit::real;
 
 use crate::engine::{Engine, PATIENCE, VERSION};
@@ -73,17 +74,6 @@ pub fn python(root: &Path) {
             usr/bin/python3 $library $libraries 2>/dev/null | tar -x -C \"$0\"";
     let ran = real::run(Command::new("sh").args(["-c", script]).arg(root), PATIENCE);
     assert!(ran.ok, "{}", ran.stderr);
-}
-
-/// A program of this build.
-pub fn built(name: &str) -> PathBuf {
-    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
-    path
 }
 
 /// Puts a program into the root of an image, with what it loads. What is for debuggers alone stays behind: it is most of it.

@@ -44,6 +44,10 @@ fn no_container_may_more_than_it_needs() {
                 assert_eq!(security["allowPrivilegeEscalation"], false, "{whose}");
                 assert_eq!(security["readOnlyRootFilesystem"], true, "{whose}");
                 assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{whose}");
+                // Who is asked by TCP alone may be dead and still answer.
+                let asked = &container["readinessProbe"]["httpGet"];
+                let open = list(&container["ports"]);
+                assert!(open.iter().any(|port| port["name"] == asked["port"]), "{whose}: {asked}");
                 let resources = &container["resources"];
                 assert!(resources["requests"]["cpu"].is_string(), "{whose}");
                 assert!(resources["requests"]["memory"].is_string(), "{whose}");
@@ -173,6 +177,19 @@ fn each_set_of_values_keeps_what_it_promises() {
         chart.rendered("cert-manager", &[]).contains("{secretName: outrigger-authority, defaultMode: 0440}")
     );
     assert!(arguments(&control["containers"][0]).contains(&"--ca-key=/etc/outrigger/authority/tls.key"));
+
+    let webhook = one(&objects, "Certificate", "outrigger-webhook");
+    let names =
+        ["outrigger-control.outrigger-system.svc", "outrigger-control.outrigger-system.svc.cluster.local"];
+    assert_eq!(webhook["spec"]["dnsNames"], json!(names));
+    let configuration = one(&objects, "MutatingWebhookConfiguration", "outrigger-injector");
+    let from = &configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+    assert_eq!(*from, "outrigger-system/outrigger-webhook");
+    let given = list(&control["volumes"]).iter().find(|v| v["name"] == "webhook-tls").unwrap();
+    assert_eq!(given["secret"]["secretName"], webhook["spec"]["secretName"]);
+    let said = arguments(&control["containers"][0]);
+    assert!(said.contains(&"--webhook-tls-cert=/etc/outrigger/webhook/tls.crt"), "{said:?}");
+    assert!(said.contains(&"--webhook-tls-key=/etc/outrigger/webhook/tls.key"), "{said:?}");
 
     let objects = chart.objects("minimal");
     assert!(

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod chart;
+mod definitions;
 mod flags;
 mod guide;
 mod images;

@@ -21,6 +21,16 @@ fn the_roles_of_the_chart_are_the_table_and_nothing_else() {
 }
 
 #[test]
+fn where_cert_manager_keeps_the_webhook_believed_the_control_plane_may_not_touch_it() {
+    let Some(chart) = Chart::new() else { return };
+    let role = |set| granted("cluster", one(&chart.objects(set), "ClusterRole", "outrigger-control"));
+    let lost: Vec<String> = role("default").difference(&role("cert-manager")).cloned().collect();
+    let of = "cluster admissionregistration.k8s.io mutatingwebhookconfigurations";
+    assert_eq!(lost, ["get", "patch"].map(|verb| format!("{of} {verb} outrigger-injector")));
+    assert!(role("cert-manager").is_subset(&role("default")));
+}
+
+#[test]
 fn a_permission_that_no_code_uses_is_found() {
     let unused: Vec<String> = rows().into_iter().filter_map(Row::unused).collect();
     assert!(unused.is_empty(), "deploy/chart/outrigger/permissions.tsv:\n{}", unused.join("\n"));

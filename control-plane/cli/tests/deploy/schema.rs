@@ -26,9 +26,20 @@ fn a_slip_of_the_pen_in_the_values_is_refused_with_its_place() {
         ("security.runAsUser=root", "at '/security/runAsUser'"),
         ("admin.clients={spiffe://mesh.local/ns/ops/sa/deploy=king}", "at '/admin/clients/0'"),
         ("gateways[0].name=edge", "at '/gateways/0': missing properties 'namespace', 'ports'"),
+        (
+            "gateways[0].name=edge,gateways[0].namespace=shop,gateways[0].ports[0].name=a,gateways[0].ports[0].port=80,gateways[0].ports[0].target=15020",
+            "the proxy's own",
+        ),
         ("networkPolicy.egressPorts={70000}", "at '/networkPolicy/egressPorts/0'"),
         ("serviceMonitor.enabled=true", "serviceMonitor.tokenSecret.name"),
         ("authority.certManager.enabled=true", "authority.secret"),
+        ("webhook.certManager.enabled=true", "webhook.certManager.issuer.name"),
+        ("webhook.certManager.issuer.kind=Anybody", "at '/webhook/certManager/issuer/kind'"),
+        (
+            "webhook.certManager.secret=x",
+            "at '/webhook/certManager': additional properties 'secret' not allowed",
+        ),
+        ("webhook.enabled=false,webhook.certManager.enabled=true", "there is no webhook"),
         ("trustDomain=Mesh_Local!", "at '/trustDomain'"),
     ] {
         let ran = chart.helm(&["template", "outrigger"], &["--set", value]);

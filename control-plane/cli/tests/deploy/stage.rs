@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub(crate) use outrigger_testkit::built::programs;
 use outrigger_testkit::kubectl::{self, Tools};
 use outrigger_testkit::real::{self, Ran};
 use serde_json::Value;
@@ -20,14 +21,6 @@ pub(crate) fn root() -> PathBuf {
 /// A file of the tree.
 pub(crate) fn text(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
-}
-
-/// The programs of the mesh: those of the tests' own build unless the environment names a folder.
-pub(crate) fn programs() -> PathBuf {
-    let built = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
-    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(built, PathBuf::from);
-    assert!(folder.join("outrigger-control").exists(), "build them: cargo build --workspace --bins");
-    folder
 }
 
 /// The documents of a stream of YAML, empty ones left out.
@@ -104,6 +97,20 @@ const FOREIGN: [&str; 2] = ["Certificate", "ServiceMonitor"];
 /// Holds a stream of objects to the schemas of Kubernetes, where a field that nobody knows is a mistake too. `None` where the
 /// validator can not be had.
 pub(crate) fn validate(what: &str, stream: &str) -> Option<()> {
+    let (ok, told) = judged(stream)?;
+    let passed = told.lines().filter(|l| l.starts_with("INFO") && l.contains(" passed ")).count();
+    let unknown: Vec<&str> = told.lines().filter(|l| l.starts_with("WARN")).collect();
+    let wrong: Vec<&str> = told.lines().filter(|l| l.starts_with("ERROR")).collect();
+    assert!(ok && wrong.is_empty(), "{what}: {told}");
+    for line in &unknown {
+        assert!(FOREIGN.iter().any(|kind| line.contains(&format!("kind {kind} "))), "{what}: {line}");
+    }
+    assert_eq!(passed + unknown.len(), documents(stream).len(), "{what}: one was not looked at: {told}");
+    Some(())
+}
+
+/// Whether the validator takes a stream of objects, and what it says. `None` where it can not be had.
+pub(crate) fn judged(stream: &str) -> Option<(bool, String)> {
     let python = real::venv(&["kubernetes-validate==1.37.0"])?;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("objects.yaml");
@@ -112,16 +119,7 @@ pub(crate) fn validate(what: &str, stream: &str) -> Option<()> {
         Command::new(python.with_file_name("kubernetes-validate")).arg("--strict").arg(&file),
         PATIENCE,
     );
-    let told = format!("{}{}", ran.stdout, ran.stderr);
-    let passed = told.lines().filter(|l| l.starts_with("INFO") && l.contains(" passed ")).count();
-    let unknown: Vec<&str> = told.lines().filter(|l| l.starts_with("WARN")).collect();
-    let wrong: Vec<&str> = told.lines().filter(|l| l.starts_with("ERROR")).collect();
-    assert!(ran.ok && wrong.is_empty(), "{what}: {told}");
-    for line in &unknown {
-        assert!(FOREIGN.iter().any(|kind| line.contains(&format!("kind {kind} "))), "{what}: {line}");
-    }
-    assert_eq!(passed + unknown.len(), documents(stream).len(), "{what}: one was not looked at: {told}");
-    Some(())
+    Some((ran.ok, format!("{}{}", ran.stdout, ran.stderr)))
 }
 
 /// Every pod that the objects make, with who makes it.

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use outrigger_testkit::built::program;
 use outrigger_testkit::real::{self, Process, Ran};
 use serde_json::Value;
 
@@ -177,24 +178,13 @@ pub fn programs() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for name in ["outrigger", "outrigger-control", "outrigger-proxy", "outrigger-init"] {
-        let built = binary(name);
+        let built = program(name);
         let here = folder.path().join(name);
         if fs::hard_link(&built, &here).is_err() {
             fs::copy(&built, &here).unwrap();
         }
     }
     folder
-}
-
-/// The folder with the programs: that of the tests' own build unless the environment names another.
-fn binary(name: &str) -> PathBuf {
-    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
-    path
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -148,14 +148,18 @@ pub(super) fn proxy(mesh: &Mesh, member: &Wish, images: &Images) -> Value {
     if !maps.is_empty() {
         set("INBOUND_MAP", maps.join(","));
     }
+    if let Some(ports) = member.opaque_ports.as_ref().filter(|_| !member.ports.is_empty()) {
+        set("OPAQUE_PORTS", ports.clone());
+    }
     if let Some(version) = &member.version {
         set("VERSION", version.clone());
     }
     if let Some(log) = &member.log {
         set("LOG", log.clone());
     }
-    if let Some(lines) = &member.access_log {
-        set("ACCESS_LOG", lines.clone());
+    for (variable, value) in &member.telemetry {
+        // Compose would take a dollar for the begin of a variable.
+        environment.insert((*variable).to_owned(), value.replace('$', "$$").into());
     }
     let mut service = object(json!({
         "image": images.proxy,

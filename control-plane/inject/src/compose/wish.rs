@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::manifest::{Refusal, Warned};
+use crate::telemetry::KEYS;
+use crate::values;
+use crate::values::Wrong;
 
 const PREFIX: &str = "outrigger.dev/";
 /// What can be said of a service, by the last part of the label or the key below `x-outrigger`.
@@ -16,9 +19,15 @@ const KNOWN: &[&str] = &[
     "mtls",
     "log",
     "access-log",
+    "access-log-format",
+    "otlp-endpoint",
+    "otlp-metrics",
+    "otlp-protocol",
+    "trace-sample",
     "skip-inbound-ports",
     "skip-outbound-ports",
     "skip-outbound-networks",
+    "opaque-ports",
 ];
 /// The user of the sidecar, whose connections are not redirected.
 const PROXY_UID: &str = "15001";
@@ -41,11 +50,13 @@ pub(super) struct Wish {
     pub(super) ports: Vec<Port>,
     pub(super) version: Option<String>,
     pub(super) log: Option<String>,
-    /// Which requests get a line: off, denied, all.
-    pub(super) access_log: Option<String>,
+    /// Variables of the sidecar for its traces, metrics and access lines.
+    pub(super) telemetry: Vec<(&'static str, String)>,
     pub(super) skip_inbound_ports: Option<String>,
     pub(super) skip_outbound_ports: Option<String>,
     pub(super) skip_outbound_networks: Option<String>,
+    /// What nobody looks into, in the form that the sidecar takes.
+    pub(super) opaque_ports: Option<String>,
     /// The networks it is in; none: the default one.
     pub(super) networks: Vec<String>,
     pub(super) profiles: Option<Value>,
@@ -140,10 +151,11 @@ impl Wish {
             ports: ports(service, &said, &mut mistakes),
             version: said.get("version").cloned(),
             log: said.get("log").cloned(),
-            access_log: said.get("access-log").cloned(),
+            telemetry: telemetry(&said, &mut mistakes),
             skip_inbound_ports: said.get("skip-inbound-ports").cloned(),
             skip_outbound_ports: said.get("skip-outbound-ports").cloned(),
             skip_outbound_networks: said.get("skip-outbound-networks").cloned(),
+            opaque_ports: said.get("opaque-ports").cloned(),
             networks: networks(service),
             profiles: service.get("profiles").cloned(),
         };
@@ -210,19 +222,30 @@ fn said(service: &Map<String, Value>, mistakes: &mut Vec<Refusal>) -> BTreeMap<S
             &hint,
         ));
     }
-    for key in ["skip-inbound-ports", "skip-outbound-ports"] {
-        let bad = said.get(key).filter(|text| !text.split(',').all(is_ports));
-        if let Some(bad) = bad {
-            let message = format!("{bad:?} are no ports");
-            mistakes.push(mistake(
-                &format!("/x-outrigger/{key}"),
-                "invalid_value",
-                message,
-                "write 25,6000-6010",
-            ));
+    for key in ["skip-inbound-ports", "skip-outbound-ports", "opaque-ports"] {
+        let Some(written) = said.get_mut(key) else { continue };
+        match values::ports(written) {
+            Ok(ports) => *written = ports.to_string(),
+            Err(Wrong { message, hint }) => {
+                mistakes.push(mistake(&format!("/x-outrigger/{key}"), "invalid_value", message, hint));
+            }
         }
     }
     said
+}
+
+fn telemetry(said: &BTreeMap<String, String>, mistakes: &mut Vec<Refusal>) -> Vec<(&'static str, String)> {
+    let mut set = vec![];
+    for key in &KEYS {
+        match said.get(key.name).map(|value| (key.check)(value)) {
+            Some(Ok(value)) => set.push((key.variable, value)),
+            Some(Err(Wrong { message, hint })) => {
+                mistakes.push(mistake(&format!("/x-outrigger/{}", key.name), "invalid_value", message, hint));
+            }
+            None => {}
+        }
+    }
+    set
 }
 
 fn skip(service: &Map<String, Value>) -> Result<(), Not> {
@@ -289,11 +312,29 @@ fn ports(
             take(*number, None);
         }
     }
+    be_opaque(&mut ports, said, mistakes);
     if ports.iter().any(|port| (15_000..=15_199).contains(&port.number)) {
         let message = "the ports 15000 to 15199 are for the sidecar";
         mistakes.push(mistake("/ports", "reserved_port", message, "let the application listen elsewhere"));
     }
     ports
+}
+
+/// Ports that nobody is to look into are declared so; one that is declared for something else says two things.
+fn be_opaque(ports: &mut [Port], said: &BTreeMap<String, String>, mistakes: &mut Vec<Refusal>) {
+    let Some(opaque) = said.get("opaque-ports").and_then(|text| values::ports(text).ok()) else { return };
+    for port in ports.iter_mut().filter(|port| opaque.contains(port.number)) {
+        match port.protocol.as_deref() {
+            None => port.protocol = Some("tcp".into()),
+            Some("tcp" | "tls") => {}
+            Some(other) => mistakes.push(mistake(
+                "/x-outrigger/opaque-ports",
+                "invalid_value",
+                format!("port {} is opaque here, and {other} in ports", port.number),
+                "say one of the two",
+            )),
+        }
+    }
 }
 
 /// The ports of the container that an entry of `ports` publishes; UDP is not the mesh's.
@@ -347,11 +388,6 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(inner)
         && text.starts_with(edge)
         && text.ends_with(edge)
-}
-
-fn is_ports(text: &str) -> bool {
-    let (from, to) = text.split_once('-').unwrap_or((text, text));
-    matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if from <= to)
 }
 
 fn mistake(pointer: &str, code: &str, message: impl Into<String>, hint: &str) -> Refusal {

@@ -8,6 +8,7 @@ use super::{KubernetesVersion, Settings};
 use crate::Problem;
 use crate::json::escape;
 use crate::resources::Resources;
+use crate::telemetry;
 use crate::values::{self, MOST_UID, Ports, Wrong, wrong};
 
 pub(super) fn read(written: &Value) -> Result<Settings, Vec<Problem>> {
@@ -57,6 +58,7 @@ impl Reader {
                 }
                 "ignoredNamespaces" => self.names(&at, value, &mut s.ignored_namespaces),
                 "env" => self.env(&at, value, &mut s.env),
+                "telemetry" => self.telemetry(&at, value, &mut s.env),
                 _ => self.add(&at, "unknown_setting", format!("there is no setting {name:?}"), HERE),
             }
         }
@@ -139,6 +141,23 @@ impl Reader {
             let mut text = String::new();
             self.text(&at, value, |text| Ok(text.to_owned()), &mut text);
             into.insert(name.clone(), text);
+        }
+    }
+
+    fn telemetry(&mut self, at: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+        let Some(members) = value.as_object() else {
+            return self.wrong_type(at, value, "an object of texts");
+        };
+        // Charts write what nobody set as an empty text.
+        for (name, value) in members.iter().filter(|(_, value)| value.as_str() != Some("")) {
+            let at = format!("{at}/{}", escape(name));
+            let Some(key) = telemetry::KEYS.iter().find(|key| key.setting == name) else {
+                self.add(&at, "unknown_setting", format!("there is no setting {name:?}"), HERE);
+                continue;
+            };
+            let mut text = String::new();
+            self.text(&at, value, key.check, &mut text);
+            into.insert(key.variable.to_owned(), text);
         }
     }
 

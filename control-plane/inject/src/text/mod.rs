@@ -6,6 +6,7 @@
 
 mod edit;
 mod emit;
+mod scalar;
 mod splice;
 mod tree;
 
@@ -13,6 +14,7 @@ mod tree;
 mod tests;
 
 pub(crate) use edit::edit;
+pub use scalar::Scalar;
 #[cfg(test)]
 pub(crate) use splice::undo_of;
 pub(crate) use splice::{PLACEHOLDER, Splice, Undo, apply, record};

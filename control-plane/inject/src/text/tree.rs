@@ -9,7 +9,7 @@ use std::ops::Range;
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, StructureStyle};
 use serde_json::{Map, Value};
 
-use super::Fault;
+use super::{Fault, Scalar};
 
 /// The largest text that is read, in bytes.
 const MAX_BYTES: usize = 16 << 20;
@@ -221,7 +221,8 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 let as_text = style != ScalarStyle::Plain
                     || tag.as_deref().map(granit_parser::Tag::core_suffix) == Some(Some("str"));
-                let value = if as_text { Value::String(text.into_owned()) } else { plain(&text) };
+                let value =
+                    if as_text { Value::String(text.into_owned()) } else { Scalar::plain(&text).into() };
                 if let (ScalarStyle::Literal | ScalarStyle::Folded, Some(behind)) = (style, behind) {
                     // The parser says where its text is, not where its header is.
                     start = header(self.text, behind).unwrap_or(start);
@@ -395,28 +396,4 @@ fn header(text: &str, from: usize) -> Option<usize> {
             _ => return None,
         }
     }
-}
-
-/// A plain scalar, by YAML's core schema as far as JSON can hold it.
-fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),
-    }
-}
-
-fn number(text: &str) -> Option<serde_json::Number> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') || unsigned.len() > 64 {
-        return None;
-    }
-    if let Ok(n) = text.parse::<i64>() {
-        return Some(n.into());
-    }
-    if unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
-        return text.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-    }
-    None
 }

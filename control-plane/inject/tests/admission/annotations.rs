@@ -36,6 +36,12 @@ fn every_bad_annotation_is_refused_by_its_name_and_all_at_once() {
         ("rewrite-probes", "1"),
         ("hold-application", ""),
         ("scrape", "maybe"),
+        ("otlp-endpoint", "otel:4317"),
+        ("otlp-metrics", "http://"),
+        ("otlp-protocol", "thrift"),
+        ("trace-sample", "1"),
+        ("access-log", "some"),
+        ("access-log-format", "{time"),
         ("env.1A", "x"),
         ("env.OUTRIGGER_PROXY_CONTROL", "evil.test:1"),
         ("env.TEXT", "a\u{1b}[2J"),
@@ -55,6 +61,36 @@ fn every_bad_annotation_is_refused_by_its_name_and_all_at_once() {
     assert_eq!(refused(&annotated(&all)).len(), bad.len());
     let above = annotated(&json!({"outrigger.dev/proxy-memory-request": "1Gi"}));
     assert!(refused(&above)[0].message.contains("256Mi"));
+}
+
+#[test]
+fn a_sidecar_is_told_where_its_telemetry_goes_by_the_operator_its_namespace_and_its_pod() {
+    let settings = json!({"telemetry": {"otlpEndpoint": "http://$(OUTRIGGER_HOST_IP):4317", "traceSample": "1%", "accessLog": ""}});
+    let settings = Settings::from_json(&settings).unwrap();
+    let mut namespace = asking();
+    namespace.annotations.insert("outrigger.dev/trace-sample".into(), "5%".into());
+    let own = annotated(&json!({
+        "outrigger.dev/trace-sample": "100%", "outrigger.dev/otlp-metrics": "https://otlp.example.com",
+        "outrigger.dev/access-log": "all", "outrigger.dev/access-log-format": "{method} {path}",
+    }));
+    let after = member_with(&own, &namespace, &settings, true);
+    let proxy = container(&after, "outrigger-proxy");
+    for (name, value) in [
+        ("OUTRIGGER_PROXY_OTLP_ENDPOINT", "http://$(OUTRIGGER_HOST_IP):4317"),
+        ("OUTRIGGER_PROXY_OTLP_METRICS", "https://otlp.example.com"),
+        ("OUTRIGGER_PROXY_TRACE_SAMPLE", "100%"),
+        ("OUTRIGGER_PROXY_ACCESS_LOG", "all"),
+        ("OUTRIGGER_PROXY_ACCESS_LOG_FORMAT", "{method} {path}"),
+    ] {
+        assert_eq!(env(proxy, name), value, "{name}");
+    }
+    // Kubernetes replaces only what stands before.
+    let all = proxy["env"].as_array().unwrap();
+    let at = |name: &str| all.iter().position(|variable| variable["name"] == name).unwrap();
+    assert!(at("OUTRIGGER_HOST_IP") < at("OUTRIGGER_PROXY_OTLP_ENDPOINT"));
+    let told = Settings::from_json(&json!({"telemetry": {"otlpEndpoint": "x", "sample": "1%"}}));
+    let pointers: Vec<String> = told.unwrap_err().into_iter().map(|problem| problem.pointer).collect();
+    assert_eq!(pointers, ["/telemetry/otlpEndpoint", "/telemetry/sample"]);
 }
 
 #[test]
@@ -78,7 +114,7 @@ fn good_annotations_are_obeyed() {
         "outrigger.dev/skip-inbound-ports": "22", "outrigger.dev/skip-outbound-ports": "25, 6000-6010",
         "outrigger.dev/skip-outbound-networks": "10.9.0.0/16,fd09::/32", "outrigger.dev/proxy-cpu-request": "200m",
         "outrigger.dev/proxy-memory-limit": "1Gi", "outrigger.dev/service": "cart", "outrigger.dev/port": "9999",
-        "outrigger.dev/env.RUST_BACKTRACE": "1",
+        "outrigger.dev/env.RUST_BACKTRACE": "1", "outrigger.dev/opaque-ports": "4000, 6000-6010",
     })));
     let (init, proxy) = (container(&after, "outrigger-init"), container(&after, "outrigger-proxy"));
     let image = json!("registry.test/proxy:2");
@@ -88,9 +124,9 @@ fn good_annotations_are_obeyed() {
     let told = ["SKIP_INBOUND_PORTS", "SKIP_OUTBOUND_PORTS", "SKIP_OUTBOUND_NETWORKS", "PROXY_UID"];
     let told = told.map(|name| env(init, &format!("OUTRIGGER_INIT_{name}")));
     assert_eq!(told, ["22", "25,6000-6010", "10.9.0.0/16,fd09::/32", "77"]);
-    let told =
-        ["SERVICE", "PORT", "VERSION", "LOG"].map(|name| env(proxy, &format!("OUTRIGGER_PROXY_{name}")));
-    assert_eq!(told, ["cart", "9999", "v7", "debug"]);
+    let told = ["SERVICE", "PORT", "VERSION", "LOG", "OPAQUE_PORTS"]
+        .map(|name| env(proxy, &format!("OUTRIGGER_PROXY_{name}")));
+    assert_eq!(told, ["cart", "9999", "v7", "debug", "4000,6000-6010"]);
     assert_eq!(env(proxy, "RUST_BACKTRACE"), "1");
 }
 

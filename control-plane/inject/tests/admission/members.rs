@@ -90,12 +90,41 @@ fn the_classical_order_holds_the_application_and_says_which_container_is_meant()
     let after = member_with(&own, &asking(), &classical, false);
     assert_eq!(after["spec"]["containers"][0]["lifecycle"]["postStart"]["exec"]["command"][1], "wait");
     assert_eq!(after["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "app");
-    let free = annotated(&json!({"outrigger.dev/hold-application": "false"}));
+}
+
+#[test]
+fn a_classical_sidecar_leaves_before_it_ends_and_a_job_may_end_it() {
+    let classical = settings(&json!({"nativeSidecar": false}));
+    let hooks = |after: &Value| after["spec"]["containers"][0]["lifecycle"].clone();
+    let leave = |limit: &str| json!(["/outrigger-proxy", "leave", "--timeout", limit]);
+    for (grace, limit) in [(Value::Null, "28s"), (json!(90), "88s"), (json!(0), "1s")] {
+        let mut own = pod(&json!({}));
+        if !grace.is_null() {
+            own["spec"]["terminationGracePeriodSeconds"] = grace;
+        }
+        let after = member_with(&own, &asking(), &classical, false);
+        assert_eq!(hooks(&after)["preStop"]["exec"]["command"], leave(limit));
+    }
+    let held = member_with(&pod(&json!({})), &asking(), &classical, false);
+    let mut free = held.clone();
+    free["metadata"]["annotations"]["outrigger.dev/hold-application"] = json!("false");
+    let free = member_with(&free, &asking(), &classical, false);
+    assert_eq!(hooks(&free), json!({"preStop": {"exec": {"command": leave("28s")}}}), "it held before");
     assert!(
-        member_with(&free, &asking(), &classical, false)["spec"]["containers"][0].get("lifecycle").is_none()
+        container(&member_with(&free, &asking(), &Settings::default(), true), "outrigger-proxy")
+            .get("lifecycle")
+            .is_none()
     );
+
+    let ended =
+        |after: &Value| env(container(after, "outrigger-proxy"), "OUTRIGGER_PROXY_ENDED_BY_APPLICATION");
     let job = pod(&json!({"spec": {"restartPolicy": "Never"}}));
-    assert_eq!(patch_of(&job, &asking(), &classical).1, ["job_never_ends"]);
+    assert_eq!(patch_of(&job, &asking(), &classical).1, ["job_ends_its_sidecar"]);
+    assert_eq!(ended(&member_with(&job, &asking(), &classical, false)), "true");
+    for after in [held, member(&job)] {
+        let told = container(&after, "outrigger-proxy")["env"].to_string();
+        assert!(!told.contains("ENDED_BY_APPLICATION"), "only a job, and only where it must");
+    }
 }
 
 #[test]

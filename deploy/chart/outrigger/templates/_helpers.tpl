@@ -48,15 +48,19 @@ seccompProfile: {type: RuntimeDefault}
 {{/* The permissions are a table that the control plane's tests hold its requests to: permissions.tsv. (dict "root" $ "scope" "own") */}}
 {{- define "outrigger.rules" -}}
 {{- $scope := .scope -}}
+{{- $certManager := .root.Values.webhook.certManager.enabled -}}
 {{- range .root.Files.Lines "permissions.tsv" }}
 {{- $cells := splitList "\t" . }}
 {{- if and (ge (len $cells) 5) (eq (first $cells) $scope) }}
+{{- /* Where cert-manager writes caBundle nobody else has to. */}}
+{{- if not (and $certManager (eq (index $cells 2) "mutatingwebhookconfigurations")) }}
 - apiGroups: [{{ if eq (index $cells 1) "core" }}""{{ else }}{{ index $cells 1 }}{{ end }}]
   resources: [{{ index $cells 2 }}]
   verbs: [{{ index $cells 3 | replace "," ", " }}]
   {{- if ne (index $cells 4) "*" }}
   resourceNames: [{{ index $cells 4 | replace "," ", " }}]
   {{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
