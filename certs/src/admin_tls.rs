@@ -4,13 +4,10 @@
 //! files, for clients that go by names. Whose certificates a client may show is in `admin_clients`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +17,7 @@ use crate::control_tls::control_plane_id;
 use crate::error::HandshakeError;
 use crate::identity::WorkloadIdentity;
 use crate::public::read;
+use crate::server_files::Files;
 use crate::tls::{client_config, in_time, mesh_name, proven, server_config_with};
 use crate::token::RootHash;
 use crate::verify::{Role, Roots};
@@ -96,52 +94,6 @@ fn config(
 impl fmt::Debug for AdminAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminAcceptor")
-    }
-}
-
-/// A certificate that lies in files.
-struct Files {
-    paths: (PathBuf, PathBuf),
-    changed: ArcSwap<(SystemTime, SystemTime)>,
-    key: ArcSwap<CertifiedKey>,
-}
-
-impl Files {
-    fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let paths = (certificate.to_owned(), key.to_owned());
-        let changed = times(&paths)?;
-        let key = ArcSwap::new(read(&paths)?);
-        Ok(Self { paths, changed: ArcSwap::from_pointee(changed), key })
-    }
-
-    fn refresh(&self) -> Result<bool, String> {
-        let changed = times(&self.paths)?;
-        if **self.changed.load() == changed {
-            return Ok(false);
-        }
-        self.key.store(read(&self.paths)?);
-        self.changed.store(Arc::new(changed));
-        Ok(true)
-    }
-}
-
-fn times((certificate, key): &(PathBuf, PathBuf)) -> Result<(SystemTime, SystemTime), String> {
-    let time = |file: &Path| {
-        let modified = std::fs::metadata(file).and_then(|meta| meta.modified());
-        modified.map_err(|e| format!("{}: {e}", file.display()))
-    };
-    Ok((time(certificate)?, time(key)?))
-}
-
-impl fmt::Debug for Files {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.paths.0.display())
-    }
-}
-
-impl ResolvesServerCert for Files {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.key.load_full())
     }
 }
 

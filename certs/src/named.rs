@@ -4,6 +4,7 @@
 //! No client shows a certificate there: what comes is judged, not obeyed.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,6 +21,7 @@ use crate::authority::{Authority, LeafLifetime};
 use crate::disk::to_pem;
 use crate::error::{CertError, HandshakeError};
 use crate::key::WorkloadKey;
+use crate::server_files::Files;
 use crate::tls::in_time;
 
 /// Accepts connections as a server of its names. Cheap to clone; all clones show the same certificate.
@@ -53,6 +55,18 @@ impl NamedAcceptor {
     ) -> Result<(Self, SystemTime), HandshakeError> {
         let other = |e: CertError| HandshakeError::Io(std::io::Error::other(e));
         let (key, ends) = sign(authority, &names, lifetime).map_err(other)?;
+        Ok((Self::showing(key, names)?, ends))
+    }
+
+    /// Shows what lies in these files (PEM; the chain, leaf first), which somebody else keeps fresh.
+    pub fn of_files(certificate: &Path, key: &Path) -> Result<(Self, NamedFiles), String> {
+        let files = Files::read(certificate, key)?;
+        let acceptor = Self::showing(files.key(), Vec::new()).map_err(|e| e.to_string())?;
+        let shown = Arc::clone(&acceptor.shown);
+        Ok((acceptor, NamedFiles { files, shown }))
+    }
+
+    fn showing(key: Arc<CertifiedKey>, names: Vec<Hostname>) -> Result<Self, HandshakeError> {
         let shown = Arc::new(Shown(ArcSwap::new(key)));
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -62,7 +76,7 @@ impl NamedAcceptor {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok((Self { tls: Arc::new(config).into(), shown, names: names.into() }, ends))
+        Ok(Self { tls: Arc::new(config).into(), shown, names: names.into() })
     }
 
     /// Shows a new certificate for a new key from now on. Returns when it ends.
@@ -84,6 +98,25 @@ impl NamedAcceptor {
 impl fmt::Debug for NamedAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NamedAcceptor({:?})", self.names)
+    }
+}
+
+/// The files whose certificate a [`NamedAcceptor`] shows.
+#[derive(Debug)]
+pub struct NamedFiles {
+    files: Files,
+    shown: Arc<Shown>,
+}
+
+impl NamedFiles {
+    /// Has the acceptor show what lies there now; told is whether that is something new. The last good certificate stays
+    /// where the files can not be read.
+    pub fn refresh(&self) -> Result<bool, String> {
+        let changed = self.files.refresh()?;
+        if changed {
+            self.shown.0.store(self.files.key());
+        }
+        Ok(changed)
     }
 }
 

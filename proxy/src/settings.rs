@@ -12,16 +12,17 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use outrigger_certs::JoinToken;
 use outrigger_mesh::{
-    Feature, FeatureSet, Host, IpRange, Label, Labels, PortNumber, ServiceName, SpiffeId, TrustDomain,
-    Version, Weight,
+    Feature, FeatureSet, Host, IpRange, Label, Labels, PortNumber, PortRanges, ServiceName, SpiffeId,
+    TrustDomain, Version, Weight,
 };
+
+use outrigger_process::log::LogFormat;
 
 use crate::gateway::GatewaySettings;
 use crate::health::{Health, Metrics, Probes};
 use crate::identity::{CertificateFiles, JoinSettings, KubernetesToken, TokenSource};
 use crate::live::MOST_CONNECTIONS;
 use crate::overload;
-use crate::telemetry::metrics::push::Target;
 use telemetry::{Telemetry, TelemetryArgs};
 pub(crate) use values::duration;
 use values::{dns_server, feature, gateway_port, label, port, upstream, weight, workload_api};
@@ -155,6 +156,9 @@ pub struct Args {
     /// SERVICE_PORT of the service and goes to PORT. May be repeated; LISTEN 0 lets the system choose.
     #[arg(long = "inbound-map", env = "OUTRIGGER_PROXY_INBOUND_MAP", value_name = "LISTEN=[SERVICE_PORT:]PORT", value_parser = inbound_map, value_delimiter = ',', requires = "service", help_heading = "Ports")]
     inbound_map: Vec<InboundMap>,
+    /// Ports of the application whose bytes nobody looks into, where nobody declares what they speak: 4000,6000-6010.
+    #[arg(long, env = "OUTRIGGER_PROXY_OPAQUE_PORTS", value_name = "PORTS", help_heading = "Ports")]
+    opaque_ports: Option<PortRanges>,
     /// The address at which others reach --inbound [default: its own; with --transparent the one from which connections leave].
     #[arg(long, env = "OUTRIGGER_PROXY_ADVERTISE", help_heading = "Ports")]
     advertise: Option<IpAddr>,
@@ -165,6 +169,9 @@ pub struct Args {
     #[arg(long, env = "OUTRIGGER_PROXY_ADMIN_SOCKET", help_heading = "Ports")]
     admin_socket: Option<PathBuf>,
 
+    /// Whether the application may end this sidecar: POST /quitquitquit at --admin. For a job, whose pod would never be done.
+    #[arg(long, env = "OUTRIGGER_PROXY_ENDED_BY_APPLICATION", help_heading = "Ports")]
+    ended_by_application: bool,
     /// Where everybody may ask, in plaintext, whether the sidecar and its application are well, and for metrics: /healthz,
     /// /startupz, /readyz, /metrics and what --app-probes names; for example [::]:15020 [default: nowhere].
     #[arg(long, env = "OUTRIGGER_PROXY_HEALTH", help_heading = "Ports")]
@@ -244,12 +251,6 @@ pub struct Args {
     /// How long the end may take before what is left is cut.
     #[arg(long, env = "OUTRIGGER_PROXY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, help_heading = "Process")]
     drain_timeout: Duration,
-    /// A collector that metrics are pushed to, over OTLP: http://127.0.0.1:4318. Prometheus can read them all the same.
-    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS", value_name = "URL", value_parser = Target::parse, help_heading = "Process")]
-    otlp_metrics: Option<Target>,
-    /// How often.
-    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS_EVERY", default_value = "15s", value_parser = duration, help_heading = "Process")]
-    otlp_metrics_every: Duration,
     /// A file to write once it serves: JSON with every address.
     #[arg(long, env = "OUTRIGGER_PROXY_READY_FILE", help_heading = "Process")]
     ready_file: Option<PathBuf>,
@@ -282,15 +283,6 @@ pub enum KeyStorage {
     Disk,
     /// Nowhere.
     Memory,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// What the operator said, proven.
@@ -326,10 +318,14 @@ pub struct Settings {
     pub users: Vec<u32>,
     /// Whether redirected connections are taken.
     pub transparent: Transparent,
+    /// Ports of the application that are opaque where nobody declares what they speak.
+    pub opaque_ports: PortRanges,
     /// Services with a local port of their own.
     pub upstreams: Vec<(Host, u16)>,
     /// Where operators look.
     pub admin: SocketAddr,
+    /// Whether the application may end this sidecar there.
+    pub ended_by_application: bool,
     /// Where operators change.
     pub admin_socket: PathBuf,
     /// What everybody may ask, and where.
@@ -344,8 +340,6 @@ pub struct Settings {
     pub memory_limit: Option<u64>,
     /// How long the end may take.
     pub drain_timeout: Duration,
-    /// Where metrics are pushed to, and how often.
-    pub push: Option<(Target, Duration)>,
     /// What to write once it serves.
     pub ready_file: Option<PathBuf>,
     /// What to log.
@@ -517,8 +511,10 @@ impl Settings {
             outbound: args.outbound,
             users: args.application_uid,
             transparent: args.transparent,
+            opaque_ports: args.opaque_ports.unwrap_or_default(),
             upstreams: args.upstreams,
             admin: args.admin,
+            ended_by_application: args.ended_by_application,
             health: args.health.map(|listen| Health {
                 listen,
                 application: args.app_ip,
@@ -530,9 +526,6 @@ impl Settings {
             max_connections: args.max_connections,
             memory_limit: args.memory_limit.unwrap_or_else(overload::limit_of_group).0,
             drain_timeout: args.drain_timeout,
-            push: args
-                .otlp_metrics
-                .map(|target| (target, args.otlp_metrics_every.max(Duration::from_secs(1)))),
             ready_file: args.ready_file,
             log: args.log,
             log_format: args.log_format,

@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode, header};
-use outrigger_mesh::{Family, Resource, Version, parse_exposition};
+use outrigger_mesh::{
+    DirectResponse, Family, Filters, RateKey, RateLimit, Resource, Route, RouteName, Service, Version,
+    parse_exposition,
+};
 use outrigger_testkit::{Behaviour, Client, Origin, eventually, real, request, resources};
 use process_common::Process;
 use support::{Mesh, Sidecar, open_service, plain};
@@ -90,6 +93,33 @@ async fn what_a_proxy_refuses_is_counted_with_its_reason() {
     assert_eq!(ask(&mut client, "GET", "/", &[]).await, StatusCode::OK);
     soon(&web, CLIENT, &[("service", "shop/cart"), ("http_response_status_code", "200")], 1).await;
     soon(&web, CLIENT, &[], 3).await;
+}
+
+/// What a filter answers or refuses went nowhere, and is counted for the service all the same.
+#[tokio::test]
+async fn what_a_filter_answers_or_refuses_is_counted_for_its_service_and_route() {
+    let (mesh, cart) = (Mesh::new(), Origin::start().await);
+    let web = mesh.client();
+    let direct = DirectResponse { status: 410, headers: vec![], body: (*b"gone").into() };
+    let limit = RateLimit {
+        name: "one".into(),
+        matches: vec![],
+        key: RateKey::Service,
+        requests: 1,
+        per: Duration::from_secs(3600),
+        burst: 1,
+    };
+    let filters = Filters { direct: Some(direct), rate_limits: vec![limit], ..Filters::default() };
+    let route = Route { filters, ..Route::new(RouteName::new("shop/cart/0").unwrap()) };
+    let service = Service { routes: vec![route], ..open_service("shop/cart") };
+    web.knows(service, [plain("shop/cart", "c-1", cart.addr())]);
+    let mut client = Client::h1(web.outbound).await;
+    assert_eq!(ask(&mut client, "GET", "/", &[]).await, StatusCode::GONE);
+    assert_eq!(ask(&mut client, "GET", "/", &[]).await, StatusCode::TOO_MANY_REQUESTS);
+    let here = [("service", "shop/cart"), ("route", "shop/cart/0")];
+    soon(&web, CLIENT, &[&here[..], &[("http_response_status_code", "410")]].concat(), 1).await;
+    soon(&web, CLIENT, &[&here[..], &[("error_type", "rate_limited")]].concat(), 1).await;
+    assert_eq!((counted(&web.live.prometheus(), CLIENT, &[("service", "")]), cart.requests()), (0, 0));
 }
 
 #[tokio::test]
@@ -226,7 +256,8 @@ async fn metrics_are_pushed_to_a_collector_and_an_independent_decoder_reads_them
     let Some(python) = python else { return };
     let (cart, listener) = (Origin::start().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let collector = listener.local_addr().unwrap();
-    let flags = format!("--workers 1 --otlp-metrics http://{collector} --otlp-metrics-every 1s");
+    let flags =
+        format!("--workers 1 --otlp-metrics http://{collector} --otlp-protocol http --otlp-metrics-every 1s");
     let sidecar = Process::start(cart.addr(), "", &flags);
     let mut client = Client::h1(sidecar.outbound).await;
     assert_eq!(ask(&mut client, "GET", "/", &[]).await, StatusCode::OK);

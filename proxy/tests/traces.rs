@@ -80,10 +80,15 @@ async fn a_request_that_is_not_sampled_allocates_nothing_for_its_trace() {
     assert!(few <= 1_000 / 20, "{few}");
 }
 
+/// The collector at `address`, with nothing said beside.
+fn at(address: &str, spoken: Spoken) -> otlp::Collector {
+    otlp::Collector::new(address.parse().unwrap(), spoken, &otlp::Terms::default()).unwrap()
+}
+
 /// Has `sidecar` send its spans to `address`.
 fn traces(sidecar: &Sidecar, service: &str, share: &str, (address, spoken): (String, Spoken)) -> Telling {
     let wanted = Telemetry {
-        collector: Some(otlp::Collector { address, spoken }),
+        collector: Some(at(&address, spoken)),
         shares: share.parse::<Share>().unwrap().into(),
         ..Telemetry::default()
     };
@@ -336,7 +341,7 @@ async fn access_lines_reach_the_collector_with_the_ids_of_their_trace() {
             lines: Lines::All.into(),
             to_collector: true,
             format: "{method} {path}: {status}".parse().unwrap(),
-            collector: Some(otlp::Collector { address: collector.address(), spoken }),
+            collector: Some(at(&collector.address(), spoken)),
             ..Telemetry::default()
         };
         let whose = Whose::of(&"shop/web".parse().unwrap(), None, &"one".parse().unwrap());

@@ -78,11 +78,13 @@ pub enum Feature {
     MinBackoff,
     /// Sessions that end by themselves.
     SessionEnds,
+    /// A share of requests that are traced.
+    TraceSampling,
 }
 
 impl Feature {
     /// Every feature this version knows.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::RouteMatch,
         Self::Split,
         Self::ForeignBackend,
@@ -117,6 +119,7 @@ impl Feature {
         Self::RetryCodes,
         Self::MinBackoff,
         Self::SessionEnds,
+        Self::TraceSampling,
     ];
 
     /// The wire form.
@@ -156,6 +159,7 @@ impl Feature {
             Self::RetryCodes => "retry-codes",
             Self::MinBackoff => "min-backoff",
             Self::SessionEnds => "session-ends",
+            Self::TraceSampling => "trace-sampling",
         }
     }
 

@@ -22,6 +22,7 @@ mod inbound;
 mod location;
 mod name;
 mod policy;
+mod port_ranges;
 mod reason;
 mod report;
 mod resource;
@@ -53,8 +54,9 @@ pub use policy::{
     Bulkhead, Bulkheads, CallerMatch, CallerPolicy, ConnectionLimits, Decision, EndpointBreaker,
     FailureRatio, Fallback, HashKey, HealthCheck, InvalidPolicy, Locality, Longest, Probe, Protection,
     RateKey, RateLimit, Recovery, RetryPolicy, RoutePolicy, RuleName, ServiceBreaker, SessionEnd, SigningKey,
-    SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TraceShare, TrafficPolicy, Trip,
 };
+pub use port_ranges::{InvalidPorts, PortRanges};
 pub use reason::{Hop, Reason};
 pub use report::{RefusalKey, Report, Seen, Side, TrafficKey, TrafficStats};
 pub use resource::{Resource, ResourceKind, ResourceName, Selector};

@@ -126,6 +126,7 @@ fn policy_features(policy: &TrafficPolicy, features: &mut FeatureSet) {
     need(features, Feature::SessionEnds, policy.balance.sticky.as_ref().is_some_and(ends));
     need(features, Feature::Claims, matches!(policy.balance.algorithm, Algorithm::Maglev(HashKey::Claim(_))));
     need(features, Feature::HealthChecks, policy.health.is_some());
+    need(features, Feature::TraceSampling, policy.traced.is_some());
 }
 
 fn route_features(route: &Route, features: &mut FeatureSet) {
@@ -145,9 +146,10 @@ fn route_features(route: &Route, features: &mut FeatureSet) {
     need(features, Feature::Retry, route.retry.is_some());
     need(features, Feature::RetryCodes, route.retry.as_ref().is_some_and(|r| !r.codes.is_empty()));
     need(features, Feature::MinBackoff, route.retry.as_ref().is_some_and(|r| !r.min_backoff.is_zero()));
-    let RoutePolicy { breaker, bulkhead } = &route.policy;
+    let RoutePolicy { breaker, bulkhead, traced } = &route.policy;
     need(features, Feature::Breakers, breaker.is_some());
     need(features, Feature::Bulkheads, bulkhead.is_some());
+    need(features, Feature::TraceSampling, traced.is_some());
 }
 
 fn tcp_route_features(route: &TcpRoute, features: &mut FeatureSet) {

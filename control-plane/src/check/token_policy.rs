@@ -43,6 +43,13 @@ pub struct CheckedExchange {
 }
 
 impl CheckedTokenPolicy {
+    /// Has nobody's token be good: the keys of no issuer are known, and none are looked for.
+    pub(crate) fn has_no_keys(&mut self) {
+        for issuer in &mut self.issuers {
+            (issuer.source, issuer.inline) = (None, IssuerKeys::Missing);
+        }
+    }
+
     /// What one of the services wants of tokens: those of the mesh are good for it alone.
     pub(crate) fn rules_of(&self, service: &ServiceName) -> TokenRules {
         let mut rules = self.rules.clone();

@@ -2,7 +2,7 @@
 
 use crate::spec::policy::{
     Balance, Bulkhead, Bulkheads, Connections, EndpointBreaker, EndpointBulkhead, FailureRatio, HealthCheck,
-    PolicySettings, ServiceBreaker, SlowCalls,
+    PolicySettings, ServiceBreaker, SlowCalls, Tracing,
 };
 use crate::spec::{Retry, ServiceTimeouts};
 
@@ -44,7 +44,7 @@ macro_rules! layered {
 
 layered!(PolicySettings {
     slow_start, rate_limits;
-    timeouts, retry, balance, endpoint_breaker, service_breaker, bulkhead, connections, health_check
+    timeouts, retry, balance, endpoint_breaker, service_breaker, bulkhead, connections, health_check, tracing
 });
 layered!(ServiceTimeouts { request, per_try, idle, connect, stream; });
 layered!(Retry {
@@ -67,6 +67,7 @@ layered!(Bulkheads { max_in_flight, max_queue, queue_timeout, max_streams; endpo
 layered!(EndpointBulkhead { max_in_flight; });
 layered!(Bulkhead { enabled, max_in_flight, max_queue, queue_timeout; });
 layered!(Connections { per_endpoint, per_service; });
+layered!(Tracing { sample; });
 
 impl Layered for HealthCheck {
     /// The probe is one choice: another one in the narrower layer replaces it.

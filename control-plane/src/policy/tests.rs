@@ -45,6 +45,31 @@ fn each_layer_says_what_it_says_and_the_narrowest_is_heard() {
 }
 
 #[test]
+fn how_much_is_traced_is_what_the_narrowest_layer_says() {
+    let mut world = world();
+    put(&mut world, service("cart", "")).unwrap();
+    put(&mut world, route("r", "cart", "backendRefs: [{name: cart}]")).unwrap();
+    let traced = |world: &World| {
+        let cart = compiled(world);
+        let told = |share: Option<outrigger_mesh::TraceShare>| {
+            share.map(|share| share.to_string()).unwrap_or_default()
+        };
+        let web = cart.for_callers.first().and_then(|callers| callers.policy.traced);
+        [told(cart.policy.traced), told(web), told(cart.routes[0].policy.traced)]
+    };
+    assert_eq!(traced(&world), ["", "", ""]);
+    put(&mut world, defaults("trafficPolicy: {tracing: {sample: 1%}}")).unwrap();
+    assert_eq!(traced(&world), ["1%", "", ""]);
+    put(&mut world, policy("web", "cart", "callers: [web], timeouts: {request: 6s}")).unwrap();
+    assert_eq!(traced(&world), ["1%", "1%", ""]);
+    put(&mut world, policy("p", "cart", "tracing: {sample: 5%}")).unwrap();
+    assert_eq!(traced(&world), ["5%", "5%", ""]);
+    put(&mut world, policy("web", "cart", "callers: [web], tracing: {sample: 100%}")).unwrap();
+    put(&mut world, route_policy("r", "r", "tracing: {sample: 0%}")).unwrap();
+    assert_eq!(traced(&world), ["5%", "100%", "0%"]);
+}
+
+#[test]
 fn every_setting_that_can_be_written_arrives() {
     let mut world = world();
     put(&mut world, service("cart", "")).unwrap();
@@ -59,6 +84,7 @@ fn every_setting_that_can_be_written_arrives() {
         bulkhead: {maxInFlight: 12, maxQueue: 0, queueTimeout: 4s, endpoint: {maxInFlight: 13}, caller: {maxInFlight: 14}, maxStreams: 15}, \
         connections: {perEndpoint: 16, perService: 17}, \
         healthCheck: {http: {path: /healthz, expect: 200-399}, interval: 3s, timeout: 2s, healthy: 1, unhealthy: 2, port: 80}, \
+        tracing: {sample: 0.5%}, \
         rateLimits: [{name: keys, by: header, header: x-api-key, requests: 18, per: 1m, burst: 19, matches: [{method: GET}]}]";
     put(&mut world, policy("p", "cart", rest)).unwrap();
     let told = format!("{:?}", compiled(&world).policy);
@@ -77,6 +103,7 @@ fn every_setting_that_can_be_written_arrives() {
         "per_endpoint: Some(16), per_service: Some(17)",
         "Http { path: \"/healthz\", expect: (200, 399) }",
         "interval: 3s, timeout: 2s, healthy: 1, unhealthy: 2",
+        "traced: Some(TraceShare(5000))",
     ] {
         assert!(told.contains(word), "{word} is not in\n{told}");
     }

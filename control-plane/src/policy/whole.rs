@@ -10,7 +10,7 @@ use outrigger_mesh::{
     Algorithm, Balance, Bulkhead, Bulkheads, ClaimPath, ConnectionLimits, EndpointBreaker, FailureRatio,
     Fallback, HashKey, HealthCheck, Label, Locality, PortNumber, Probe, Protection, RateKey, RateLimit,
     Recovery, RetryPolicy, Route, ServiceBreaker, ServiceName, SessionEnd, SigningKey, SlowCalls, Sticky,
-    StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    StickyBy, StickyTo, Timeouts, TraceShare, TrafficPolicy, Trip,
 };
 
 use super::merge;
@@ -35,7 +35,12 @@ pub(super) fn policy(settings: &PolicySettings, namespace: &Label, key: &Signing
         }),
         balance: settings.balance.as_ref().map(|b| balance(b, key)).unwrap_or_default(),
         health: settings.health_check.as_ref().and_then(health),
+        traced: traced(settings),
     }
+}
+
+fn traced(settings: &PolicySettings) -> Option<TraceShare> {
+    settings.tracing?.sample.map(written::Sample::get)
 }
 
 /// What protects each instance.
@@ -74,6 +79,7 @@ pub(super) fn rule(
         let both = laid_over(own, base.bulkhead.as_ref());
         compiled.policy.bulkhead = Some(bulkhead(both.max_in_flight, both.max_queue, both.queue_timeout));
     }
+    compiled.policy.traced = traced(own);
     compiled
 }
 

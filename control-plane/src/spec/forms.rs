@@ -66,6 +66,9 @@ pub(super) const DURATION: Shape = Shape::Formed(rules::duration, &Form::pattern
 pub(super) const ANY_DURATION: Shape = Shape::Formed(rules::any_duration, &Form::pattern(SPAN, 28));
 /// [`rules::size`].
 pub(super) const SIZE: Shape = Shape::Formed(rules::size, &Form::pattern("^[0-9]+(Ki|Mi|Gi|Ti)?$", 64));
+/// [`rules::share`].
+pub(super) const SHARE: Shape =
+    Shape::Formed(rules::share, &Form::pattern(r"^[0-9]{1,3}(\.[0-9]{1,4})?%$", 9));
 /// [`rules::header_name`].
 pub(super) const HEADER_NAME: Shape =
     Shape::Formed(rules::header_name, &Form::pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", 65_535));
@@ -84,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [&Shape; 12] = [
+    const ALL: [&Shape; 13] = [
         &LABEL,
         &OBJECT_NAME,
         &VERSION,
@@ -93,6 +96,7 @@ mod tests {
         &DURATION,
         &ANY_DURATION,
         &SIZE,
+        &SHARE,
         &HEADER_NAME,
         &PATH,
         &KIND,
@@ -106,6 +110,7 @@ mod tests {
             "[A-Za-z0-9._*-]{1,8}",
             "([0-9]{1,5}(h|m|s|ms)){1,4}",
             "[0-9]{1,6}(Ki|Mi|Gi|Ti|K|)",
+            "[0-9]{1,4}(\\.[0-9]{0,5})?%?",
             "(/[!-~]{0,5}){1,3}",
             "spiffe://[a-z.]{1,9}/ns/[a-z0-9-]{1,5}/sa/[a-z0-9-]{1,5}",
             "\\PC{0,12}",

@@ -9,6 +9,9 @@ use super::forms;
 use super::rules;
 use super::schema::{Field, Shape};
 
+/// The class of the gateways of the mesh.
+pub(crate) const GATEWAY_CLASS: &str = "outrigger";
+
 /// What a person writes of a gateway. The proxy that serves it runs as the service account of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -102,7 +105,7 @@ pub enum From {
 }
 
 pub(super) const SHAPE: Shape = Shape::Object(&[
-    Field::required("gatewayClassName", &Shape::Word(&["outrigger"])),
+    Field::required("gatewayClassName", &Shape::Word(&[GATEWAY_CLASS])),
     Field::required("listeners", &Shape::List(&LISTENER, 64)),
     Field::new(
         "addresses",

@@ -49,6 +49,7 @@ pub use defaults::{HostnameGrant, MeshDefaults, OutboundMode, TrustedDomain};
 pub use denylist::{DeniedToken, Denylist};
 pub use duration::Duration;
 pub use egress::{EgressService, EgressTls, EgressTlsMode, EgressTokens};
+pub(crate) use gateway::GATEWAY_CLASS;
 pub use gateway::{
     AllowedRoutes, CertificateRef, From, Gateway, Listener, ListenerProtocol, ListenerTls, RouteNamespaces,
 };

@@ -78,6 +78,11 @@ pub(super) fn size(text: &str) -> Result<(), String> {
     Size::parse(text).map(drop)
 }
 
+/// A share of what is traced.
+pub(super) fn share(text: &str) -> Result<(), String> {
+    text.parse::<outrigger_mesh::TraceShare>().map(drop)
+}
+
 /// The name of an SRV record.
 pub(super) fn srv(text: &str) -> Result<(), String> {
     SrvName::new(text).map(drop)

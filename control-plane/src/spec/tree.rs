@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
+use outrigger_inject::Scalar;
 
 use super::problem::{Code, Problem};
 
@@ -303,28 +304,14 @@ fn enter(depth: usize, tagged: bool, place: Place) -> Result<(), Located> {
     if depth >= MAX_DEPTH { Err(too_deep(place)) } else { Ok(()) }
 }
 
-/// A plain scalar, by YAML's core schema as far as JSON can hold it.
+/// A plain scalar.
 fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => number(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+    match Scalar::plain(text) {
+        Scalar::Null => Value::Null,
+        Scalar::Bool(value) => Value::Bool(value),
+        Scalar::Number(number) => Value::Number(number),
+        Scalar::Text(text) => Value::Text(text),
     }
-}
-
-fn number(text: &str) -> Option<serde_json::Number> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') || unsigned.len() > 64 {
-        return None;
-    }
-    if let Ok(n) = text.parse::<i64>() {
-        return Some(n.into());
-    }
-    if unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
-        return text.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-    }
-    None
 }
 
 fn no_tags(place: Place) -> Located {

@@ -24,12 +24,14 @@ mod dump;
 mod hosts;
 mod located;
 mod obeyed;
+mod traced;
 
 use consumer::Consumer;
 use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
 use obeyed::Obeyed;
+use traced::Traced;
 
 /// A change of what is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +123,7 @@ struct State {
     hosts: HashMap<Hostname, HostEntry>,
     services: HashMap<ServiceName, ServiceEntry>,
     wants: VecDeque<Want>,
+    traced: Traced,
 }
 
 #[derive(Debug)]
@@ -192,11 +195,13 @@ impl Registry {
             Change::Set(Resource::Gateway(gateway)) => {
                 // A plan may have those of others.
                 if self.own_gateway.get() == Some(&gateway.name) {
+                    self.traced_at_gateway(&mut state, Some(&gateway));
                     self.gateway.store(Some(Arc::new(gateway)));
                 }
                 Ok(())
             }
             Change::Remove(ResourceName::Gateway(_)) => {
+                self.traced_at_gateway(&mut state, None);
                 self.gateway.store(None);
                 Ok(())
             }
@@ -405,7 +410,9 @@ impl Registry {
         );
         let old = live.snapshot.load_full();
         snapshot.outside = Outside::kept(old.as_ref().and_then(|old| old.outside.as_ref()), outside);
+        let traced = snapshot.traced;
         live.snapshot.store(Some(Arc::new(snapshot)));
+        self.traced(state, old.as_ref().and_then(|old| old.traced), traced);
         if let Some(entry) = state.services.get_mut(&name) {
             (entry.absent, entry.pushed) = (false, Some(pushed));
             for view in entry.in_force().0.values() {
@@ -458,8 +465,9 @@ impl Registry {
     fn remove_service(&self, state: &mut State, name: &ServiceName) {
         let Some(entry) = state.services.get_mut(name) else { return };
         (entry.absent, entry.pushed) = (true, None);
-        entry.live.snapshot.store(None);
+        let old = entry.live.snapshot.swap(None);
         entry.forget_located();
+        self.traced(state, old.and_then(|old| old.traced), None);
         clear_endpoints(state, name);
         drop_hosts_of(state, name, &[]);
         self.relocate();

@@ -8,8 +8,8 @@ use http::HeaderValue;
 use outrigger_certs::Seal;
 use outrigger_mesh::{
     Backend, CallerMatch, Choice, Division, HashKey, Partition, PortNumber, RequestHead, RetryPolicy, Route,
-    RouteIndex, RouteName, ServiceName, SpiffeId, Split, Sticky, TcpRoute, Timeouts, TrafficPolicy,
-    Unresolved, Version,
+    RouteIndex, RouteName, ServiceName, SpiffeId, Split, Sticky, TcpRoute, Timeouts, TraceShare,
+    TrafficPolicy, Unresolved, Version,
 };
 
 use crate::filter::{FilterPlan, RouteLimits};
@@ -158,6 +158,8 @@ pub struct RoutePlan {
     pub bulkhead: Option<Arc<Bulkhead>>,
     /// At a gateway its own breaker, in front of the service's.
     pub breaker: Option<Arc<Switch>>,
+    /// How much of what begins a trace and takes it is kept, where a policy says so.
+    pub traced: Option<TraceShare>,
     /// The counts of its requests.
     pub requests: OfRoute,
 }
@@ -207,7 +209,14 @@ impl RoutePlan {
         );
         let filters = FilterPlan::of(route, own, resolve);
         let asks_for_prefix = filters.as_ref().is_some_and(|filters| filters.asks_for_prefix());
-        Self { chosen: ChoicePlan::of(&route.choice, &route.backends), filters, asks_for_prefix, ..plan }
+        let traced = route.policy.traced.or(policy.traced);
+        Self {
+            chosen: ChoicePlan::of(&route.choice, &route.backends),
+            filters,
+            asks_for_prefix,
+            traced,
+            ..plan
+        }
     }
 
     /// The plan of a route of connections.
@@ -229,7 +238,9 @@ impl RoutePlan {
     /// The plan while there is no route: everything goes to all endpoints.
     pub fn of_service(policy: &TrafficPolicy) -> Self {
         let everything = Target { service: None, version: None, port: None, unresolved: None };
-        Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone())
+        let plan =
+            Self::new(None, vec![everything], Split::new([1]), policy.timeouts.clone(), policy.retry.clone());
+        Self { traced: policy.traced, ..plan }
     }
 
     /// The plan of a copy: it goes to one version of a service, or to all of it.
@@ -267,6 +278,7 @@ impl RoutePlan {
             deadline_header,
             bulkhead,
             breaker,
+            traced: None,
             requests: OfRoute::default(),
         }
     }

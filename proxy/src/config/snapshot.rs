@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use outrigger_certs::Seal;
 use outrigger_mesh::{
     Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead,
-    Service, ServiceName, SpiffeId, Transport, Version,
+    Service, ServiceName, SpiffeId, TraceShare, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
@@ -36,6 +36,8 @@ pub struct ServiceSnapshot {
     pub connections: ConnectionLimits,
     /// What its routes, its division or the choice of an endpoint ask for beyond the head of a request.
     pub asks: Asks,
+    /// The largest share of its requests that is traced on any of its routes, where policies say so.
+    pub traced: Option<TraceShare>,
 }
 
 impl ServiceSnapshot {
@@ -56,6 +58,7 @@ impl ServiceSnapshot {
             seal,
             connections: ConnectionLimits::default(),
             asks: asks(&service),
+            traced: service.routes.iter().map(|r| r.policy.traced).chain([policy.traced]).max().flatten(),
             service,
         }
     }

@@ -19,7 +19,7 @@ use crate::config::plan::{Plan, PlanError};
 use crate::config::registry::Registry;
 use crate::config::status::LinkStatus;
 use crate::identity::Obtained;
-use crate::telemetry::panics;
+use outrigger_process::panics;
 
 /// What a link to the control plane needs.
 #[derive(Debug)]

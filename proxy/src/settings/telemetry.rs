@@ -9,7 +9,7 @@ use crate::telemetry::access_log::Lines;
 use crate::telemetry::access_log::select::{Select, Statuses};
 use crate::telemetry::access_log::template::Format;
 use crate::telemetry::observe::redact::{Redaction, Rule};
-use crate::telemetry::otlp::{Collector, Spoken};
+use crate::telemetry::otlp::{Collector, Place, Spoken, Terms};
 use crate::telemetry::trace::sample::{Share, Shares, of_route};
 
 /// The flags.
@@ -63,20 +63,31 @@ pub struct TelemetryArgs {
     /// Tells segments that look like a secret, too: addresses of mail, numbers of cards, long random tokens.
     #[arg(long, env = "OUTRIGGER_PROXY_TELL_SECRETS_BY_LOOK", help_heading = "Access log")]
     tell_secrets_by_look: bool,
-    /// Where a collector takes spans: http://127.0.0.1:4317. Without it nothing is traced, and trace context goes on as it
-    /// came.
-    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_ENDPOINT", value_name = "URL", value_parser = Collector::address, help_heading = "Traces")]
-    otlp_endpoint: Option<String>,
-    /// What is spoken to the collector.
+    /// Where a collector takes spans: http://127.0.0.1:4317, or https://otel.example.com. Without it nothing is traced, and
+    /// trace context goes on as it came.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_ENDPOINT", value_name = "URL", help_heading = "Traces")]
+    otlp_endpoint: Option<Place>,
+    /// A collector that metrics are pushed to: http://127.0.0.1:4317. Prometheus can read them all the same.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS", value_name = "URL", help_heading = "Collectors")]
+    otlp_metrics: Option<Place>,
+    /// How often.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_METRICS_EVERY", value_name = "TIME", default_value = "15s", value_parser = super::values::duration, help_heading = "Collectors")]
+    otlp_metrics_every: Duration,
+    /// What is spoken to collectors.
     #[arg(
         long,
         env = "OUTRIGGER_PROXY_OTLP_PROTOCOL",
         value_enum,
         default_value_t,
-        requires = "otlp_endpoint",
-        help_heading = "Traces"
+        help_heading = "Collectors"
     )]
     otlp_protocol: Spoken,
+    /// Who vouches for collectors at https://, PEM [default: what the system trusts].
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_CA", value_name = "FILE", help_heading = "Collectors")]
+    otlp_ca: Option<PathBuf>,
+    /// Headers for collectors, a line each: NAME: VALUE. They are never shown, and go over TLS or to this machine only.
+    #[arg(long, env = "OUTRIGGER_PROXY_OTLP_HEADERS_FILE", value_name = "FILE", help_heading = "Collectors")]
+    otlp_headers_file: Option<PathBuf>,
     /// How much of what begins a trace here is kept: 0% to 100%. What belongs to a trace of the mesh is kept if that is.
     #[arg(
         long,
@@ -106,6 +117,8 @@ pub struct Telemetry {
     pub redaction: Redaction,
     /// Where spans go, if anywhere.
     pub collector: Option<Collector>,
+    /// Where metrics are pushed to, if anywhere, and how often.
+    pub push: Option<(Collector, Duration)>,
     /// How much of what begins here is traced.
     pub shares: Shares,
 }
@@ -120,6 +133,7 @@ impl Default for Telemetry {
             to_collector: false,
             redaction: Redaction::default(),
             collector: None,
+            push: None,
             shares: Share::NONE.into(),
         }
     }
@@ -128,7 +142,7 @@ impl Default for Telemetry {
 impl TelemetryArgs {
     /// Proves what was said. Every mistake goes to `mistakes`.
     pub fn proven(self, mistakes: &mut Vec<String>) -> Telemetry {
-        let spoken = self.otlp_protocol;
+        let (collector, push) = self.collectors(mistakes);
         let lines = Select {
             lines: self.access_log,
             statuses: self.access_log_status,
@@ -149,11 +163,29 @@ impl TelemetryArgs {
             file: self.access_log_file,
             to_collector: self.access_log_otlp,
             redaction: Redaction::new(self.redact_path, !self.tell_secrets_by_look),
-            collector: self.otlp_endpoint.map(|address| Collector { address, spoken }),
+            collector,
+            push: push.map(|collector| (collector, self.otlp_metrics_every.max(Duration::from_secs(1)))),
             shares: Shares {
                 others: self.trace_sample,
                 routes: self.trace_sample_route.into_iter().collect(),
             },
         }
+    }
+
+    /// Those that spans go to and metrics.
+    fn collectors(&self, mistakes: &mut Vec<String>) -> (Option<Collector>, Option<Collector>) {
+        let named = self.otlp_endpoint.is_some() || self.otlp_metrics.is_some();
+        let files = [("--otlp-ca", &self.otlp_ca), ("--otlp-headers-file", &self.otlp_headers_file)];
+        for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !named) {
+            mistakes.push(format!(
+                "{flag} says how collectors are spoken to: it needs --otlp-endpoint or --otlp-metrics"
+            ));
+        }
+        let terms = Terms::read(self.otlp_ca.as_deref(), self.otlp_headers_file.as_deref(), mistakes);
+        let mut collector = |flag: &str, place: &Option<Place>| {
+            let made = Collector::new(place.clone()?, self.otlp_protocol, &terms);
+            made.map_err(|why| mistakes.push(format!("{flag} {why}"))).ok()
+        };
+        (collector("--otlp-endpoint", &self.otlp_endpoint), collector("--otlp-metrics", &self.otlp_metrics))
     }
 }

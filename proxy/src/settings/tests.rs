@@ -46,6 +46,13 @@ fn an_instance_may_serve_several_ports() {
 }
 
 #[test]
+fn opaque_ports_are_ports_and_ranges() {
+    let ports = settings("--service-account web --opaque-ports 4000,6000-6010").unwrap().opaque_ports;
+    assert!(ports.contains(4000) && ports.contains(6005) && !ports.contains(80));
+    assert!(settings("--service-account web --opaque-ports 9-8").unwrap_err().contains("25,6000-6010"));
+}
+
+#[test]
 fn labels_are_told_as_pairs() {
     let s =
         settings("--service-account web --labels tier=canary,app.example/team=shop --labels empty=").unwrap();

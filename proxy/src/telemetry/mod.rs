@@ -2,12 +2,9 @@
 
 pub mod access_log; // lines of requests
 pub mod by_reason; // something for each reason of a refusal
-pub mod level; // what is logged, for how long
-pub mod log;
 pub mod metrics;
 pub mod observe; // what is known of each request, for whoever takes it
 pub mod otlp; // how spans and lines reach a collector
-pub mod panics; // faults of the program
 pub mod ports;
 pub mod process; // what the system and the runtimes say
 pub mod refusals; // what was refused, for the reports

@@ -21,13 +21,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
-use outrigger_mesh::RouteName;
+use outrigger_mesh::{RouteName, TraceShare};
 
 pub use self::note::Note;
 pub use self::record::{Attempt, BodyEnd, By, Caller, Direction, Record, Rule};
 
 use self::redact::Redaction;
 use crate::http::glance::Glance;
+use crate::telemetry::trace::sample::{Largest, Share};
 use crate::telemetry::trace::{Place, Tracing};
 
 /// Somebody who takes what is observed.
@@ -44,6 +45,8 @@ pub struct Observe {
     takers: ArcSwap<Vec<Arc<dyn Taker>>>,
     tracing: OnceLock<Arc<Tracing>>,
     redaction: OnceLock<Redaction>,
+    /// The largest share that is pushed for any service or route.
+    pushed: Largest,
     /// Held while the list changes.
     changing: Mutex<()>,
 }
@@ -82,8 +85,19 @@ impl Observe {
             return None;
         }
         let tracing = self.tracing.get().filter(|_| wanted & TRACED != 0);
-        let place = tracing.and_then(|tracing| tracing.arrive(headers, seen, trusted));
+        let place = tracing.and_then(|tracing| match direction {
+            // No route comes that could have another share.
+            Direction::Inbound => tracing.settled(headers, seen, trusted),
+            Direction::Outbound | Direction::Gateway => {
+                tracing.arrive(headers, seen, trusted, self.pushed.get())
+            }
+        });
         (wanted & ALL != 0 || place.is_some()).then(|| Rc::new(Note::new(self, direction, place)))
+    }
+
+    /// What of a request's headers says whether its trace is kept: nothing of them where that is decided here.
+    pub fn of_trace(&self, seen: Glance) -> Glance {
+        if self.wanted.load(Relaxed) & TRACED == 0 { seen } else { seen.without(Glance::TRACE) }
     }
 
     /// Says what of paths is told, before the first note; once.
@@ -91,8 +105,18 @@ impl Observe {
         let _only_once = self.redaction.set(redaction);
     }
 
-    fn settle(&self, place: Place, route: Option<&RouteName>) -> Result<Place, Place> {
-        self.tracing.get().map_or(Ok(place), |tracing| tracing.settle(place, route))
+    /// Nothing that is pushed has a larger share of its requests traced.
+    pub fn pushed(&self, largest: Option<TraceShare>) {
+        self.pushed.set(largest.map_or(Share::NONE, Share::from));
+    }
+
+    fn settle(
+        &self,
+        place: Place,
+        route: Option<&RouteName>,
+        pushed: Option<TraceShare>,
+    ) -> Result<Place, Place> {
+        self.tracing.get().map_or(Ok(place), |tracing| tracing.settle(place, route, pushed))
     }
 
     fn redaction(&self) -> &Redaction {

@@ -4,21 +4,30 @@
 //! some at a time. A collector that is away, slow or wrong holds up nobody but that task: what finds no room in the queue meanwhile is
 //! counted and gone, and so is what the collector does not take within its time.
 
+mod courier; // brings one message at a time
+mod grpc;
+mod headers; // what else a collector wants to see
 mod lines;
+mod place; // where it is
 mod spans;
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use http::HeaderMap;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use outrigger_mesh::{EndpointUid, ServiceName, Version};
+use outrigger_certs::{OutsideConnector, certificates_from_pem};
+use outrigger_mesh::{EndpointUid, OutsideRoots, ServiceName, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use self::courier::{Courier, Signal};
 pub use self::lines::Lines;
+pub use self::place::Place;
 pub use self::spans::Spans;
 use crate::telemetry::observe::Record;
 
@@ -32,33 +41,67 @@ pub enum Spoken {
     Http,
 }
 
-/// Where a collector is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A collector and how it is spoken to.
+#[derive(Clone)]
 pub struct Collector {
-    /// Its address: `http://host:port`, and over HTTP a path where it wants one.
-    pub address: String,
+    /// Where it is.
+    pub place: Place,
     /// What it is spoken to.
     pub spoken: Spoken,
+    /// Whom we believe that it is the one, where its place wants TLS.
+    tls: Option<OutsideConnector>,
+    /// What else it wants to see: keys, mostly.
+    headers: HeaderMap,
+}
+
+/// What an operator says of collectors beside where they are.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Whom to believe over TLS.
+    pub roots: OutsideRoots,
+    /// What each request has.
+    pub headers: HeaderMap,
 }
 
 impl Collector {
-    /// Proves `text` to be the address of a collector.
-    pub fn address(text: &str) -> Result<String, String> {
-        let hint = "write it as http://host:port, like http://127.0.0.1:4317";
-        let uri: http::Uri = text.parse().map_err(|why| format!("{text:?} is no address ({why}); {hint}"))?;
-        match (uri.scheme_str(), uri.host()) {
-            (Some("http"), Some(host)) if !host.is_empty() => {}
-            (Some("https"), _) => {
-                return Err(format!(
-                    "{text:?}: a sidecar speaks to a collector beside it or on its node, in plaintext; {hint}"
-                ));
+    /// The one at `place`. An error says that TLS can not be set up, or that headers would be read on the way.
+    pub fn new(place: Place, spoken: Spoken, terms: &Terms) -> Result<Self, String> {
+        if !terms.headers.is_empty() && !place.is_private() {
+            return Err(format!(
+                "{place}: headers go over TLS (https://) or stay on this machine (127.0.0.1, ::1, localhost), since \
+                 everybody on the way could read them"
+            ));
+        }
+        let tls = place.tls().map(|_| OutsideConnector::new(&terms.roots)).transpose();
+        let tls = tls.map_err(|why| format!("{place}: {why}"))?;
+        Ok(Self { place, spoken, tls, headers: terms.headers.clone() })
+    }
+}
+
+impl Terms {
+    /// Reads the files that say it. Every mistake goes to `mistakes`.
+    pub fn read(roots: Option<&Path>, headers: Option<&Path>, mistakes: &mut Vec<String>) -> Self {
+        let mut terms = Self::default();
+        if let Some(file) = roots {
+            let pem = std::fs::read_to_string(file).map_err(|why| why.to_string());
+            match pem.and_then(|pem| certificates_from_pem(&pem)) {
+                Ok(roots) => terms.roots = OutsideRoots::Only(roots),
+                Err(why) => mistakes.push(format!("--otlp-ca {}: {why}", file.display())),
             }
-            _ => return Err(format!("{text:?} is no address of a collector; {hint}")),
         }
-        if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-            return Err(format!("{text:?}: neither a query nor a password belongs there; {hint}"));
+        match headers.map(headers::read) {
+            Some(Ok(headers)) => terms.headers = headers,
+            Some(Err(why)) => mistakes.push(format!("--otlp-headers-file {why}")),
+            None => {}
         }
-        Ok(text.trim_end_matches('/').to_owned())
+        terms
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Collector");
+        shown.field("place", &self.place).field("spoken", &self.spoken).finish_non_exhaustive()
     }
 }
 
@@ -104,15 +147,15 @@ fn scope() -> InstrumentationScope {
 
 /// Why nothing can be sent at all.
 #[derive(Debug, thiserror::Error)]
-#[error("--otlp-endpoint {address}: {why}")]
+#[error("--otlp-endpoint {place}: {why}")]
 pub struct NoCollector {
-    address: String,
+    place: Place,
     why: String,
 }
 
 impl NoCollector {
     fn new(collector: &Collector, why: &impl ToString) -> Self {
-        Self { address: collector.address.clone(), why: why.to_string() }
+        Self { place: collector.place.clone(), why: why.to_string() }
     }
 }
 
@@ -121,8 +164,8 @@ pub trait Batches: Send + 'static {
     /// What they are, for people.
     const WHAT: &'static str;
 
-    /// Sends what comes of `records`; how many that are, and whether the collector took them.
-    fn send(&self, records: Vec<Arc<Record>>) -> impl Future<Output = (u64, OTelSdkResult)> + Send;
+    /// Sends what comes of `records`; how many that are, and why the collector did not take them, if it did not.
+    fn send(&self, records: Vec<Arc<Record>>) -> impl Future<Output = (u64, Result<(), String>)> + Send;
 
     /// So many were taken, or were not.
     fn count(&self, count: u64, taken: bool);
@@ -192,14 +235,16 @@ impl<B: Batches> Sender<B> {
         let failed_before = std::mem::replace(&mut self.failing, sent.is_err());
         match sent {
             Ok(()) if failed_before => tracing::info!("the collector takes {} again", B::WHAT),
-            Err(error) if !failed_before => {
-                tracing::warn!(%error, "the collector does not take {}", B::WHAT);
+            Err(why) if !failed_before => {
+                tracing::warn!(why, "the collector does not take {}", B::WHAT);
             }
             Ok(()) | Err(_) => {}
         }
     }
 }
 
+/// What an exporter is told of where messages go: its courier knows better.
+const EVERYWHERE: &str = "http://collector";
 /// As many records may wait: some megabytes at most.
 pub const ROOM: usize = 2_048;
 /// As many are sent at once.
@@ -210,26 +255,3 @@ const MOMENT: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long it is when this process ends.
 const LAST: Duration = Duration::from_secs(2);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_collectors_are_proven() {
-        assert_eq!(Collector::address("http://127.0.0.1:4317/").unwrap(), "http://127.0.0.1:4317");
-        assert_eq!(Collector::address("http://otel:4318/otlp").unwrap(), "http://otel:4318/otlp");
-        for wrong in [
-            "",
-            "otel:4317",
-            "/x",
-            "grpc://otel:4317",
-            "https://otel:4317",
-            "http://a:b@otel",
-            "http://otel/?x=1",
-        ] {
-            let why = Collector::address(wrong).unwrap_err();
-            assert!(why.contains("http://host:port"), "{wrong}: {why}");
-        }
-    }
-}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::HeaderMap;
-use outrigger_mesh::RouteName;
+use outrigger_mesh::{RouteName, TraceShare};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::sample::{Share, Shares};
@@ -72,8 +72,14 @@ impl Tracing {
     }
 
     /// A request has come with these headers, of a caller whose word counts if it is `trusted`. Its place in its trace, if
-    /// it is sampled; then the headers name its own span from here on.
-    pub fn arrive(&self, headers: &mut HeaderMap, seen: Glance, trusted: bool) -> Option<Place> {
+    /// it is sampled, where a share of `pushed` may be once its route is known; then the headers name its own span from here on.
+    pub fn arrive(
+        &self,
+        headers: &mut HeaderMap,
+        seen: Glance,
+        trusted: bool,
+        pushed: Share,
+    ) -> Option<Place> {
         let brought = if seen.saw(Glance::TRACE) { trace_context::read(headers) } else { None };
         let w3c = brought.is_some();
         if !w3c && seen.saw(Glance::TRACE) {
@@ -89,7 +95,8 @@ impl Tracing {
         };
         let wish_that_counts = wish.filter(|_| trusted);
         let drawn = wish_that_counts.is_none().then(|| fastrand::u64(..));
-        let sampled = wish_that_counts.unwrap_or_else(|| drawn.is_some_and(|drawn| self.most.has(drawn)));
+        let sampled = wish_that_counts
+            .unwrap_or_else(|| drawn.is_some_and(|drawn| self.most.has(drawn) || pushed.has(drawn)));
         let ids = brought.unwrap_or_else(|| begun(sampled));
         let forms = said.forms;
         if sampled {
@@ -108,10 +115,29 @@ impl Tracing {
         None
     }
 
+    /// The same for a request that takes no route here: it is decided now, by the own share alone.
+    pub fn settled(&self, headers: &mut HeaderMap, seen: Glance, trusted: bool) -> Option<Place> {
+        let place = self.arrive(headers, seen, trusted, Share::NONE)?;
+        match self.settle(place, None, None) {
+            Ok(place) => Some(place),
+            Err(place) => {
+                place.write(headers, place.own.span);
+                None
+            }
+        }
+    }
+
     /// Whether a request that took `route`, or none, is still sampled: its place from there on, else what its context is now.
-    pub fn settle(&self, place: Place, route: Option<&RouteName>) -> Result<Place, Place> {
+    /// What is `pushed` for it counts, and where nothing is, the own share of the route.
+    pub fn settle(
+        &self,
+        place: Place,
+        route: Option<&RouteName>,
+        pushed: Option<TraceShare>,
+    ) -> Result<Place, Place> {
+        let share = || pushed.map_or_else(|| self.shares.of(route), Share::from);
         let settled = Place { drawn: None, ..place };
-        if place.drawn.is_none_or(|drawn| self.shares.of(route).has(drawn)) {
+        if place.drawn.is_none_or(|drawn| share().has(drawn)) {
             return Ok(settled);
         }
         let own = Context { sampled: false, debug: false, ..place.own };
@@ -182,7 +208,7 @@ mod tests {
         let mut map: HeaderMap =
             headers.iter().map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap())).collect();
         let seen = Glance::at(&map);
-        (tracing(share).arrive(&mut map, seen, trusted), map)
+        (tracing(share).arrive(&mut map, seen, trusted, Share::NONE), map)
     }
 
     fn context(headers: &HeaderMap) -> Context {
@@ -217,8 +243,9 @@ mod tests {
         let (place, headers) = arrive("100%", true, &[]);
         assert_eq!((place.unwrap().parent, context(&headers)), (None, place.unwrap().own));
         let tracing = tracing("25%");
-        let kept = (0..4_000)
-            .filter(|_| tracing.arrive(&mut HeaderMap::new(), Glance::at(&HeaderMap::new()), true).is_some());
+        let kept = (0..4_000).filter(|_| {
+            tracing.arrive(&mut HeaderMap::new(), Glance::at(&HeaderMap::new()), true, Share::NONE).is_some()
+        });
         let kept = kept.count();
         assert!((800..1_200).contains(&kept), "{kept}");
     }
@@ -274,14 +301,41 @@ mod tests {
         let shares = Shares { others: Share::NONE, routes };
         let (tracing, _records) = Tracing::new(shares, 4, &Arc::default());
         let mut headers = HeaderMap::new();
-        let place = tracing.arrive(&mut headers, Glance::at(&HeaderMap::new()), true).unwrap();
-        let paid = tracing.settle(place, Some(&"shop/pay/0".parse().unwrap())).unwrap();
-        assert!(paid.drawn.is_none() && tracing.settle(paid, None).is_ok(), "it is settled once");
-        let other = tracing.settle(place, Some(&"shop/list/0".parse().unwrap())).unwrap_err();
+        let place = tracing.arrive(&mut headers, Glance::at(&HeaderMap::new()), true, Share::NONE).unwrap();
+        let paid = tracing.settle(place, Some(&"shop/pay/0".parse().unwrap()), None).unwrap();
+        assert!(paid.drawn.is_none() && tracing.settle(paid, None, None).is_ok(), "it is settled once");
+        let other = tracing.settle(place, Some(&"shop/list/0".parse().unwrap()), None).unwrap_err();
         other.write(&mut headers, other.own.span);
         assert_eq!(context(&headers), Context { sampled: false, ..place.own });
         let (of_a_trace, _) = arrive("0%", true, &[("traceparent", SAMPLED)]);
-        assert!(tracing.settle(of_a_trace.unwrap(), None).is_ok(), "whoever began it has decided");
+        assert!(tracing.settle(of_a_trace.unwrap(), None, None).is_ok(), "whoever began it has decided");
+    }
+
+    #[test]
+    fn what_is_pushed_stands_in_place_of_the_own_share() {
+        let (tracing, _records) = Tracing::new("0%".parse::<Share>().unwrap(), 4, &Arc::default());
+        let arrive = |pushed| {
+            let mut headers = HeaderMap::new();
+            tracing.arrive(&mut headers, Glance::at(&HeaderMap::new()), true, pushed)
+        };
+        assert!(arrive(Share::NONE).is_none());
+        let place = arrive(TraceShare::ALL.into()).unwrap();
+        assert!(tracing.settle(place, None, Some(TraceShare::ALL)).is_ok());
+        assert!(
+            tracing.settle(place, None, None).is_err(),
+            "of what nothing is pushed, nothing is traced here"
+        );
+        assert!(tracing.settle(place, None, TraceShare::of_millionths(0)).is_err());
+    }
+
+    /// What goes on says what is kept: an application does not hang its spans under one that is not told.
+    #[test]
+    fn what_takes_no_route_is_decided_when_it_comes() {
+        let routes = [sample::of_route("shop/pay=100%").unwrap()].into();
+        let (tracing, _records) = Tracing::new(Shares { others: Share::NONE, routes }, 4, &Arc::default());
+        let mut headers = HeaderMap::new();
+        assert!(tracing.settled(&mut headers, Glance::at(&HeaderMap::new()), false).is_none());
+        assert!(!context(&headers).sampled);
     }
 
     #[test]
@@ -289,7 +343,7 @@ mod tests {
         use crate::telemetry::observe::Direction;
         let counts = Arc::<Counts>::default();
         let (tracing, _records) = Tracing::new(Share::ALL, 1, &counts);
-        let place = tracing.arrive(&mut HeaderMap::new(), Glance::at(&HeaderMap::new()), true);
+        let place = tracing.arrive(&mut HeaderMap::new(), Glance::at(&HeaderMap::new()), true, Share::NONE);
         let record = || Arc::new(Record { place, ..Record::for_test(Direction::Outbound) });
         tracing.offer(&record());
         tracing.offer(&record());

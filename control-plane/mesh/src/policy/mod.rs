@@ -11,6 +11,7 @@ mod health;
 mod rate;
 mod retry;
 mod timeouts;
+mod trace;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,6 +33,7 @@ pub use health::{HealthCheck, Probe};
 pub use rate::{RateKey, RateLimit};
 pub use retry::RetryPolicy;
 pub use timeouts::{Longest, Timeouts};
+pub use trace::TraceShare;
 
 use crate::identity::SpiffeId;
 
@@ -54,6 +56,8 @@ pub struct TrafficPolicy {
     pub balance: Balance,
     /// How endpoints are asked whether they are well. Default: they are not, only their answers count.
     pub health: Option<HealthCheck>,
+    /// How much of what begins a trace on its way there is kept. Default: what the sidecar was started with.
+    pub traced: Option<TraceShare>,
 }
 
 impl TrafficPolicy {
@@ -94,6 +98,8 @@ pub struct RoutePolicy {
     pub breaker: Option<ServiceBreaker>,
     /// A bulkhead of its own, in front of the service's.
     pub bulkhead: Option<Bulkhead>,
+    /// How much of what begins a trace and takes it is kept, where that differs from the service's.
+    pub traced: Option<TraceShare>,
 }
 
 impl RoutePolicy {

@@ -4,6 +4,7 @@
 mod balance;
 mod breaker;
 mod limits;
+mod tracing;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use limits::{
     Bulkhead, Bulkheads, Connections, EndpointBulkhead, GrpcProbe, HealthCheck, HttpProbe, RateBy, RateLimit,
     StatusRange, TcpProbe,
 };
+pub use tracing::{Sample, Tracing};
 
 use super::schema::{Field, Shape};
 use super::service::{RETRY, Retry, ServiceTimeouts, TIMEOUTS};
@@ -52,6 +54,9 @@ pub struct PolicySettings {
     /// How often something may be asked. They replace those of a wider layer as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limits: Option<Vec<RateLimit>>,
+    /// Which requests are traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 /// The fields of [`PolicySettings`], in an object of their own or among others.
@@ -69,6 +74,7 @@ macro_rules! settings_fields {
             Field::new("connections", &$crate::spec::policy::CONNECTIONS),
             Field::new("healthCheck", &$crate::spec::policy::HEALTH_CHECK),
             Field::new("rateLimits", &$crate::spec::policy::RATE_LIMITS),
+            Field::new("tracing", &$crate::spec::policy::TRACING),
         ]
     };
 }
@@ -84,6 +90,7 @@ pub(super) const BULKHEADS: Shape = limits::BULKHEADS;
 pub(super) const CONNECTIONS: Shape = limits::CONNECTIONS;
 pub(super) const HEALTH_CHECK: Shape = limits::HEALTH_CHECK;
 pub(super) const RATE_LIMITS: Shape = limits::RATE_LIMITS;
+pub(super) const TRACING: Shape = tracing::SHAPE;
 
 /// The settings by themselves.
 pub(super) const SHAPE: Shape = Shape::Object(settings_fields![]);

@@ -8,7 +8,7 @@ use outrigger_mesh::{
     Algorithm, Balance, BreakerMode, BreakerOverride, Bulkhead, Bulkheads, CallerPolicy, ConnectionLimits,
     EndpointBreaker, FailureRatio, Fallback, HashKey, HealthCheck, Locality, Longest, Probe, Protection,
     RateKey, RateLimit, Recovery, RetryPolicy, RouteName, RoutePolicy, ServiceBreaker, SessionEnd,
-    SigningKey, SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TrafficPolicy, Trip,
+    SigningKey, SlowCalls, Sticky, StickyBy, StickyTo, Timeouts, TraceShare, TrafficPolicy, Trip,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -27,16 +27,24 @@ pub(super) fn policy() -> BoxedStrategy<TrafficPolicy> {
         endpoint,
         max_streams,
     });
-    (timeouts(), retry(), breakers, usually(bulkheads), connections, usually(balance()), of(health()))
+    (
+        (timeouts(), retry()),
+        breakers,
+        usually(bulkheads),
+        connections,
+        usually(balance()),
+        of(health()),
+        of(traced()),
+    )
         .prop_map(
             |(
-                timeouts,
-                retry,
+                (timeouts, retry),
                 (endpoint_breaker, service_breaker),
                 bulkheads,
                 connections,
                 balance,
                 health,
+                traced,
             )| {
                 TrafficPolicy {
                     timeouts,
@@ -47,6 +55,7 @@ pub(super) fn policy() -> BoxedStrategy<TrafficPolicy> {
                     connections,
                     balance,
                     health,
+                    traced,
                 }
             },
         )
@@ -68,9 +77,13 @@ pub(super) fn overrides() -> BoxedStrategy<Vec<BreakerOverride>> {
 }
 
 pub(super) fn of_route() -> BoxedStrategy<RoutePolicy> {
-    (of(service_breaker()), of(bulkhead()))
-        .prop_map(|(breaker, bulkhead)| RoutePolicy { breaker, bulkhead })
+    (of(service_breaker()), of(bulkhead()), of(traced()))
+        .prop_map(|(breaker, bulkhead, traced)| RoutePolicy { breaker, bulkhead, traced })
         .boxed()
+}
+
+fn traced() -> BoxedStrategy<TraceShare> {
+    (0_u32..=1_000_000).prop_map(|millionths| TraceShare::of_millionths(millionths).unwrap()).boxed()
 }
 
 pub(super) fn protection() -> BoxedStrategy<Protection> {

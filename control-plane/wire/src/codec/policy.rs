@@ -6,7 +6,7 @@ use http::HeaderName;
 use outrigger_mesh::{
     Algorithm, Balance, CallerPolicy, ConnectionLimits, EndpointBreaker, HashKey, HealthCheck, Locality,
     Probe, RetryPolicy, ServiceBreaker, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo, Timeouts,
-    TrafficPolicy,
+    TraceShare, TrafficPolicy,
 };
 
 use super::field::{self, Fault, duration_from_pb, duration_to_pb};
@@ -27,6 +27,7 @@ pub(super) fn to_pb(policy: &TrafficPolicy) -> pb::TrafficPolicy {
         connections_per_service: policy.connections.per_service,
         balance: (policy.balance != Balance::default()).then(|| balance_to_pb(&policy.balance)),
         health: policy.health.as_ref().map(health_to_pb),
+        traced: policy.traced.map(TraceShare::millionths),
     }
 }
 
@@ -45,7 +46,13 @@ pub(super) fn from_pb(policy: pb::TrafficPolicy) -> Result<TrafficPolicy, Fault>
         },
         balance: policy.balance.map(balance_from_pb).transpose()?.unwrap_or_default(),
         health: policy.health.map(health_from_pb).transpose()?,
+        traced: policy.traced.map(traced_from_pb).transpose()?,
     })
+}
+
+pub(super) fn traced_from_pb(millionths: u32) -> Result<TraceShare, Fault> {
+    TraceShare::of_millionths(millionths)
+        .ok_or_else(|| Fault::new(format!("{millionths} millionths are more than all")))
 }
 
 pub(super) fn caller_to_pb(own: &CallerPolicy) -> pb::CallerPolicy {

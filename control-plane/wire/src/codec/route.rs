@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use outrigger_mesh::{
     Backend, Choice, ConsumerRoutes, CookieMatch, Division, HeaderMatch, KeyRange, Labels, Partition,
-    PathMatch, Pattern, QueryMatch, Route, RouteMatch, RouteName, RoutePolicy, TcpRoute, Unresolved,
-    ValueMatch,
+    PathMatch, Pattern, QueryMatch, Route, RouteMatch, RouteName, RoutePolicy, TcpRoute, TraceShare,
+    Unresolved, ValueMatch,
 };
 
 use super::field::{self, Fault};
@@ -27,6 +27,7 @@ pub(super) fn route_to_pb(route: &Route) -> pb::Route {
         by: route.choice.by.as_ref().map(policy::hash_to_pb),
         partition: route.choice.partition.as_ref().map(partition_to_pb),
         session: route.choice.session.as_ref().map(policy::sticky_to_pb),
+        traced: route.policy.traced.map(TraceShare::millionths),
     }
 }
 
@@ -49,6 +50,7 @@ pub(super) fn route_from_pb(route: pb::Route) -> Result<Route, Fault> {
             policy: RoutePolicy {
                 breaker: route.breaker.map(breaker::service_from_pb).transpose()?,
                 bulkhead: route.bulkhead.map(bulkhead::from_pb).transpose()?,
+                traced: route.traced.map(policy::traced_from_pb).transpose()?,
             },
         })
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use outrigger_mesh::{
-    Because, Decision, Endpoint, Reason, RouteName, RuleName, ServiceName, SpiffeId, Version,
+    Because, Decision, Endpoint, Reason, RouteName, RuleName, ServiceName, SpiffeId, TraceShare, Version,
 };
 
 use super::Observe;
@@ -59,10 +59,11 @@ impl Note {
     }
 
     /// By which route; that may decide that it is not traced after all, which its headers say then.
-    pub fn by(&self, route: Option<&RouteName>, headers: &mut HeaderMap) {
+    /// A share that is `pushed` stands in place of the sidecar's own.
+    pub fn by(&self, route: Option<&RouteName>, pushed: Option<TraceShare>, headers: &mut HeaderMap) {
         self.with(|r| {
             r.route = route.cloned();
-            r.place = r.place.take().and_then(|place| match self.observe.settle(place, route) {
+            r.place = r.place.take().and_then(|place| match self.observe.settle(place, route, pushed) {
                 Ok(place) => Some(place),
                 Err(place) => {
                     place.write(headers, place.own.span);
@@ -97,9 +98,11 @@ impl Note {
         });
     }
 
-    /// The id of the trace that it is part of, where that is kept.
+    /// The id of the trace that it is part of, where that is kept, whatever route it takes.
     pub fn kept_trace(&self) -> Option<u128> {
-        self.record.borrow().as_ref()?.place.as_ref().map(|place| place.own.trace)
+        let record = self.record.borrow();
+        let settled = record.as_ref()?.place.as_ref().filter(|place| place.drawn.is_none());
+        settled.map(|place| place.own.trace)
     }
 
     /// Writes the span of the attempt under way into its headers, where it is traced: what comes of it hangs under it.
@@ -227,7 +230,7 @@ impl Drop for Note {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.took = record.began.elapsed();
-            record.place = record.place.and_then(|place| self.observe.settle(place, None).ok());
+            record.place = record.place.and_then(|place| self.observe.settle(place, None, None).ok());
             self.observe.offer(record);
         }
     }

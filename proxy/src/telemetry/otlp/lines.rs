@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use opentelemetry::InstrumentationScope;
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
-use opentelemetry_otlp::{LogExporter, Protocol, WithExportConfig};
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_http::HttpClient;
+use opentelemetry_otlp::{LogExporter, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use serde_json::Value;
 
-use super::{Batches, Collector, NoCollector, Origin, PATIENCE, Spoken, scope};
+use super::{Batches, Collector, Courier, EVERYWHERE, NoCollector, Origin, PATIENCE, Signal, scope};
 use crate::telemetry::access_log::Counts;
 use crate::telemetry::access_log::template::Format;
 use crate::telemetry::observe::Record;
@@ -21,6 +21,7 @@ use crate::telemetry::observe::Record;
 #[derive(Debug)]
 pub struct Lines {
     exporter: LogExporter,
+    courier: Arc<Courier>,
     /// Makes empty records; nothing is ever told to it.
     maker: SdkLogger,
     scope: InstrumentationScope,
@@ -36,23 +37,18 @@ impl Lines {
         format: Format,
         counts: &Arc<Counts>,
     ) -> Result<Self, NoCollector> {
-        let built = match collector.spoken {
-            Spoken::Grpc => LogExporter::builder()
-                .with_tonic()
-                .with_endpoint(collector.address.clone())
-                .with_timeout(PATIENCE)
-                .build(),
-            Spoken::Http => LogExporter::builder()
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(format!("{}/v1/logs", collector.address))
-                .with_timeout(PATIENCE)
-                .build(),
-        };
+        let courier = Arc::new(Courier::new(collector, Signal::Logs));
+        let built = LogExporter::builder()
+            .with_http()
+            .with_shared_http_client(Arc::clone(&courier) as Arc<dyn HttpClient>)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(EVERYWHERE)
+            .with_timeout(PATIENCE)
+            .build();
         let mut exporter = built.map_err(|why| NoCollector::new(collector, &why))?;
         exporter.set_resource(&origin.resource());
         let maker = SdkLoggerProvider::builder().build().logger("outrigger");
-        Ok(Self { exporter, maker, scope: scope(), format, counts: Arc::clone(counts) })
+        Ok(Self { exporter, courier, maker, scope: scope(), format, counts: Arc::clone(counts) })
     }
 
     fn made_of(&self, record: &Record) -> SdkLogRecord {
@@ -95,10 +91,11 @@ impl Lines {
 impl Batches for Lines {
     const WHAT: &'static str = "access lines";
 
-    async fn send(&self, records: Vec<Arc<Record>>) -> (u64, OTelSdkResult) {
+    async fn send(&self, records: Vec<Arc<Record>>) -> (u64, Result<(), String>) {
         let made: Vec<SdkLogRecord> = records.iter().map(|record| self.made_of(record)).collect();
         let borrowed: Vec<_> = made.iter().map(|made| (made, &self.scope)).collect();
-        (made.len() as u64, self.exporter.export(LogBatch::new(&borrowed)).await)
+        let sent = self.exporter.export(LogBatch::new(&borrowed)).await;
+        (made.len() as u64, sent.map_err(|why| self.courier.why().unwrap_or_else(|| why.to_string())))
     }
 
     fn count(&self, count: u64, taken: bool) {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use outrigger_mesh::RouteName;
+use outrigger_mesh::{RouteName, TraceShare};
 
 /// A share, from nothing to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,30 @@ impl Share {
     }
 }
 
+impl From<TraceShare> for Share {
+    fn from(share: TraceShare) -> Self {
+        Self::of(share.ratio()).unwrap_or(Self::NONE)
+    }
+}
+
+/// The largest of some shares, as each request reads it.
+#[derive(Debug, Default)]
+pub struct Largest(AtomicU64);
+
+impl Largest {
+    /// From now on it is this one.
+    pub fn set(&self, share: Share) {
+        self.0.store(share.0.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> Share {
+        let below = self.0.load(Relaxed);
+        // No ratio below 1 comes to so much.
+        if below == u64::MAX { Share::ALL } else { Share(Some(below)) }
+    }
+}
+
 impl FromStr for Share {
     type Err = NotAShare;
 
@@ -140,6 +165,18 @@ mod tests {
         assert_eq!((shares.of(None), Shares::from(Share::NONE).most()), (shares.others, Share::NONE));
         for wrong in ["shop/pay", "pay=1%", "shop/=1%", "shop/pay/x=1%", "a/b/c/d=1%", "shop/pay=2"] {
             assert!(of_route(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_is_a_share_and_the_largest_is_kept_whole() {
+        for (pushed, share) in [(0, "0%"), (500_000, "50%"), (10_000, "1%"), (1_000_000, "100%")] {
+            let share: Share = share.parse().unwrap();
+            assert_eq!(Share::from(TraceShare::of_millionths(pushed).unwrap()), share);
+            let largest = Largest::default();
+            assert_eq!(largest.get(), Share::NONE);
+            largest.set(share);
+            assert_eq!(largest.get(), share);
         }
     }
 

@@ -35,6 +35,11 @@ impl Buckets {
         at
     }
 
+    /// What was counted, bucket by bucket.
+    pub(super) fn counts(&self) -> [u64; 17] {
+        std::array::from_fn(|at| self.counts[at].load(Relaxed))
+    }
+
     /// The lines of a histogram `name` of which something was counted.
     pub(super) fn write(
         &self,
@@ -43,7 +48,7 @@ impl Buckets {
         (labels, bounds): (&str, &[u64; 16]),
         exemplar: Option<&Exemplar>,
     ) {
-        let counts: [u64; 17] = std::array::from_fn(|at| self.counts[at].load(Relaxed));
+        let counts = self.counts();
         if counts.iter().all(|count| *count == 0) {
             return;
         }

@@ -12,6 +12,7 @@ mod buckets;
 mod exemplar;
 mod method;
 mod outcome;
+mod routes;
 mod series;
 mod table;
 mod write;

@@ -55,6 +55,13 @@ impl Outcome {
         MARK | failure << 19 | grpc << 14 | status << 4 | self.method.number()
     }
 
+    /// Whether a number says that whoever was asked, or a proxy, did not answer well.
+    pub(super) fn is_failure(code: u32) -> bool {
+        let (status, grpc, failure) = (code >> 4 & 1023, code >> 14 & 31, code >> 19 & 63);
+        // Who leaves has not been failed by anybody.
+        failure == 1 || failure > 2 || status >= 500 || matches!(grpc, 5 | 14 | 15 | 16)
+    }
+
     /// What a number says, as labels. `callers` is whether it is counted by who asked, for whom a bad request of its own
     /// is an error as well.
     pub(super) fn labels(code: u32, callers: bool) -> String {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::buckets::{ADDED, Buckets, WHOLE};
 use super::exemplar::Exemplar;
 use super::outcome::{OTHER, Outcome};
+use super::routes::Totals;
 
 /// The counts of all requests between two, along one route. How many different outcomes they may have is bounded, for
 /// each of them and for all together.
@@ -85,6 +86,17 @@ impl Series {
             }
         }
         &self.other
+    }
+
+    /// The sums of all outcomes.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (slot, cell) in self.codes.iter().zip(&self.cells) {
+            let (code, Some(cell)) = (slot.load(Ordering::Acquire), cell.get()) else { continue };
+            totals.add(cell.whole.counts(), Outcome::is_failure(code));
+        }
+        totals.add(self.other.whole.counts(), false);
+        totals
     }
 
     /// The lines of how long requests took as a whole.

@@ -1,20 +1,22 @@
 //! A request from its first byte to the last of its answer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Response};
+use tokio::time::Instant;
 
 use super::method::MethodClass;
 use super::outcome::{Ended, Outcome, grpc_status};
 use super::series::{Series, Took};
 use crate::http::glance::Glance;
 use crate::request::trace_context;
+use crate::telemetry::observe::Note;
 
 /// A request that has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
-    /// When.
+    /// When: the one look at the clock for everything that begins with it.
     pub began: Instant,
     method: MethodClass,
     /// Its trace, where that is kept by somebody.
@@ -31,6 +33,13 @@ impl Timed {
     /// What could not be read as a request.
     pub fn unread() -> Self {
         Self { began: Instant::now(), method: MethodClass::default(), trace: None }
+    }
+
+    /// It has this note, which knows of its trace where this process decides what is kept.
+    #[must_use]
+    pub fn noted(mut self, note: Option<&Note>) -> Self {
+        self.trace = note.and_then(Note::kept_trace).or(self.trace);
+        self
     }
 
     /// It is part of a trace that is kept.
