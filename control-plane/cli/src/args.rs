@@ -9,8 +9,8 @@ use crate::out::Format;
 use crate::server::{Believed, Server};
 use crate::{
     apply, audit, backup, breaker, certs, check, compile, completions, compose_setup, context, dashboard,
-    delete, demo, diff, explain, failure, get, guard, history, inject, lint, login, proxy, rollout, run, tap,
-    token, top, topology,
+    delete, demo, diff, explain, failure, get, guard, history, inject, lint, log_level, login, proxy,
+    rollout, run, tap, token, top, topology,
 };
 
 /// The command line of the Outrigger service mesh.
@@ -115,6 +115,8 @@ pub(crate) enum Command {
     Tap(tap::Tap),
     /// Show the services and how it goes with them, over and over.
     Top(top::Top),
+    /// Show what the control plane logs, or change it for a while.
+    LogLevel(log_level::LogLevel),
     /// Show who calls whom, and how it goes.
     Topology(topology::Topology),
     /// Certificates and what leads to them.

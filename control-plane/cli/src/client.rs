@@ -13,6 +13,7 @@ use crate::credentials::Credential;
 use crate::events::Events;
 use crate::failure::{Exit, Failure};
 use crate::http::{Answer, Ask, NoAnswer, ask_server, open_events};
+use crate::log_level;
 use crate::problems::Refusal;
 use crate::server::{Believed, Server};
 
@@ -294,6 +295,13 @@ impl Admin {
     /// Asks for something to be done, and answers what the control plane said of it.
     pub(crate) async fn ask(&self, path: &str, wanted: &Value) -> Result<Value, Failure> {
         let answer = self.send(post(path, wanted, Duration::from_secs(30))).await?;
+        if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
+    }
+
+    /// Has the control plane log something else for a time, and answers what holds then.
+    pub(crate) async fn set_log_level(&self, wanted: &Value) -> Result<Value, Failure> {
+        let asked = Ask { method: Method::PUT, ..post(log_level::PATH, wanted, Duration::from_secs(10)) };
+        let answer = self.send(asked).await?;
         if answer.status.is_success() { body(&answer) } else { Err(unexpected(&answer)) }
     }
 

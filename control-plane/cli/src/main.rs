@@ -34,6 +34,7 @@ mod http;
 mod inject;
 mod kind;
 mod lint;
+mod log_level;
 mod login;
 mod netns;
 mod out;
@@ -49,6 +50,7 @@ mod signals;
 mod tap;
 mod token;
 mod top;
+mod top_routes;
 mod topology;
 mod transparent;
 mod unified;
@@ -94,6 +96,7 @@ async fn command(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Completions(completions) => Ok(completions.run()),
         Command::Tap(tap) => tap.run(&admin()?).await,
         Command::Top(top) => top.run(&admin()?).await,
+        Command::LogLevel(level) => level.run(&admin()?).await,
         Command::Topology(topology) => topology.run(&admin()?).await,
         Command::Audit(audit) => audit.run(&admin()?).await,
         Command::History(history) => history.run(&admin()?).await,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use outrigger_control::spec;
 use serde_json::Value;
 
 use crate::args::Printed;
@@ -11,6 +12,7 @@ use crate::drawn::Drawn;
 use crate::failure::{Exit, Failure};
 use crate::out::{self, Format};
 use crate::tap::encoded;
+use crate::top_routes::Counted;
 use crate::topology::{millis, partly, rate, share};
 
 /// The services, the busiest first: requests a second, the share that went well, how long half of them and 99 of 100 took
@@ -23,7 +25,11 @@ pub(crate) struct Top {
     /// Only the services of this namespace.
     #[arg(short = 'n', long, env = "OUTRIGGER_NAMESPACE")]
     namespace: Option<String>,
-    /// Over how long the figures are taken: 10s to 1h.
+    /// By route, as the callers' sidecars count it from now on: what is told lies between two looks, a window apart. Up to 256 sidecars
+    /// are asked.
+    #[arg(long)]
+    routes: bool,
+    /// Over how long the figures are taken: 10s to 1h; with --routes 1s to 10m.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     window: String,
     /// What the services are ordered by.
@@ -40,7 +46,8 @@ const EXAMPLES: &str = "\
 Examples:
   outrigger top                        everything you may read
   outrigger top -n shop --by success   the services of one namespace, the worst first
-  outrigger top --once --window 5m     the last five minutes, once";
+  outrigger top --once --window 5m     the last five minutes, once
+  outrigger top --routes -n shop       along each route to the services of one namespace";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum By {
@@ -59,11 +66,10 @@ impl Top {
     pub(crate) async fn run(self, admin: &Admin) -> Result<ExitCode, Failure> {
         let namespace = self.namespace.as_deref().map(|n| format!("&namespace={}", encoded(n)));
         let path = format!("/v1/topology?window={}{}", encoded(&self.window), namespace.unwrap_or_default());
-        let live = !self.once
-            && self.printed.format == Format::Table
-            && out::on_terminal()
-            && out::can_be_drawn_on();
-        if !live {
+        if self.routes {
+            return self.by_route(admin).await;
+        }
+        if !self.is_live() {
             let told = admin.told(&path).await?;
             match self.printed.format {
                 Format::Table => out::say(self.whole(&told)),
@@ -91,9 +97,60 @@ impl Top {
         }
     }
 
-    fn whole(&self, told: &Value) -> String {
-        let mut nodes: Vec<&Value> = told["nodes"].as_array().into_iter().flatten().collect();
-        nodes.retain(|node| !matches!(node["kind"].as_str(), Some("workload" | "unauthenticated")));
+    fn is_live(&self) -> bool {
+        !self.once && self.printed.format == Format::Table && out::on_terminal() && out::can_be_drawn_on()
+    }
+
+    async fn by_route(&self, admin: &Admin) -> Result<ExitCode, Failure> {
+        let window = spec::Duration::parse(&self.window).map_err(Failure::usage)?.get();
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&window) {
+            return Err(Failure::usage("with --routes a window is 1s to 10m: nobody keeps what was before"));
+        }
+        let (live, mut drawn) = (self.is_live(), Drawn::default());
+        let mut before = Counted::now(admin).await?;
+        if live {
+            drawn.draw(&format!("counting for {}", self.window));
+        }
+        loop {
+            tokio::time::sleep(window).await;
+            let now = Counted::now(admin).await?;
+            let mut routes = now.since(&before);
+            routes.retain(|route| {
+                self.namespace.is_none() || route["namespace"].as_str() == self.namespace.as_deref()
+            });
+            match self.printed.format {
+                Format::Table if live => drawn.draw(&self.routes_told(&routes, now.silent())),
+                Format::Table => out::say(self.routes_told(&routes, now.silent())),
+                format => out::value(&Value::Array(routes), format)?,
+            }
+            if !live {
+                return Ok(ExitCode::SUCCESS);
+            }
+            before = now;
+        }
+    }
+
+    fn routes_told(&self, routes: &[Value], silent: usize) -> String {
+        let mut routes: Vec<&Value> = routes.iter().collect();
+        self.order(&mut routes);
+        let rows = routes.into_iter().map(|route| {
+            let text =
+                |field: &str| route[field].as_str().filter(|text| !text.is_empty()).unwrap_or("-").to_owned();
+            vec![
+                text("namespace"),
+                text("name"),
+                text("route"),
+                rate(route["rps"].as_f64()),
+                share(route["success"].as_f64()),
+                millis(route["p50Ms"].as_f64()),
+                millis(route["p99Ms"].as_f64()),
+            ]
+        });
+        let table = out::table(&["namespace", "service", "route", "rps", "ok", "p50", "p99"], rows);
+        if silent == 0 { table } else { format!("{silent} sidecars told nothing\n{table}") }
+    }
+
+    fn order(&self, nodes: &mut [&Value]) {
         let number = |node: &Value, field: &str, unless: f64| node[field].as_f64().unwrap_or(unless);
         // What has the same figures stays in the order of its names.
         nodes.sort_by(|a, b| match self.by {
@@ -102,6 +159,12 @@ impl Top {
             By::P99 => number(b, "p99Ms", -1.0).total_cmp(&number(a, "p99Ms", -1.0)),
             By::Name => std::cmp::Ordering::Equal,
         });
+    }
+
+    fn whole(&self, told: &Value) -> String {
+        let mut nodes: Vec<&Value> = told["nodes"].as_array().into_iter().flatten().collect();
+        nodes.retain(|node| !matches!(node["kind"].as_str(), Some("workload" | "unauthenticated")));
+        self.order(&mut nodes);
         let rows = nodes.into_iter().map(|node| {
             let text = |field: &str| node[field].as_str().unwrap_or("-").to_owned();
             let versions: Vec<&str> =

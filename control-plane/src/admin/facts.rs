@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::{Api, ApiError, Caller};
-use crate::process::{self, panics};
+use crate::process;
 use crate::spec;
+use outrigger_process::panics;
 
 pub(super) async fn proxies(State(api): State<Api>, caller: Caller) -> JsonBody<Json> {
     let (revision, mut proxies) = (api.state.world().revision(), api.observed.proxies());

@@ -17,7 +17,7 @@ use super::facts::namespace_of_identity;
 use super::{Api, ApiError, Caller};
 
 /// The pages that a sidecar has.
-pub const PAGES: [&str; 5] = ["breakers", "certs", "config", "endpoints", "policies"];
+pub const PAGES: [&str; 6] = ["breakers", "certs", "config", "endpoints", "policies", "routes"];
 
 /// `GET /v1/proxies/{node}/{page}`: a page of the sidecars of this name, from themselves.
 pub(super) async fn page(

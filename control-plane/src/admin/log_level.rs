@@ -11,9 +11,9 @@ use serde_json::Value as Json;
 
 use super::{Api, ApiError, Caller};
 use crate::audit::AuditEntry;
-use crate::process::level::{LogLevel, USUAL};
 use crate::spec;
 use crate::store::{CommitError, Transaction};
+use outrigger_process::level::{LogLevel, USUAL};
 
 /// What is to be logged.
 #[derive(Debug, Deserialize, JsonSchema)]

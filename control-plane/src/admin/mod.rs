@@ -20,7 +20,6 @@ mod fault;
 mod guard;
 mod history;
 mod leases;
-mod listen;
 mod live;
 mod log_level;
 mod objects;
@@ -56,13 +55,14 @@ use tokio::net::TcpListener;
 
 use crate::compile::ResourceChange;
 use crate::exchange::Keys;
-use crate::process::level::LogLevel;
+use crate::listen;
 use crate::push::TapLines;
 use crate::rollout::Rollouts;
 use crate::source::registration::HeldBack;
 use crate::spec::MAX_BYTES;
 use crate::state::State;
 use crate::telemetry::{Stretch, Telemetry};
+use outrigger_process::level::LogLevel;
 
 use caller::Caller;
 pub use certs::Certs;
@@ -173,7 +173,8 @@ pub async fn serve(
     api: Api,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let serving = listen::serve(listener, tls.clone(), router(api), listen::Limits::default(), shutdown);
+    let serving =
+        listen::serve(listener, tls.clone().into(), router(api), listen::Limits::default(), shutdown);
     tokio::select! {
         () = serving => {}
         () = refresh(tls) => {}

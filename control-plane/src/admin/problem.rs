@@ -170,7 +170,7 @@ impl From<ApplyError> for ApiError {
 
 impl ApiError {
     /// The document itself.
-    pub(super) fn to_json(&self) -> Json {
+    pub(crate) fn to_json(&self) -> Json {
         let Told { status, detail, more, .. } = &*self.0;
         let mut body = more.clone();
         body.insert("type".into(), "about:blank".into());

@@ -21,6 +21,10 @@ const PAGES: [(&str, &str, &str); 12] = [
     ("not-here", "#/no/such/page", "There is no such page"),
 ];
 
+/// Tables that are wider than what holds them, where that takes no focus.
+const STUCK: &str = "[...document.querySelectorAll('table')].filter((table) => { const holds = table.parentElement; \
+    return holds.scrollWidth > holds.clientWidth && !holds.closest('[tabindex=\"0\"]'); }).length";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_can_be_used_light_and_dark_and_on_a_phone() {
     let Some(mut browser) = Browser::start() else { return };
@@ -38,6 +42,13 @@ async fn every_page_can_be_used_light_and_dark_and_on_a_phone() {
             browser.go(at);
             browser.sees(seen);
             browser.shot(&format!("{name}-{theme}-{width}"));
+            // The page never scrolls sideways (`axe` looks at that too): wide tables do, by keyboard as well.
+            let stuck = browser.does("evaluate", json!({ "code": STUCK }));
+            if stuck != json!(0) {
+                wrong.push(format!(
+                    "{name}, {theme}, {width} wide: {stuck} tables can not be scrolled by keyboard"
+                ));
+            }
             for found in browser.does("axe", json!({})).as_array().unwrap() {
                 wrong.push(format!("{name}, {theme}, {width} wide: {}", found.as_str().unwrap()));
             }

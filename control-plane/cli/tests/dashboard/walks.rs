@@ -120,6 +120,48 @@ async fn a_failing_service_is_seen_its_reason_is_found_and_its_breaker_is_held_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_requests_of_a_service_are_watched_from_its_page() {
+    let Some(mut browser) = Browser::start() else { return };
+    let shop = Shop::open(&[]).await;
+    browser.open(&shop.dashboard());
+    browser.sees("shop/cart");
+    browser.go("#/services/shop/cart");
+    browser.sees("Golden signals");
+    browser.follows("Watch its requests");
+    browser.sees("Bodies and secrets are never shown");
+    browser.fills("Path", "/items*");
+    browser.does("click", json!({ "name": "Watch", "exact": true }));
+    browser.sees("1 sidecar tells, 0 seen");
+
+    // A request that fails is told while it happens; one that was not asked for is not.
+    shop.cart.origin.behave(failing());
+    assert_eq!(shop.web.get("cart", "/other").await.status, 500);
+    assert_eq!(shop.web.get("cart", "/items/7?token=pl4nted").await.status, 500);
+    browser.sees("1 seen");
+    browser.sees("GET /items/7");
+    browser.sees("500");
+    browser.sees("shop/web");
+    let page = browser.does("text", json!({}));
+    assert!(
+        !page.as_str().unwrap().contains("pl4nted") && !page.as_str().unwrap().contains("/other"),
+        "{page}"
+    );
+    browser.shot("live-request");
+
+    // Whoever looked is in the audit log, and when he stops the sidecars observe nothing.
+    let told = shop.mesh.admin("/v1/audit?limit=1000").await;
+    assert!(told["items"].as_array().unwrap().iter().any(|line| line["action"] == "tap"), "{told:#}");
+    browser.presses("Stop");
+    outrigger_testkit::eventually("nobody is told any more", || async {
+        let mut client = outrigger_testkit::Client::h1(shop.cart.sidecar.admin).await;
+        let page = client.get("localhost", "/stats/prometheus").await.unwrap().text();
+        page.contains("\noutrigger_taps 0\n")
+    })
+    .await;
+    browser.did_nothing_amiss();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_is_watched_and_aborted_and_who_changed_what_is_found() {
     let Some(mut browser) = Browser::start() else { return };
     let shop = Shop::open(&[]).await;

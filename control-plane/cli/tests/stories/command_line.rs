@@ -78,6 +78,23 @@ async fn meshes_have_names() {
 }
 
 #[test]
+fn what_the_control_plane_logs_is_told_and_changed_for_a_while() {
+    let mesh = Mesh::start();
+    let says = |args: &[&str]| text(&mesh.cli(&[&["log-level"], args].concat()));
+    let first = says(&[]);
+    assert!(first.contains("as at the start"), "{first}");
+    let changed = says(&["info,h2=debug", "--for", "5m", "--why", "a slow stream"]);
+    assert!(changed.starts_with("info,h2=debug, for ") && changed.contains("as at the start"), "{changed}");
+    let told: serde_json::Value = serde_json::from_str(&says(&["-o", "json"])).unwrap();
+    assert_eq!(told["filter"], "info,h2=debug", "{told}");
+    let audit = text(&mesh.cli(&["audit", "-o", "json"]));
+    assert!(audit.contains("set-log-level") && audit.contains("a slow stream"), "{audit}");
+    let wrong = mesh.cli(&["log-level", "a=b=c", "--for", "5m"]);
+    assert!(!wrong.status.success(), "{}", text(&wrong));
+    assert_eq!(says(&["--reset"]), first);
+}
+
+#[test]
 fn bash_completes_commands_and_flags() {
     let outrigger = binary("outrigger");
     let script = format!(

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method};
 use outrigger_testkit::{Client, eventually, request};
 use serde_json::Value;
 
-use crate::support::{Instance, Mesh, binary, text};
+use crate::support::{Instance, Load, Mesh, binary, split, text};
 
 /// What must show nowhere.
 const PLANTED: &str = "pl4nted-s3cret";
@@ -259,4 +259,23 @@ async fn who_calls_whom_is_told_with_what_is_refused_and_why() {
     assert!(!wrong.status.success() && text(&wrong).contains("no service shop/nobody"), "{}", text(&wrong));
     let wrong = mesh.cli(&["topology", "--window", "2h"]);
     assert!(!wrong.status.success() && text(&wrong).contains("10s to 1h"), "{}", text(&wrong));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn top_tells_how_it_goes_along_each_route() {
+    let mesh = Mesh::start();
+    let (_cart, web) = shop(&mesh).await;
+    mesh.apply(&split("cart", 1, 0));
+    let load = Load::start(web.sidecar.outbound, "cart", 2);
+    load.goes_on(20).await;
+    let told = mesh.cli(&["top", "--routes", "--window", "1s", "-n", "shop", "-o", "json"]);
+    let all: Value = serde_json::from_str(&text(&told)).unwrap();
+    let of_route = |route: &&Value| route["route"] == "shop/cart/0" && route["name"] == "cart";
+    let route = all.as_array().unwrap().iter().find(of_route).unwrap_or_else(|| panic!("{all:#}"));
+    assert!(route["rps"].as_f64().unwrap() > 0.0 && route["success"] == 1.0, "{all:#}");
+    assert!(route["p99Ms"].as_f64().unwrap() >= route["p50Ms"].as_f64().unwrap(), "{all:#}");
+    let table = text(&mesh.cli(&["top", "--routes", "--window", "1s", "--once"]));
+    assert!(table.contains("ROUTE") && table.contains("shop/cart/0"), "{table}");
+    assert_eq!(mesh.cli(&["top", "--routes", "--window", "2h"]).status.code(), Some(2));
+    load.end().await;
 }

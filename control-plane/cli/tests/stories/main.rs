@@ -30,5 +30,6 @@ mod support;
 mod taken_back;
 mod terminal;
 mod tokens;
+mod tracing;
 mod users;
 mod watching;

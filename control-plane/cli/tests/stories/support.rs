@@ -10,23 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub(crate) use outrigger_testkit::built::program as binary;
 use outrigger_testkit::{Client, Island, Origin, Reply};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// No story waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The folder with the programs: that of the tests' own build unless the environment names another.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    let folder = std::env::var_os("OUTRIGGER_BIN_DIR").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().unwrap().to_path_buf(),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
-    path
-}
 
 /// A control plane with its folder.
 pub(crate) struct Mesh {

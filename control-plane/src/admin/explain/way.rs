@@ -253,6 +253,9 @@ pub(super) fn policy(route: Option<&Route>, policy: &outrigger_mesh::TrafficPoli
         told.insert("perTry".into(), format!("{per_try:?}").into());
     }
     told.insert("retries".into(), retry.retries.into());
+    if let Some(share) = route.and_then(|r| r.policy.traced).or(policy.traced) {
+        told.insert("traced".into(), share.to_string().into());
+    }
     Json::Object(told)
 }
 

@@ -1,6 +1,6 @@
 //! An API at whose door somebody stands: a control plane without sidecars, in a folder of the test's own.
 
-use crate::process::level::LogLevel;
+use outrigger_process::level::LogLevel;
 
 use super::*;
 
