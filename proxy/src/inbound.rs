@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -18,6 +18,7 @@ use outrigger_mesh::{
     RetryPolicy, Side, Source, Timeouts, TokenRules, TrafficKey,
 };
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::attempt::endpoint_breaker::of_answer;
 use crate::attempt::exchange::grpc_failure;
@@ -240,9 +241,11 @@ impl Caller {
 async fn answer(worker: &Worker, caller: &Caller, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
-    let arrival = Timed::now(request.method(), request.headers(), seen);
+    let of_trace = worker.shared.live.observe.of_trace(seen);
+    let arrival = Timed::now(request.method(), request.headers(), of_trace);
     let asker = Asker::seen(&request, seen, caller.proven.is_some());
     let note = caller.note_of(worker, &mut request, seen);
+    let arrival = arrival.noted(note.as_deref());
     if let Some(note) = &note {
         note.began(request.method());
     }
@@ -336,7 +339,8 @@ async fn forward(
     let handle = worker.shared.live.handles.introduce(&mut parts.headers, &arrival, token);
     let speak = match rules(worker, application).1.protocol {
         Protocol::Http2 | Protocol::Grpc => Speak::Http2,
-        Protocol::Detect if grpc => Speak::Http2,
+        // At an opaque port, too: a caller that was not told so has seen what it is.
+        Protocol::Detect | Protocol::Tcp if grpc => Speak::Http2,
         Protocol::Http | Protocol::Detect | Protocol::Tcp | Protocol::Tls => Speak::Http1,
     };
     let once = RetryPolicy { retries: 0, ..RetryPolicy::default() };
@@ -391,7 +395,7 @@ fn finish(
 ) -> Response<ResponseBody> {
     let now = Instant::now();
     let latency = now.saturating_duration_since(arrived.began);
-    let upstream = now.saturating_duration_since(exchange.started());
+    let upstream = now.into_std().saturating_duration_since(exchange.started());
     let timing = arrived.answered(Arc::clone(&caller.requests), &answer, (upstream, now), (grpc, false));
     if asked.is_some() && (answer.status() == StatusCode::SWITCHING_PROTOCOLS || answer.status().is_success())
     {
@@ -434,12 +438,21 @@ fn rules(worker: &Worker, application: &Application) -> (MtlsMode, Port) {
     let named = application.service_port;
     let unknown = Port { number: named.unwrap_or(PortNumber::HTTP), protocol: Protocol::Detect };
     let Some(service) = inbound.as_ref().and_then(|i| i.service(&application.service)) else {
-        return (MtlsMode::Strict, unknown);
+        return (MtlsMode::Strict, told(worker, application, unknown));
     };
     let wanted = |port: &&(PortNumber, Protocol)| named.is_none_or(|p| p == port.0);
     let found = service.ports.iter().find(wanted);
     let port = found.map_or(unknown, |p| Port { number: p.0, protocol: p.1 });
-    (service.mtls.at(port.number), port)
+    (service.mtls.at(port.number), told(worker, application, port))
+}
+
+/// The port as this sidecar was told of it: what the mesh declares wins.
+fn told(worker: &Worker, application: &Application, port: Port) -> Port {
+    let opaque = worker.shared.live.is_opaque(application.address.port());
+    match port.protocol {
+        Protocol::Detect if opaque => Port { protocol: Protocol::Tcp, ..port },
+        _ => port,
+    }
 }
 
 /// The verified token of a request, where its service wants one. The application has got then what it is to get of it.

@@ -63,9 +63,11 @@ pub(crate) async fn answer(
 ) -> Response<ResponseBody> {
     let version = reply::version(request.version());
     let seen = Glance::at(request.headers());
-    let arrival = Timed::now(request.method(), request.headers(), seen);
+    let of_trace = worker.shared.live.observe.of_trace(seen);
+    let arrival = Timed::now(request.method(), request.headers(), of_trace);
     let (asker, closes) = (Asker::seen(&request, seen, true), tcp::connect::closes(&request));
     let note = worker.shared.live.observe.request(Direction::Outbound, request.headers_mut(), seen, true);
+    let arrival = arrival.noted(note.as_deref());
     if let Some(note) = &note {
         note.began(request.method());
     }
@@ -167,7 +169,7 @@ async fn forward(
     if seen.saw(Glance::OURS) {
         headers::remove_ours(&mut parts.headers);
     }
-    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, seen);
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, (seen, arrival.began));
     let named = sake.wait(resolve(worker, &parts, fixed)).await.map_err(nobody)?;
     let service = named.service;
     note.inspect(|note| note.to(&service.name, None));
@@ -195,7 +197,7 @@ async fn forward(
     let find = async |_: &mut Arrived, Taken { plan, prefix }: Taken| {
         Ok(Routed { service: called, snapshot, plan, prefix, port, instance })
     };
-    dispatch::send(worker, arrived, taken, port.number, find).await.map_err(of_service)
+    dispatch::send(worker, arrived, taken, port.number, Some(&service.name), find).await.map_err(of_service)
 }
 
 /// The one instance that a port of its own stands for, if it is not a service as a whole.

@@ -152,8 +152,10 @@ async fn answer(worker: &Worker, client: &Client, mut request: Request<Incoming>
     let version = request.version();
     let asker = Asker::of(&request, false);
     let seen = Glance::at(request.headers());
-    let arrival = Timed::now(request.method(), request.headers(), seen);
-    let note = worker.shared.live.observe.request(Direction::Gateway, request.headers_mut(), seen, false);
+    let observe = &worker.shared.live.observe;
+    let arrival = Timed::now(request.method(), request.headers(), observe.of_trace(seen));
+    let note = observe.request(Direction::Gateway, request.headers_mut(), seen, false);
+    let arrival = arrival.noted(note.as_deref());
     if let Some(note) = &note {
         note.began(request.method());
     }
@@ -201,7 +203,7 @@ async fn forward(
     forwarded::rewrite(&mut parts.headers, client.from, &named, &client.edge.settings.trusted);
 
     let seen = Glance::at(&parts.headers);
-    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, seen);
+    let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, (seen, arrival.began));
     let table = client.edge.table.load();
     let table =
         table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
@@ -224,7 +226,8 @@ async fn forward(
         arrived.learn(live, routed.snapshot.asks);
         Ok(routed)
     };
-    let outcome = dispatch::send(worker, arrived, taken, client.number, find).await;
+    let service = route.service.as_ref().map(|service| &service.name);
+    let outcome = dispatch::send(worker, arrived, taken, client.number, service, find).await;
     outcome.inspect_err(|error| {
         if let Some(service) = asked.take() {
             live.refusals.by_caller(&service.name, error.reason);

@@ -34,6 +34,12 @@ impl Glance {
         Self(headers.keys().map(|name| of(name).0).fold(0, |seen, one| seen | one))
     }
 
+    /// The same, but for what `other` stands for.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether there is anything of what `wanted` stands for.
     pub fn saw(self, wanted: Self) -> bool {
         self.0 & wanted.0 != 0

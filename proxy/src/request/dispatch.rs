@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use outrigger_mesh::{
     Between, Port, PortNumber, Reason, RequestHead, ServiceName, Source, SpiffeId, Timeouts,
 };
-use tokio::time::Instant;
 
 use crate::attempt::send::Outgoing;
 use crate::config::routes::{Asks, RoutePlan, Taken};
@@ -34,7 +33,7 @@ use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
-use crate::telemetry::metrics::requests::{Parties, Timed};
+use crate::telemetry::metrics::requests::{Parties, Series, Timed};
 use crate::telemetry::observe::Note;
 use crate::token::{Verified, carry};
 use crate::worker::Worker;
@@ -78,6 +77,13 @@ impl Arrived {
         }
     }
 
+    /// It goes by this route, whatever becomes of it there.
+    fn takes(&mut self, plan: &RoutePlan) {
+        if let Some(note) = &self.note {
+            note.by(plan.name.as_ref(), plan.traced, &mut self.parts.headers);
+        }
+    }
+
     /// What routes look at, as far as it was looked up.
     pub fn head<'a>(&'a self, live: &'a Live) -> RequestHead<'a> {
         RequestHead {
@@ -107,21 +113,20 @@ pub struct Routed {
     pub instance: Option<SocketAddr>,
 }
 
-/// Answers a request that came to `port` and took a route: by its filters, or by what comes of it where it goes, which
-/// `find` finds.
+/// Answers a request that came to `port` and took a route: by its filters, for which the `service` is counted that it would
+/// have gone to, or by what comes of it where it goes, which `find` finds.
 pub async fn send(
     worker: &Worker,
     mut arrived: Arrived,
     taken: Taken,
     port: PortNumber,
+    service: Option<&ServiceName>,
     find: impl AsyncFnOnce(&mut Arrived, Taken) -> Result<Routed, Error>,
 ) -> Result<Response<ResponseBody>, Error> {
-    let allowed = match filtered(worker, &taken, &mut arrived, port).await? {
+    arrived.takes(&taken.plan);
+    let allowed = match filtered(worker, &taken, &mut arrived, (port, service)).await? {
         filter::Entered::Goes(allowed) => allowed,
-        filter::Entered::Answered(answer) => {
-            answered_here(&worker.shared.live, &arrived, None, &taken.plan, &answer);
-            return Ok(*answer);
-        }
+        filter::Entered::Answered(answer) => return Ok(*answer),
     };
     let routed = find(&mut arrived, taken).await;
     let outcome = match routed.and_then(|routed| fallback::enter(routed, &mut arrived, &worker.shared.live)) {
@@ -142,13 +147,11 @@ async fn instead(
     watch: Watch,
 ) -> Result<Response<ResponseBody>, Error> {
     let taken = Taken { plan: Arc::clone(&routed.plan), prefix: routed.prefix.clone() };
-    match filtered(worker, &taken, &mut arrived, routed.port.number).await? {
+    arrived.takes(&taken.plan);
+    let to = (routed.port.number, Some(&routed.service.name));
+    match filtered(worker, &taken, &mut arrived, to).await? {
         filter::Entered::Goes(allowed) => tell(allowed, go(worker, arrived, routed, watch).await),
-        filter::Entered::Answered(answer) => {
-            let service = &routed.service.name;
-            answered_here(&worker.shared.live, &arrived, Some(service), &taken.plan, &answer);
-            Ok(*answer)
-        }
+        filter::Entered::Answered(answer) => Ok(*answer),
     }
 }
 
@@ -160,22 +163,41 @@ pub(super) fn answered_here(
     plan: &RoutePlan,
     answer: &Response<ResponseBody>,
 ) {
-    let find = |who: Parties<'_>| plan.requests.to(&live.requests, who);
-    arrived.arrival.refused(&live.client_requests(service, None, plan.name.as_ref(), find), answer);
+    arrived.arrival.refused(&counts_here(live, service, plan), answer);
 }
 
-/// Brings a request before the filters of the route that it took.
+/// What the filters of a route refuse is counted for it, like what they answer.
+fn counted_here(live: &Live, error: Error, service: Option<&ServiceName>, plan: &RoutePlan) -> Error {
+    let counts = error.counts.unwrap_or_else(|| counts_here(live, service, plan));
+    Error { counts: Some(counts), ..error }
+}
+
+fn counts_here(live: &Live, service: Option<&ServiceName>, plan: &RoutePlan) -> Arc<Series> {
+    let find = |who: Parties<'_>| plan.requests.to(&live.requests, who);
+    live.client_requests(service, None, plan.name.as_ref(), find)
+}
+
+/// Brings a request before the filters of the route that it took. What they answer or refuse is counted for the service.
 async fn filtered(
     worker: &Worker,
     taken: &Taken,
     arrived: &mut Arrived,
-    port: PortNumber,
+    (port, service): (PortNumber, Option<&ServiceName>),
 ) -> Result<filter::Entered, Error> {
-    match &taken.plan.filters {
-        None => Ok(filter::Entered::Goes(None)),
-        // Boxed: only routes with filters pay for it.
-        Some(filters) => Box::pin(filter::enter(worker, taken, filters, arrived, port)).await,
-    }
+    let Some(filters) = &taken.plan.filters else { return Ok(filter::Entered::Goes(None)) };
+    // Boxed: only routes with filters pay for it.
+    Box::pin(async move {
+        let live = &worker.shared.live;
+        match filter::enter(worker, taken, filters, arrived, port).await {
+            Ok(filter::Entered::Answered(answer)) => {
+                answered_here(live, arrived, service, &taken.plan, &answer);
+                Ok(filter::Entered::Answered(answer))
+            }
+            Ok(goes @ filter::Entered::Goes(_)) => Ok(goes),
+            Err(error) => Err(counted_here(live, error, service, &taken.plan)),
+        }
+    })
+    .await
 }
 
 fn tell(
@@ -205,9 +227,6 @@ async fn go(
     let Arrived { mut parts, seen, incoming, target, wish, sake, arrival, note, .. } = arrived;
     let Routed { service, snapshot, plan, prefix, port, instance } = routed;
     let filters = plan.filters.as_deref();
-    if let Some(note) = &note {
-        note.by(plan.name.as_ref(), &mut parts.headers);
-    }
     let upgrade = match wish {
         None => None,
         Some(wish) => wish.allowed(&snapshot.service.http, &mut parts)?,
@@ -232,10 +251,10 @@ async fn go(
         Copies::of(filters.mirrors(), &head, (&service, port), nature.grpc, sake.token.as_ref())
     });
 
-    let (began, grpc) = (Instant::now(), nature.grpc);
+    let grpc = nature.grpc;
     let until = || deadline.whole(body.as_ref());
     let entered = Places::enter(&service, &plan, until, asked.is_some()).await;
-    let mut places = entered.inspect_err(|_| service.traffic.record(false, began.elapsed()))?;
+    let mut places = entered.inspect_err(|_| service.traffic.record(false, arrival.began.elapsed()))?;
     let call = Call {
         service,
         snapshot,

@@ -99,8 +99,9 @@ fn watch(routed: &Routed) -> Result<Watch, Shut> {
         return Err(shut);
     }
     let plan = &routed.plan;
-    let passes = service.breakers.enter(&service.name, plan.name.as_ref(), plan.breaker.as_ref())?;
-    Ok(Watch { service, passes, began: Millis::now() })
+    let began = Millis::now();
+    let passes = service.breakers.enter(&service.name, plan.name.as_ref(), plan.breaker.as_ref(), began)?;
+    Ok(Watch { service, passes, began })
 }
 
 /// The breaker that keeps a request out where those over all the versions it could go to do.

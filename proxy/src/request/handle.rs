@@ -257,9 +257,8 @@ pub struct Sake {
 }
 
 impl Sake {
-    /// Takes the handle out of a call's `headers`: it leaves the process only towards the application.
-    pub fn of(handles: &Handles, headers: &mut HeaderMap, seen: Glance) -> Self {
-        let since = Instant::now();
+    /// Takes the handle out of the `headers` of a call that came at `since`: it leaves the process only towards the application.
+    pub fn of(handles: &Handles, headers: &mut HeaderMap, (seen, since): (Glance, Instant)) -> Self {
         let grpc = seen.saw(Glance::CONTENT_TYPE) && headers::is_grpc(headers);
         let grpc = if grpc { deadline::of_grpc_caller(headers) } else { None };
         let mut sake = Self {
@@ -410,7 +409,7 @@ mod tests {
 
     /// What the application's call finds that returns the trace context of `headers`.
     fn call(handles: &Handles, headers: &HeaderMap) -> Sake {
-        Sake::of(handles, &mut headers.clone(), Glance::at(headers))
+        Sake::of(handles, &mut headers.clone(), (Glance::at(headers), Instant::now()))
     }
 
     #[tokio::test(start_paused = true)]

@@ -190,14 +190,14 @@ impl ServiceBreakers {
         Some(switch)
     }
 
-    /// Lets a request through, or not: first its route's breaker, then the service's. `at_edge`: that of a gateway's route.
+    /// Lets a request through `now`, or not: first its route's breaker, then the service's. `at_edge`: that of a gateway's route.
     pub fn enter(
         &self,
         name: &ServiceName,
         route: Option<&RouteName>,
         at_edge: Option<&Arc<Switch>>,
+        now: Millis,
     ) -> Result<Passes, Shut> {
-        let now = Millis::now();
         let at_edge = route.zip(at_edge).map(|(route, switch)| (route, Arc::clone(switch)));
         let of_service = route.filter(|_| self.has_others.load(Relaxed)).and_then(|route| {
             let others = self.others.load();

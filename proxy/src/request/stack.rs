@@ -81,7 +81,7 @@ pub async fn run(
     mut call: Call,
     mut head: Outgoing,
 ) -> Result<Response<ResponseBody>, Error> {
-    let began = Instant::now();
+    let began = call.arrival.began;
     let live = &worker.shared.live;
     call.service.budget.deposit(Millis::at(began.into_std()));
     let chance = fastrand::u64(..);
@@ -458,7 +458,7 @@ fn count(
     if let Some(trace) = call.note.as_ref().and_then(|note| note.kept_trace()) {
         arrival.traced(trace);
     }
-    let timing = arrival.answered(counts, answer, (upstream, now.into_std()), told);
+    let timing = arrival.answered(counts, answer, (upstream, now), told);
     // What it becomes may last for days, and is no request.
     if call.asked.is_some()
         && (answer.status() == StatusCode::SWITCHING_PROTOCOLS || answer.status().is_success())

@@ -114,12 +114,12 @@ pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
 
 /// The id of the trace that a request belongs to, where that trace is kept by somebody.
 pub fn sampled(headers: &HeaderMap) -> Option<u128> {
-    let parent = has_parent(headers).then(|| headers.get(TRACEPARENT)).flatten()?.to_str().ok()?;
-    let flags = u8::from_str_radix(parent.get(53..55)?, 16).ok()?;
-    if flags & 1 == 0 {
+    // Most are not, and one digit says so.
+    let flag = only(headers, &TRACEPARENT)?.as_bytes().get(FLAG)?;
+    if VALUES[usize::from(*flag)] & 1 == 0 {
         return None;
     }
-    u128::from_str_radix(parent.get(3..35)?, 16).ok()
+    read(headers).filter(|context| context.sampled).map(|context| context.trace)
 }
 
 fn insert(headers: &mut HeaderMap, value: Vec<u8>) {
@@ -158,6 +158,10 @@ fn has_parent(headers: &HeaderMap) -> bool {
 
 /// The value of a header that is there once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    // Where each name is there once there is nothing to go through.
+    if headers.len() == headers.keys_len() {
+        return headers.get(name);
+    }
     let mut all = headers.get_all(name).iter();
     all.next().filter(|_| all.next().is_none())
 }
@@ -175,19 +179,39 @@ fn sixteen(text: &[u8]) -> Option<u64> {
 }
 
 fn whole(text: &[u8]) -> Option<u64> {
-    if text.len() == 16 { digits(text) } else { None }
+    let (upper, lower) = (text.first_chunk()?, text.last_chunk()?);
+    let both = || Some(u64::from(eight(*upper)?) << 32 | u64::from(eight(*lower)?));
+    (text.len() == 16).then(both).flatten()
+}
+
+/// A number of eight small hex digits, all read and judged at once: this is done for each request.
+fn eight(text: [u8; 8]) -> Option<u32> {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    const TOP: u64 = each(0x80);
+    let text = u64::from_be_bytes(text);
+    // The top bit of each byte says whether it is at least that; no sum carries over while all are below 0x80.
+    let from = |least: u8| text.wrapping_add(each(0x80 - least));
+    let is_digit = from(b'0') & !from(b'9' + 1) | from(b'a') & !from(b'f' + 1);
+    if text & TOP != 0 || is_digit & TOP != TOP {
+        return None;
+    }
+    // Letters have the bit 0x40, and are 9 more than their lower half.
+    let halves = (text & each(0x0f)) + 9 * ((text >> 6) & each(1));
+    let pairs = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    u32::try_from((fours | fours >> 16) & 0xffff_ffff).ok()
 }
 
 /// A number written in small hex digits, 16 at most.
 fn digits(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some((number << 4) | u64::from(value))
-    })
+    // Every digit is looked up and judged at the end: that is quicker than to stop at one, and few are wrong.
+    let (number, wrong) = text.iter().fold((0, 0), |(number, wrong), digit| {
+        let value = VALUES[usize::from(*digit)];
+        (number << 4 | u64::from(value & 15), wrong | value)
+    });
+    (wrong & NONE == 0).then_some(number)
 }
 
 fn is_lower_hex(digits: &[u8]) -> bool {
@@ -215,17 +239,42 @@ fn traceparent(context: &Context) -> Bytes {
 
 fn digits_into(text: &mut [u8], bytes: &[u8]) {
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
 }
 
 fn hex(value: &mut Vec<u8>, bytes: &[u8]) {
-    value.extend(bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]));
+    for byte in bytes {
+        value.extend_from_slice(&PAIRS[usize::from(*byte)]);
+    }
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The two digits of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+/// What each small hex digit stands for, and [`NONE`] for what is none.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[PAIRS[value as usize][1] as usize] = value;
+        value += 1;
+    }
+    values
+};
+const NONE: u8 = 0x80;
+/// Where in a `traceparent` the digit is that says whether it is sampled.
+const FLAG: usize = 54;
 /// How long a `traceparent` of ours is.
 const PARENT: usize = 55;
 /// How many of them are cut from one piece of memory.
@@ -250,6 +299,24 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn eight_digits_are_read_as_one_by_one() {
+        for text in [*b"00000000", *b"ffffffff", *b"0a9f3c7e", *b"89abcdef"] {
+            let one_by_one = u32::from_str_radix(std::str::from_utf8(&text).unwrap(), 16).unwrap();
+            assert_eq!(eight(text), Some(one_by_one));
+            for at in 0..8 {
+                for byte in 0..=u8::MAX {
+                    let mut other = text;
+                    other[at] = byte;
+                    let small = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                    let expected =
+                        small.then(|| u32::from_str_radix(std::str::from_utf8(&other).unwrap(), 16).unwrap());
+                    assert_eq!(eight(other), expected, "{other:?}");
+                }
+            }
+        }
     }
 
     #[test]

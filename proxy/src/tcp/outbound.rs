@@ -140,7 +140,7 @@ pub async fn dial(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
     let began = Instant::now();
     let service = &called.service;
     note.inspect(|note| note.to(&service.name, None));
-    let passes = service.breakers.enter(&service.name, None, None).map_err(Shut::refuse)?;
+    let passes = service.breakers.enter(&service.name, None, None, Millis::now()).map_err(Shut::refuse)?;
     match attempts(worker, called, note).await {
         Ok(upstream) => {
             service.breakers.leave(passes, Outcome::Success(began.elapsed()), Millis::now());
