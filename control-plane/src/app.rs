@@ -20,8 +20,6 @@ use crate::cluster;
 use crate::compile::ResourceChange;
 use crate::exchange::{self, TokenService};
 use crate::jwks;
-use crate::process::level::LogLevel;
-use crate::process::{self, panics};
 use crate::push::{self, Hub, TapLines};
 use crate::replicas;
 use crate::rollout::{self, Rollouts};
@@ -33,6 +31,8 @@ use crate::store::kubernetes::KubernetesStore;
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::{Stretch, Telemetry};
 use crate::webhook::Webhook;
+use outrigger_process::level::LogLevel;
+use outrigger_process::{log, panics};
 
 /// A control plane that runs. Dropped, it ends at once; [`App::shutdown`] lets it finish what is under way.
 pub struct App {
@@ -106,7 +106,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     tasks.spawn(until(stop.clone(), "push", serving, Duration::from_secs(2)));
     let (mut door, tls) = admin::open(&settings, &*store, keeper.root(), keeper.own_identity()).await?;
     let webhook = match webhook {
-        Some((listener, webhook)) => Some(Webhook::start(listener, webhook, Arc::clone(&keeper)).await?),
+        Some((listener, webhook)) => {
+            Some(Webhook::start(listener, webhook, Arc::clone(&keeper), cluster.clone()).await?)
+        }
         None => None,
     };
     if let Some(cluster) = cluster {
@@ -114,7 +116,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         let (state, keeper) = (state.clone(), Arc::clone(&keeper));
         tasks.spawn(until(stop.clone(), "cluster", cluster::keep(cluster, state, keeper), Duration::ZERO));
     }
-    let level = Arc::new(LogLevel::new(&settings.log, Box::new(process::log::set_filter)));
+    let level = Arc::new(LogLevel::new(&settings.log, Box::new(log::set_filter)));
     let kept = Arc::clone(&level);
     let keeping = async move { kept.keep().await };
     tasks.spawn(until(stop.clone(), "log-level", keeping, Duration::ZERO));

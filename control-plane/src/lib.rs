@@ -18,6 +18,7 @@ pub mod history;
 mod policy;
 pub mod jwks;
 pub mod lint;
+mod listen;
 pub mod process;
 pub mod push;
 mod replicas;

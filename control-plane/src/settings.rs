@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use outrigger_certs::{AuthorityFiles, LeafLifetime};
 use outrigger_kube::api::Address;
 use outrigger_mesh::{Label, TrustDomain};
+use outrigger_process::log::LogFormat;
 
 use crate::admin::A_SECOND;
 use crate::ca::{Given, KubernetesSettings};
@@ -182,6 +183,20 @@ pub struct Settings {
     )]
     pub webhook_name: Vec<String>,
 
+    /// A certificate for the webhook, PEM, with its chain, in place of one of the mesh's authority: somebody else keeps it fresh and
+    /// tells the API server whom to believe (cert-manager). Read again when it changes.
+    #[arg(long, env = "OUTRIGGER_CONTROL_WEBHOOK_TLS_CERT", requires_all = ["webhook_listen", "webhook_tls_key"], value_name = "FILE")]
+    pub webhook_tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CONTROL_WEBHOOK_TLS_KEY",
+        requires = "webhook_tls_cert",
+        value_name = "FILE"
+    )]
+    pub webhook_tls_key: Option<PathBuf>,
+
     /// The file with what is injected into pods, JSON [default: the defaults of docs/injection.md]. Read at the start.
     #[arg(long, env = "OUTRIGGER_CONTROL_INJECT_CONFIG", value_name = "FILE")]
     pub inject_config: Option<PathBuf>,
@@ -257,15 +272,6 @@ pub enum AdminTls {
     Off,
     /// The control plane's own certificate, of the mesh's authority.
     Mesh,
-}
-
-/// The form of the log's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Where the API server is to every pod.
@@ -345,6 +351,7 @@ impl Settings {
         Some(WebhookSettings {
             listen: self.webhook_listen?,
             names: self.webhook_name.clone(),
+            tls: self.webhook_tls_cert.clone().zip(self.webhook_tls_key.clone()),
             config: self.inject_config.clone(),
             cluster: self.kubernetes(),
         })

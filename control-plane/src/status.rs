@@ -1,8 +1,9 @@
-//! What has become of a route: `status.parents` as the Gateway API words it.
+//! What has become of a route: `status.parents` as the Gateway API words it; and how many routes a listener of a gateway has.
 //!
 //! It is made of the world whenever somebody asks, so that it is never behind; only since when it is so is kept (`since`).
 //! What a client sends as `status` is not looked at.
 
+mod gateway;
 mod since;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use crate::routes::{self, Claimed, Dangling, INCOMPATIBLE};
 use crate::spec::{Key, Kind, ParentRef, Spec, Time};
 use crate::world::{Entry, World};
 
+pub(crate) use gateway::attached_routes;
 pub(crate) use since::{Since, note, note_read};
 
 /// Who says it.

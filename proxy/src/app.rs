@@ -40,13 +40,14 @@ use crate::live::{EndpointLive, Live, OwnPorts};
 use crate::overload;
 use crate::registration::{Instance, InstancePort, Registrar, RegistrationRefused, Withdrawer};
 use crate::settings::{KeyStorage, Settings, Workload, WorkloadPort};
-use crate::telemetry::level::LogLevel;
 use crate::telemetry::metrics::push;
 use crate::telemetry::otlp::Origin;
 use crate::telemetry::start::NotTold;
-use crate::telemetry::{self, log, panics, reports};
+use crate::telemetry::{self, reports};
 use crate::token::exchange::Asker;
 use crate::worker::{Application, MeshTls, Shared};
+use outrigger_process::level::LogLevel;
+use outrigger_process::{log, panics};
 
 /// A running sidecar.
 pub struct App {
@@ -149,6 +150,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     settings.zone.iter().for_each(|zone| live.set_zone(Arc::clone(zone)));
     let telling = telemetry::start::start(&settings.telemetry, &live, origin(&settings, &uid))?;
     live.set_labels(std::mem::take(&mut settings.labels));
+    live.set_opaque_ports(std::mem::take(&mut settings.opaque_ports));
     let registry = Arc::new(Registry::new(settings.identity.namespace().clone(), Arc::clone(&live)));
     if let Some(gateway) = &settings.gateway {
         registry.serve_gateway(gateway.name.clone());
@@ -166,6 +168,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         link: OnceLock::new(),
         edge: OnceLock::new(),
         log: Arc::clone(&level),
+        ended_by_application: settings.ended_by_application,
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(panics::part("log-level", async move { level.keep().await }));
@@ -173,7 +176,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     if let Some(limit) = settings.memory_limit {
         tasks.spawn(panics::part("overload", overload::watch(Arc::clone(&live), limit)));
     }
-    if let Some(push) = settings.push.clone() {
+    if let Some(push) = settings.telemetry.push.clone() {
         let (told, counts) = (Arc::clone(&state), Arc::clone(&live.pushed));
         let name = service_of(&settings);
         let pushing = push::run(push, name, counts, move || told.prometheus_text());
@@ -266,7 +269,7 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
         let workers = listening.gateway();
         tasks.spawn(panics::part(
             "gateway",
-            Follower::new(edge, Arc::clone(&registry), Arc::clone(&live), workers).run(),
+            Follower::new(edge, Arc::clone(&registry), Arc::clone(&live), readiness.clone(), workers).run(),
         ));
     }
     let data_path = listening.start(&shared, &drain.phases()).map_err(StartError::Workers)?;

@@ -24,9 +24,9 @@ use crate::listen::{accept, bind, intercepted};
 use crate::live::Live;
 use crate::settings::Transparent;
 use crate::telemetry::metrics::Counters;
-use crate::telemetry::panics;
 use crate::worker::{Shared, Worker};
 use crate::{inbound, outbound};
+use outrigger_process::panics;
 
 /// The ports to listen at.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ pub mod error; // why something failed
 
 pub mod data_path; // ports and worker threads
 pub mod worker; // one thread: its connections, and what it shares
+pub mod leave;
 pub mod listen; // 1 a connection is accepted
 pub mod outbound; // 2 application -> mesh: the whole way on one page
 pub mod filter;

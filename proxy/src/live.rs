@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_mesh::{
-    Bulkheads, EndpointBreaker, EndpointUid, Labels, Report, RouteName, ServiceName, SpiffeId, TrafficKey,
-    Version,
+    Bulkheads, EndpointBreaker, EndpointUid, Labels, PortRanges, Report, RouteName, ServiceName, SpiffeId,
+    TrafficKey, Version,
 };
 
 use crate::attempt::balance;
@@ -89,6 +89,8 @@ pub struct Live {
     pub filters: filter::Counts,
     /// The labels of the instance it stands beside.
     labels: OnceLock<Labels>,
+    /// Ports of the application that are opaque where nobody declares what they speak.
+    opaque_ports: OnceLock<PortRanges>,
     /// What the application is serving, to know its own calls by.
     pub handles: Arc<Handles>,
     /// What is counted of time and retries.
@@ -146,6 +148,7 @@ impl Live {
             balance,
             zone,
             labels: OnceLock::new(),
+            opaque_ports: OnceLock::new(),
             filters: filter::Counts::default(),
             handles,
             counted,
@@ -167,6 +170,16 @@ impl Live {
     /// Where this sidecar runs, if that is known.
     pub fn zone(&self) -> Option<&Arc<str>> {
         self.zone.get()
+    }
+
+    /// Tells which ports of the own application are opaque where nobody declares what they speak.
+    pub fn set_opaque_ports(&self, ports: PortRanges) {
+        let _only_once = self.opaque_ports.set(ports);
+    }
+
+    /// Whether a port of the own application is one of them.
+    pub fn is_opaque(&self, port: u16) -> bool {
+        self.opaque_ports.get().is_some_and(|ports| ports.contains(port))
     }
 
     /// Tells which labels the own instance has.

@@ -45,7 +45,8 @@ impl Asked {
     }
 }
 
-fn ask(socket: &Path, question: &str) -> Result<String, String> {
+/// What the sidecar says to `question`: method and path.
+pub(crate) fn ask(socket: &Path, question: &str) -> Result<String, String> {
     let told = |e: std::io::Error| e.to_string();
     let mut stream = UnixStream::connect(socket).map_err(told)?;
     let bounded =
@@ -57,7 +58,7 @@ fn ask(socket: &Path, question: &str) -> Result<String, String> {
     stream.take(MOST).read_to_end(&mut answer).map_err(told)?;
     let answer = String::from_utf8_lossy(&answer);
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_owned();
-    if answer.starts_with("HTTP/1.1 200") { Ok(body) } else { Err(body) }
+    if answer.starts_with("HTTP/1.1 20") { Ok(body) } else { Err(body) }
 }
 
 /// `text` as a value in a query.

@@ -4,14 +4,15 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use outrigger_process::{log, panics};
 use outrigger_proxy::app;
 use outrigger_proxy::drain::{Ask, Drain};
 use outrigger_proxy::health::wait::Wait;
+use outrigger_proxy::leave::Leave;
 use outrigger_proxy::listen::descriptors;
 use outrigger_proxy::log_level;
 use outrigger_proxy::ready;
 use outrigger_proxy::settings::{Args, Settings};
-use outrigger_proxy::telemetry::{log, panics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|word| word == "log-level") {
         return log_level();
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "leave") {
+        let left = Leave::parse_from(std::env::args_os().skip(1)).run();
+        return left.map_or_else(|why| fail(NOT_READY, &why), |()| ExitCode::SUCCESS);
     }
     let args = Args::parse();
     // Read here and nowhere else: a token in the environment would be seen in `--help`.

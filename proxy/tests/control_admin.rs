@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use outrigger_mesh::{Side, TrafficKey};
+use outrigger_process::level::LogLevel;
 use outrigger_proxy::admin::{self, AdminError, AdminState, Condition, Readiness};
 use outrigger_proxy::config::registry::{Change, Registry};
-use outrigger_proxy::drain::{Ask, Drain, Phase};
+use outrigger_proxy::drain::{Ask, Drain, Parts, Phase, drive};
 use outrigger_proxy::live::Live;
-use outrigger_proxy::telemetry::level::LogLevel;
 use outrigger_testkit::{Client, Owned, PlanServer, RawClient, request, resources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -26,6 +26,11 @@ struct Admin {
 }
 
 async fn start() -> Admin {
+    start_for(false).await
+}
+
+/// `ended_by_application`: whether the application may end the sidecar.
+async fn start_for(ended_by_application: bool) -> Admin {
     let live = Arc::new(Live::default());
     let registry = Arc::new(Registry::new("shop".parse().unwrap(), Arc::clone(&live)));
     let levels = Arc::new(Mutex::new(Vec::new()));
@@ -49,6 +54,7 @@ async fn start() -> Admin {
                 Ok(())
             }),
         )),
+        ended_by_application,
     });
     let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -64,7 +70,7 @@ impl Admin {
 
 /// A sidecar whose control plane never acknowledges that it leaves.
 struct Never;
-impl outrigger_proxy::drain::Parts for Never {
+impl Parts for Never {
     async fn withdraw(&self, _: Duration) {
         std::future::pending::<()>().await;
     }
@@ -84,7 +90,7 @@ async fn ready_says_why_not_and_when_draining() {
     assert_eq!(admin.get("/ready").await.status, StatusCode::OK);
 
     let drain = admin.state.drain.clone();
-    let _task = Owned::spawn(outrigger_proxy::drain::drive(drain.clone(), Never, Duration::from_secs(30)));
+    let _task = Owned::spawn(drive(drain.clone(), Never, Duration::from_secs(30)));
     drain.ask(Ask::Inbound);
     drain.reached(Phase::Withdrawing).await;
     let reply = admin.get("/ready").await;
@@ -177,6 +183,32 @@ async fn the_tcp_listener_changes_nothing_and_says_so() {
     }
     assert_eq!(admin.state.drain.phase(), Phase::Serving);
     assert!(admin.levels.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_application_that_may_end_its_sidecar_does_so_and_nothing_else() {
+    let mut admin = start_for(true).await;
+    let driving = tokio::spawn(drive(admin.state.drain.clone(), Gone, Duration::from_secs(30)));
+    for (method, path) in
+        [(Method::GET, "/quitquitquit"), (Method::POST, "/drain"), (Method::POST, "/logging?level=trace")]
+    {
+        let reply = admin.client.send(request(method, "localhost", path, "".into())).await.unwrap();
+        assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+    assert_eq!(admin.state.drain.phase(), Phase::Serving);
+    let asked = request(Method::POST, "localhost", "/quitquitquit", "".into());
+    assert_eq!(admin.client.send(asked).await.unwrap().status, StatusCode::ACCEPTED);
+    driving.await.unwrap();
+    assert_eq!(admin.state.drain.phase(), Phase::Ended);
+}
+
+/// Nothing is open, and nobody has to be told.
+struct Gone;
+
+impl Parts for Gone {
+    async fn withdraw(&self, _limit: Duration) {}
+    async fn inbound_idle(&self) {}
+    async fn outbound_idle(&self) {}
 }
 
 #[tokio::test]

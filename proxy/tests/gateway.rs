@@ -10,8 +10,8 @@ use clap::Parser;
 use http::StatusCode;
 use outrigger_mesh::{
     Backend, BreakerMode, Bulkhead, Fallback, Gateway, GatewayRoute, HttpRules, Label, Listener,
-    ListenerKind, PathChange, PathMatch, Port, PortNumber, Protocol, Redirect, Rewrite, Route, RouteMatch,
-    RouteName, Service, ServiceBreaker, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo,
+    ListenerKind, PathChange, PathMatch, Port, PortNumber, Protocol, Redirect, ResourceName, Rewrite, Route,
+    RouteMatch, RouteName, Service, ServiceBreaker, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo,
 };
 use outrigger_proxy::app::{self, App};
 use outrigger_proxy::settings::{Args, Settings};
@@ -215,12 +215,19 @@ async fn ports_of_a_gateway_come_and_go_with_what_is_pushed_and_a_missing_certif
         Client::h1(edge.bound.admin).await.get("localhost", "/config_dump").await.unwrap().json();
     assert!(dump["gateway"].to_string().contains("no certificate that can be used"), "{}", dump["gateway"]);
 
+    let ready =
+        || async { Client::h1(edge.bound.admin).await.get("localhost", "/ready").await.unwrap().text() };
+    assert_eq!(ready().await, "ready\n", "one port of two is open");
+
     let mut held = Client::h1(at).await;
     assert_eq!(held.get("a.example", "/").await.unwrap().status, StatusCode::OK);
     server.set(gateway(vec![with_route(listener("plain", 81, None, &[]))]));
     let moved = opened(&edge, 81).await;
     assert_eq!(Client::h1(moved).await.get("a.example", "/").await.unwrap().status, StatusCode::OK);
     eventually("the old port is closed", || async { TcpStream::connect(at).await.is_err() }).await;
+    server.remove(&ResourceName::Gateway("shop/edge".parse().unwrap()));
+    let told = "listeners: no Gateway of this name is known yet\n";
+    eventually("it is not ready without a Gateway", || async { ready().await == told }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

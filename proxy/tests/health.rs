@@ -17,13 +17,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger_certs::UnverifiedConnector;
 use outrigger_mesh::Label;
+use outrigger_process::level::LogLevel;
 use outrigger_proxy::admin::{AdminState, Condition, Readiness};
 use outrigger_proxy::config::registry::Registry;
 use outrigger_proxy::drain::Drain;
 use outrigger_proxy::health::wait::Wait;
 use outrigger_proxy::health::{Health, HealthState, bind, serve};
 use outrigger_proxy::live::Live;
-use outrigger_proxy::telemetry::level::LogLevel;
 use outrigger_testkit::OutsideAuthority;
 use serde_json::{Value as Json, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +53,7 @@ impl Port {
             link: OnceLock::new(),
             edge: OnceLock::new(),
             log: Arc::new(LogLevel::new("info", Box::new(|_| Ok(())))),
+            ended_by_application: false,
         };
         let health = Health {
             listen: (HERE, 0).into(),

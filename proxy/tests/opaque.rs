@@ -385,6 +385,28 @@ async fn what_is_only_nearly_http_does_not_reach_the_application_in_plaintext() 
 }
 
 #[tokio::test]
+async fn a_port_that_its_own_sidecar_was_told_is_opaque_is_one_where_the_mesh_declares_nothing() {
+    let app = App::greeter().await;
+    let undeclared = Service { mtls: MtlsMode::Off.into(), ..db(9000, Protocol::Detect) };
+    let (_mesh, server, _client) = pair(&undeclared, app.addr);
+    server.live.set_opaque_ports(app.addr.port().to_string().parse().unwrap());
+    let decided = |how| stats(&server, Side::Server, 9000).decisions(how);
+    let mut silent = dial(server.inbound.unwrap()).await;
+    assert_eq!(line(&mut silent).await, "220 ready\r\n");
+    let mut http = dial(server.inbound.unwrap()).await;
+    http.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(line(&mut http).await, "220 ready\r\n");
+    assert_eq!(line(&mut http).await, "GET / HTTP/1.1\r\n", "nobody looks into it");
+    assert_eq!((decided(Decision::Declared), decided(Decision::Http1)), (2, 0), "nothing is waited for");
+
+    let declared = Service { mtls: MtlsMode::Off.into(), ..db(9000, Protocol::Http) };
+    server.set(Resource::Inbound(resources::inbound(&resources::identity("shop", "db"), &[&declared])));
+    let mut http = dial(server.inbound.unwrap()).await;
+    http.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    assert!(line(&mut http).await.starts_with("HTTP/1.1 400"), "what the mesh declares wins");
+}
+
+#[tokio::test]
 async fn an_instance_serves_two_ports_of_its_service() {
     let (web, lines) = (Origin::start().await, App::greeter().await);
     let mesh = Mesh::new();

@@ -9,7 +9,7 @@ use clap::Parser;
 use http::StatusCode;
 use outrigger_mesh::{DnsTarget, Location, MtlsMode, Resource, ResourceName, Service};
 use outrigger_proxy::app::{self, App};
-use outrigger_proxy::drain::Ask;
+use outrigger_proxy::drain::{Ask, Phase};
 use outrigger_proxy::settings::{Args, Settings};
 use outrigger_testkit::{
     Behaviour, Client, Collector, DnsClient, DnsServer, Origin, PlanServer, eventually, request, resources,
@@ -83,6 +83,50 @@ async fn an_instance_registers_is_found_is_called_and_leaves_without_a_failed_re
     assert_eq!(server.registered().len(), 1);
     assert_eq!(load.await.unwrap(), 0);
     assert!(origins.iter().all(|o| o.requests() > 0));
+}
+
+#[tokio::test]
+async fn who_leaves_is_withdrawn_at_once_and_has_a_sidecar_until_the_application_has_gone() {
+    let (server, folder) = (PlanServer::start().await, TempDir::new().unwrap());
+    publish(&server, "shop/cart");
+    publish(&server, "shop/prices");
+    let (app, other) = (Origin::start().await, Origin::named("prices").await);
+    let port = other.addr().port();
+    let _prices = sidecar(&server, &folder, "prices", &format!("--service prices --port {port}")).await;
+    let (socket, sockets) = (folder.path().join("cart.sock"), folder.path().join("tcp"));
+    let flags = format!("--service cart --port {} --admin-socket {}", app.addr().port(), socket.display());
+    let cart = sidecar(&server, &folder, "cart", &flags).await;
+    eventually("both are registered", || async { server.registered().len() == 2 }).await;
+    let row = "  sl  local_address rem_address st\n   0: 0:1F90 0:0 0A 0:0 0:0 0 4000000000 0 31337\n";
+    std::fs::write(&sockets, row).unwrap();
+    let mut leaving = Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"))
+        .args(["leave", "--timeout", "60s", "--calm", "100ms", "--admin-socket"])
+        .arg(&socket)
+        .arg("--sockets")
+        .arg(folder.path())
+        .spawn()
+        .unwrap();
+    cart.drain.reached(Phase::InboundClosed).await;
+    assert_eq!(server.registered().len(), 1, "nobody is sent there any more");
+    let call = || async { Client::h1(cart.bound.outbound).await.get("prices", "/").await.unwrap().status };
+    assert_eq!(call().await, StatusCode::OK, "the application still calls others");
+    assert!(leaving.try_wait().unwrap().is_none(), "the application is still there");
+    std::fs::write(folder.path().join("new"), "  sl  local_address rem_address st\n").unwrap();
+    std::fs::rename(folder.path().join("new"), &sockets).unwrap();
+    let mut left = None;
+    eventually("it has left", || {
+        left = leaving.try_wait().unwrap();
+        std::future::ready(left.is_some())
+    })
+    .await;
+    assert_eq!(left.and_then(|status| status.code()), Some(0));
+    assert_eq!(
+        (cart.drain.phase(), call().await),
+        (Phase::InboundClosed, StatusCode::OK),
+        "it ends when told to"
+    );
+    cart.drain.ask(Ask::End);
+    cart.wait().await.unwrap();
 }
 
 #[tokio::test]
@@ -308,7 +352,7 @@ async fn lines_by_a_template_and_spans_go_where_the_flags_say() {
         ("--access-log-sample 5%", "they need --access-log all"),
         ("--redact-path /users", "it hides nothing"),
         ("--otlp-endpoint otel:4317", "http://host:port"),
-        ("--otlp-protocol http", "--otlp-endpoint"),
+        ("--otlp-ca /roots", "it needs --otlp-endpoint or --otlp-metrics"),
         ("--trace-sample 2", "from 0% to 100%"),
         ("--trace-sample-route pay=1%", "names no route"),
     ] {

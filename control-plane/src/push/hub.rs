@@ -106,6 +106,10 @@ impl Hub {
     pub(super) fn concerned(&self, difference: &Difference, mut meet: impl FnMut(&Proxy, Concern<'_>)) {
         let subscribers = self.subscribers();
         let sessions = self.sessions();
+        if sessions.by_id.is_empty() {
+            // As at the start, when there is most to publish.
+            return;
+        }
         let mut each = |selector: &Selector, concern: Concern<'_>| {
             for id in subscribers.get(selector).into_iter().flatten() {
                 if let Some(proxy) = sessions.by_id.get(id) {

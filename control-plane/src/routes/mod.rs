@@ -12,7 +12,7 @@ mod resolve;
 use outrigger_mesh::{Backend, Choice, Filters, Label, PortNumber, Route, ServiceName, TcpRoute, Unresolved};
 
 pub(crate) use extend::{INCOMPATIBLE, apply as extend};
-pub(crate) use gateway::attached;
+pub(crate) use gateway::{Attached, attached};
 pub(crate) use kinds::Claimed;
 pub(crate) use resolve::{Dangling, Referrer, dangling, leads, no_service};
 

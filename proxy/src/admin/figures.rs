@@ -9,7 +9,8 @@ use outrigger_mesh::{ExpositionForm, MetricKind, exposition_as, write_family};
 use super::pages::{AdminState, Page, seconds_left, text, unix};
 use crate::breaker;
 use crate::drain::Phase;
-use crate::telemetry::{panics, process};
+use crate::telemetry::process;
+use outrigger_process::panics;
 
 impl AdminState {
     /// The metrics in the form that is asked for.

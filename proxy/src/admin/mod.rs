@@ -6,6 +6,7 @@
 
 mod access;
 mod asked;
+mod connections;
 pub(crate) mod figures;
 mod pages;
 pub(crate) mod policies;
@@ -14,6 +15,7 @@ mod serve;
 mod tapped;
 
 pub use asked::answer as answer_control_plane;
+pub(crate) use connections::Connections;
 pub use pages::AdminState;
 pub(crate) use pages::{Page, text};
 pub use readiness::{Condition, Readiness};

@@ -18,9 +18,9 @@ use crate::gateway::Edge;
 use crate::identity::RenewalStatus;
 use crate::live::Live;
 use crate::settings::duration;
-use crate::telemetry::level::{self, LogLevel};
-use crate::telemetry::panics;
 use crate::telemetry::tap::{Tap, TooMany};
+use outrigger_process::level::{self, LogLevel};
+use outrigger_process::panics;
 
 /// Everything the admin surface shows or can tell. What comes later than the surface itself is set when it comes.
 pub struct AdminState {
@@ -42,13 +42,15 @@ pub struct AdminState {
     pub edge: OnceLock<Arc<Edge>>,
     /// What is logged.
     pub log: Arc<LogLevel>,
+    /// Whether the application may end this sidecar, at the listener for reading.
+    pub ended_by_application: bool,
 }
 
 /// An answer.
 pub(crate) type Page = Response<Full<Bytes>>;
 
 impl AdminState {
-    /// Answers on the TCP listener: reading only.
+    /// Answers on the TCP listener: reading only, but for an application that may end its sidecar.
     pub(super) fn read(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Page {
         let page: fn(&Self) -> Page = match uri.path() {
             "/" => |_| text(StatusCode::OK, &format!("{}\n", READ.join("\n"))),
@@ -60,6 +62,7 @@ impl AdminState {
             "/certs" => |s| json(&s.certs()),
             "/stats/prometheus" if is_reading(method) => return self.metrics(headers),
             "/ready" | "/readyz" | "/healthz" | "/stats/prometheus" => return not_allowed("GET, HEAD"),
+            "/quitquitquit" if self.ended_by_application => return self.change(method, uri, headers),
             path if CHANGE.contains(&path) => {
                 let hint = "this changes state: POST it to the admin socket\n";
                 return text(StatusCode::METHOD_NOT_ALLOWED, hint);
@@ -96,6 +99,7 @@ impl AdminState {
             "config" => self.config_dump(),
             "endpoints" => self.registry.clusters(),
             "policies" => self.policies(),
+            "routes" => self.live.requests.by_route(),
             _ => return None,
         })
     }

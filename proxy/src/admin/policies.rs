@@ -56,6 +56,7 @@ fn policy(policy: &TrafficPolicy) -> Value {
             "perService": policy.connections.per_service,
         },
         "healthCheck": policy.health.as_ref().map(health),
+        "tracing": {"sample": policy.traced.map(|share| share.to_string())},
     })
 }
 
@@ -66,6 +67,7 @@ fn of_route(route: &Route) -> Value {
         "retry": route.retry.as_ref().map(retry),
         "serviceBreaker": route.policy.breaker.as_ref().map(service_breaker),
         "bulkhead": route.policy.bulkhead.as_ref().map(bulkhead),
+        "tracing": {"sample": route.policy.traced.map(|share| share.to_string())},
     })
 }
 

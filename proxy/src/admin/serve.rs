@@ -1,7 +1,7 @@
 //! The listeners of the admin surface.
 
-use std::convert::Infallible;
 use std::fs;
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -11,17 +11,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
+use super::connections::Connections;
 use super::pages::{AdminState, text};
 use super::tapped::{self, Answer, page};
-use crate::listen::descriptors::{self, Spare};
 
 /// Why the admin surface can not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -99,76 +93,34 @@ impl Drop for AdminSocket {
 
 /// Serves reading until it is dropped.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
-    let (mut connections, mut spare) = (JoinSet::new(), Spare::new());
+    let mut connections = Connections::of("admin");
     loop {
-        let accepted = next(|| listener.accept(), &mut connections, &mut spare).await;
-        let Some((stream, _peer)) = accepted else { continue };
+        let stream = connections.next(|| listener.accept()).await;
         let state = Arc::clone(&state);
-        connections.spawn(connection(stream, move |request| {
-            if !has_local_host(request.headers()) {
-                return page(text(StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n"));
-            }
-            match request.uri().path() {
-                "/tap" if *request.method() == Method::GET => tapped::answer(&state, request.uri()),
-                _ => page(state.read(request.method(), request.uri(), request.headers())),
-            }
-        }));
+        connections.serve(stream, LONGEST_CONNECTION, move |request| ready(read(&state, &request)));
+    }
+}
+
+fn read(state: &Arc<AdminState>, request: &Request<Incoming>) -> Answer {
+    if !has_local_host(request.headers()) {
+        return page(text(StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n"));
+    }
+    match request.uri().path() {
+        "/tap" if *request.method() == Method::GET => tapped::answer(state, request.uri()),
+        _ => page(state.read(request.method(), request.uri(), request.headers())),
     }
 }
 
 /// Serves changes until it is dropped.
 pub async fn serve_socket(socket: AdminSocket, state: Arc<AdminState>) {
-    let (mut connections, mut spare) = (JoinSet::new(), Spare::new());
+    let mut connections = Connections::of("admin socket");
     loop {
-        let accepted = next(|| socket.listener.accept(), &mut connections, &mut spare).await;
-        let Some((stream, _peer)) = accepted else { continue };
+        let stream = connections.next(|| socket.listener.accept()).await;
         let state = Arc::clone(&state);
-        connections.spawn(connection(stream, move |request| {
-            page(state.change(request.method(), request.uri(), request.headers()))
-        }));
+        connections.serve(stream, LONGEST_CONNECTION, move |request| {
+            ready(page(state.change(request.method(), request.uri(), request.headers())))
+        });
     }
-}
-
-/// The next connection, while there is room for one. Where descriptors ran out a spare one is given up for it.
-async fn next<S, A, F>(
-    accept: impl Fn() -> F,
-    connections: &mut JoinSet<()>,
-    spare: &mut Spare,
-) -> Option<(S, A)>
-where
-    F: Future<Output = io::Result<(S, A)>>,
-{
-    while connections.len() >= MOST_CONNECTIONS {
-        connections.join_next().await;
-    }
-    while connections.try_join_next().is_some() {}
-    spare.refill();
-    match accept().await {
-        Ok(accepted) => Some(accepted),
-        Err(error) if descriptors::is_exhaustion(&error) && spare.give_up() => accept().await.ok(),
-        Err(error) => {
-            tracing::warn!(%error, "admin: accepting failed");
-            sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
-}
-
-async fn connection<IO>(io: IO, answer: impl Fn(&Request<Incoming>) -> Answer)
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request);
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(io), service);
-    // A client that leaves or is too slow is not news.
-    let _ended = timeout(LONGEST_CONNECTION, serving).await;
 }
 
 /// A page of a browser may reach loopback under a name of its own (DNS rebinding); then Host is that name.
@@ -189,9 +141,6 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-const MOST_CONNECTIONS: usize = 64;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const HEADER_READ: Duration = Duration::from_secs(5);
 const LONGEST_CONNECTION: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
