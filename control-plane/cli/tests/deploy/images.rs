@@ -19,7 +19,7 @@ fn the_images_are_from_scratch_and_run_as_nobody_in_particular() {
         let stage = stage.split("FROM ").next().unwrap();
         let lines: Vec<&str> = stage.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
         let wanted = [
-            format!("COPY --from=built /image/{image}/ /"),
+            format!("COPY --from=source /image/{image}/ /"),
             format!("USER {user}"),
             format!("ENTRYPOINT [\"{program}\"]"),
         ];
