@@ -39,14 +39,15 @@ export function Tap({ query }) {
     }
     setRunning((now) => (now === ended ? null : now));
   };
+  // Two buttons, by their keys: one that was changed from the one into the other while it is pressed would send the form.
   return html`<h1>Live requests</h1>
     <p class="muted">Heads, timing and reasons, as the sidecars see them at this moment. Bodies and secrets are never shown; who looks is in the audit log.</p>
     <form class="card" onSubmit=${start}>
       <div class="form">${FIELDS.map(([name, label, example]) => html`<label>${label}<input name=${name} defaultValue=${query.get(name) ?? ""} placeholder=${example} size="14" /></label>`)}</div>
       <p class="muted small">Name who asks, who is asked, or both. Of who asks its own sidecars tell, also what never arrived anywhere.</p>
       <div class="acts">${running
-        ? html`<button type="button" onClick=${() => running.abort()}>Stop</button>`
-        : html`<button class="strong" disabled=${Boolean(not)} title=${not || null}>Watch</button>`}
+        ? html`<button key="stop" type="button" onClick=${() => running.abort()}>Stop</button>`
+        : html`<button key="watch" class="strong" disabled=${Boolean(not)} title=${not || null}>Watch</button>`}
         <${WhyNot} not=${not} /><span role="status">${sentence(running, told, rows.length)}</span></div></form>
     <${Problem} error=${error} />
     <div class="card"><${Table} caption="Live requests" rows=${rows} keyOf=${(row) => row.key} empty=${running ? "None yet." : "Nothing is watched."} columns=${COLUMNS} /></div>`;
