@@ -131,7 +131,7 @@ impl Kept {
     ) -> anyhow::Result<()> {
         let ledger = Ledger::of_kept(leaves.iter().filter(|leaf| leaf.not_after > now).cloned());
         let version = version_of(&self.trust(trust_domain)?);
-        let missing = ledger.without_trust(&version);
+        let missing = ledger.without_trust(&version, now);
         if !missing.is_empty() && !given.at_once {
             let first = missing.first().map(|leaf| leaf.identity.as_str()).unwrap_or_default();
             bail!(

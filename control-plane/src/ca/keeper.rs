@@ -205,7 +205,8 @@ impl Keeper {
 
     /// How many certificates are valid.
     pub fn certificates(&self) -> usize {
-        self.inner().ledger.all().count()
+        let now = OffsetDateTime::now_utc();
+        self.inner().ledger.all().filter(|leaf| leaf.not_after > now).count()
     }
 
     /// Signs the key of a request, with whom to believe.

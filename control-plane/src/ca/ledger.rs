@@ -1,7 +1,8 @@
 //! Every certificate that was signed and has not expired: who holds it, of which root it is, and what its holder knows.
 //!
-//! A holder is a process: its first certificate and all renewals of it. A certificate counts until it expires, or until
-//! its holder has shown a later one in a handshake; what was signed and never shown may never have arrived.
+//! A holder is a process: its first certificate and all renewals of it. What was signed and never shown may never have
+//! arrived. A certificate is in use until it has expired and a little longer, whatever its holder has shown since:
+//! connections stand on it that were made with it.
 //!
 //! Pure: what it changed is taken by the `keeper`, which stores it.
 
@@ -49,6 +50,17 @@ pub struct Leaf {
     pub trust: Option<String>,
 }
 
+impl Leaf {
+    /// Until when connections may stand on it. They begin to end before it expires, and what is under way on them then
+    /// may take longer: a tenth of its life, half an hour at most, which is as long as a connection takes to end.
+    pub fn in_use_until(&self) -> OffsetDateTime {
+        let tenth: time::Duration = (self.not_after - self.issued) / 10;
+        self.not_after + tenth.clamp(time::Duration::ZERO, FINISH)
+    }
+}
+
+const FINISH: time::Duration = time::Duration::minutes(30);
+
 /// What was shown for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -75,7 +87,7 @@ pub struct Missing {
     pub certificate: String,
     /// From where it was asked for.
     pub from: String,
-    /// Until when it counts.
+    /// Until when it is in use, if nothing else happens.
     #[serde(with = "time::serde::rfc3339")]
     pub until: OffsetDateTime,
     /// Whether it is connected now.
@@ -192,9 +204,9 @@ impl Ledger {
         }
     }
 
-    /// What has expired by `now`, taken out.
+    /// What has expired by `now`, and is not in use any more, taken out.
     pub fn sweep(&mut self, now: OffsetDateTime) -> Vec<String> {
-        let expired = self.leaves.values().filter(|leaf| leaf.not_after <= now);
+        let expired = self.leaves.values().filter(|leaf| leaf.in_use_until() <= now);
         let expired: Vec<_> = expired.map(|leaf| leaf.sha256.clone()).collect();
         for sha256 in &expired {
             self.remove(sha256);
@@ -223,7 +235,7 @@ impl Ledger {
         self.leaves.get(sha256)
     }
 
-    /// All of them.
+    /// All of them, those too that have just expired.
     pub fn all(&self) -> impl Iterator<Item = &Leaf> {
         self.leaves.values()
     }
@@ -235,30 +247,25 @@ impl Ledger {
         self.of(&leaf.holder).any(|other| later(other) && other.issued < since)
     }
 
-    /// Holders that have not acknowledged this version of the roots.
-    pub fn without_trust(&self, trust: &str) -> Vec<&Leaf> {
+    /// Holders of a valid certificate that have not acknowledged this version of the roots.
+    pub fn without_trust(&self, trust: &str, now: OffsetDateTime) -> Vec<&Leaf> {
         let knows = |leaf: &&Leaf| {
             let arrived = leaf.seen.is_some() || leaf.sha256 == leaf.holder;
             arrived && leaf.trust.as_deref() == Some(trust)
         };
         let holders = self.holders.keys().filter(|holder| !self.of(holder).any(|leaf| knows(&leaf)));
-        holders.filter_map(|holder| self.latest(holder)).collect()
+        holders.filter_map(|holder| self.latest(holder)).filter(|leaf| leaf.not_after > now).collect()
     }
 
-    /// Holders whose latest certificate is of this root.
-    pub fn latest_of(&self, root: &str) -> Vec<&Leaf> {
+    /// Holders whose latest certificate is of this root, and valid.
+    pub fn latest_of(&self, root: &str, now: OffsetDateTime) -> Vec<&Leaf> {
         let latest = self.holders.keys().filter_map(|holder| self.latest(holder));
-        latest.filter(|leaf| leaf.root == root).collect()
+        latest.filter(|leaf| leaf.root == root && leaf.not_after > now).collect()
     }
 
-    /// Certificates of this root that count.
+    /// Certificates of this root on which connections may stand.
     pub fn in_use_of(&self, root: &str) -> Vec<&Leaf> {
-        self.leaves.values().filter(|leaf| leaf.root == root && !self.is_replaced(leaf)).collect()
-    }
-
-    /// Whether its holder has shown a later one since it was last shown itself.
-    fn is_replaced(&self, leaf: &Leaf) -> bool {
-        self.of(&leaf.holder).any(|other| other.order > leaf.order && other.seen > leaf.seen)
+        self.leaves.values().filter(|leaf| leaf.root == root).collect()
     }
 
     fn latest(&self, holder: &str) -> Option<&Leaf> {

@@ -55,9 +55,9 @@ pub enum Step {
     Distribute,
     /// Both are believed, the new one signs. Gate: everybody has been given a certificate of the new one.
     Sign,
-    /// The same. Gate: no certificate of the old one is valid and in use.
+    /// The same. Gate: the last certificate of the old one is over, and in use no more.
     Retire,
-    /// Both are believed, the old one signs again. Gate: no certificate of the new one is valid and in use.
+    /// Both are believed, the old one signs again. Gate: the last certificate of the new one is over, and in use no more.
     Withdraw,
 }
 
@@ -77,8 +77,8 @@ impl Step {
         match self {
             Self::Distribute => "every holder of a certificate to acknowledge both roots",
             Self::Sign => "every holder of a certificate to renew it under the new root",
-            Self::Retire => "the last certificate of the old root to be replaced or to expire",
-            Self::Withdraw => "the last certificate of the new root to be replaced or to expire",
+            Self::Retire => "the last certificate of the old root to expire, and connections by it to end",
+            Self::Withdraw => "the last certificate of the new root to expire, and connections by it to end",
         }
     }
 }

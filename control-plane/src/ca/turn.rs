@@ -388,17 +388,17 @@ impl Keeper {
     /// Who keeps the gate of `rotation` closed.
     pub(super) fn missing(&self, rotation: &Rotation, holdings: &[Holding]) -> Vec<Missing> {
         let inner = self.inner();
-        let ledger = &inner.ledger;
+        let (ledger, now) = (&inner.ledger, OffsetDateTime::now_utc());
         let (leaves, why) = match rotation.step {
             Step::Distribute => {
-                (ledger.without_trust(&inner.signing.trust_version), "has not acknowledged both roots")
+                (ledger.without_trust(&inner.signing.trust_version, now), "has not acknowledged both roots")
             }
-            Step::Sign => (ledger.latest_of(&rotation.from), "has not renewed its certificate"),
+            Step::Sign => (ledger.latest_of(&rotation.from, now), "has not renewed its certificate"),
             Step::Retire => {
-                (ledger.in_use_of(&rotation.from), "may still show a certificate of the old root")
+                (ledger.in_use_of(&rotation.from), "may have connections by a certificate of the old root")
             }
             Step::Withdraw => {
-                (ledger.in_use_of(&rotation.to), "may still show a certificate of the new root")
+                (ledger.in_use_of(&rotation.to), "may have connections by a certificate of the new root")
             }
         };
         let connected: std::collections::BTreeSet<_> = holdings.iter().map(|h| &h.certificate).collect();
@@ -406,7 +406,7 @@ impl Keeper {
             identity: leaf.identity.clone(),
             certificate: leaf.sha256.clone(),
             from: leaf.from.clone(),
-            until: leaf.not_after,
+            until: leaf.in_use_until(),
             connected: connected.contains(&leaf.sha256),
             why: if leaf.by == Attested::Files {
                 format!("{why}: it was issued as files")

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::bad_start::{assert_one_clear_line, control};
-use crate::support::{Load, Mesh, text};
+use crate::support::{Load, Mesh, Sidecar, text};
 
 /// A company's roots and intermediates, and the three files that its mesh is given.
 pub(crate) struct Company {
@@ -90,6 +90,15 @@ impl Company {
     }
 }
 
+/// A change of the root ends connections in order: one that is cut takes down what is under way on it, which only now
+/// and then is anything.
+pub(crate) fn nothing_was_cut(sidecars: &[&Sidecar]) {
+    for sidecar in sidecars {
+        let log = sidecar.log();
+        assert!(!log.contains("an open connection is cut"), "{log}");
+    }
+}
+
 async fn until(mesh: &Mesh, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -113,7 +122,7 @@ async fn an_authority_given_as_files_signs_and_is_changed_under_load_by_replacin
     let company = Company::new();
     let mesh = company.mesh(&["--leaf-lifetime-for-tests", "10s"]);
     mesh.services(&["cart", "web"]);
-    let _cart = mesh.instance("cart", "v1").await;
+    let cart = mesh.instance("cart", "v1").await;
     let web = mesh.caller("web").token(mesh.token("web")).start();
     mesh.reachable(&web, "cart").await;
     let load = Load::start(web.outbound, "cart", 3);
@@ -162,6 +171,7 @@ async fn an_authority_given_as_files_signs_and_is_changed_under_load_by_replacin
     let (good, bad) = load.end().await;
     eprintln!("web -> cart: {good} answered, {} failed", bad.len());
     assert!(good > 500 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+    nothing_was_cut(&[&cart.sidecar, &web, &late]);
 }
 
 /// From an authority that was made to one that is given, and back before anybody renewed; what can not be done without
@@ -171,7 +181,7 @@ async fn a_mesh_with_an_authority_of_its_own_moves_to_a_companys_and_no_start_cu
     let company = Company::new();
     let mut mesh = Mesh::start_with(&["--leaf-lifetime-for-tests", "10s"]);
     mesh.services(&["cart", "web"]);
-    let _cart = mesh.instance("cart", "v1").await;
+    let cart = mesh.instance("cart", "v1").await;
     let web = mesh.caller("web").token(mesh.token("web")).start();
     mesh.reachable(&web, "cart").await;
     let load = Load::start(web.outbound, "cart", 2);
@@ -187,6 +197,7 @@ async fn a_mesh_with_an_authority_of_its_own_moves_to_a_companys_and_no_start_cu
     load.goes_on(50).await;
     let (good, bad) = load.end().await;
     assert!(good > 200 && bad.is_empty(), "{good} answered, failed: {bad:?}");
+    nothing_was_cut(&[&cart.sidecar, &web]);
 
     mesh.kill_control();
     let data = mesh.path("control");
