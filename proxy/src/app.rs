@@ -122,6 +122,20 @@ pub enum StartError {
     OwnPort(SocketAddr),
 }
 
+impl StartError {
+    /// Whether somebody else listens at an address that this sidecar was to have.
+    pub fn address_is_taken(&self) -> bool {
+        let source = match self {
+            Self::Port(error) => error.reason(),
+            Self::Names { source, .. }
+            | Self::Health { source, .. }
+            | Self::Admin(AdminError::Bind { source, .. }) => source,
+            _not_an_address => return false,
+        };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 /// Starts a sidecar. Waits for the control plane for as long as it takes to get an identity; to be dropped when the
 /// process is asked to end before that.
 pub async fn build(mut settings: Settings) -> Result<App, StartError> {

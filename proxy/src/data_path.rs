@@ -191,6 +191,13 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    /// What the system said.
+    pub fn reason(&self) -> &io::Error {
+        &self.source
+    }
+}
+
 /// The running workers.
 pub struct DataPath {
     shared: Arc<Shared>,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use outrigger_process::{log, panics};
-use outrigger_proxy::app;
+use outrigger_proxy::app::{self, StartError};
 use outrigger_proxy::drain::{Ask, Drain};
 use outrigger_proxy::health::wait::Wait;
 use outrigger_proxy::leave::Leave;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(settings)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(CAN_NOT_START, &why),
+        Err((code, why)) => fail(code, &why),
     }
 }
 
@@ -79,10 +79,11 @@ fn log_level() -> ExitCode {
     }
 }
 
-async fn run(settings: Settings) -> Result<(), String> {
-    let mut signals = Signals::new().map_err(|e| e.to_string())?;
+/// Until it is told to end; else the exit code and why.
+async fn run(settings: Settings) -> Result<(), (u8, String)> {
+    let mut signals = Signals::new().map_err(|e| (CAN_NOT_START, e.to_string()))?;
     let app = tokio::select! {
-        app = app::build(settings) => app.map_err(|e| e.to_string())?,
+        app = app::build(settings) => app.map_err(|e| (code_of(&e), e.to_string()))?,
         // Nothing serves yet, so there is nothing to finish.
         () = signals.next() => return Ok(()),
     };
@@ -90,7 +91,7 @@ async fn run(settings: Settings) -> Result<(), String> {
     tracing::info!(outbound = %bound.outbound, inbound = ?bound.inbound, admin = %bound.admin, uid = %bound.uid, "serving");
     let drain = app.drain.clone();
     tokio::select! {
-        ended = app.wait() => ended,
+        ended = app.wait() => ended.map_err(|why| (CAN_NOT_START, why)),
         () = pass_on(signals, drain) => Ok(()),
     }
 }
@@ -119,6 +120,10 @@ impl Signals {
     }
 }
 
+fn code_of(error: &StartError) -> u8 {
+    if error.address_is_taken() { ADDRESS_IS_TAKEN } else { CAN_NOT_START }
+}
+
 fn fail(code: u8, why: &str) -> ExitCode {
     for line in why.lines() {
         eprintln!("outrigger-proxy: {line}");
@@ -129,5 +134,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
 const NOT_STARTED: u8 = 1;
 const WRONG_SETTINGS: u8 = 2;
 const CAN_NOT_START: u8 = 3;
+/// Known to `outrigger run`, which takes other ports then.
+const ADDRESS_IS_TAKEN: u8 = 4;
 /// `outrigger-proxy ready`: it does not serve, or is not there.
 const NOT_READY: u8 = 1;

@@ -37,7 +37,7 @@ use values::{dns_server, feature, gateway_port, label, port, upstream, weight, w
 ///   outrigger-proxy --service cart --version v1 --port 8080 --join-token-file cart.token
 ///
 /// SIGTERM withdraws the instance, finishes what is in flight and exits 0. Exit code 2: the flags are wrong. 3: it can not
-/// start, and says why in one line.
+/// start, and says why in one line. 4: it can not, since somebody else listens at one of its addresses.
 #[derive(Debug, Parser)]
 #[command(name = "outrigger-proxy", version, disable_version_flag = true, verbatim_doc_comment)]
 pub struct Args {

@@ -28,7 +28,7 @@ pub(crate) fn lasting() -> Result<u16, Failure> {
 }
 
 /// A port that is free now.
-pub(crate) fn any() -> Result<u16, Failure> {
+fn any() -> Result<u16, Failure> {
     TcpListener::bind(loopback(0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
@@ -43,7 +43,7 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 const TRIES: usize = 200;
 
 /// Whether an address can be listened at; port 0 always can.
-pub(crate) fn is_free(address: SocketAddr) -> bool {
+fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
 }
 

@@ -86,7 +86,7 @@ impl Run {
 
         let guarded = Guarded::Asked(binaries.outrigger().to_owned());
         let mut sidecar = tokio::select! {
-            started = self.sidecar(admin, &mut settings, &guarded) => started?,
+            started = Sidecar::start_anywhere(&mut settings, async || self.token(admin).await, &guarded, START_WITHIN) => started?,
             () = signals.next() => return Ok(ExitCode::from(SIGNALLED)),
         };
         self.tell(&sidecar, &settings);
@@ -106,26 +106,6 @@ impl Run {
         };
         sidecar.stop(AFTER_THE_COMMAND).await;
         Ok(code_of(status))
-    }
-
-    /// Starts the sidecar. A port that was free when we looked may be another's a moment later: then it gets one of
-    /// the system's choice.
-    async fn sidecar(
-        &self,
-        admin: &Admin,
-        settings: &mut Settings,
-        guarded: &Guarded,
-    ) -> Result<Sidecar, Failure> {
-        let token = self.token(admin).await?;
-        match Sidecar::start(settings, token.as_deref(), guarded.clone(), START_WITHIN).await {
-            Err(_) if settings.lost_a_port() => {
-                let any = ports::loopback(0);
-                (settings.outbound, settings.inbound, settings.admin) = (any, any, any);
-                let token = self.token(admin).await?;
-                Sidecar::start(settings, token.as_deref(), guarded.clone(), START_WITHIN).await
-            }
-            started => started,
-        }
     }
 
     /// Withdraws first, then ends the command.
@@ -174,7 +154,8 @@ impl Run {
             service: self.service.clone(),
             service_account: self.service_account.clone(),
             version: self.version.clone(),
-            port: if self.port == 0 { ports::any()? } else { self.port },
+            // The sidecar, which starts first, takes ports of the system's choice, and so does everybody else.
+            port: if self.port == 0 { ports::lasting()? } else { self.port },
             control: self.control,
             trust_domain: self.trust_domain.clone(),
             data,

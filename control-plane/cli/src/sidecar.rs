@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -40,14 +41,6 @@ pub(crate) struct Settings {
     pub(crate) more: Vec<String>,
 }
 
-impl Settings {
-    /// Whether a port it shall have is another's.
-    pub(crate) fn lost_a_port(&self) -> bool {
-        self.placed.is_none()
-            && [self.outbound, self.inbound, self.admin].into_iter().any(|address| !ports::is_free(address))
-    }
-}
-
 /// What a running sidecar says of itself.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Ready {
@@ -78,7 +71,7 @@ impl Sidecar {
         token: Option<&str>,
         guarded: Guarded,
         within: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, NotStarted> {
         std::fs::create_dir_all(&settings.data)
             .doing(format_args!("can not make the folder {}", settings.data.display()))?;
         let ready_file = settings.data.join("ready.json");
@@ -91,6 +84,25 @@ impl Sidecar {
         let mut process = launch(settings, token, &ready_file, guarded).start()?;
         let ready = wait_ready(&mut process, &ready_file, within).await?;
         Ok(Self { process, elsewhere: settings.placed.is_some(), ready })
+    }
+
+    /// The same. A port that was free when we looked may be another's a moment later: then it gets those that the
+    /// system chooses, and another token, since one can be used once.
+    pub(crate) async fn start_anywhere(
+        settings: &mut Settings,
+        token: impl AsyncFn() -> Result<Option<String>, Failure>,
+        guarded: &Guarded,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        match Self::start(settings, token().await?.as_deref(), guarded.clone(), within).await {
+            // In a namespace of its own nobody else takes any.
+            Err(not) if not.address_was_taken() && settings.placed.is_none() => {
+                let any = ports::loopback(0);
+                (settings.outbound, settings.inbound, settings.admin) = (any, any, any);
+                Ok(Self::start(settings, token().await?.as_deref(), guarded.clone(), within).await?)
+            }
+            started => Ok(started?),
+        }
     }
 
     /// Withdraws the instance and waits until what came in has been answered, while the application still runs and
@@ -122,6 +134,37 @@ impl Sidecar {
         self.process.stop(grace).await
     }
 }
+
+/// Why a process of ours does not serve.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    failure: Failure,
+    /// How it ended, if it did by itself.
+    status: Option<ExitStatus>,
+}
+
+impl NotStarted {
+    /// Whether somebody else listened at an address that the sidecar was to have. Asked afterwards, the addresses do
+    /// not tell: whoever took one may have gone since, of two that took one from each other both have.
+    pub(crate) fn address_was_taken(&self) -> bool {
+        self.status.and_then(|status| status.code()) == Some(ADDRESS_IS_TAKEN)
+    }
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        Self { failure, status: None }
+    }
+}
+
+impl From<NotStarted> for Failure {
+    fn from(not: NotStarted) -> Self {
+        not.failure
+    }
+}
+
+/// The exit code of `outrigger-proxy` that says so.
+const ADDRESS_IS_TAKEN: i32 = 4;
 
 /// What a sidecar's `/ready` says when nothing from the mesh is under way any more.
 const INBOUND_CLOSED: &str = "inbound closed";
@@ -165,21 +208,22 @@ pub(crate) async fn wait_ready<T: for<'a> Deserialize<'a>>(
     process: &mut Process,
     ready_file: &Path,
     within: Duration,
-) -> Result<T, Failure> {
+) -> Result<T, NotStarted> {
     let began = Instant::now();
     loop {
         if let Ok(text) = std::fs::read(ready_file) {
-            return serde_json::from_slice(&text)
-                .map_err(|e| Failure::failed(format!("{} is not as agreed: {e}", ready_file.display())));
+            let not = |e| Failure::failed(format!("{} is not as agreed: {e}", ready_file.display()));
+            return Ok(serde_json::from_slice(&text).map_err(not)?);
         }
         if let Some(status) = process.ended() {
-            return Err(told(process, &format!("did not start ({status})")));
+            let failure = told(process, &format!("did not start ({status})"));
+            return Err(NotStarted { failure, status: Some(status) });
         }
         if began.elapsed() > within {
             let what = format!("is not ready after {} s", within.as_secs());
             let failure = told(process, &what);
             process.kill().await;
-            return Err(failure);
+            return Err(failure.into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -221,11 +265,13 @@ mod tests {
     #[tokio::test]
     async fn one_that_ends_instead_is_told_with_its_last_words() {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = shell(folder.path(), "echo 127.0.0.1:15001 is taken >&2; exit 3");
+        let mut process = shell(folder.path(), "echo 127.0.0.1:15001 is taken >&2; exit 4");
         let ready = folder.path().join("ready");
-        let failure = wait_ready::<Said>(&mut process, &ready, Duration::from_secs(10)).await.unwrap_err();
+        let not = wait_ready::<Said>(&mut process, &ready, Duration::from_secs(10)).await.unwrap_err();
+        assert!(not.address_was_taken());
+        let failure = Failure::from(not);
         assert!(
-            failure.message().contains("the sidecar of cart did not start (exit status: 3)"),
+            failure.message().contains("the sidecar of cart did not start (exit status: 4)"),
             "{failure}"
         );
         assert!(failure.to_string().contains("127.0.0.1:15001 is taken"), "{failure}");
@@ -237,7 +283,49 @@ mod tests {
         let mut process = shell(folder.path(), "sleep 60");
         let ready = folder.path().join("ready");
         let failure = wait_ready::<Said>(&mut process, &ready, Duration::from_millis(50)).await.unwrap_err();
+        assert!(!failure.address_was_taken());
+        let failure = Failure::from(failure);
         assert!(failure.message().contains("is not ready after"), "{failure}");
         assert!(process.ended().is_some());
+    }
+
+    /// Two that start at once can take a port from each other and both be gone when one looks why.
+    #[tokio::test]
+    async fn one_that_lost_a_port_to_somebody_who_has_gone_since_gets_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("outrigger-proxy");
+        let script = "#!/bin/sh\ncase \"$*\" in *' --outbound 127.0.0.1:0 '*) ;; *) exit 4;; esac\n\
+                      while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n\
+                      echo '{\"outbound\":\"127.0.0.1:7\",\"admin\":\"127.0.0.1:8\"}' > \"$ready.new\"\n\
+                      mv \"$ready.new\" \"$ready\"; exec sleep 60\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut settings = Settings {
+            program,
+            namespace: "shop".into(),
+            service: "cart".into(),
+            service_account: None,
+            version: None,
+            port: 80,
+            control: ports::loopback(9),
+            trust_domain: "mesh.local".into(),
+            data: folder.path().join("data"),
+            outbound: ports::loopback(15_001),
+            inbound: ports::loopback(0),
+            admin: ports::loopback(0),
+            drain_timeout: Duration::from_secs(1),
+            log: "info".into(),
+            placed: None,
+            more: vec![],
+        };
+        let asked = std::cell::Cell::new(0);
+        let token = async || {
+            asked.set(asked.get() + 1);
+            Ok(None)
+        };
+        let within = Duration::from_secs(10);
+        let sidecar = Sidecar::start_anywhere(&mut settings, token, &Guarded::No, within).await.unwrap();
+        assert_eq!((sidecar.ready.outbound, asked.get()), (ports::loopback(7), 2));
     }
 }

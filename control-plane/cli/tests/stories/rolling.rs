@@ -22,7 +22,7 @@ async fn every_sidecar_and_application_is_restarted_under_load_and_no_request_is
     mesh.services(&["prices", "cart", "web"]);
     let mut parts: Vec<Part> =
         ["prices", "cart", "prices", "cart"].into_iter().map(|service| Part::start(&mesh, service)).collect();
-    all_are_registered(&mesh, parts.len()).await;
+    all_are_registered(&mesh, &parts).await;
     let mut web = mesh.caller("web").token(mesh.token("web")).start();
     reaches_cart(&web).await;
 
@@ -32,7 +32,7 @@ async fn every_sidecar_and_application_is_restarted_under_load_and_no_request_is
     for _ in 0..rounds {
         for at in 0..parts.len() {
             parts[at].restart(&mesh);
-            all_are_registered(&mesh, parts.len()).await;
+            all_are_registered(&mesh, &parts).await;
             restarts += 1;
         }
         web = replaced(&mesh, web, &callers).await;
@@ -69,15 +69,26 @@ impl Part {
     fn restart(&mut self, mesh: &Mesh) {
         self.process.signal("TERM");
         let code = self.process.wait_exit();
-        let log = || std::fs::read_to_string(mesh.path(&format!("{}.log", self.service))).unwrap();
-        assert_eq!(code, Some(0), "{} ends in order:\n{}", self.service, log());
+        assert_eq!(code, Some(0), "{} ends in order:\n{}", self.service, self.log(mesh));
         *self = Self::start(mesh, self.service);
+    }
+
+    fn log(&self, mesh: &Mesh) -> String {
+        std::fs::read_to_string(mesh.path(&format!("{}.log", self.service))).unwrap()
     }
 }
 
-async fn all_are_registered(mesh: &Mesh, count: usize) {
-    let all = |told: &serde_json::Value| told["items"].as_array().unwrap().len() == count;
-    mesh.until("every instance is registered", "/v1/instances/shop", all).await;
+async fn all_are_registered(mesh: &Mesh, parts: &[Part]) {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let told = mesh.admin("/v1/instances/shop").await;
+        if told["items"].as_array().unwrap().len() == parts.len() {
+            return;
+        }
+        let logs = || parts.iter().map(|part| part.log(mesh)).collect::<Vec<_>>().join("\n");
+        assert!(Instant::now() < end, "not every instance is registered: {told:#}\n{}", logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn reaches_cart(web: &Sidecar) {
