@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::log_level::ask;
+use crate::beside::Beside;
 use crate::settings::duration;
 
 /// Withdraws the sidecar's instance and waits until its application has gone. Exit code 0: it has, or the time is over. 1: the
@@ -29,25 +29,15 @@ pub struct Leave {
     /// Where the kernel tells of this network's sockets.
     #[arg(long, hide = true, default_value = "/proc/net")]
     sockets: PathBuf,
-    /// The folder of the sidecar.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        env = "OUTRIGGER_PROXY_DATA",
-        default_value = "./outrigger-proxy-data"
-    )]
-    data: PathBuf,
-    /// Its socket [default: admin.sock in --data].
-    #[arg(long, value_name = "PATH", env = "OUTRIGGER_PROXY_ADMIN_SOCKET")]
-    admin_socket: Option<PathBuf>,
+    #[command(flatten)]
+    sidecar: Beside,
 }
 
 impl Leave {
     /// Leaves. The error is why the sidecar could not be asked.
     pub fn run(&self) -> Result<(), String> {
         let until = Instant::now() + self.timeout;
-        let socket = self.admin_socket.clone().unwrap_or_else(|| self.data.join("admin.sock"));
-        ask(&socket, "POST /drain").map_err(|why| format!("{}: {why}", socket.display()))?;
+        self.sidecar.ask("POST /drain")?;
         let uid = rustix::process::getuid().as_raw();
         let mut alone: Option<Instant> = None;
         while Instant::now() < until {

@@ -6,6 +6,7 @@ pub mod admin; // what operators ask
 pub mod health; // what everybody may ask
 pub mod identity; // who this workload is
 pub mod registration; // telling the control plane that it is here
+pub mod beside; // the sidecar beside this process, asked over its socket
 pub mod log_level; // what the sidecar beside us logs
 pub mod ready; // whether the sidecar beside us serves, for health checks
 pub mod drain; // how it ends without a failed request

@@ -8,6 +8,7 @@ pub mod edges;
 pub mod expect;
 pub mod fuse;
 pub mod glance;
+pub mod grpc_status;
 pub(crate) mod h1;
 mod h2_account;
 mod h2_frames;

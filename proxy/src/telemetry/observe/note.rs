@@ -15,6 +15,7 @@ use super::Observe;
 use super::record::{Attempt, BodyEnd, By, Caller, Direction, Record, Rule};
 use crate::error::Error;
 use crate::http::body::ResponseBody;
+use crate::http::grpc_status;
 use crate::http::headers as ours;
 use crate::request::trace_context;
 use crate::telemetry::ports::Ended;
@@ -167,7 +168,7 @@ impl Note {
         self.with(|r| {
             r.head = Some(r.began.elapsed());
             r.status = Some(answer.status().as_u16());
-            r.grpc_status = grpc_status(answer.headers());
+            r.grpc_status = status_of_grpc(answer.headers());
             r.hop = answer.headers().get(ours::HOP).and_then(|hop| match hop.as_bytes() {
                 b"client" => Some("client"),
                 b"server" => Some("server"),
@@ -185,7 +186,7 @@ impl Note {
 
     /// The status of gRPC, which came behind the answer.
     pub fn trailers(&self, trailers: &HeaderMap) {
-        self.with(|r| r.grpc_status = grpc_status(trailers).or(r.grpc_status));
+        self.with(|r| r.grpc_status = status_of_grpc(trailers).or(r.grpc_status));
     }
 
     /// How the answer's body ended. One that goes on when the note ends was let go by the caller.
@@ -246,8 +247,8 @@ fn told(headers: &HeaderMap) -> Option<Reason> {
     Reason::ALL.into_iter().find(|r| r.as_str() == told)
 }
 
-fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+fn status_of_grpc(headers: &HeaderMap) -> Option<u8> {
+    grpc_status::of(headers)?.try_into().ok()
 }
 
 /// So much of `text` as a record has room for.

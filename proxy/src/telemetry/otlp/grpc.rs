@@ -3,6 +3,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
 
+use crate::http::grpc_status;
+
 /// `message` as a call carries it: not compressed, behind its length.
 pub(super) fn framed(message: &Bytes) -> Result<Bytes, String> {
     let length = u32::try_from(message.len()).map_err(|_| "it is too long for a message".to_owned())?;
@@ -16,8 +18,7 @@ pub(super) fn framed(message: &Bytes) -> Result<Bytes, String> {
 /// What the answer to a call means: its message, or which status it has, and whether it is worth another try in a form that
 /// senders over HTTP know.
 pub(super) fn understood(answer: Response<Bytes>, trailers: &HeaderMap) -> (Response<Bytes>, Option<String>) {
-    let said = trailers.get("grpc-status").or_else(|| answer.headers().get("grpc-status"));
-    let code: Option<u32> = said.and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok());
+    let code = grpc_status::of(trailers).or_else(|| grpc_status::of(answer.headers()));
     let (status, why) = match (answer.status(), code) {
         (StatusCode::OK, Some(0)) => (StatusCode::OK, None),
         (StatusCode::OK, Some(code)) => {
@@ -35,33 +36,13 @@ pub(super) fn understood(answer: Response<Bytes>, trailers: &HeaderMap) -> (Resp
 }
 
 fn name(code: u32) -> String {
-    let known = usize::try_from(code).ok().and_then(|code| CODES.get(code));
-    known.map_or_else(|| format!("status {code}"), |name| format!("{name} ({code})"))
+    grpc_status::called(code).map_or_else(|| format!("status {code}"), |name| format!("{name} ({code})"))
 }
 
 /// The flag for compression and the length.
 const HEAD: usize = 5;
 /// `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `OUT_OF_RANGE`, `UNAVAILABLE` and `DATA_LOSS`, as OTLP has it.
 const WORTH_ANOTHER_TRY: [u32; 7] = [1, 4, 8, 10, 11, 14, 15];
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use outrigger_mesh::Reason;
 
 use super::method::MethodClass;
-use crate::http::headers;
+use crate::http::{grpc_status, headers};
 
 /// How the answer's body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Outcome {
 impl Outcome {
     /// What an answer's head says. `reasoned` is whether a reason in it is one of the mesh.
     pub fn of(method: MethodClass, status: u16, answer: &HeaderMap, (grpc, reasoned): (bool, bool)) -> Self {
-        let grpc = grpc.then(|| grpc_status(answer)).flatten();
+        let grpc = grpc.then(|| status_of_grpc(answer)).flatten();
         // Most answers are good ones, and looking something up costs.
         let reasoned = reasoned && (status >= 400 || grpc.is_some_and(|code| code > 0));
         let reason = reasoned.then(|| reason(answer)).flatten();
@@ -69,7 +69,7 @@ impl Outcome {
         let status_word = if status == 0 { String::new() } else { status.to_string() };
         let grpc_word = match grpc {
             0 => "",
-            n => GRPC.get(n as usize - 1).copied().unwrap_or("_OTHER"),
+            n => grpc_status::called(n - 1).unwrap_or("_OTHER"),
         };
         let failed_by_grpc = matches!(grpc, 5 | 14 | 15 | 16);
         let error = match code >> 19 & 63 {
@@ -91,30 +91,10 @@ impl Outcome {
 pub(super) const OTHER: &str = "http_request_method=\"_OTHER\",http_response_status_code=\"\",\
                                 rpc_response_status_code=\"\",error_type=\"_OTHER\"";
 const MARK: u32 = 1 << 31;
-const GRPC: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 /// What gRPC says in `headers`; 255 for what it can not say.
-pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    let status = headers.get("grpc-status")?;
-    Some(status.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(u8::MAX))
+pub(super) fn status_of_grpc(headers: &HeaderMap) -> Option<u8> {
+    let status = grpc_status::read(headers.get(grpc_status::NAME)?);
+    Some(status.and_then(|status| status.try_into().ok()).unwrap_or(u8::MAX))
 }
 
 fn reason(headers: &HeaderMap) -> Option<Reason> {

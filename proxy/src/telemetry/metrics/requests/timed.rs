@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Response};
 use tokio::time::Instant;
 
 use super::method::MethodClass;
-use super::outcome::{Ended, Outcome, grpc_status};
+use super::outcome::{Ended, Outcome, status_of_grpc};
 use super::series::{Series, Took};
 use crate::http::glance::Glance;
 use crate::request::trace_context;
@@ -83,7 +83,7 @@ pub struct Timing {
 impl Timing {
     /// What comes behind an answer of gRPC.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
-        self.outcome.grpc = grpc_status(trailers).or(self.outcome.grpc);
+        self.outcome.grpc = status_of_grpc(trailers).or(self.outcome.grpc);
     }
 
     /// The answer has ended.
