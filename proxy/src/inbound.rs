@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::attempt::endpoint_breaker::of_answer;
 use crate::attempt::exchange::grpc_failure;
 use crate::attempt::place::{Place, Secured};
-use crate::attempt::send::{Answer, Outgoing, Speak, send};
+use crate::attempt::send::{Answer, Outgoing, Ready, Speak, send};
 use crate::error::{Error, Who};
 use crate::http::body::{Replay, RequestBody, ResponseBody};
 use crate::http::connections::Guard;
@@ -220,9 +220,14 @@ impl Caller {
     }
 
     /// A note of its request, which has come just now, where anybody takes it.
-    fn note_of(&self, worker: &Worker, request: &mut Request<Incoming>, seen: Glance) -> Option<Rc<Note>> {
+    fn note_of(
+        &self,
+        worker: &Worker,
+        request: &mut Request<Incoming>,
+        mut seen: Glance,
+    ) -> Option<Rc<Note>> {
         let (observe, trusted) = (&worker.shared.live.observe, self.proven.is_some());
-        let note = observe.request(Direction::Inbound, request.headers_mut(), seen, trusted);
+        let note = observe.request(Direction::Inbound, request.headers_mut(), &mut seen, trusted);
         note.inspect(|note| self.sign(note))
     }
 
@@ -368,11 +373,14 @@ async fn forward(
         limited: None,
     };
     let upload = body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
-    let sending = send(&worker.application, &place, speak, head, upload);
-    let sending = pin!(sending);
-    let sending = places.around(grpc, sending);
-    // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
-    let answer = deadline.within(&worker.alarms, arrival.at, body.as_ref(), GRACE, sending).await;
+    let sending = Ready::new(&place, speak, head, upload)
+        .map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
+    let answer = {
+        let sending = pin!(send(&worker.application, &place, speak, sending));
+        let sending = pin!(places.around(grpc, sending));
+        // The caller's own limit runs out first; this one only sees to it that the application is let go, too.
+        deadline.within(&worker.alarms, arrival.at, body.as_ref(), GRACE, sending).await
+    };
     let (answer, mut exchange) =
         answer.map_err(|e| Replay::explain(body.as_ref(), of_application(e, application)))?;
     let tried_again = handle.as_ref().and_then(Held::answered);

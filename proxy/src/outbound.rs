@@ -1,6 +1,7 @@
 //! From the application into the mesh: the whole way of a request on one page.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,11 +63,12 @@ pub(crate) async fn answer(
     fixed: Option<&Host>,
 ) -> Response<ResponseBody> {
     let version = reply::version(request.version());
-    let seen = Glance::at(request.headers());
+    let mut seen = Glance::at(request.headers());
     let of_trace = worker.shared.live.observe.of_trace(seen);
     let arrival = Timed::now(request.method(), request.headers(), of_trace);
     let (asker, closes) = (Asker::seen(&request, seen, true), tcp::connect::closes(&request));
-    let note = worker.shared.live.observe.request(Direction::Outbound, request.headers_mut(), seen, true);
+    let note =
+        worker.shared.live.observe.request(Direction::Outbound, request.headers_mut(), &mut seen, true);
     let arrival = arrival.noted(note.as_deref());
     if let Some(note) = &note {
         note.began(request.method());
@@ -170,7 +172,7 @@ async fn forward(
         headers::remove_ours(&mut parts.headers);
     }
     let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, (seen, arrival.began));
-    let named = sake.wait(resolve(worker, &parts, fixed)).await.map_err(nobody)?;
+    let named = sake.wait(pin!(resolve(worker, &parts, fixed))).await.map_err(nobody)?;
     let service = named.service;
     note.inspect(|note| note.to(&service.name, None));
     let of_service = |error| (error, Some(Arc::clone(&service)));
@@ -184,14 +186,16 @@ async fn forward(
         return Err(of_service(Error::refused(Reason::NoRoute, why)));
     }
     let (from, tls, token, who) = (None, false, None, None);
-    let note = note.cloned();
-    let mut arrived =
-        Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, arrival, note };
-    let live = &worker.shared.live;
-    arrived.learn(live, snapshot.asks);
+    let (live, note) = (&worker.shared.live, note.cloned());
     let no_route = || Error::refused(Reason::NoRoute, format!("no route of {} matches", service.name));
-    let taken = snapshot.route(port.number, &arrived.head(live));
-    let taken = taken.ok_or_else(|| of_service(no_route()))?;
+    // In a block: what is borrowed outside of one is kept to the end, moved or not.
+    let (arrived, taken) = {
+        let mut arrived =
+            Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, arrival, note };
+        arrived.learn(live, snapshot.asks);
+        let taken = snapshot.route(port.number, &arrived.head(live));
+        (arrived, taken.ok_or_else(|| of_service(no_route()))?)
+    };
 
     let (instance, called) = (instance(fixed), Arc::clone(&service));
     let find = async |_: &mut Arrived, Taken { plan, prefix }: Taken| {

@@ -61,13 +61,14 @@ impl SendH1 {
     }
 
     /// Sends a request. Whoever follows the answers is told what it asks: that decides where its answer ends.
-    pub async fn try_send_request(
+    #[inline]
+    pub fn try_send_request(
         &mut self,
         request: Request<RequestBody>,
         upgrade: bool,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         self.asked.set(Some(Asked::of(&request, upgrade)));
-        self.sender.try_send_request(request).await
+        self.sender.try_send_request(request)
     }
 }
 

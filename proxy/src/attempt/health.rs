@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::attempt::balance::{Counts, Known};
 use crate::attempt::exchange::Exchange;
-use crate::attempt::send::{Outgoing, Speak, send};
+use crate::attempt::send::{Outgoing, Ready, Speak, send};
 use crate::config::snapshot::{EndpointView, ServiceSnapshot};
 use crate::drain::Phase;
 use crate::error::{Error, Who};
@@ -268,7 +268,8 @@ async fn answered(
         }
     };
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Text(body) };
-    let (response, exchange) = send(&worker.mesh, &place, speak, head, body).await?;
+    let (response, exchange) =
+        send(&worker.mesh, &place, speak, Ready::new(&place, speak, head, body)?).await?;
     if mesh && refused_for_room(response.headers()) {
         return Ok(Said::Nothing);
     }

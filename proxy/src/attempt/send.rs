@@ -17,6 +17,7 @@ use crate::http::expect::Gate;
 use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::http::upgrade::Wanted;
+use crate::request::trace_context::{self, Context};
 
 /// The protocol of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,9 @@ impl Outgoing {
         place: &Place,
     ) -> Result<Request<RequestBody>, Error> {
         let mut all = self.headers;
+        if self.seen.saw(Glance::UNTRACED) {
+            say_untraced(&mut all, place.secured.is_mesh());
+        }
         frame(speak, &self.method, &mut all, self.seen, &body);
         let mut request = Request::new(body);
         *request.extensions_mut() = self.spelling;
@@ -144,6 +148,15 @@ impl Outgoing {
     }
 }
 
+/// Says that no trace is kept: to a sidecar in a word, to others by a context that is not sampled.
+fn say_untraced(all: &mut HeaderMap, mesh: bool) {
+    if mesh {
+        all.insert(headers::UNTRACED, HeaderValue::from_static("1"));
+    } else {
+        trace_context::write(all, &Context::begun(false));
+    }
+}
+
 /// Writes the framing anew: what the caller said of it is gone, what the body is counts. A length that is known, and what
 /// HTTP/2 says, are written by hyper.
 fn frame(speak: Speak, method: &Method, headers: &mut HeaderMap, seen: Glance, body: &RequestBody) {
@@ -168,68 +181,92 @@ fn bad_host() -> Error {
 /// The head of an answer; its body goes with the exchange.
 pub type Answer = (Response<Incoming>, Exchange);
 
-/// Sends a request to `place`. The exchange has begun when this is called, so that waiting for a connection counts as
-/// load of the endpoint.
+/// A request that is about to be sent to a place. Its exchange has begun, so that waiting for a connection counts as load of
+/// the endpoint.
+#[derive(Debug)]
+pub struct Ready {
+    exchange: Exchange,
+    upgrade: Option<Rc<Wanted>>,
+    request: Request<RequestBody>,
+}
+
+impl Ready {
+    /// Ready for `place`, in `speak`.
+    pub fn new(place: &Place, speak: Speak, head: Outgoing, body: RequestBody) -> Result<Self, Error> {
+        let exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint), body.upload());
+        let upgrade = head.upgrade.clone();
+        let request = head.request(speak, body, place)?;
+        Ok(Self { exchange, upgrade, request })
+    }
+}
+
+/// Sends a request to the `place` for which it was made ready.
 ///
 /// An idle connection that died unnoticed gives the request back unwritten; that is no attempt, and another connection
 /// gets it.
-pub async fn send(
+#[allow(
+    clippy::manual_async_fn,
+    clippy::inline_always,
+    reason = "an async fn keeps what it is given twice; not inlined, it is copied twice"
+)]
+#[inline(always)]
+pub fn send(
     pool: &Pool,
     place: &Place,
     speak: Speak,
-    head: Outgoing,
-    body: RequestBody,
-) -> Result<Answer, Error> {
-    let mut exchange = Exchange::begin(std::sync::Arc::clone(&place.endpoint), body.upload());
-    let upgrade = head.upgrade.clone();
-    let mut request = head.request(speak, body, place)?;
-    loop {
-        let mut lease = match speak {
-            Speak::Http1 => pool.http1(place).await?,
-            Speak::Http2 => pool.http2(place).await?,
-        };
-        let reused = lease.is_reused();
-        let mut inherits = None;
-        let sent = match lease.sender() {
-            Sender::H1(sender) => match sender.ready().await {
-                Err(_) if reused => continue,
-                Err(e) => return Err(Error::not_sent(Reason::UpstreamReset, e.to_string())),
-                Ok(()) => {
-                    inherits = upgrade.is_some().then(|| sender.inherit());
-                    sender.try_send_request(request, upgrade.is_some()).await
+    Ready { mut exchange, upgrade, mut request }: Ready,
+) -> impl Future<Output = Result<Answer, Error>> {
+    async move {
+        loop {
+            let mut lease = match speak {
+                Speak::Http1 => pool.http1(place).await?,
+                Speak::Http2 => pool.http2(place).await?,
+            };
+            let reused = lease.is_reused();
+            let mut inherits = None;
+            let sent = match lease.sender() {
+                Sender::H1(sender) => match sender.ready().await {
+                    Err(_) if reused => continue,
+                    Err(e) => return Err(Error::not_sent(Reason::UpstreamReset, e.to_string())),
+                    Ok(()) => {
+                        inherits = upgrade.is_some().then(|| sender.inherit());
+                        sender.try_send_request(request, upgrade.is_some()).await
+                    }
+                },
+                Sender::H2(mut sender) => sender.try_send_request(request).await,
+            };
+            match sent {
+                // The guard sees to it on HTTP/1.
+                Ok(response) if response.status().as_u16() >= 600 => {
+                    let why = "the answer's status is outside 100 to 599";
+                    return Err(Error::upstream(Reason::UpstreamReset, why));
                 }
-            },
-            Sender::H2(mut sender) => sender.try_send_request(request).await,
-        };
-        match sent {
-            // The guard sees to it on HTTP/1.
-            Ok(response) if response.status().as_u16() >= 600 => {
-                let why = "the answer's status is outside 100 to 599";
-                return Err(Error::upstream(Reason::UpstreamReset, why));
-            }
-            Ok(mut response) => {
-                if let Some(upgrade) = &upgrade {
-                    // Boxed: rare, and no part of every other request's future.
-                    let switched = Box::pin(upgrade.switched(speak, &mut response, inherits)).await?;
-                    if let Some(stream) = switched {
-                        exchange.hold_switched(stream);
-                        if speak == Speak::Http1 {
-                            // Its place in the pool is free: it never comes back.
-                            return Ok((response, exchange));
+                Ok(mut response) => {
+                    if let Some(upgrade) = &upgrade {
+                        // Boxed: rare, and no part of every other request's future.
+                        let switched = Box::pin(upgrade.switched(speak, &mut response, inherits)).await?;
+                        if let Some(stream) = switched {
+                            exchange.hold_switched(stream);
+                            if speak == Speak::Http1 {
+                                // Its place in the pool is free: it never comes back.
+                                return Ok((response, exchange));
+                            }
                         }
                     }
+                    exchange.hold(lease);
+                    return Ok((response, exchange));
                 }
-                exchange.hold(lease);
-                return Ok((response, exchange));
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    Some(_) => {
+                        return Err(Error::not_sent(Reason::UpstreamReset, failed.error().to_string()));
+                    }
+                    None if exchange.caller_is_silent() => {
+                        return Err(Error::downstream(Reason::TimeoutIdle, "the caller stopped sending"));
+                    }
+                    None => return Err(classify(failed.error())),
+                },
             }
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) if reused => request = unsent,
-                Some(_) => return Err(Error::not_sent(Reason::UpstreamReset, failed.error().to_string())),
-                None if exchange.caller_is_silent() => {
-                    return Err(Error::downstream(Reason::TimeoutIdle, "the caller stopped sending"));
-                }
-                None => return Err(classify(failed.error())),
-            },
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::Counts;
 use super::counts::Mirrored;
-use crate::attempt::send::{Kept, Outgoing, Speak, send};
+use crate::attempt::send::{Kept, Outgoing, Ready, Speak, send};
 use crate::config::routes::{Resolve, RoutePlan};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody};
@@ -175,7 +175,8 @@ impl Copy {
         carry::outgoing(known, travel, mesh, self.token.as_ref(), &mut self.head.headers);
         let speak = speak(&chosen, self.grpc);
         let body = self.body.map_or(RequestBody::Empty, RequestBody::Text);
-        let (answer, mut exchange) = send(&worker.mesh, &chosen.place, speak, self.head, body).await?;
+        let ready = Ready::new(&chosen.place, speak, self.head, body)?;
+        let (answer, mut exchange) = send(&worker.mesh, &chosen.place, speak, ready).await?;
         let mut rest = answer.into_body();
         while let Some(frame) = rest.frame().await {
             if frame.is_err() {

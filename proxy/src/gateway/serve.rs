@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -151,10 +152,10 @@ where
 async fn answer(worker: &Worker, client: &Client, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let version = request.version();
     let asker = Asker::of(&request, false);
-    let seen = Glance::at(request.headers());
+    let mut seen = Glance::at(request.headers());
     let observe = &worker.shared.live.observe;
     let arrival = Timed::now(request.method(), request.headers(), observe.of_trace(seen));
-    let note = observe.request(Direction::Gateway, request.headers_mut(), seen, false);
+    let note = observe.request(Direction::Gateway, request.headers_mut(), &mut seen, false);
     let arrival = arrival.noted(note.as_deref());
     if let Some(note) = &note {
         note.began(request.method());
@@ -218,7 +219,8 @@ async fn forward(
     let (route, taken) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
     let (route, asked) = (Arc::clone(route), Cell::new(None));
     let find = async |arrived: &mut Arrived, taken: Taken| {
-        let routed = Routed { prefix: taken.prefix, ..arrived.sake.wait(routed(worker, &route)).await? };
+        let routed =
+            Routed { prefix: taken.prefix, ..arrived.sake.wait(pin!(routed(worker, &route))).await? };
         if let Some(note) = &arrived.note {
             note.to(&routed.service.name, None);
         }

@@ -28,10 +28,18 @@ impl Glance {
     pub const UPGRADE: Self = Self(1 << 7);
     /// Trace context as B3 has it: `b3`, `x-b3-…`.
     pub const B3: Self = Self(1 << 8);
+    /// Nothing that is there: it belongs to no trace and begins none that is kept, which no header says yet.
+    pub const UNTRACED: Self = Self(1 << 9);
 
     /// Looks at the names of a message.
     pub fn at(headers: &HeaderMap) -> Self {
         Self(headers.keys().map(|name| of(name).0).fold(0, |seen, one| seen | one))
+    }
+
+    /// The same, and what `other` stands for.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// The same, but for what `other` stands for.

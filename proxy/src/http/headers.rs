@@ -18,6 +18,8 @@ pub const DEADLINE: HeaderName = HeaderName::from_static("x-outrigger-deadline-m
 pub const METHOD: HeaderName = HeaderName::from_static("x-outrigger-method");
 /// Between sidecars: the status of an answer to an extended CONNECT that is a success and yet no switch.
 pub const STATUS: HeaderName = HeaderName::from_static("x-outrigger-status");
+/// Between sidecars: present where a request belongs to no trace, and none that is kept is to begin with it.
+pub const UNTRACED: HeaderName = HeaderName::from_static("x-outrigger-untraced");
 /// Present in the copy of a request, whose answer nobody waits for.
 pub const MIRROR: HeaderName = HeaderName::from_static("x-outrigger-mirror");
 /// By which a caller says that doing a request twice is the same as once.

@@ -1,7 +1,7 @@
 //! How long a request may take: one deadline, everything else is derived from it.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -82,16 +82,16 @@ impl Deadline {
         self.of_all_attempts().next(Instant::now(), body)
     }
 
-    /// What is awaited within an attempt that began at `attempt`, if it is there in time. `grace` is left beyond.
+    /// What is awaited within an attempt that began at `attempt`, if it is there in time. `grace` is left beyond. It lies
+    /// with whoever asks: moved in here, it would be copied for each request.
     pub async fn within<T>(
         &self,
         alarms: &Alarms,
         attempt: Instant,
         body: Option<&impl Sent>,
         grace: Duration,
-        awaited: impl Future<Output = Result<T, Error>>,
+        mut awaited: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
-        let mut awaited = pin!(awaited);
         let (mut alarm, mut look_at) = (alarms.unset(), None);
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = awaited.as_mut().poll(cx) {
@@ -294,10 +294,10 @@ mod tests {
                 let body = body.map(|after| Ends(began + ms(after)));
                 tokio::time::sleep(ms(before)).await;
                 let attempt = Instant::now();
-                let awaited = async {
+                let awaited = std::pin::pin!(async {
                     tokio::time::sleep(ms(answer)).await;
                     Ok(())
-                };
+                });
                 let outcome = deadline.within(&Alarms::default(), attempt, body.as_ref(), Duration::ZERO, awaited).await;
                 // The limits again, as they stand in the documentation.
                 let sent = body.as_ref().map_or(began, |b| b.0);

@@ -115,28 +115,47 @@ pub struct Routed {
 
 /// Answers a request that came to `port` and took a route: by its filters, for which the `service` is counted that it would
 /// have gone to, or by what comes of it where it goes, which `find` finds.
-pub async fn send(
+///
+/// What gets a request as a whole is no async fn: that would keep it twice, as it came and as it is used. And it is inlined: a
+/// future that is made elsewhere is copied, with all the room it has for what it awaits.
+#[allow(
+    clippy::manual_async_fn,
+    clippy::inline_always,
+    reason = "an async fn keeps what it is given twice; not inlined, it is copied twice"
+)]
+#[inline(always)]
+pub fn send(
     worker: &Worker,
     mut arrived: Arrived,
     taken: Taken,
     port: PortNumber,
     service: Option<&ServiceName>,
     find: impl AsyncFnOnce(&mut Arrived, Taken) -> Result<Routed, Error>,
-) -> Result<Response<ResponseBody>, Error> {
-    arrived.takes(&taken.plan);
-    let allowed = match filtered(worker, &taken, &mut arrived, (port, service)).await? {
-        filter::Entered::Goes(allowed) => allowed,
-        filter::Entered::Answered(answer) => return Ok(*answer),
-    };
-    let routed = find(&mut arrived, taken).await;
-    let outcome = match routed.and_then(|routed| fallback::enter(routed, &mut arrived, &worker.shared.live)) {
-        Ok(Entered::Goes(routed, watch)) => go(worker, arrived, routed, watch).await,
-        // Boxed: it is rare.
-        Ok(Entered::Elsewhere(routed, watch)) => Box::pin(instead(worker, arrived, routed, watch)).await,
-        Ok(Entered::Answered(answer)) => Ok(*answer),
-        Err(error) => Err(error),
-    };
-    tell(allowed, outcome)
+) -> impl Future<Output = Result<Response<ResponseBody>, Error>> {
+    async move {
+        let live = &worker.shared.live;
+        arrived.takes(&taken.plan);
+        let allowed = match filtered(worker, &taken, &mut arrived, (port, service)).await? {
+            filter::Entered::Goes(allowed) => allowed,
+            filter::Entered::Answered(answer) => return Ok(*answer),
+        };
+        let routed = find(&mut arrived, taken).await;
+        let entered = routed.and_then(|routed| fallback::enter(routed, &mut arrived, live));
+        let (routed, watch) = match entered {
+            Ok(Entered::Goes(routed, watch)) => (routed, watch),
+            // Boxed: it is rare.
+            Ok(Entered::Elsewhere(routed, watch)) => {
+                return tell(allowed, Box::pin(instead(worker, arrived, routed, watch)).await);
+            }
+            Ok(Entered::Answered(answer)) => return tell(allowed, Ok(*answer)),
+            Err(error) => return tell(allowed, Err(error)),
+        };
+        let ready = match known(worker, &arrived, &routed).await.and_then(|()| ready(live, arrived, routed)) {
+            Ok(ready) => ready,
+            Err(error) => return tell(allowed, Err(error)),
+        };
+        tell(allowed, go(worker, ready, watch).await)
+    }
 }
 
 /// Sends a request to the service that stands in: its route there is met whole, like that of any other request.
@@ -150,7 +169,13 @@ async fn instead(
     arrived.takes(&taken.plan);
     let to = (routed.port.number, Some(&routed.service.name));
     match filtered(worker, &taken, &mut arrived, to).await? {
-        filter::Entered::Goes(allowed) => tell(allowed, go(worker, arrived, routed, watch).await),
+        filter::Entered::Goes(allowed) => {
+            let live = &worker.shared.live;
+            match known(worker, &arrived, &routed).await.and_then(|()| ready(live, arrived, routed)) {
+                Ok(ready) => tell(allowed, go(worker, ready, watch).await),
+                Err(error) => tell(allowed, Err(error)),
+            }
+        }
         filter::Entered::Answered(answer) => Ok(*answer),
     }
 }
@@ -210,18 +235,60 @@ fn tell(
     }
 }
 
-/// Sends a request where it goes, and answers with what came of it.
-async fn go(
-    worker: &Worker,
-    mut arrived: Arrived,
-    routed: Routed,
-    watch: Watch,
-) -> Result<Response<ResponseBody>, Error> {
-    let live = &worker.shared.live;
-    if decided::awaits(&routed.plan) {
-        // Boxed: it happens once for each service.
-        arrived.sake.wait(Box::pin(decided::told(worker, &routed.plan))).await?;
+/// Waits until the targets of a route are known, a little, where nothing is known of one yet.
+async fn known(worker: &Worker, arrived: &Arrived, routed: &Routed) -> Result<(), Error> {
+    if !decided::awaits(&routed.plan) {
+        return Ok(());
     }
+    // Boxed: it happens once for each service.
+    arrived.sake.wait(Box::pin(decided::told(worker, &routed.plan)).as_mut()).await
+}
+
+/// Sends a request where it goes, and answers with what came of it.
+#[allow(
+    clippy::manual_async_fn,
+    clippy::inline_always,
+    reason = "an async fn keeps what it is given twice; not inlined, it is copied twice"
+)]
+#[inline(always)]
+fn go(
+    worker: &Worker,
+    Ready { mut call, head, copies }: Ready,
+    watch: Watch,
+) -> impl Future<Output = Result<Response<ResponseBody>, Error>> {
+    async move {
+        let (grpc, upload) = (call.nature.grpc, call.body.clone());
+        let mut places = enter(&call).await?;
+        let outcome = {
+            let work = pin!(stack::run(worker, &mut call, head));
+            let work = pin!(places.around(grpc, work));
+            match copies {
+                None => work.await,
+                // Boxed: few requests have copies.
+                Some(copies) => Box::pin(copies.beside(worker, upload.as_ref(), work)).await,
+            }
+        };
+        let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
+        watch.leave(grpc, &mut outcome);
+        places.go_with(outcome?)
+    }
+}
+
+/// Takes the places that a request needs before its first attempt.
+async fn enter(call: &Call) -> Result<Places, Error> {
+    let until = || call.deadline.whole(call.body.as_ref());
+    let entered = Places::enter(&call.service, &call.plan, until, call.asked.is_some()).await;
+    entered.inspect_err(|_| call.service.traffic.record(false, call.arrival.began.elapsed()))
+}
+
+/// A request that is ready for its attempts.
+struct Ready {
+    call: Call,
+    head: Outgoing,
+    copies: Option<Box<Copies>>,
+}
+
+fn ready(live: &Live, mut arrived: Arrived, routed: Routed) -> Result<Ready, Error> {
     let decided = Decided::of(&routed, &mut arrived, live);
     let affinity = Affinity::of(&routed.plan, &routed.snapshot, &mut arrived, live);
     let Arrived { mut parts, seen, incoming, target, wish, sake, arrival, note, .. } = arrived;
@@ -240,7 +307,6 @@ async fn go(
     let most = snapshot.service.http.max_body;
     let most = filters.map_or(most, |filters| filters.max_body(most));
     let body = body.map(|b| b.within(most)).transpose()?;
-    let upload = body.clone();
     let http2 = parts.version == Version::HTTP_2;
     let (asked, wanted) = upgrade.unzip();
     let keep_case = snapshot.service.between == Between::Http1;
@@ -250,11 +316,6 @@ async fn go(
         filters.change(&mut head, prefix.as_deref());
         Copies::of(filters.mirrors(), &head, (&service, port), nature.grpc, sake.token.as_ref())
     });
-
-    let grpc = nature.grpc;
-    let until = || deadline.whole(body.as_ref());
-    let entered = Places::enter(&service, &plan, until, asked.is_some()).await;
-    let mut places = entered.inspect_err(|_| service.traffic.record(false, arrival.began.elapsed()))?;
     let call = Call {
         service,
         snapshot,
@@ -273,16 +334,7 @@ async fn go(
         arrival,
         note,
     };
-    let work = pin!(stack::run(worker, call, head));
-    let work = places.around(grpc, work);
-    let outcome = match copies {
-        None => work.await,
-        // Boxed: few requests have copies.
-        Some(copies) => Box::pin(copies.beside(worker, upload.as_ref(), work)).await,
-    };
-    let mut outcome = outcome.map_err(|error| Replay::explain(upload.as_ref(), error));
-    watch.leave(grpc, &mut outcome);
-    places.go_with(outcome?)
+    Ok(Ready { call, head, copies })
 }
 
 /// The request as every attempt begins with it: an absolute target's authority has taken the place of Host.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -299,7 +300,10 @@ impl Sake {
     }
 
     /// Something that has to be waited for before the call is on its way, within its time.
-    pub async fn wait<T>(&self, awaited: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub async fn wait<T>(
+        &self,
+        awaited: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    ) -> Result<T, Error> {
         match self.end {
             None => awaited.await,
             Some(end) => timeout_at(end, awaited)

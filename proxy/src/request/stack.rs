@@ -3,6 +3,7 @@
 //! deposit -> (choose -> send within the deadline -> judge -> budget -> pause)* -> answer
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::attempt::endpoint_breaker::{self, of_answer, of_error};
 use crate::attempt::exchange::{Exchange, grpc_failure};
-use crate::attempt::send::{Answer, Outgoing, Speak, send};
+use crate::attempt::send::{Answer, Outgoing, Ready, Speak, send};
+use crate::breaker::Pass;
 use crate::config::routes::RoutePlan;
 use crate::config::snapshot::ServiceSnapshot;
 use crate::error::Error;
@@ -76,123 +78,135 @@ pub struct Call {
 }
 
 /// Runs the request: as many attempts as it takes and the rules allow.
-pub async fn run(
+///
+/// No async fn, as [`dispatch`](super::dispatch) says.
+#[allow(
+    clippy::manual_async_fn,
+    clippy::inline_always,
+    reason = "an async fn keeps what it is given twice; not inlined, it is copied twice"
+)]
+#[inline(always)]
+pub fn run(
     worker: &Worker,
-    mut call: Call,
+    call: &mut Call,
     mut head: Outgoing,
-) -> Result<Response<ResponseBody>, Error> {
-    let began = call.arrival.began;
-    let live = &worker.shared.live;
-    call.service.budget.deposit(Millis::at(began.into_std()));
-    let chance = fastrand::u64(..);
-    let mut tried: Vec<u64> = Vec::new();
-    let mut attempt = 1;
-    let mut retried_for = None;
-    let mut spent = Duration::ZERO;
-    loop {
-        let aim = Aim {
-            service: &call.service,
-            snapshot: &call.snapshot,
-            plan: &call.plan,
-            port: call.port,
-            instance: call.instance,
-            decided: &call.decided,
-            affinity: &call.affinity,
-        };
-        let (chosen, room) = match choose_with_room(worker, &call, aim, chance, &tried).await {
-            Ok(chosen) => chosen,
-            Err(error) => return Err(gave_up(live, &call, None, began, error)),
-        };
-        if let Some(note) = &call.note {
-            note.tries(attempt, &chosen.view.endpoint, chosen.place.address);
-        }
-        let kept = may_follow(&call, attempt).then(|| head.keep());
-        let sent = Instant::now();
-        let mut outcome = try_once(worker, &call, &chosen, (attempt, sent), head).await;
-        if let Some(note) = &call.note {
-            match &outcome {
-                Ok((answer, exchange)) => note.attempt_answered(answer, exchange.peer().map(Peer::id)),
-                Err(error) => note.attempt_failed(error),
+) -> impl Future<Output = Result<Response<ResponseBody>, Error>> {
+    async move {
+        let began = call.arrival.began;
+        let live = &worker.shared.live;
+        call.service.budget.deposit(Millis::at(began.into_std()));
+        let chance = fastrand::u64(..);
+        let mut tried: Vec<u64> = Vec::new();
+        let mut attempt = 1;
+        let mut retried_for = None;
+        let mut spent = Duration::ZERO;
+        loop {
+            let aim = Aim {
+                service: &call.service,
+                snapshot: &call.snapshot,
+                plan: &call.plan,
+                port: call.port,
+                instance: call.instance,
+                decided: &call.decided,
+                affinity: &call.affinity,
+            };
+            let (chosen, room) = match choose_with_room(worker, call, aim, chance, &tried).await {
+                Ok(chosen) => chosen,
+                Err(error) => return Err(gave_up(live, call, None, began, error)),
+            };
+            if let Some(note) = &call.note {
+                note.tries(attempt, &chosen.view.endpoint, chosen.place.address);
             }
-        }
-        match &mut outcome {
-            Ok((_, exchange)) => exchange.hold_places(Places::at_endpoint(room)),
-            Err(_) => drop(room),
-        }
-        let verdict = match &outcome {
-            Ok((answer, _)) => retry::judge_answer(
-                answer,
-                call.nature,
-                &call.plan.retry.codes,
-                chosen.place.secured.is_mesh(),
-            ),
-            Err(error) => retry::judge_error(error, call.nature),
-        };
-        let verdict = match &outcome {
-            Ok((answer, _)) if verdict != Verdict::Keep && retry::is_rate_limited(answer) => {
-                let tried = [&tried[..], &[chosen.place.endpoint.id]].concat();
-                if chosen.alone(&tried) { retry::judge_last(answer) } else { verdict }
-            }
-            _ => verdict,
-        };
-        if let Some(cause) = retried_for {
-            live.counted.retried(cause, outcome.is_ok() && verdict == Verdict::Keep);
-        }
-        let pause = match verdict {
-            Verdict::Again { cause, after } => {
-                retried_for = Some(cause);
-                let pause = next_pause(&call, attempt, after);
-                if let (Some(note), Ok(_)) = (&call.note, &pause) {
-                    note.again(cause.as_str());
+            let kept = may_follow(call, attempt).then(|| head.keep());
+            let sent = Instant::now();
+            let mut outcome = try_once(worker, call, &chosen, (attempt, sent), head).await;
+            if let Some(note) = &call.note {
+                match &outcome {
+                    Ok((answer, exchange)) => note.attempt_answered(answer, exchange.peer().map(Peer::id)),
+                    Err(error) => note.attempt_failed(error),
                 }
-                pause.map_err(|why| {
-                    live.counted.denied(why);
-                    Some(why)
-                })
             }
-            Verdict::Keep => Err(None),
-        };
-        let endpoint = chosen.place.endpoint.id;
-        match (outcome, pause, kept) {
-            (failed, Ok(pause), Some(kept)) => {
-                tried.push(endpoint);
-                spent += sent.elapsed();
-                if failed.as_ref().is_err_and(Error::is_upstream) {
-                    chosen.view.live.traffic.unanswered();
-                }
-                // Before the pause: its place in the endpoint's load and its connection go with it.
-                drop(failed);
-                live.counters.retries.fetch_add(1, Relaxed);
-                attempt += 1;
-                head = kept.again();
-                sleep(pause).await;
+            match &mut outcome {
+                Ok((_, exchange)) => exchange.hold_places(Places::at_endpoint(room)),
+                Err(_) => drop(room),
             }
-            (outcome, pause, _) => {
-                let over_budget = pause == Err(Some(Denied::Budget));
-                if over_budget {
-                    live.counters.retries_over_budget.fetch_add(1, Relaxed);
+            let verdict = match &outcome {
+                Ok((answer, _)) => retry::judge_answer(
+                    answer,
+                    call.nature,
+                    &call.plan.retry.codes,
+                    chosen.place.secured.is_mesh(),
+                ),
+                Err(error) => retry::judge_error(error, call.nature),
+            };
+            let verdict = match &outcome {
+                Ok((answer, _)) if verdict != Verdict::Keep && retry::is_rate_limited(answer) => {
+                    let tried = [&tried[..], &[chosen.place.endpoint.id]].concat();
+                    if chosen.alone(&tried) { retry::judge_last(answer) } else { verdict }
                 }
-                pass_up(live, &call, attempt, over_budget, outcome.as_ref().ok());
-                return match outcome {
-                    Ok(answer) => {
-                        Ok(finish(live, &mut call, &chosen, (began, sent, spent), answer, over_budget))
+                _ => verdict,
+            };
+            if let Some(cause) = retried_for {
+                live.counted.retried(cause, outcome.is_ok() && verdict == Verdict::Keep);
+            }
+            let pause = match verdict {
+                Verdict::Again { cause, after } => {
+                    retried_for = Some(cause);
+                    let pause = next_pause(call, attempt, after);
+                    if let (Some(note), Ok(_)) = (&call.note, &pause) {
+                        note.again(cause.as_str());
                     }
-                    Err(mut error) => {
-                        tried.push(endpoint);
-                        if chosen.panic {
-                            error.detail =
-                                format!("{} (too few endpoints are well, all are chosen from)", error.detail)
-                                    .into();
-                        }
-                        error.everywhere = error.reason == Reason::ConnectFailed
-                            && chosen.is_nowhere_else(&call.service, &tried);
-                        if over_budget {
-                            // Its own reason says more than that the budget is spent.
-                            error.detail = format!("{} (the retry budget is spent)", error.detail).into();
-                        }
-                        Err(gave_up(live, &call, Some(&chosen), began, error))
+                    pause.map_err(|why| {
+                        live.counted.denied(why);
+                        Some(why)
+                    })
+                }
+                Verdict::Keep => Err(None),
+            };
+            let endpoint = chosen.place.endpoint.id;
+            match (outcome, pause, kept) {
+                (failed, Ok(pause), Some(kept)) => {
+                    tried.push(endpoint);
+                    spent += sent.elapsed();
+                    if failed.as_ref().is_err_and(Error::is_upstream) {
+                        chosen.view.live.traffic.unanswered();
                     }
-                };
+                    // Before the pause: its place in the endpoint's load and its connection go with it.
+                    drop(failed);
+                    live.counters.retries.fetch_add(1, Relaxed);
+                    attempt += 1;
+                    head = kept.again();
+                    sleep(pause).await;
+                }
+                (outcome, pause, _) => {
+                    let over_budget = pause == Err(Some(Denied::Budget));
+                    if over_budget {
+                        live.counters.retries_over_budget.fetch_add(1, Relaxed);
+                    }
+                    pass_up(live, call, attempt, over_budget, outcome.as_ref().ok());
+                    return match outcome {
+                        Ok(answer) => {
+                            Ok(finish(live, call, &chosen, (began, sent, spent), answer, over_budget))
+                        }
+                        Err(mut error) => {
+                            tried.push(endpoint);
+                            if chosen.panic {
+                                error.detail = format!(
+                                    "{} (too few endpoints are well, all are chosen from)",
+                                    error.detail
+                                )
+                                .into();
+                            }
+                            error.everywhere = error.reason == Reason::ConnectFailed
+                                && chosen.is_nowhere_else(&call.service, &tried);
+                            if over_budget {
+                                // Its own reason says more than that the budget is spent.
+                                error.detail = format!("{} (the retry budget is spent)", error.detail).into();
+                            }
+                            Err(gave_up(live, call, Some(&chosen), began, error))
+                        }
+                    };
+                }
             }
         }
     }
@@ -230,10 +244,10 @@ async fn choose_in_time(
     let (whole, body) = (call.deadline.of_all_attempts(), call.body.as_ref());
     let late = |reason| Error::refused(reason, "too little time is left to ask anybody");
     whole.leaves_room(Duration::ZERO, body).map_err(late)?;
-    let chosen = match choose_now(worker, aim, chance, tried)? {
-        Some(chosen) => return Ok(chosen),
-        None => choose(worker, aim, chance, tried),
-    };
+    if let Some(chosen) = choose_now(worker, aim, chance, tried)? {
+        return Ok(chosen);
+    }
+    let chosen = pin!(choose(worker, aim, chance, tried));
     let chosen = whole.within(&worker.alarms, Instant::now(), body, Duration::ZERO, chosen).await?;
     whole.leaves_room(Duration::ZERO, body).map_err(late)?;
     Ok(chosen)
@@ -301,72 +315,96 @@ fn speak(worker: &Worker, call: &Call, chosen: &Chosen) -> Speak {
 }
 
 /// One attempt, within what is left of the time.
-async fn try_once(
+#[allow(
+    clippy::manual_async_fn,
+    clippy::inline_always,
+    reason = "an async fn keeps what it is given twice; not inlined, it is copied twice"
+)]
+#[inline(always)]
+fn try_once(
     worker: &Worker,
     call: &Call,
     chosen: &Chosen,
     (attempt, began): (u32, Instant),
     mut head: Outgoing,
-) -> Result<Answer, Error> {
-    if let Some(filters) = &call.plan.filters {
-        filters.change_for(chosen.backend, &mut head);
-    }
-    let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
-    let exchanged = match chosen.travel {
-        // Boxed: only the calls that want it pay for it.
-        TokenTravel::Exchange { or_original } if mesh && call.sake.token.is_some() => {
-            Box::pin(exchange(worker, call, chosen, or_original, &mut head.headers)).await
+) -> impl Future<Output = Result<Answer, Error>> {
+    async move {
+        if let Some(filters) = &call.plan.filters {
+            filters.change_for(chosen.backend, &mut head);
         }
-        travel => {
-            carry::outgoing(known, travel, mesh, call.sake.token.as_ref(), &mut head.headers);
-            Ok(())
-        }
-    };
-    if chosen.place.secured.is_mesh() {
-        call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header, call.body.as_ref());
-        let attempt = call.sake.attempt.max(attempt);
-        if attempt > 1 {
-            head.headers.insert(headers::ATTEMPT, attempt.into());
-        }
-    }
-    if let Some(note) = &call.note {
-        note.write_trace(&mut head.headers);
-    }
-    if call.nature.grpc {
-        call.deadline.tell_grpc(&mut head.headers, call.body.as_ref());
-    }
-    let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
-    let mut pass = chosen.pass.take();
-    let sending = send(&worker.mesh, &chosen.place, speak(worker, call, chosen), head, body);
-    let (alarms, sent) = (&worker.alarms, call.body.as_ref());
-    let mut outcome = match exchanged {
-        Ok(()) => call.deadline.within(alarms, began, sent, Duration::ZERO, sending).await,
-        Err(error) => Err(error),
-    };
-    match &mut outcome {
-        Ok((answer, exchange)) => {
-            let callers =
-                || matches!(call.deadline.next(began, call.body.as_ref()), Some((_, Reason::Deadline)));
-            let (grpc, from_mesh) = (call.nature.grpc, chosen.place.secured.is_mesh());
-            exchange.under(pass);
-            let found = of_answer(answer, grpc, from_mesh, exchange.latency(), callers);
-            exchange.answered(found);
-            match (chosen.watched.take(), found) {
-                (Some(mut watched), Some(found)) => watched.note(found),
-                (Some(watched), None) => exchange.watch(vec![watched]),
-                (None, _) => {}
+        let (known, mesh) = (&worker.shared.live.tokens, chosen.place.secured.is_mesh());
+        let exchanged = match chosen.travel {
+            // Boxed: only the calls that want it pay for it.
+            TokenTravel::Exchange { or_original } if mesh && call.sake.token.is_some() => {
+                Box::pin(exchange(worker, call, chosen, or_original, &mut head.headers)).await
+            }
+            travel => {
+                carry::outgoing(known, travel, mesh, call.sake.token.as_ref(), &mut head.headers);
+                Ok(())
+            }
+        };
+        if chosen.place.secured.is_mesh() {
+            call.deadline.tell_mesh(&mut head.headers, &call.plan.deadline_header, call.body.as_ref());
+            let attempt = call.sake.attempt.max(attempt);
+            if attempt > 1 {
+                head.headers.insert(headers::ATTEMPT, attempt.into());
             }
         }
-        Err(error) => {
-            let caller_gone = call.body.as_ref().is_some_and(Replay::is_broken);
-            let found = of_error(error, caller_gone);
-            endpoint_breaker::note(&chosen.place.endpoint, &mut pass, found);
-            if let Some(mut watched) = chosen.watched.take() {
-                watched.note(found);
-            }
+        if let Some(note) = &call.note {
+            note.write_trace(&mut head.headers);
+        }
+        if call.nature.grpc {
+            call.deadline.tell_grpc(&mut head.headers, call.body.as_ref());
+        }
+        let body = call.body.as_ref().map_or(RequestBody::Empty, Replay::attempt);
+        let pass = chosen.pass.take();
+        let speak = speak(worker, call, chosen);
+        let ready = match exchanged.and_then(|()| Ready::new(&chosen.place, speak, head, body)) {
+            Ok(ready) => ready,
+            Err(error) => return Err(failed(call, chosen, pass, error)),
+        };
+        let (alarms, sent) = (&worker.alarms, call.body.as_ref());
+        let outcome = {
+            let sending = pin!(send(&worker.mesh, &chosen.place, speak, ready));
+            call.deadline.within(alarms, began, sent, Duration::ZERO, sending).await
+        };
+        match outcome {
+            Ok(answer) => Ok(answered(call, chosen, pass, began, answer)),
+            Err(error) => Err(failed(call, chosen, pass, error)),
         }
     }
-    outcome
+}
+
+/// Tells the breakers what an attempt was answered.
+fn answered(
+    call: &Call,
+    chosen: &Chosen,
+    pass: Pass,
+    began: Instant,
+    (answer, mut exchange): Answer,
+) -> Answer {
+    let callers = || matches!(call.deadline.next(began, call.body.as_ref()), Some((_, Reason::Deadline)));
+    let (grpc, from_mesh) = (call.nature.grpc, chosen.place.secured.is_mesh());
+    exchange.under(pass);
+    let found = of_answer(&answer, grpc, from_mesh, exchange.latency(), callers);
+    exchange.answered(found);
+    match (chosen.watched.take(), found) {
+        (Some(mut watched), Some(found)) => watched.note(found),
+        (Some(watched), None) => exchange.watch(vec![watched]),
+        (None, _) => {}
+    }
+    (answer, exchange)
+}
+
+/// Tells the breakers that an attempt failed.
+fn failed(call: &Call, chosen: &Chosen, mut pass: Pass, error: Error) -> Error {
+    let caller_gone = call.body.as_ref().is_some_and(Replay::is_broken);
+    let found = of_error(&error, caller_gone);
+    endpoint_breaker::note(&chosen.place.endpoint, &mut pass, found);
+    if let Some(mut watched) = chosen.watched.take() {
+        watched.note(found);
+    }
+    error
 }
 
 /// Puts a token of the mesh for the called service in place of the one that came in.
@@ -385,7 +423,7 @@ async fn exchange(
     let answer = match live.exchanges.find(served, service) {
         Ok(answer) => answer,
         Err(awaited) => {
-            let (body, awaited) = (call.body.as_ref(), async { Ok(awaited.answer().await) });
+            let (body, awaited) = (call.body.as_ref(), pin!(async { Ok(awaited.answer().await) }));
             call.deadline.within(&worker.alarms, Instant::now(), body, Duration::ZERO, awaited).await?
         }
     };

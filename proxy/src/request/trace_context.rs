@@ -26,6 +26,13 @@ pub struct Context {
     pub debug: bool,
 }
 
+impl Context {
+    /// That of a trace that begins here.
+    pub fn begun(sampled: bool) -> Self {
+        Self { trace: fastrand::u128(1..), span: fastrand::u64(1..), sampled, debug: false }
+    }
+}
+
 /// What W3C trace context says of a request, where it is valid.
 pub fn read(headers: &HeaderMap) -> Option<Context> {
     let value = only(headers, &TRACEPARENT)?;
@@ -85,8 +92,7 @@ pub fn put(headers: &mut HeaderMap, handle: u128) {
         if known {
             headers.remove(TRACESTATE);
         }
-        let (trace, span) = (fastrand::u128(1..), fastrand::u64(1..));
-        write(headers, &Context { trace, span, sampled: false, debug: false });
+        write(headers, &Context::begun(false));
     }
     let others = known.then(|| headers.get_all(TRACESTATE));
     let others = || others.iter().flat_map(http::header::GetAll::iter);

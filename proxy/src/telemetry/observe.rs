@@ -29,7 +29,7 @@ pub use self::record::{Attempt, BodyEnd, By, Caller, Direction, Record, Rule};
 use self::redact::Redaction;
 use crate::http::glance::Glance;
 use crate::telemetry::trace::sample::{Largest, Share};
-use crate::telemetry::trace::{Place, Tracing};
+use crate::telemetry::trace::{Place, Tracing, Untraced};
 
 /// Somebody who takes what is observed.
 pub trait Taker: Send + Sync {
@@ -72,12 +72,13 @@ impl Observe {
     }
 
     /// Takes a note of a request that has come just now with these headers, where anybody takes it. Only the word of a
-    /// caller who is `trusted` decides whether it is traced. Of one that is, the headers name its own span afterwards.
+    /// caller who is `trusted` decides whether it is traced. Of one that is, the headers name its own span afterwards. Of one
+    /// that is not, they may say nothing: then what is `seen` says it.
     pub fn request(
         self: &Arc<Self>,
         direction: Direction,
         headers: &mut HeaderMap,
-        seen: Glance,
+        seen: &mut Glance,
         trusted: bool,
     ) -> Option<Rc<Note>> {
         let wanted = self.wanted.load(Relaxed);
@@ -87,9 +88,17 @@ impl Observe {
         let tracing = self.tracing.get().filter(|_| wanted & TRACED != 0);
         let place = tracing.and_then(|tracing| match direction {
             // No route comes that could have another share.
-            Direction::Inbound => tracing.settled(headers, seen, trusted),
+            Direction::Inbound => tracing.settled(headers, *seen, trusted),
+            // Most requests by far, and the header that says so would cost more than all the rest of it.
+            Direction::Outbound if wanted & ALL == 0 => {
+                let set_out = tracing.set_out(headers, *seen, self.pushed.get());
+                set_out.unwrap_or_else(|Untraced| {
+                    *seen = seen.with(Glance::UNTRACED);
+                    None
+                })
+            }
             Direction::Outbound | Direction::Gateway => {
-                tracing.arrive(headers, seen, trusted, self.pushed.get())
+                tracing.arrive(headers, *seen, trusted, self.pushed.get())
             }
         });
         (wanted & ALL != 0 || place.is_some()).then(|| Rc::new(Note::new(self, direction, place)))

@@ -2,7 +2,7 @@
 //!
 //! A request whose trace is sampled goes on with it; one that belongs to no trace begins one, and a share of these is
 //! sampled. A stranger's word counts for the ids, not for the sampling: else anybody could have everything kept. What is not
-//! sampled is not observed, and its trace context goes on as it came: it costs a look, and where it had none, one header.
+//! sampled is not observed, and its trace context goes on as it came: it costs a look; where it had none, whoever sends it on says so.
 //!
 //! Deliberately elsewhere: how context is written in headers ([`trace_context`]), what a span says ([`span`]), and how it
 //! reaches a collector ([`otlp`](super::otlp)).
@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::sample::{Share, Shares};
 use crate::http::glance::Glance;
+use crate::http::headers::UNTRACED;
 use crate::request::trace_context::b3::{self, Forms};
 use crate::request::trace_context::{self, Context};
 use crate::telemetry::observe::{Record, Taker};
@@ -57,6 +58,10 @@ pub struct Place {
     /// What it drew, until its route is known: that may have a smaller share than others.
     pub drawn: Option<u64>,
 }
+
+/// A request belongs to no trace and begins none that is kept, and nothing says so yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untraced;
 
 impl Tracing {
     /// Traces a share of what begins here. Up to `room` requests wait for whoever gets the other end.
@@ -97,7 +102,7 @@ impl Tracing {
         let drawn = wish_that_counts.is_none().then(|| fastrand::u64(..));
         let sampled = wish_that_counts
             .unwrap_or_else(|| drawn.is_some_and(|drawn| self.most.has(drawn) || pushed.has(drawn)));
-        let ids = brought.unwrap_or_else(|| begun(sampled));
+        let ids = brought.unwrap_or_else(|| Context::begun(sampled));
         let forms = said.forms;
         if sampled {
             let own = Context { span: fastrand::u64(1..), sampled, debug: said.debug, ..ids };
@@ -115,8 +120,33 @@ impl Tracing {
         None
     }
 
+    /// The same for a request of the application, which goes on to sidecars: where it belongs to no trace and begins none that
+    /// is kept, nothing is written. Whoever sends it on says so then.
+    pub fn set_out(
+        &self,
+        headers: &mut HeaderMap,
+        seen: Glance,
+        pushed: Share,
+    ) -> Result<Option<Place>, Untraced> {
+        if seen.saw(Glance::TRACE) || seen.saw(Glance::B3) {
+            return Ok(self.arrive(headers, seen, true, pushed));
+        }
+        let drawn = fastrand::u64(..);
+        if !(self.most.has(drawn) || pushed.has(drawn)) {
+            return Err(Untraced);
+        }
+        let place =
+            Place { own: Context::begun(true), parent: None, forms: Forms::default(), drawn: Some(drawn) };
+        place.write(headers, place.own.span);
+        Ok(Some(place))
+    }
+
     /// The same for a request that takes no route here: it is decided now, by the own share alone.
     pub fn settled(&self, headers: &mut HeaderMap, seen: Glance, trusted: bool) -> Option<Place> {
+        let bare = !seen.saw(Glance::TRACE) && !seen.saw(Glance::B3);
+        if trusted && bare && seen.saw(Glance::OURS) && headers.contains_key(UNTRACED) {
+            return None;
+        }
         let place = self.arrive(headers, seen, trusted, Share::NONE)?;
         match self.settle(place, None, None) {
             Ok(place) => Some(place),
@@ -185,11 +215,6 @@ impl Place {
     }
 }
 
-/// A trace that begins here.
-fn begun(sampled: bool) -> Context {
-    Context { trace: fastrand::u128(1..), span: fastrand::u64(1..), sampled, debug: false }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
@@ -248,6 +273,32 @@ mod tests {
         });
         let kept = kept.count();
         assert!((800..1_200).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn what_sets_out_untraced_is_said_between_sidecars_and_begins_nothing_there() {
+        let none = Glance::at(&HeaderMap::new());
+        let mut headers = HeaderMap::new();
+        assert_eq!(tracing("0%").set_out(&mut headers, none, Share::NONE).unwrap_err(), Untraced);
+        assert!(headers.is_empty(), "whoever sends it says so");
+        let place = tracing("0%").set_out(&mut headers, none, Share::ALL).unwrap().unwrap();
+        assert_eq!((context(&headers), place.drawn.is_some(), place.parent), (place.own, true, None));
+        let seen = Glance::at(&headers);
+        assert!(tracing("0%").set_out(&mut headers, seen, Share::NONE).unwrap().is_some(), "it goes on");
+
+        let said = HeaderMap::from_iter([(UNTRACED, "1".parse().unwrap())]);
+        for (trusted, kept) in [(true, false), (false, true)] {
+            let mut headers = said.clone();
+            let place = tracing("100%").settled(&mut headers, Glance::at(&said), trusted);
+            assert_eq!(place.is_some(), kept, "the word of a stranger counts for nothing");
+        }
+        let mut both = said.clone();
+        both.insert("traceparent", SAMPLED.parse().unwrap());
+        let seen = Glance::at(&both);
+        assert!(
+            tracing("0%").settled(&mut both, seen, true).is_some(),
+            "what belongs to a trace goes on with it"
+        );
     }
 
     #[test]
