@@ -51,15 +51,18 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Until when connections may stand on it. They begin to end before it expires, and what is under way on them then
-    /// may take longer: a tenth of its life, half an hour at most, which is as long as a connection takes to end.
+    /// Until when connections over HTTP may stand on it. They begin to end before it expires, and what is under way on them
+    /// may take [`FINISH`] longer. Of a certificate that lives for less than [`SHORT`], as only tests make them, it is a tenth
+    /// of its life.
     pub fn in_use_until(&self) -> OffsetDateTime {
-        let tenth: time::Duration = (self.not_after - self.issued) / 10;
-        self.not_after + tenth.clamp(time::Duration::ZERO, FINISH)
+        let life: time::Duration = self.not_after - self.issued;
+        self.not_after + if life < SHORT { life.max(time::Duration::ZERO) / 10 } else { FINISH }
     }
 }
 
+/// As long as sidecars let a request finish on a connection that ends.
 const FINISH: time::Duration = time::Duration::minutes(30);
+const SHORT: time::Duration = time::Duration::minutes(59);
 
 /// What was shown for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -254,13 +257,13 @@ impl Ledger {
             arrived && leaf.trust.as_deref() == Some(trust)
         };
         let holders = self.holders.keys().filter(|holder| !self.of(holder).any(|leaf| knows(&leaf)));
-        holders.filter_map(|holder| self.latest(holder)).filter(|leaf| leaf.not_after > now).collect()
+        holders.filter_map(|holder| self.latest(holder, now)).collect()
     }
 
     /// Holders whose latest certificate is of this root, and valid.
     pub fn latest_of(&self, root: &str, now: OffsetDateTime) -> Vec<&Leaf> {
-        let latest = self.holders.keys().filter_map(|holder| self.latest(holder));
-        latest.filter(|leaf| leaf.root == root && leaf.not_after > now).collect()
+        let latest = self.holders.keys().filter_map(|holder| self.latest(holder, now));
+        latest.filter(|leaf| leaf.root == root).collect()
     }
 
     /// Certificates of this root on which connections may stand.
@@ -268,8 +271,9 @@ impl Ledger {
         self.leaves.values().filter(|leaf| leaf.root == root).collect()
     }
 
-    fn latest(&self, holder: &str) -> Option<&Leaf> {
-        self.of(holder).max_by_key(|leaf| leaf.order)
+    /// The latest of those that are valid: what was signed later, and never shown, may have been for a shorter life.
+    fn latest(&self, holder: &str, now: OffsetDateTime) -> Option<&Leaf> {
+        self.of(holder).filter(|leaf| leaf.not_after > now).max_by_key(|leaf| leaf.order)
     }
 
     fn of<'a>(&'a self, holder: &str) -> impl Iterator<Item = &'a Leaf> {

@@ -325,6 +325,29 @@ fn a_certificate_is_in_use_until_its_connections_have_ended_whatever_its_holder_
 }
 
 #[test]
+fn connections_by_a_certificate_get_half_an_hour_to_end_whatever_its_life() {
+    let mut leaf = Mesh::new().sign(None);
+    for (life, more) in [(24 * 60, 30), (60, 30), (10, 1)] {
+        leaf.not_after = leaf.issued + time::Duration::minutes(life);
+        assert_eq!(leaf.in_use_until() - leaf.not_after, time::Duration::minutes(more), "{life} min");
+    }
+}
+
+/// The renewal was for a shorter life, and lost: its end is not the holder's.
+#[test]
+fn a_holder_counts_by_what_is_valid_still() {
+    let mut mesh = Mesh::new();
+    let before = mesh.processes[0].leaf.clone();
+    let mut lost = mesh.sign(Some(&before.sha256));
+    lost.not_after = mesh.now + time::Duration::seconds(LIFE / 10);
+    mesh.ledger.enter(lost);
+    let then = mesh.now + time::Duration::seconds(LIFE / 10);
+    let of_root = mesh.ledger.latest_of(&root(0), then);
+    assert!(of_root.iter().any(|leaf| leaf.sha256 == before.sha256), "{of_root:?}");
+    assert!(mesh.ledger.without_trust("other", then).iter().any(|leaf| leaf.sha256 == before.sha256));
+}
+
+#[test]
 fn one_process_holds_no_more_certificates_than_it_could_need() {
     let mut mesh = Mesh::new();
     for _ in 0..2 * MAX_OF_HOLDER {

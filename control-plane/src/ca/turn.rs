@@ -115,7 +115,7 @@ pub async fn open(
     Ok((keeper, Turning(wishes), turner))
 }
 
-/// Within a lifetime every certificate that nobody renews has expired.
+/// Within a lifetime every certificate that nobody renews has expired, unless it was made for a longer one.
 fn gate(lifetime: LeafLifetime) -> Duration {
     lifetime.get() + Duration::from_hours(1)
 }
@@ -210,11 +210,19 @@ impl Turner {
     async fn begin(&mut self, timeout: Option<Duration>, author: &Author) -> Result<(), NotTurned> {
         let (kept, from, to) =
             self.kept.with_next(&self.keeper.trust_domain).map_err(|e| no(e.to_string()))?;
-        let timeout = timeout.unwrap_or_else(|| gate(self.lifetime));
+        let timeout = timeout.unwrap_or_else(|| self.patience());
         let now = OffsetDateTime::now_utc();
         let rotation = Rotation::begin(from.to_string(), to.to_string(), timeout, now);
         tracing::info!(%from, %to, ?timeout, "a change of the root begins");
         self.turn(kept.at(rotation), author, "rotate-root").await
+    }
+
+    /// How long a gate may take: until all that are valid now have ended, and those made meanwhile.
+    fn patience(&self) -> Duration {
+        let now = OffsetDateTime::now_utc();
+        let longest = self.keeper.inner().ledger.all().map(Leaf::in_use_until).max();
+        let longest = longest.and_then(|until| (until - now).try_into().ok()).unwrap_or(Duration::ZERO);
+        gate(self.lifetime).max(longest + Duration::from_hours(1))
     }
 
     async fn new_intermediate(&mut self, author: &Author) -> Result<(), NotTurned> {
@@ -240,7 +248,7 @@ impl Turner {
         }
         let Some((authority, told)) = self.waiting.take() else { return };
         let now = OffsetDateTime::now_utc();
-        let taken = match self.kept.clone().take_up(&authority, &domain, gate(self.lifetime), now) {
+        let taken = match self.kept.clone().take_up(&authority, &domain, self.patience(), now) {
             Ok((kept, what)) => {
                 self.turn(kept, &Author::system("the files of the authority"), what).await.map(|()| what)
             }
@@ -401,12 +409,13 @@ impl Keeper {
                 (ledger.in_use_of(&rotation.to), "may have connections by a certificate of the new root")
             }
         };
+        let waits = matches!(rotation.step, Step::Retire | Step::Withdraw);
         let connected: std::collections::BTreeSet<_> = holdings.iter().map(|h| &h.certificate).collect();
         let missing = |leaf: &Leaf| Missing {
             identity: leaf.identity.clone(),
             certificate: leaf.sha256.clone(),
             from: leaf.from.clone(),
-            until: leaf.in_use_until(),
+            until: if waits { leaf.in_use_until() } else { leaf.not_after },
             connected: connected.contains(&leaf.sha256),
             why: if leaf.by == Attested::Files {
                 format!("{why}: it was issued as files")
