@@ -227,6 +227,10 @@ impl Caller {
         mut seen: Glance,
     ) -> Option<Rc<Note>> {
         let (observe, trusted) = (&worker.shared.live.observe, self.proven.is_some());
+        if self.foreign {
+            // What only sidecars say to each other is no word of its.
+            seen = seen.without(Glance::OURS);
+        }
         let note = observe.request(Direction::Inbound, request.headers_mut(), &mut seen, trusted);
         note.inspect(|note| self.sign(note))
     }

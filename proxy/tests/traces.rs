@@ -26,7 +26,7 @@ use outrigger_testkit::{
     resources,
 };
 use serde_json::Value;
-use support::{Mesh, Sidecar};
+use support::{Mesh, Sidecar, open_service, plain};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -304,6 +304,46 @@ async fn what_a_request_brought_of_b3_arrives_beside_trace_context() {
 
     let seen = arrives(&[]).await;
     assert!(seen("traceparent").unwrap().ends_with("-00") && seen("b3").is_none());
+}
+
+/// A sidecar that keeps everything keeps nothing of what the one before has decided on; whoever is no sidecar, and the
+/// application, are told as the standard has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_traced_is_said_to_sidecars_in_a_word_and_to_others_by_a_context() {
+    let collector = Collector::start().await;
+    let (mesh, origin, outside) = (Mesh::new(), Origin::start().await, Origin::start().await);
+    let (web, cart) = (mesh.client(), mesh.server("shop/cart", origin.addr()));
+    web.knows(resources::service("shop/cart"), [cart.endpoint("shop/cart", "cart-1")]);
+    web.knows(open_service("shop/outside"), [plain("shop/outside", "o-1", outside.addr())]);
+    let to = (collector.address(), Spoken::Grpc);
+    let telling =
+        vec![traces(&web, "shop/web", "0%", to.clone()), traces(&cart, "shop/cart", "100%", to.clone())];
+    for (h2, (host, at)) in
+        [("cart", &origin), ("outside", &outside)].into_iter().flat_map(|to| [(false, to), (true, to)])
+    {
+        let mut client = if h2 { Client::h2(web.outbound).await } else { Client::h1(web.outbound).await };
+        assert_eq!(client.get(host, "/").await.unwrap().status, StatusCode::OK);
+        let seen = at.seen().pop().unwrap();
+        assert!(seen.header("traceparent").unwrap().ends_with("-00"), "{host}: {seen:?}");
+        assert!(seen.header("x-outrigger-untraced").is_none(), "{host}: {seen:?}");
+    }
+    for telling in telling {
+        telling.finish(Duration::from_secs(5)).await;
+    }
+    assert!(collector.taken().is_empty(), "nothing was kept");
+
+    // An application does not decide by it, and it goes no further.
+    let loud = mesh.client();
+    loud.knows(open_service("shop/outside"), [plain("shop/outside", "o-1", outside.addr())]);
+    let telling = traces(&loud, "shop/loud", "100%", to);
+    let mut asked = request(Method::GET, "outside", "/", "".into());
+    asked.headers_mut().insert("x-outrigger-untraced", "1".parse().unwrap());
+    assert_eq!(Client::h1(loud.outbound).await.send(asked).await.unwrap().status, StatusCode::OK);
+    let seen = outside.seen().pop().unwrap();
+    assert!(seen.header("traceparent").unwrap().ends_with("-01"), "{seen:?}");
+    assert!(seen.header("x-outrigger-untraced").is_none(), "{seen:?}");
+    telling.finish(Duration::from_secs(5)).await;
+    assert!(!collector.taken().is_empty(), "it was kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ use crate::attempt::send::{Kept, Outgoing, Ready, Speak, send};
 use crate::config::routes::{Resolve, RoutePlan};
 use crate::error::Error;
 use crate::http::body::{Replay, RequestBody};
+use crate::http::glance::Glance;
 use crate::http::headers;
 use crate::live::LiveService;
 use crate::request::affinity::Affinity;
@@ -112,6 +113,8 @@ impl Copies {
         for name in APART {
             head.headers.remove(name);
         }
+        // It is no part of the caller's trace, nor of what was decided on that.
+        head.seen = head.seen.without(Glance::UNTRACED);
         head.headers.insert(headers::MIRROR, HeaderValue::from_static("1"));
         for mirror in to {
             if counts.copies.fetch_add(1, Relaxed) >= MOST {

@@ -69,6 +69,7 @@ impl Handles {
         let made = random::handle().filter(|handle| self.insert(*handle, arrival, token));
         let Some(handle) = made else {
             trace_context::take(headers);
+            trace_context::ensure(headers);
             self.full.fetch_add(1, Relaxed);
             return None;
         };
@@ -482,10 +483,13 @@ mod tests {
                 http::HeaderName::from_static("tracestate"),
                 http::HeaderValue::from_static("or=1"),
             )]);
-            match handles.introduce(&mut headers, &arrival(None, false), None) {
-                Some(handle) => held.push(handle),
-                None => assert!(headers.is_empty()),
+            if let Some(handle) = handles.introduce(&mut headers, &arrival(None, false), None) {
+                held.push(handle);
+                continue;
             }
+            let parent = headers.remove("traceparent").unwrap();
+            assert!(parent.to_str().unwrap().ends_with("-00"), "no trace begins in the middle: {parent:?}");
+            assert!(headers.is_empty());
         }
         assert_eq!(held.len(), SHARDS * MOST_IN_SHARD);
         held.clear();

@@ -112,6 +112,14 @@ pub fn put(headers: &mut HeaderMap, handle: u128) {
     insert(headers, value);
 }
 
+/// Gives a request that belongs to no trace a context that says so.
+pub fn ensure(headers: &mut HeaderMap) {
+    if !has_parent(headers) {
+        headers.remove(TRACESTATE);
+        write(headers, &Context::begun(false));
+    }
+}
+
 /// The id of the trace that a request belongs to, where it belongs to one: hex digits, whatever it brought.
 pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
     let parent = has_parent(headers).then(|| headers.get(TRACEPARENT)).flatten()?;

@@ -28,8 +28,9 @@ pub use self::record::{Attempt, BodyEnd, By, Caller, Direction, Record, Rule};
 
 use self::redact::Redaction;
 use crate::http::glance::Glance;
+use crate::request::trace_context;
 use crate::telemetry::trace::sample::{Largest, Share};
-use crate::telemetry::trace::{Place, Tracing, Untraced};
+use crate::telemetry::trace::{self, Place, Tracing, Untraced};
 
 /// Somebody who takes what is observed.
 pub trait Taker: Send + Sync {
@@ -101,6 +102,11 @@ impl Observe {
                 tracing.arrive(headers, *seen, trusted, self.pushed.get())
             }
         });
+        let inbound = direction == Direction::Inbound;
+        if wanted & ALL != 0 && inbound && trusted && trace::is_untraced(headers, *seen) {
+            // So that the lines name what the application gets.
+            trace_context::ensure(headers);
+        }
         (wanted & ALL != 0 || place.is_some()).then(|| Rc::new(Note::new(self, direction, place)))
     }
 

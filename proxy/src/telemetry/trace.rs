@@ -143,8 +143,7 @@ impl Tracing {
 
     /// The same for a request that takes no route here: it is decided now, by the own share alone.
     pub fn settled(&self, headers: &mut HeaderMap, seen: Glance, trusted: bool) -> Option<Place> {
-        let bare = !seen.saw(Glance::TRACE) && !seen.saw(Glance::B3);
-        if trusted && bare && seen.saw(Glance::OURS) && headers.contains_key(UNTRACED) {
+        if trusted && is_untraced(headers, seen) {
             return None;
         }
         let place = self.arrive(headers, seen, trusted, Share::NONE)?;
@@ -213,6 +212,12 @@ impl Place {
             b3::write(headers, self.forms, &context);
         }
     }
+}
+
+/// Whether a sidecar says that a request belongs to no trace, and that none is to begin.
+pub fn is_untraced(headers: &HeaderMap, seen: Glance) -> bool {
+    let bare = !seen.saw(Glance::TRACE) && !seen.saw(Glance::B3);
+    bare && seen.saw(Glance::OURS) && headers.contains_key(UNTRACED)
 }
 
 #[cfg(test)]
