@@ -120,8 +120,8 @@ impl Tracing {
         None
     }
 
-    /// The same for a request of the application, which goes on to sidecars: where it belongs to no trace and begins none that
-    /// is kept, nothing is written. Whoever sends it on says so then.
+    /// As [`arrive`](Self::arrive), for a request of the application, which goes on to sidecars: where it belongs to no trace
+    /// and begins none that is kept, nothing is written. Whoever sends it on says so then.
     pub fn set_out(
         &self,
         headers: &mut HeaderMap,
@@ -141,7 +141,8 @@ impl Tracing {
         Ok(Some(place))
     }
 
-    /// The same for a request that takes no route here: it is decided now, by the own share alone.
+    /// As [`arrive`](Self::arrive), for a request that takes no route here: it is decided now, by the own share alone, unless
+    /// the sidecar it comes from has said that it is not traced.
     pub fn settled(&self, headers: &mut HeaderMap, seen: Glance, trusted: bool) -> Option<Place> {
         if trusted && is_untraced(headers, seen) {
             return None;
