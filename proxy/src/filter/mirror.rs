@@ -28,8 +28,9 @@ use crate::http::headers;
 use crate::live::LiveService;
 use crate::request::affinity::Affinity;
 use crate::request::choose::{Aim, Chosen, choose, port_of};
-use crate::request::decided::{self, Decided};
+use crate::request::decided::Decided;
 use crate::request::places;
+use crate::request::told::told_of;
 use crate::token::{Verified, carry};
 use crate::worker::Worker;
 
@@ -156,7 +157,7 @@ impl Copy {
         meant: Port,
     ) -> Result<(), Error> {
         let service = mirror.service.as_ref().unwrap_or(own);
-        decided::told_of(worker, service).await;
+        told_of(worker, service).await;
         let unknown = || Error::refused(outrigger_mesh::Reason::UnknownService, "the mirror is not known");
         let snapshot = service.snapshot.load_full().ok_or_else(unknown)?;
         let port = port_of(&snapshot.service, mirror.port, meant)?;

@@ -32,7 +32,7 @@ use crate::listen::original_dst::OriginalDst;
 use crate::listen::way::{self, Way};
 use crate::live::{LiveService, Millis};
 use crate::outbound;
-use crate::request::choose::LOOKUP_PATIENCE;
+use crate::request::told::LOOKUP_PATIENCE;
 use crate::tcp;
 use crate::tcp::outbound::Called;
 use crate::tcp::relay;

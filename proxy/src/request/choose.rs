@@ -10,7 +10,6 @@ use std::time::Duration;
 use outrigger_mesh::{
     Between, ConnectionLimits, MtlsMode, Port, PortNumber, Reason, Service, Timeouts, TokenTravel, Version,
 };
-use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::balance::{self, Asked, Known, Nobody};
 use crate::attempt::place::{Place, Secured};
@@ -24,6 +23,7 @@ use crate::request::affinity::{Affinity, Named};
 use crate::request::decided::Decided;
 use crate::request::places;
 use crate::request::service_breaker::{Shut, Watched};
+use crate::request::told::look_while;
 use crate::worker::Worker;
 
 /// What is to be reached.
@@ -115,19 +115,13 @@ pub async fn choose(worker: &Worker, aim: Aim<'_>, chance: u64, tried: &[u64]) -
     if let Some(chosen) = choose_now(worker, aim, chance, tried)? {
         return Ok(chosen);
     }
-    let mut changed = worker.shared.registry.changed();
-    let end = Instant::now() + LOOKUP_PATIENCE;
-    let may_come =
-        || matches!(worker.shared.registry.discovery(), Discovery::Connecting | Discovery::Connected);
+    let registry = &worker.shared.registry;
+    let may_come = || matches!(registry.discovery(), Discovery::Connecting | Discovery::Connected);
     let awaited = |s: &LiveService| !s.is_loaded() && (may_come() || s.is_looked_up());
-    loop {
-        if let Some(chosen) = choose_now(worker, aim, chance, tried)? {
-            return Ok(chosen);
-        }
-        let any = aim.plan.targets.iter().any(|target| awaited(aim.service_of(target)));
-        if !any || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            break;
-        }
+    let any_awaited = || aim.plan.targets.iter().any(|target| awaited(aim.service_of(target)));
+    let again = || choose_now(worker, aim, chance, tried);
+    if let Some(chosen) = look_while(registry.changed(), any_awaited, again).await? {
+        return Ok(chosen);
     }
     let trouble = aim.service.endpoints.load().trouble.clone().map(|t| format!(": {t}")).unwrap_or_default();
     let why = format!("no endpoint of {} takes requests{trouble}", aim.service.name);
@@ -165,6 +159,10 @@ pub fn choose_now(
         return Err(nowhere(aim.plan, why.as_str()));
     }
     let service = aim.service_of(target);
+    if target.service.is_some() && service.snapshot.load().is_none() {
+        // Its endpoints may be told before it is.
+        return Ok(None);
+    }
     let version = aim.version_at(at, now);
     let over_version = version.map(|v| service.breakers.enter_version(&service.name, v));
     let watched = over_version.transpose().map_err(Shut::refuse)?.flatten();
@@ -418,6 +416,3 @@ pub(crate) fn place(
     let limited = is_limited.then(|| Arc::clone(snapshot));
     Ok(Place { endpoint, address, secured, resolved, connect, keep_case, limited })
 }
-
-/// How long endpoints that are still to be told are waited for.
-pub const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);

@@ -3,19 +3,12 @@
 //!
 //! Whether what was decided can be reached at the moment of an attempt is asked in `request/choose.rs`.
 
-use std::sync::Arc;
-
 use outrigger_mesh::{Division, HashKey, Part, SpiffeId, Version, key_hash};
-use tokio::time::{Instant, timeout_at};
 
-use crate::config::registry::Discovery;
 use crate::config::routes::{Asks, RoutePlan};
 use crate::config::snapshot::ServiceSnapshot;
-use crate::error::Error;
-use crate::live::{Live, LiveService};
-use crate::request::choose::LOOKUP_PATIENCE;
+use crate::live::Live;
 use crate::request::dispatch::{Arrived, Routed};
-use crate::worker::Worker;
 
 /// What is decided of a request or a connection.
 #[derive(Debug, Default)]
@@ -116,37 +109,4 @@ impl Decided {
     fn parted(&self, target: usize) -> Option<&Parted> {
         self.parts.iter().find(|parted| parted.target == target)
     }
-}
-
-/// Whether a route leads to services of which nothing was told yet: whether they are divided is not known before.
-pub fn awaits(plan: &RoutePlan) -> bool {
-    plan.targets.iter().filter_map(|target| target.service.as_ref()).any(is_awaited)
-}
-
-/// Waits for them a little, where an answer may come.
-pub async fn told(worker: &Worker, plan: &RoutePlan) -> Result<(), Error> {
-    while_awaited(worker, || awaits(plan)).await;
-    Ok(())
-}
-
-/// The same of one service.
-pub async fn told_of(worker: &Worker, service: &Arc<LiveService>) {
-    while_awaited(worker, || is_awaited(service)).await;
-}
-
-async fn while_awaited(worker: &Worker, awaited: impl Fn() -> bool) {
-    let registry = &worker.shared.registry;
-    let mut changed = registry.changed();
-    let end = Instant::now() + LOOKUP_PATIENCE;
-    while matches!(registry.discovery(), Discovery::Connecting | Discovery::Connected) {
-        changed.borrow_and_update();
-        if !awaited() || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            break;
-        }
-    }
-}
-
-/// Whether nothing was told of a service, not even that there is none.
-fn is_awaited(service: &Arc<LiveService>) -> bool {
-    service.snapshot.load().is_none() && !service.endpoints.load().complete
 }

@@ -27,12 +27,13 @@ use crate::http::upgrade::{Wanted, Wish};
 use crate::live::{Live, LiveService};
 use crate::request::affinity::Affinity;
 use crate::request::deadline::Deadline;
-use crate::request::decided::{self, Decided};
+use crate::request::decided::Decided;
 use crate::request::fallback::{self, Entered, Watch};
 use crate::request::handle::Sake;
 use crate::request::places::Places;
 use crate::request::retry::Nature;
 use crate::request::stack::{self, Call};
+use crate::request::told::{awaits, told};
 use crate::telemetry::metrics::requests::{Parties, Series, Timed};
 use crate::telemetry::observe::Note;
 use crate::token::{Verified, carry};
@@ -237,11 +238,11 @@ fn tell(
 
 /// Waits until the targets of a route are known, a little, where nothing is known of one yet.
 async fn known(worker: &Worker, arrived: &Arrived, routed: &Routed) -> Result<(), Error> {
-    if !decided::awaits(&routed.plan) {
+    if !awaits(&routed.plan) {
         return Ok(());
     }
     // Boxed: it happens once for each service.
-    arrived.sake.wait(Box::pin(decided::told(worker, &routed.plan)).as_mut()).await
+    arrived.sake.wait(Box::pin(told(worker, &routed.plan)).as_mut()).await
 }
 
 /// Sends a request where it goes, and answers with what came of it.

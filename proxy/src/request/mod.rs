@@ -16,4 +16,5 @@ pub mod retry;
 pub mod service_breaker;
 pub mod session;
 pub mod stack;
+pub mod told;
 pub mod trace_context;

@@ -20,9 +20,10 @@ use crate::listen::own_calls::OwnCall;
 use crate::live::{EndpointLive, LiveService, Millis};
 use crate::request::affinity::Affinity;
 use crate::request::choose::{Aim, choose};
-use crate::request::decided::{self, Decided};
+use crate::request::decided::Decided;
 use crate::request::retry;
 use crate::request::service_breaker::Shut;
+use crate::request::told::{awaits, told};
 use crate::tcp::relay::{Ahead, End, Limits, relay};
 use crate::tcp::{IDLE, cut_on_close, end_on_close};
 use crate::telemetry::metrics::Traffic;
@@ -176,8 +177,8 @@ async fn attempts(worker: &Worker, called: &Called, note: Option<&Note>) -> Resu
     let plan = snapshot.opaque(port.number, caller.as_deref()).ok_or_else(|| {
         Error::refused(Reason::NoRoute, format!("no route of {} is for such a connection", service.name))
     })?;
-    if decided::awaits(plan) {
-        decided::told(worker, plan).await?;
+    if awaits(plan) {
+        told(worker, plan).await?;
     }
     let affinity = &Affinity::of_connection(&snapshot.service.policy, caller.as_deref());
     let decided = &Decided::of_connection(plan, &snapshot, caller.as_deref());

@@ -1,15 +1,17 @@
 //! A service that is divided between two of its versions: who is on which side, and that nobody goes back.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use http::Method;
 use outrigger_mesh::{
     Backend, Balance, Division, Endpoint, EndpointState, HashKey, HeaderMatch, Port, Protocol, Resource,
     RouteMatch, Service, SessionEnd, SigningKey, Sticky, StickyBy, StickyTo, Version,
 };
-use outrigger_testkit::{Behaviour, BodyOf, Client, Reset, request};
+use outrigger_proxy::config::registry::{Change, Discovery};
+use outrigger_testkit::{Behaviour, BodyOf, Client, Origin, Reset, request};
 
-use crate::support::{open_service, plain};
+use crate::support::{Mesh, open_service, plain};
 use crate::{Shop, ask, backend, caller, cart, get, instance, prefix, route, version, who, with};
 
 fn by_user() -> HashKey {
@@ -100,7 +102,7 @@ async fn a_side_without_anybody_takes_nothing_from_the_other() {
 #[tokio::test]
 async fn a_retry_stays_on_its_side() {
     let shop = Shop::new(divided(Division::WHOLE, None)).await;
-    let twin = outrigger_testkit::Origin::named("v2-twin").await;
+    let twin = Origin::named("v2-twin").await;
     let endpoint = Endpoint { version: Some(version("v2")), ..plain("shop/cart", "v2-twin", twin.addr()) };
     shop.client.set(Resource::Endpoint(endpoint));
     shop.v2.behave(Behaviour { reset: Reset::BeforeHead, ..Behaviour::default() });
@@ -135,7 +137,7 @@ async fn a_retry_that_helps_does_not_hide_that_an_endpoint_of_the_version_was_no
     let mut service = divided(Division::WHOLE, None);
     service.policy.balance.algorithm = outrigger_mesh::Algorithm::RoundRobin;
     let mut shop = Shop::new(service).await;
-    let twin = outrigger_testkit::Origin::named("v2-twin").await;
+    let twin = Origin::named("v2-twin").await;
     let endpoint = Endpoint { version: Some(version("v2")), ..plain("shop/cart", "v2-twin", twin.addr()) };
     shop.client.set(Resource::Endpoint(endpoint));
     shop.v2.refuse().await;
@@ -215,13 +217,34 @@ async fn a_divided_service_is_divided_also_for_those_who_are_led_to_it_by_anothe
 }
 
 #[tokio::test]
+async fn endpoints_that_are_told_before_their_service_wait_for_it() {
+    // Each kind of resource has answers of its own: a service's endpoints may overtake it.
+    let (mesh, v1, v2) = (Mesh::new(), Origin::named("v1").await, Origin::named("v2").await);
+    let client = mesh.client();
+    client.registry.set_discovery(Discovery::Connected);
+    let to_cart = route("all", vec![], vec![backend("shop/cart", None, 1)]);
+    let front = Service { routes: vec![to_cart], ..open_service("shop/front") };
+    client.knows(front.checked().unwrap(), []);
+    client.registry.apply(Change::NoEndpoints("shop/front".parse().unwrap())).unwrap();
+    for (name, origin) in [("v1", &v1), ("v2", &v2)] {
+        client.set(Resource::Endpoint(instance("shop/cart", name, origin)));
+    }
+    let outbound = client.outbound;
+    let asked = tokio::spawn(async move { Client::h1(outbound).await.get("front", "/").await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!asked.is_finished(), "{:?}", asked.await.map(|reply| who(&reply)));
+    client.set(Resource::Service(divided(Division::WHOLE, None)));
+    assert_eq!(who(&asked.await.unwrap()), "v2");
+}
+
+#[tokio::test]
 async fn a_connection_is_divided_too() {
     let opaque = |share, by| {
         let mut service = divided(share, by);
         service.ports = vec![Port { protocol: Protocol::Tcp, ..service.ports[0] }];
         service
     };
-    let mesh = crate::support::Mesh::new();
+    let mesh = Mesh::new();
     let client = mesh.client_with(&["cart"], 1);
     let shop = Shop::seen_by(mesh, client, opaque(0, None)).await;
     for origin in [&shop.v1, &shop.v2] {
