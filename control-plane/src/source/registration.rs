@@ -20,7 +20,7 @@ use outrigger_mesh::{EndpointState, EndpointUid, ServiceName, SpiffeId};
 use outrigger_wire::rpc::{RegisterReply, Registration, RpcError, RpcErrorKind, WithdrawReply, Withdrawal};
 use tokio::time::Instant;
 
-use super::shrink::{Held, News, Shrink, Verdict};
+use super::shrink::{Held, News, Seen, Shrink, Verdict};
 use crate::audit::Author;
 use crate::state::{Refusal, RefusalKind, State, held_name, is_found_by_the_cluster};
 use crate::store::{Holder, StoreError};
@@ -189,7 +189,7 @@ impl Registrations {
         loop {
             tick.tick().await;
             self.adopt();
-            let mut overdue = self.overdue();
+            let mut overdue = self.ended_by(Instant::now());
             let world = self.state.world();
             // What somebody has taken away meanwhile, alone or with its service, is no loss.
             overdue.retain(|key| world.instance(&key.0, &key.1).is_some() || self.forget(key));
@@ -218,10 +218,13 @@ impl Registrations {
     /// Whether so many may go now.
     fn may_go(&self, overdue: usize, world: &World) -> bool {
         let is_listed = |(service, uid): &&Instance| world.instance(service, uid).is_some();
-        let listed = if overdue == 0 { 0 } else { self.deadlines().keys().filter(is_listed).count() };
+        let now = Instant::now();
+        // They renew after a third of it.
+        let silent = self.ended_by(now + self.lease / 2).iter().filter(is_listed).count();
+        let listed = if silent == 0 { 0 } else { self.deadlines().keys().filter(is_listed).count() };
         let mut guard = self.guard();
         let (before, renewed) = (guard.shrink.held(), guard.renewed);
-        match guard.shrink.judge(Instant::now(), listed, overdue, renewed) {
+        match guard.shrink.judge(now, Seen { listed, overdue, silent, renewed }) {
             Verdict::Goes => {
                 if let Some(held) = before {
                     let what = if overdue == 0 { "they have come back" } else { "what is left is confirmed" };
@@ -231,11 +234,12 @@ impl Registrations {
             }
             Verdict::Stays(held, news) => {
                 if news == News::First {
-                    let Held { overdue, listed, .. } = held;
+                    let Held { overdue, silent, listed, .. } = held;
                     tracing::error!(
                         overdue,
+                        silent,
                         listed,
-                        "most leases ended together: they are held back until the others have renewed theirs once \
+                        "most leases end together: they are held back until the others have renewed theirs once \
                          more, or an operator confirms it (POST /v1/leases/confirm)"
                     );
                 }
@@ -304,10 +308,11 @@ impl Registrations {
         }
     }
 
-    fn overdue(&self) -> Vec<Instance> {
-        let (now, replicas) = (Instant::now(), self.state.store().replicas());
+    /// The leases kept here that end by then, unless they are renewed.
+    fn ended_by(&self, then: Instant) -> Vec<Instance> {
+        let replicas = self.state.store().replicas();
         let deadlines = self.deadlines();
-        let over = deadlines.iter().filter(|(_, until)| **until <= now).map(|(key, _)| key);
+        let over = deadlines.iter().filter(|(_, until)| **until <= then).map(|(key, _)| key);
         // What nobody holds is taken away once.
         let ours = |key: &&Instance| {
             replicas.as_ref().is_none_or(|replicas| {

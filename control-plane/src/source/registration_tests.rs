@@ -103,6 +103,36 @@ async fn most_leases_that_end_together_are_held_back_until_the_others_have_renew
     assert_eq!((plane.listed(), plane.registrations.held_back()), (5, None));
 }
 
+/// Instances that renew their leases one after the other, as they do in a mesh, and then fall silent together.
+async fn fall_silent_together(plane: &Plane, count: u16) {
+    for number in 0..count {
+        plane.register(number..number + 1).await;
+        tokio::time::sleep(LEASE / 3 / u32::from(count)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_fall_silent_together_none_goes_though_their_leases_end_one_by_one() {
+    // Half of them went before it was seen that most of them would.
+    let (_folder, plane) = with_instances(20).await;
+    fall_silent_together(&plane, 20).await;
+    plane.passes(LEASE * 2, 0..0).await;
+    let held = plane.registrations.held_back().expect("all of them");
+    assert_eq!((held.instances, held.of, plane.listed()), (20, 20, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_gives_up_all_that_are_silent_when_the_first_leases_have_ended() {
+    let (_folder, plane) = with_instances(20).await;
+    fall_silent_together(&plane, 20).await;
+    tokio::time::sleep(LEASE * 2 / 3 + Duration::from_secs(2)).await;
+    let held = plane.registrations.held_back().expect("the first");
+    assert!(held.instances < 10, "{held:?}");
+    assert!(plane.registrations.confirm());
+    plane.passes(LEASE * 2 / 3, 0..0).await;
+    assert_eq!((plane.listed(), plane.registrations.held_back()), (0, None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_nobody_can_renew_nothing_goes_and_everybody_may_come_back() {
     let (_folder, plane) = with_instances(20).await;
