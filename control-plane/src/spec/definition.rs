@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::Kind;
-use super::published::{specification, stands_alone};
+use super::published::{name_of, specification, stands_alone};
 
 /// The group of our own kinds.
 const GROUP: &str = "outrigger.dev";
@@ -41,7 +41,7 @@ pub(crate) fn definition(kind: Kind) -> Option<Json> {
     let mut schema = json!({
         "type": "object",
         "properties": {
-            "apiVersion": { "type": "string" }, "kind": { "type": "string" }, "metadata": { "type": "object" },
+            "apiVersion": { "type": "string" }, "kind": { "type": "string" }, "metadata": metadata(kind),
             "spec": spec, "status": status,
         },
     });
@@ -68,6 +68,16 @@ pub(crate) fn definition(kind: Kind) -> Option<Json> {
             }],
         },
     }))
+}
+
+/// An API server lets a schema say of metadata what a name is like, and nothing else. A name with a dot is one of Kubernetes;
+/// where it is part of other names here, such an object would be there and be read under no name.
+fn metadata(kind: Kind) -> Json {
+    let mut metadata = json!({ "type": "object" });
+    if kind.name_is_label() {
+        metadata["properties"] = json!({ "name": name_of(kind) });
+    }
+    metadata
 }
 
 /// What `kubectl get` shows: what tells objects of the kind apart, whether they are in force, and how old they are.

@@ -67,6 +67,13 @@ pub(super) fn fit(schema: &Value, value: &mut Value, at: &str, found: &mut Found
                     known
                 });
             }
+            let of_name = &schema["properties"]["metadata"]["properties"]["name"];
+            if let Some(name) = fields.get_mut("metadata").and_then(|m| m.get_mut("name"))
+                && is_root
+                && of_name.is_object()
+            {
+                fit(of_name, name, "metadata.name", found);
+            }
             for (name, field) in fields.iter_mut().filter(|(name, _)| !servers(name)) {
                 let of_it = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
                 if let Some(of_it) = of_it {
@@ -148,13 +155,30 @@ pub(super) fn faults(schema: &Value, at: &str, wrong: &mut Vec<String>) {
     if schema["type"] == "array" && !fields.contains_key("items") {
         wrong.push(format!("{at}.items: Required value: must be specified"));
     }
+    let is_root = at.ends_with(".openAPIV3Schema");
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        if is_root && name == "metadata" {
+            of_metadata(field, &format!("{at}.properties[metadata]"), wrong);
+        }
         faults(field, &format!("{at}.properties[{name}]"), wrong);
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(below) = fields.get(inner).filter(|below| below.is_object()) {
             faults(below, &format!("{at}.{inner}"), wrong);
         }
+    }
+}
+
+/// Of metadata a schema may say what names are like, and nothing else.
+fn of_metadata(schema: &Value, at: &str, wrong: &mut Vec<String>) {
+    let odd = |fields: &Value, known: &[&str]| {
+        let names: Vec<String> = fields.as_object().into_iter().flat_map(|f| f.keys()).cloned().collect();
+        names.into_iter().find(|name| !known.contains(&name.as_str()))
+    };
+    let odd = odd(schema, &["type", "properties"])
+        .or_else(|| odd(&schema["properties"], &["name", "generateName"]));
+    if let Some(odd) = odd {
+        wrong.push(format!("{at}.{odd}: Forbidden: only name and generateName can be restricted"));
     }
 }
 

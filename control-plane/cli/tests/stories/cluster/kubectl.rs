@@ -73,6 +73,13 @@ spec:
   rules: [{name: web, from: [{serviceAccount: web}], methods: [GET]}]
 ";
 
+const DOTTED: &str = "apiVersion: outrigger.dev/v1alpha1
+kind: Denylist
+metadata: {name: stolen.2026, namespace: shop}
+spec:
+  tokens: [{sub: mallory}]
+";
+
 const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: cart, namespace: shop}
@@ -121,6 +128,14 @@ async fn kubectl_applies_shows_waits_for_and_deletes_what_is_ours() {
     let slip = kubectl.file("slip.yaml", &POLICY.replace("action: allow", "action: allow\n  acton: deny"));
     let told = kubectl.refuses(&["apply", "-f", &slip]);
     assert!(told.contains("unknown field \"spec.acton\""), "{told}");
+    // So is a name under which nobody would read it.
+    let dotted = kubectl.file("dotted.yaml", DOTTED);
+    let told = kubectl.refuses(&["apply", "-f", &dotted]);
+    assert!(told.contains("metadata.name: Invalid value: \"stolen.2026\""), "{told}");
+    let named_so =
+        kubectl.file("named-so.yaml", &POLICY.replace("name: cart, namespace", "name: cart.2026, namespace"));
+    kubectl.says(&["apply", "-f", &named_so]);
+    kubectl.says(&["delete", "-f", &named_so]);
     let route = kubectl.file("route.yaml", ROUTE);
     kubectl.says(&["apply", "-f", &route]);
     let accepted = r#"jsonpath={.status.parents[0].conditions[?(@.type=="Accepted")].status}"#;
