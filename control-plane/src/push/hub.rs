@@ -148,11 +148,16 @@ impl Hub {
         all
     }
 
-    /// Waits until every sidecar that is connected now has answered everything up to `revision`, or for `timeout`. One
-    /// that ends meanwhile is not waited for.
+    /// Waits until every sidecar that is connected now has answered everything up to `revision` and all that was published
+    /// before this, or for `timeout`. One that ends meanwhile is not waited for.
     pub async fn acknowledged(&self, revision: u64, timeout: Duration) -> Acknowledged {
         let everybody = self.all_sessions();
-        let answered = |proxy: &Proxy, now: Position| proxy.position(now).revision >= revision;
+        // Instances come and go without a revision of their own.
+        let published = self.read().position().publication;
+        let answered = |proxy: &Proxy, now: Position| {
+            let position = proxy.position(now);
+            position.revision >= revision && position.publication >= published
+        };
         let (everybody, seen) = self.wait(everybody, answered, timeout).await;
         let now = self.read().position();
         let mut missing = Vec::new();

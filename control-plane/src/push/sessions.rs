@@ -331,7 +331,12 @@ impl Hub {
         });
         let proxy = self.enter(|id| Proxy::new(id, hello, from, proof))?;
         let mut guest = Guest { hub: self, proxy: &proxy, session, awaits: None, has_ended: false };
-        let end = guest.serve(&mut stream).await;
+        // Who is revoked from here on is found among the sessions; who was while he came in is not.
+        let end = if self.is_denied(proxy.identity()) {
+            Err(Cut::Revoked.into())
+        } else {
+            guest.serve(&mut stream).await
+        };
         guest.has_ended = true;
         end
     }

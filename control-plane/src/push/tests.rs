@@ -240,6 +240,21 @@ async fn a_thousand_subscribers_get_one_change_and_one_that_takes_nothing_delays
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_changes_without_a_revision_is_waited_for_like_anything_else() {
+    // Whoever had answered the revision before counted as one that knows.
+    let mut mesh = Mesh::new();
+    mesh.publish(1, endpoint("i-1", 1));
+    let mut web = mesh.sidecar("web", &all_of_cart());
+    web.say().await;
+    web.listen().await;
+    assert_eq!(mesh.hub.acknowledged(1, Duration::from_secs(1)).await.acknowledged, 1);
+    mesh.publish(1, endpoint("i-1", 2));
+    assert_eq!(mesh.hub.acknowledged(1, Duration::from_millis(200)).await.acknowledged, 0);
+    web.listen().await;
+    assert_eq!(mesh.hub.acknowledged(1, Duration::from_secs(1)).await.acknowledged, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_did_not_ask_is_not_woken_and_counts_as_up_to_date() {
     let mut mesh = Mesh::new();
     mesh.publish(1, endpoint("i-1", 1));
