@@ -12,7 +12,7 @@ use outrigger_certs::WorkloadIdentity;
 use outrigger_mesh::{Hostname, Resource, ResourceKind, ResourceName, Selector, ServiceName};
 use outrigger_wire::rpc::{DiscoverStream, Hello, RpcError, RpcErrorKind};
 use outrigger_wire::session::{ClientSession, Delta, DeltaResponse, Rejected, Removed};
-use outrigger_wire::{Bundle, Encoded};
+use outrigger_wire::{Bundle, Encoded, ResourceVersion};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -169,9 +169,11 @@ impl Link {
                 response = stream.next() => match response? {
                     None => return Ok(()),
                     Some(response) => {
+                        // What a gateway's routes do is said by the services, too.
+                        let waits = matches!(response.kind, ResourceKind::Gateway | ResourceKind::Service);
                         self.on_response(response);
-                        if self.at_edge {
-                            self.registry.obeyed.until(self.registry.gateway()).await;
+                        if self.at_edge && waits {
+                            self.registry.obeyed.until(self.registry.changes()).await;
                         }
                         self.is_up(&mut up);
                     }
@@ -203,22 +205,13 @@ impl Link {
     fn on_response(&mut self, response: DeltaResponse) {
         let Delta { kind, revision, set, hosts, removed, undecodable, ticket, .. } =
             self.session.on_response(response);
-        let mut rejected = Vec::new();
-        for (resource, version, _aliases) in set {
-            let name = resource.name();
-            match self.put_in_force(resource) {
-                Ok(()) => self.status.recovered(&name.to_string()),
-                Err(reason) => {
-                    rejected.push(Rejected { name: name.to_string(), version: version.to_string(), reason });
-                }
-            }
-        }
+        // From here on the service itself is followed. That its own callers' routes are awaited must be known before it is there.
+        hosts.iter().for_each(|(_, service)| self.want_service(service.clone()));
+        let rejected = self.put_all_in_force(set);
         for (host, service) in hosts {
             self.pending.remove(&host);
-            self.tell(Change::HostIs { host: host.clone(), service: service.clone() });
-            // From here on the service itself is followed. The name would only count against the bounds, and asking
-            // for it again later must be answered again.
-            self.want_service(service);
+            self.tell(Change::HostIs { host: host.clone(), service });
+            // The name would only count against the bounds, and asking for it again later must be answered again.
             self.session.unsubscribe(&Selector::Host(host));
         }
         for gone in removed {
@@ -266,19 +259,56 @@ impl Link {
         }
     }
 
+    /// Hands on what came in one response, the endpoints of it at once, and remembers what was taken; answers what was not.
+    fn put_all_in_force(&mut self, set: Vec<(Resource, ResourceVersion, Vec<Hostname>)>) -> Vec<Rejected> {
+        let endpoints = set.iter().filter_map(|(resource, ..)| match resource {
+            Resource::Endpoint(endpoint) => Some(endpoint.clone()),
+            _ => None,
+        });
+        let endpoints: Vec<_> = endpoints.collect();
+        let mut of_endpoints = match endpoints.is_empty() {
+            true => Vec::new().into_iter(),
+            false => self.registry.set_endpoints(endpoints).into_iter(),
+        };
+        let mut rejected = Vec::new();
+        for (resource, version, _aliases) in set {
+            let name = resource.name().to_string();
+            let outcome = match &resource {
+                Resource::Endpoint(_) => of_endpoints.next().unwrap_or(Ok(())),
+                _ => self.hand_on(&resource),
+            };
+            match outcome {
+                Ok(()) => {
+                    self.remember(resource);
+                    self.status.recovered(&name);
+                }
+                Err(reason) => rejected.push(Rejected { name, version: version.to_string(), reason }),
+            }
+        }
+        rejected
+    }
+
     /// Hands a resource to whom it concerns, and remembers it if it was taken.
     fn put_in_force(&mut self, resource: Resource) -> Result<(), String> {
-        match &resource {
-            Resource::Trust(trust) => self.identity.trust().update(trust).map_err(|e| e.to_string())?,
-            Resource::Inbound(inbound) if inbound.identity != self.hello.identity => {
-                return Err(format!("it is for {}", inbound.identity));
-            }
-            _ => self.registry.apply(Change::Set(resource.clone()))?,
-        }
-        self.in_force.send_modify(|held| {
-            Arc::make_mut(held).1.insert(resource.name(), resource);
-        });
+        self.hand_on(&resource)?;
+        self.remember(resource);
         Ok(())
+    }
+
+    fn hand_on(&self, resource: &Resource) -> Result<(), String> {
+        match resource {
+            Resource::Trust(trust) => {
+                self.identity.trust().update(trust).map(drop).map_err(|e| e.to_string())
+            }
+            Resource::Inbound(inbound) if inbound.identity != self.hello.identity => {
+                Err(format!("it is for {}", inbound.identity))
+            }
+            _ => self.registry.apply(Change::Set(resource.clone())),
+        }
+    }
+
+    fn remember(&self, resource: Resource) {
+        self.in_force.send_modify(|held| drop(Arc::make_mut(held).1.insert(resource.name(), resource)));
     }
 
     /// Changes that the registry has no reason to refuse.

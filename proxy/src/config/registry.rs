@@ -4,7 +4,8 @@
 //! and reads [`Registry::wants`]. The data path calls [`Registry::find`], and waits for a [`Registry::changed`] when
 //! a name is new. Nothing here waits, and everything is bounded: names come from applications.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -105,7 +106,7 @@ pub struct Registry {
     mesh: ArcSwapOption<MeshSettings>,
     gateway: ArcSwapOption<Gateway>,
     own_gateway: OnceLock<ServiceName>,
-    /// The gateway by which requests are served.
+    /// The change up to which requests at the edge are served.
     pub obeyed: Obeyed,
     /// Counts changes of what a name leads to; whoever remembers answers forgets them when it moves.
     names: AtomicU64,
@@ -182,7 +183,12 @@ impl Registry {
         let mut state = self.state();
         let outcome = match change {
             Change::Set(Resource::Service(service)) => self.set_service(&mut state, service, outside),
-            Change::Set(Resource::Endpoint(endpoint)) => self.set_endpoint(&mut state, endpoint),
+            Change::Set(Resource::Endpoint(endpoint)) => {
+                let service = endpoint.service.clone();
+                let outcome = self.set_endpoint(&mut state, endpoint);
+                publish(&state, &service);
+                outcome
+            }
             Change::Set(Resource::Inbound(inbound)) => {
                 self.inbound.store(Some(Arc::new(inbound)));
                 self.live.access.pushed();
@@ -247,7 +253,7 @@ impl Registry {
                 Ok(())
             }
             Change::Remove(ResourceName::Endpoint(service, uid)) => {
-                remove_endpoint(&mut state, &service, &uid);
+                self.remove_endpoint(&mut state, &service, &uid);
                 Ok(())
             }
             Change::HostIs { host, service } => {
@@ -259,13 +265,25 @@ impl Registry {
                 Ok(())
             }
             Change::NoEndpoints(service) => {
-                clear_endpoints(&mut state, &service);
+                self.clear_endpoints(&mut state, &service);
                 Ok(())
             }
         };
         drop(state);
         self.announce();
         outcome
+    }
+
+    /// Puts endpoints in force that were told together, so that nobody finds only the first of them: it would be taken for all
+    /// there are. Answers for each why it is rejected, if it is.
+    pub fn set_endpoints(&self, told: Vec<Endpoint>) -> Vec<Result<(), String>> {
+        let mut state = self.state();
+        let services: BTreeSet<_> = told.iter().map(|endpoint| endpoint.service.clone()).collect();
+        let outcomes = told.into_iter().map(|endpoint| self.set_endpoint(&mut state, endpoint)).collect();
+        services.iter().for_each(|service| publish(&state, service));
+        drop(state);
+        self.announce();
+        outcomes
     }
 
     /// What the data path wants to know. There is one reader: each want is handed out once.
@@ -362,6 +380,11 @@ impl Registry {
         self.names.load(Relaxed)
     }
 
+    /// How many changes there were.
+    pub fn changes(&self) -> u64 {
+        *self.changed.borrow()
+    }
+
     /// Wakes on every change.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -435,6 +458,7 @@ impl Registry {
         Service { policy, ..service }
     }
 
+    /// Takes an endpoint, which is in force once it is published.
     fn set_endpoint(&self, state: &mut State, endpoint: Endpoint) -> Result<(), String> {
         self.entry(state, &endpoint.service, false);
         let live = &self.live;
@@ -444,10 +468,47 @@ impl Registry {
         }
         let group = &entry.live.endpoint_breakers;
         let view = located::view(live, group, entry.endpoints.get(&endpoint.uid), endpoint, None);
-        entry.endpoints.insert(view.endpoint.uid.clone(), view);
+        let (name, now) = (view.endpoint.service.clone(), Arc::clone(&view));
+        let before = entry.endpoints.insert(view.endpoint.uid.clone(), view);
+        entry.complete = true;
+        if let Some(before) = before {
+            let gone = before.sockets().filter(|at| !now.is_at(*at));
+            self.forget_sockets(state, &name, gone);
+        }
+        Ok(())
+    }
+
+    fn remove_endpoint(&self, state: &mut State, service: &ServiceName, uid: &EndpointUid) {
+        let Some(entry) = state.services.get_mut(service) else { return };
+        let gone = entry.endpoints.remove(uid);
+        entry.publish();
+        if let Some(gone) = gone {
+            gone.live.removed.store(true, Relaxed);
+            self.forget_sockets(state, service, gone.sockets());
+        }
+    }
+
+    fn clear_endpoints(&self, state: &mut State, service: &ServiceName) {
+        let Some(entry) = state.services.get_mut(service) else { return };
+        let gone = std::mem::take(&mut entry.endpoints);
+        located::remove(&gone);
         entry.complete = true;
         entry.publish();
-        Ok(())
+        self.forget_sockets(state, service, gone.values().flat_map(|view| view.sockets()));
+    }
+
+    /// Addresses of instances that were looked up and are another's by now, perhaps: whoever dials them asks again.
+    fn forget_sockets(&self, state: &mut State, of: &ServiceName, gone: impl Iterator<Item = SocketAddr>) {
+        let mut forgotten = false;
+        for host in gone.map(Hostname::of_socket) {
+            if matches!(state.hosts.get(&host), Some(HostEntry::Service { service, .. }) if service == of) {
+                state.hosts.remove(&host);
+                forgotten = true;
+            }
+        }
+        if forgotten {
+            self.names.fetch_add(1, Relaxed);
+        }
     }
 
     fn set_host(&self, state: &mut State, host: Hostname, service: ServiceName) {
@@ -468,7 +529,7 @@ impl Registry {
         let old = entry.live.snapshot.swap(None);
         entry.forget_located();
         self.traced(state, old.and_then(|old| old.traced), None);
-        clear_endpoints(state, name);
+        self.clear_endpoints(state, name);
         drop_hosts_of(state, name, &[]);
         self.relocate();
         self.names.fetch_add(1, Relaxed);
@@ -539,10 +600,9 @@ impl Registry {
         if self.discovery() == Discovery::Complete {
             return;
         }
-        // Bounded by the number of names: asking again for what is still waiting to be asked changes nothing.
-        if !state.wants.contains(&want) {
-            state.wants.push_back(want);
-        }
+        // Bounded by the number of names. What was wanted before it was given up is wanted after that.
+        state.wants.retain(|waiting| *waiting != want);
+        state.wants.push_back(want);
         self.wanted.notify_one();
     }
 
@@ -576,19 +636,11 @@ impl Wants {
     }
 }
 
-fn remove_endpoint(state: &mut State, service: &ServiceName, uid: &EndpointUid) {
-    let Some(entry) = state.services.get_mut(service) else { return };
-    if let Some(gone) = entry.endpoints.remove(uid) {
-        gone.live.removed.store(true, Relaxed);
+/// Puts the endpoints of a service in force as they were taken.
+fn publish(state: &State, service: &ServiceName) {
+    if let Some(entry) = state.services.get(service) {
+        entry.publish();
     }
-    entry.publish();
-}
-
-fn clear_endpoints(state: &mut State, service: &ServiceName) {
-    let Some(entry) = state.services.get_mut(service) else { return };
-    located::remove(&std::mem::take(&mut entry.endpoints));
-    entry.complete = true;
-    entry.publish();
 }
 
 const MAX_SERVICES: usize = 1_024;

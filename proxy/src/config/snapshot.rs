@@ -322,6 +322,12 @@ impl EndpointView {
         ip == address.ip() && self.endpoint.ports.iter().any(|p| p.application().get() == address.port())
     }
 
+    /// The addresses by which it is known to be called itself.
+    pub fn sockets(&self) -> impl Iterator<Item = std::net::SocketAddr> + '_ {
+        let ip = self.endpoint.ip.to_canonical();
+        self.endpoint.ports.iter().map(move |p| (ip, p.application().get()).into())
+    }
+
     /// Where the service's `port` is reached. An endpoint with a single port serves it under any name of the service.
     pub fn address(&self, port: PortNumber) -> Option<std::net::SocketAddr> {
         self.endpoint.address(port)

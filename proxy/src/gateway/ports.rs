@@ -79,7 +79,6 @@ impl Follower {
         // Certificates are files: nobody tells when they change.
         let mut look = tokio::time::interval(LOOK_AT_FILES);
         loop {
-            changed.borrow_and_update();
             let files = tokio::select! {
                 moved = changed.changed() => match moved {
                     Ok(()) => false,
@@ -89,7 +88,10 @@ impl Follower {
             };
             // A push changes many things at once; they make one table.
             tokio::time::sleep(SETTLE).await;
+            // Before it is looked: what comes while the table is made makes another one.
+            let change = *changed.borrow_and_update();
             self.follow(files).await;
+            self.registry.obeyed.is(change);
         }
     }
 
@@ -98,13 +100,11 @@ impl Follower {
             self.close_all_but(&Table::default()).await;
             self.readiness.not_yet(Condition::Listeners, NO_GATEWAY);
             self.made_from = None;
-            self.registry.obeyed.is(None);
             return;
         };
         let services = self.services(&gateway);
         let snapshots: Vec<_> = services.iter().map(|s| s.snapshot.load_full()).collect();
         if !files && self.is_made_from(&gateway, &snapshots) {
-            self.registry.obeyed.is(Some(gateway));
             return;
         }
         let certificates = &mut self.certificates;
@@ -121,11 +121,12 @@ impl Follower {
             self.live.bulkheads.show("route", name.to_string(), bulkhead);
         }
         self.close_all_but(&table).await;
+        // A port that opens finds what is served there.
+        self.edge.table.store(Arc::new(table.clone().opened(self.open.clone())));
         self.open_all(&table).await;
-        self.tell_readiness();
         self.edge.table.store(Arc::new(table.opened(self.open.clone())));
+        self.tell_readiness();
         self.tell(faults);
-        self.registry.obeyed.is(Some(Arc::clone(&gateway)));
         self.made_from = Some((gateway, snapshots));
     }
 

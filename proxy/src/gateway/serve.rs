@@ -30,11 +30,12 @@ use crate::http::serve::{self, Spoken};
 use crate::http::upgrade;
 use crate::listen::accept;
 use crate::listen::detect::{self, First};
+use crate::live::{Live, LiveService};
 use crate::outbound;
 use crate::request::choose::nowhere;
 use crate::request::dispatch::{self, Arrived, Routed};
 use crate::request::handle::Sake;
-use crate::request::told::LOOKUP_PATIENCE;
+use crate::request::told::{LOOKUP_PATIENCE, told_of};
 use crate::telemetry::metrics::requests::Timed;
 use crate::telemetry::observe::{Direction, Note};
 use crate::worker::Worker;
@@ -206,19 +207,17 @@ async fn forward(
 
     let seen = Glance::at(&parts.headers);
     let sake = Sake::of(&worker.shared.live.handles, &mut parts.headers, (seen, arrival.began));
-    let table = client.edge.table.load();
-    let table =
-        table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
-    let listener = listener(table, client, &host)?;
     let (from, tls, token, who) = (Some(client.from.peer), client.from.tls, None, None);
     let note = note.cloned();
     let mut arrived =
         Arrived { parts, seen, incoming, target, wish, from, tls, sake, token, who, arrival, note };
     let live = &worker.shared.live;
-    arrived.learn(live, table.asks);
-    let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
-    let (route, taken) = table.route(listener, &host, &arrived.head(live)).ok_or_else(no_route)?;
-    let (route, asked) = (Arc::clone(route), Cell::new(None));
+    let (mut route, mut taken) = route_of(client, &host, &mut arrived, live)?;
+    if route.is_provisional {
+        arrived.sake.wait(Box::pin(made_whole(worker, &route)).as_mut()).await?;
+        (route, taken) = route_of(client, &host, &mut arrived, live)?;
+    }
+    let asked = Cell::new(None);
     let find = async |arrived: &mut Arrived, taken: Taken| {
         let routed =
             Routed { prefix: taken.prefix, ..arrived.sake.wait(pin!(routed(worker, &route))).await? };
@@ -251,6 +250,39 @@ fn listener(table: &PortTable, client: &Client, host: &Hostname) -> Result<usize
     Ok(meant)
 }
 
+/// The route of a request by what is served now, and how it was matched.
+fn route_of(
+    client: &Client,
+    host: &Hostname,
+    arrived: &mut Arrived,
+    live: &Live,
+) -> Result<(Arc<EdgeRoute>, Taken), Error> {
+    let table = client.edge.table.load();
+    let table =
+        table.port(client.number).ok_or_else(|| Error::refused(Reason::NoRoute, "the port is closing"))?;
+    let listener = listener(table, client, host)?;
+    arrived.learn(live, table.asks);
+    let no_route = || Error::refused(Reason::NoRoute, format!("no route at the gateway for {host}"));
+    let (route, taken) = table.route(listener, host, &arrived.head(live)).ok_or_else(no_route)?;
+    Ok((Arc::clone(route), taken))
+}
+
+/// Waits a little until the service of a route is told, and routes are made of what holds for its requests.
+async fn made_whole(worker: &Worker, route: &EdgeRoute) -> Result<(), Error> {
+    let registry = &worker.shared.registry;
+    let Some(service) = &route.service else { return Ok(()) };
+    told_of(worker, service).await;
+    if service.snapshot.load().is_none() {
+        return Err(not_known(service));
+    }
+    registry.obeyed.until(registry.changes()).await;
+    Ok(())
+}
+
+fn not_known(service: &LiveService) -> Error {
+    Error::refused(Reason::DiscoveryUnavailable, format!("{} is not known here", service.name))
+}
+
 /// The route with its service as it is now; one that is being asked for is waited for a little.
 async fn routed(worker: &Worker, route: &Arc<EdgeRoute>) -> Result<Routed, Error> {
     let none = || nowhere(&route.plan, "it has no backend");
@@ -265,8 +297,7 @@ async fn routed(worker: &Worker, route: &Arc<EdgeRoute>) -> Result<Routed, Error
             return Ok(Routed { service, snapshot, plan, prefix: None, port, instance: None });
         }
         if !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            let why = format!("{} is not known here", service.name);
-            return Err(Error::refused(Reason::DiscoveryUnavailable, why));
+            return Err(not_known(&service));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::live::LiveService;
 use crate::request::bulkhead::Bulkhead;
 
 /// What is served.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     ports: HashMap<PortNumber, Arc<PortTable>>,
     /// Where each port is open, or why it is not.
@@ -135,6 +135,8 @@ pub struct EdgeRoute {
     pub service: Option<Arc<LiveService>>,
     /// Where requests go and what holds for them.
     pub plan: Arc<RoutePlan>,
+    /// Nothing was told yet of its service when this was made, and so nothing of what holds for its requests.
+    pub is_provisional: bool,
 }
 
 impl ListenerTable {
@@ -179,6 +181,7 @@ impl EdgeRoute {
         let first = route.backends.iter().find(|backend| backend.unresolved.is_none());
         let service = first.map(|backend| resolve(&backend.service));
         let policy = service.as_ref().and_then(|s| s.snapshot.load_full()).map(|s| s.service.policy.clone());
+        let is_provisional = service.is_some() && policy.is_none();
         let mut plan = RoutePlan::at_edge(route, &policy.unwrap_or_default(), &mut *resolve);
         if let Some(service) = &service {
             // They outlive this table: the next one finds them there.
@@ -186,7 +189,7 @@ impl EdgeRoute {
             plan.breaker = service.breakers.at_edge(route, &mut *resolve);
         }
         plan.keep_buckets(buckets);
-        Self { service, plan: Arc::new(plan) }
+        Self { service, plan: Arc::new(plan), is_provisional }
     }
 }
 

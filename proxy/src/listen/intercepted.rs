@@ -214,6 +214,7 @@ async fn look_up(registry: &Registry, to: SocketAddr, inside: bool) -> Looked {
         _ => LOOKUP_PATIENCE,
     };
     let end = Instant::now() + patience;
+    let mut told;
     loop {
         changed.borrow_and_update();
         // Virtual addresses all lie inside.
@@ -222,18 +223,18 @@ async fn look_up(registry: &Registry, to: SocketAddr, inside: bool) -> Looked {
             (Found::Known(_), _) => {
                 return Looked::Service(Host { name: service, port: PortNumber::new(to.port()) });
             }
-            (_, Found::Known(of)) => {
-                // Told of the address, but not of the instance: it has gone in this very moment.
-                let port = port_of_instance(&of, to);
-                return port.map_or(Looked::Nobody, |port| {
-                    Looked::Service(Host { name: instance, port: Some(port) })
-                });
+            (by_address, Found::Known(of)) => {
+                if let Some(port) = port_of_instance(&of, to) {
+                    return Looked::Service(Host { name: instance, port: Some(port) });
+                }
+                // Told of the address, but not of the instance: that comes by another way, or it has gone by now.
+                told = matches!(by_address, Found::Unknown);
             }
             (Found::Unknown, Found::Unknown) => return Looked::Nobody,
-            (Found::Asked, _) | (_, Found::Asked) => {}
+            (Found::Asked, _) | (_, Found::Asked) => told = false,
         }
         if patience.is_zero() || !matches!(timeout_at(end, changed.changed()).await, Ok(Ok(()))) {
-            return Looked::NotTold;
+            return if told { Looked::Nobody } else { Looked::NotTold };
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::worker::Worker;
 /// How long it is waited at most.
 pub const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether a route leads to services of which nothing was told yet: whether they are divided is not known before.
+/// Whether a route leads to services of which it was not told yet whether they are divided, and between whom to choose: who
+/// chose now would pass them over.
 pub fn awaits(plan: &RoutePlan) -> bool {
     plan.targets.iter().filter_map(|target| target.service.as_ref()).any(is_awaited)
 }
@@ -42,10 +43,14 @@ async fn while_awaited(worker: &Worker, awaited: impl Fn() -> bool) {
     let _: Result<Option<()>, Error> = look_while(registry.changed(), may_come, look).await;
 }
 
-/// Whether nothing was told of a service, not even that there is none; its endpoints may come before it.
+/// Whether a service is still to be told, or its endpoints, which may come before it. That there is none, or that it has no
+/// endpoint, was told as well.
 fn is_awaited(service: &Arc<LiveService>) -> bool {
     let endpoints = service.endpoints.load();
-    service.snapshot.load().is_none() && (!endpoints.complete || !endpoints.everything.is_empty())
+    match &*service.snapshot.load() {
+        None => !endpoints.complete || !endpoints.everything.is_empty(),
+        Some(snapshot) => !endpoints.complete && !snapshot.is_looked_up(),
+    }
 }
 
 /// Looks until something is found, as long as something `may_come` and for [`LOOKUP_PATIENCE`] at most.

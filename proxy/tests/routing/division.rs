@@ -238,6 +238,31 @@ async fn endpoints_that_are_told_before_their_service_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_backend_whose_endpoints_are_still_to_be_told_keeps_its_share() {
+    // Everybody who had waited for the service to be told went to the other backend.
+    let (mesh, v1, late) = (Mesh::new(), Origin::named("v1").await, Origin::named("late").await);
+    let client = mesh.client();
+    client.registry.set_discovery(Discovery::Connected);
+    let both = vec![backend("shop/cart", None, 1), backend("shop/late", None, 1)];
+    let front = Service { routes: vec![route("all", vec![], both)], ..open_service("shop/front") };
+    client.knows(open_service("shop/cart"), [plain("shop/cart", "i-1", v1.addr())]);
+    client.knows(front.checked().unwrap(), []);
+    client.registry.apply(Change::NoEndpoints("shop/front".parse().unwrap())).unwrap();
+    client.set(Resource::Service(open_service("shop/late")));
+    let outbound = client.outbound;
+    let ask = || tokio::spawn(async move { Client::h1(outbound).await.get("front", "/").await.unwrap() });
+    let asked: Vec<_> = (0..40).map(|_| ask()).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.set(Resource::Endpoint(plain("shop/late", "i-2", late.addr())));
+    let mut late = 0;
+    for reply in asked {
+        late += usize::from(who(&reply.await.unwrap()) == "late");
+    }
+    // Six sigma around a half, and to spare.
+    assert!((1..40).contains(&late), "{late}");
+}
+
+#[tokio::test]
 async fn a_connection_is_divided_too() {
     let opaque = |share, by| {
         let mut service = divided(share, by);

@@ -1,30 +1,24 @@
-//! What the gateway's ports and routes are made from by now: a pushed Gateway is acknowledged when it is obeyed, not when
-//! it has arrived.
+//! Up to which change of the registry the gateway's ports and routes are made by now: what was pushed to a gateway is
+//! acknowledged when it is obeyed, not when it has arrived.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_mesh::Gateway;
 use tokio::sync::watch;
 
-/// The Gateway that is obeyed.
+/// The number of the last change that requests at the edge meet.
 #[derive(Debug, Default)]
-pub struct Obeyed(watch::Sender<Option<Arc<Gateway>>>);
+pub struct Obeyed(watch::Sender<u64>);
 
 impl Obeyed {
-    /// From now on requests meet this one.
-    pub fn is(&self, gateway: Option<Arc<Gateway>>) {
-        self.0.send_replace(gateway);
+    /// From now on requests meet everything up to this change.
+    pub fn is(&self, change: u64) {
+        self.0.send_replace(change);
     }
 
-    /// Waits until requests meet `gateway`, for half a second at most: whoever can not open a port still answers.
-    pub async fn until(&self, gateway: Option<Arc<Gateway>>) {
-        let same = |now: &Option<Arc<Gateway>>| match (now, &gateway) {
-            (Some(now), Some(wanted)) => Arc::ptr_eq(now, wanted),
-            (now, wanted) => now.is_none() && wanted.is_none(),
-        };
+    /// Waits until requests meet `change`, for half a second at most: whoever can not open a port still answers.
+    pub async fn until(&self, change: u64) {
         let mut seen = self.0.subscribe();
-        let _in_time = tokio::time::timeout(PATIENCE, seen.wait_for(same)).await;
+        let _in_time = tokio::time::timeout(PATIENCE, seen.wait_for(|now| *now >= change)).await;
     }
 }
 
@@ -36,17 +30,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_waited_for_the_very_gateway_that_was_pushed_and_not_for_ever() {
-        let gateway = || Arc::new(Gateway { name: "shop/edge".parse().unwrap(), listeners: vec![] });
-        let (obeyed, old, new) = (Obeyed::default(), gateway(), gateway());
-        obeyed.is(Some(Arc::clone(&old)));
+    async fn it_is_waited_for_the_very_change_and_not_for_ever() {
+        let obeyed = Obeyed::default();
+        obeyed.is(3);
         let begun = tokio::time::Instant::now();
-        obeyed.until(Some(old)).await;
+        obeyed.until(3).await;
         assert!(begun.elapsed().is_zero());
-        obeyed.until(Some(Arc::clone(&new))).await;
+        obeyed.until(4).await;
         assert_eq!(begun.elapsed(), PATIENCE);
-        obeyed.is(Some(Arc::clone(&new)));
-        obeyed.until(Some(new)).await;
+        obeyed.is(5);
+        obeyed.until(4).await;
         assert_eq!(begun.elapsed(), PATIENCE);
     }
 }

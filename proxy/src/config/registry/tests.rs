@@ -194,3 +194,55 @@ fn routes_of_the_callers_that_are_too_many_are_rejected_and_never_the_service() 
         assert_eq!(live.snapshot.load().as_ref().unwrap().service, cart, "{routes_first}");
     }
 }
+
+#[test]
+fn endpoints_that_are_told_together_are_in_force_together() {
+    // The first of them was taken for all there are, and a route to another version found nobody.
+    let registry = registry();
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    let changed = registry.changed();
+    let before = *changed.borrow();
+    let outcomes =
+        registry.set_endpoints(vec![endpoint("shop/cart", "i-1", 1000), endpoint("shop/cart", "i-2", 1001)]);
+    assert_eq!(outcomes, [Ok(()), Ok(())]);
+    assert_eq!(*changed.borrow(), before + 1, "whoever waits looks once");
+    let cart = registry.live_service(&"shop/cart".parse().unwrap()).unwrap();
+    assert_eq!(cart.endpoints.load().everything.len(), 2);
+}
+
+#[test]
+fn an_address_that_was_an_instances_is_asked_for_again_when_the_instance_has_gone() {
+    // It led to the service it was of before, for as long as nothing of that service changed.
+    let name: ServiceName = "shop/cart".parse().unwrap();
+    let instance = |port| endpoint("shop/cart", "i-1", port);
+    let at = |port: u16| Hostname::of_socket(([127, 0, 0, 1], port).into());
+    let gone = |registry: &Registry, way: usize| match way {
+        0 => registry.apply(Change::Remove(ResourceName::Endpoint(name.clone(), "i-1".parse().unwrap()))),
+        1 => registry.apply(Change::NoEndpoints(name.clone())),
+        _ => registry.apply(Change::Set(Resource::Endpoint(instance(1001)))),
+    };
+    for way in 0..3 {
+        let registry = registry();
+        set(&registry, Resource::Service(service("shop/cart", None)));
+        set(&registry, Resource::Endpoint(instance(1000)));
+        registry.apply(Change::HostIs { host: at(1000), service: name.clone() }).unwrap();
+        assert!(matches!(registry.find(&at(1000)), Found::Known(_)));
+        let names = registry.names_generation();
+        set(&registry, Resource::Endpoint(instance(1000)));
+        assert_eq!(registry.names_generation(), names, "it is where it was");
+        gone(&registry, way).unwrap();
+        assert!(registry.names_generation() > names, "who has remembered it forgets it");
+        assert!(matches!(registry.find(&at(1000)), Found::Asked), "{way}");
+    }
+}
+
+#[test]
+fn what_is_wanted_again_is_wanted_after_it_was_given_up() {
+    let registry = registry();
+    let (mut wants, name) = (registry.wants(), "shop/cart".parse::<ServiceName>().unwrap());
+    for want in [Want::Service(name.clone()), Want::DropService(name.clone()), Want::Service(name.clone())] {
+        registry.want(&mut registry.state(), want);
+    }
+    let all: Vec<_> = std::iter::from_fn(|| wants.try_next()).collect();
+    assert_eq!(all, [Want::DropService(name.clone()), Want::Service(name)]);
+}

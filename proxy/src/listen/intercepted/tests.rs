@@ -36,6 +36,25 @@ async fn the_address_of_an_instance_is_that_instance_and_the_port_it_serves_ther
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_whose_address_is_told_before_it_is_waited_for() {
+    // It was taken for one that has just gone: refused, or called in plaintext outside the ranges of the mesh.
+    let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
+    mesh.knows("shop/cart", "240.0.0.7", "10.0.0.7:8080");
+    let (new, service) = ("10.0.0.9:8080".parse().unwrap(), "shop/cart".parse().unwrap());
+    mesh.apply(Change::HostIs { host: Hostname::of_socket(new), service });
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        mesh.apply(Change::Set(Resource::Endpoint(resources::endpoint("shop/cart", "i-9", new))));
+    };
+    let (host, ()) = tokio::join!(mesh.service("10.0.0.9:8080"), told);
+    assert_eq!(host.name.socket(), Some(new));
+    // One that does not come has gone.
+    let gone = "10.0.0.10:8080".parse().unwrap();
+    mesh.apply(Change::HostIs { host: Hostname::of_socket(gone), service: "shop/cart".parse().unwrap() });
+    assert!(matches!(mesh.course("10.0.0.10:8080").await, Course::Outside(_)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_of_the_mesh_is_never_passed_on() {
     for mode in [OutboundMode::AllowAny, OutboundMode::RegistryOnly] {
         let mesh = Mesh::new(Discovery::Connected, mode);
