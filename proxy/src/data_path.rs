@@ -256,10 +256,28 @@ async fn until(done: impl Fn() -> bool) {
     }
 }
 
-/// How many loops still accept from the mesh.
+/// How many loops still accept from the mesh, or from the public at a gateway.
 #[derive(Debug, Default)]
-struct Accepting {
+pub(crate) struct Accepting {
     inbound: AtomicUsize,
+}
+
+impl Accepting {
+    /// Counts a loop for as long as the answer lives.
+    pub(crate) fn begins(self: &Arc<Self>) -> AcceptLoop {
+        self.inbound.fetch_add(1, SeqCst);
+        AcceptLoop(Arc::clone(self))
+    }
+}
+
+/// A loop that accepts.
+#[derive(Debug)]
+pub(crate) struct AcceptLoop(Arc<Accepting>);
+
+impl Drop for AcceptLoop {
+    fn drop(&mut self) {
+        self.0.inbound.fetch_sub(1, SeqCst);
+    }
 }
 
 const QUIET: Duration = Duration::from_millis(200);
@@ -277,8 +295,7 @@ async fn run(
         let Some(application) = worker.shared.applications.get(place).cloned() else { continue };
         let listener = TcpListener::from_std(listener)?;
         let listening = (intercepting && place == 0).then(|| listener.local_addr()).transpose()?;
-        accepting.inbound.fetch_add(1, SeqCst);
-        let (worker, phases, accepting) = (Rc::clone(&worker), phases.clone(), Arc::clone(&accepting));
+        let (worker, phases, accepts) = (Rc::clone(&worker), phases.clone(), accepting.begins());
         tokio::task::spawn_local(async move {
             let live = Arc::clone(&worker.shared.live);
             let take = |stream, guard| {
@@ -294,7 +311,7 @@ async fn run(
             };
             let closing = reached(phases, Phase::InboundClosing);
             accept::accept(listener, &worker.inbound, live.inbound_side(), closing, take).await;
-            accepting.inbound.fetch_sub(1, SeqCst);
+            drop(accepts);
         });
     }
     for (listener, fixed) in sockets.outbound {
@@ -325,7 +342,13 @@ async fn run(
         });
     }
     if let (Some(changes), Some(edge)) = (sockets.gateway, worker.shared.edge.clone()) {
-        tokio::task::spawn_local(gateway::serve::run(Rc::clone(&worker), edge, changes, phases.clone()));
+        tokio::task::spawn_local(gateway::serve::run(
+            Rc::clone(&worker),
+            edge,
+            changes,
+            phases.clone(),
+            accepting,
+        ));
     }
     tokio::task::spawn_local(Rc::clone(&worker).housekeeping());
     // Dropping the runtime afterwards drops every task, and with them whatever was left open.

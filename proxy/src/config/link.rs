@@ -206,7 +206,9 @@ impl Link {
         let Delta { kind, revision, set, hosts, removed, undecodable, ticket, .. } =
             self.session.on_response(response);
         // From here on the service itself is followed. That its own callers' routes are awaited must be known before it is there.
-        hosts.iter().for_each(|(_, service)| self.want_service(service.clone()));
+        for (_, service) in &hosts {
+            self.want_service(service.clone());
+        }
         let rejected = self.put_all_in_force(set);
         for (host, service) in hosts {
             self.pending.remove(&host);
@@ -266,10 +268,9 @@ impl Link {
             _ => None,
         });
         let endpoints: Vec<_> = endpoints.collect();
-        let mut of_endpoints = match endpoints.is_empty() {
-            true => Vec::new().into_iter(),
-            false => self.registry.set_endpoints(endpoints).into_iter(),
-        };
+        // Whoever waits is woken only where there are any.
+        let outcomes = if endpoints.is_empty() { Vec::new() } else { self.registry.set_endpoints(endpoints) };
+        let mut of_endpoints = outcomes.into_iter();
         let mut rejected = Vec::new();
         for (resource, version, _aliases) in set {
             let name = resource.name().to_string();

@@ -280,7 +280,9 @@ impl Registry {
         let mut state = self.state();
         let services: BTreeSet<_> = told.iter().map(|endpoint| endpoint.service.clone()).collect();
         let outcomes = told.into_iter().map(|endpoint| self.set_endpoint(&mut state, endpoint)).collect();
-        services.iter().for_each(|service| publish(&state, service));
+        for service in &services {
+            publish(&state, service);
+        }
         drop(state);
         self.announce();
         outcomes

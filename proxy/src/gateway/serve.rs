@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::routes::Taken;
+use crate::data_path::Accepting;
 use crate::drain::Phase;
 use crate::error::Error;
 use crate::gateway::Edge;
@@ -41,11 +42,12 @@ use crate::telemetry::observe::{Direction, Note};
 use crate::worker::Worker;
 
 /// Accepts at the gateway's ports as they come and go, until the process ends.
-pub async fn run(
+pub(crate) async fn run(
     worker: Rc<Worker>,
     edge: Arc<Edge>,
     mut changes: mpsc::Receiver<PortChange>,
     phases: watch::Receiver<Phase>,
+    loops: Arc<Accepting>,
 ) {
     let mut open: HashMap<PortNumber, oneshot::Sender<()>> = HashMap::new();
     while let Some(change) = changes.recv().await {
@@ -56,7 +58,12 @@ pub async fn run(
                 let (stop, stopped) = oneshot::channel();
                 open.insert(number, stop);
                 let (worker, edge, phases) = (Rc::clone(&worker), Arc::clone(&edge), phases.clone());
-                tokio::task::spawn_local(accepting(worker, edge, number, listener, phases, stopped));
+                // A connection that waits to be accepted when the process is to end is served, too.
+                let counted = loops.begins();
+                tokio::task::spawn_local(async move {
+                    accepting(worker, edge, number, listener, phases, stopped).await;
+                    drop(counted);
+                });
             }
         }
     }
