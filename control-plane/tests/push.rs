@@ -359,7 +359,7 @@ async fn a_token_is_exchanged_for_whom_the_certificate_proves_and_for_nobody_els
 /// out either: a sidecar that has a later certificate goes on over the next connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_ends_with_its_certificate_and_whoever_has_a_later_one_goes_on() {
-    let mesh = mesh_with(&["--leaf-lifetime-for-tests", "3s"]).await;
+    let mesh = mesh_with(&["--leaf-lifetime-for-tests", "10s"]).await;
     let web = mesh.workload("web").await;
     let left = || web.identity.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
     tokio::time::sleep(left() / 2).await;

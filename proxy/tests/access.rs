@@ -186,8 +186,8 @@ async fn opaque_connections_end_when_the_rules_are_taken_away() {
     assert!(echoes(&mut stream).await);
     let own = ResourceName::Inbound("shop".parse().unwrap(), "db".parse().unwrap());
     server.registry.apply(Change::Remove(own)).unwrap();
-    let end = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 1])).await;
-    assert!(matches!(end, Ok(Ok(0) | Err(_))), "cut within two seconds: {end:?}");
+    let end = tokio::time::timeout(Duration::from_secs(8), stream.read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "cut, and not at the end of its time: {end:?}");
 }
 
 #[tokio::test]
@@ -460,10 +460,10 @@ async fn opaque_connections_are_held_to_caller_and_port_and_cut_when_a_change_de
     let began = Instant::now();
     let mut rest = [0; 1];
     for stream in [&mut open, &mut second] {
-        let end = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut rest)).await;
-        assert!(matches!(end, Ok(Ok(0) | Err(_))), "cut within two seconds: {end:?}");
+        let end = tokio::time::timeout(Duration::from_secs(8), stream.read(&mut rest)).await;
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "cut, and not at the end of its time: {end:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(8));
     eventually("what is open is let go", || async {
         server.live.prometheus().lines().any(|l| l.contains("decision=\"denied\"") && l.contains("shop/db"))
     })

@@ -364,12 +364,15 @@ async fn traffic_leaves_an_endpoint_that_has_become_slow() {
     let mut client = Client::h1(sidecar.outbound).await;
     assert_eq!(ask(&mut client, 60).await.len(), 3);
     origins[0].behave(Behaviour { delay: Duration::from_millis(300), ..Behaviour::default() });
-    let (began, mut slow) = (Instant::now(), 0);
-    while began.elapsed() < Duration::from_secs(2) {
-        let shares = ask(&mut client, 50).await;
-        slow = shares.get("a").copied().unwrap_or(0);
+    let began = Instant::now();
+    loop {
+        let slow = ask(&mut client, 50).await.get("a").copied().unwrap_or(0);
+        if slow <= 1 {
+            break;
+        }
+        let on_time = began.elapsed() < Duration::from_secs(15);
+        assert!(on_time, "{slow} of the last 50 still waited for the slow one");
     }
-    assert!(slow <= 1, "{slow} of the last 50 still waited for the slow one");
     let all: u64 = origins[0].requests();
     assert!(all < 80, "{all} requests reached the slow one");
 }

@@ -198,7 +198,7 @@ async fn a_token_file_that_is_missing_or_nonsense_is_named() {
 #[tokio::test]
 async fn renewal_swaps_the_certificate_without_reconnecting_and_goes_on_when_refused() {
     let server = PlanServer::start().await;
-    server.set_leaf_lifetime(LeafLifetime::for_tests(Duration::from_secs(6)));
+    server.set_leaf_lifetime(LeafLifetime::for_tests(Duration::from_secs(12)));
     let folder = tempfile::tempdir().unwrap();
     let sidecar = Sidecar::start(&server, folder.path()).await;
     sidecar.linked().await;
@@ -207,7 +207,7 @@ async fn renewal_swaps_the_certificate_without_reconnecting_and_goes_on_when_ref
 
     // Refused for longer than half a life, then granted.
     server.refuse_signing(Some(RpcError::new(RpcErrorKind::Internal, "the store is full")));
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(sidecar.obtained.identity.certificate_sha256(), first, "the valid one stays in use");
     server.refuse_signing(None);
     let swapped = || async { sidecar.obtained.identity.certificate_sha256() != first };

@@ -172,10 +172,10 @@ async fn a_name_that_is_looked_up_is_waited_for_but_not_for_ever() {
     late.await.unwrap();
     let began = Instant::now();
     assert_eq!(responder.ask("www.example.org", "A").await.records, ["192.0.2.1"]);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(1_800), "{:?}", began.elapsed());
     let began = Instant::now();
     assert_eq!(responder.ask("new.shop.mesh", "A").await.code, "Server Failure");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 /// An engine of containers knows `cart` too: asked when the control plane took more than 0.3 s to say whose the name is, it

@@ -12,6 +12,7 @@ use outrigger_testkit::{Behaviour, BodyOf, Origin, RawBackend, RawClient, resour
 use support::{Mesh, Sidecar};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 /// A client's sidecar and that of an instance of shop/cart before `app`.
 fn pair(between: Between, app: SocketAddr) -> (Sidecar, Sidecar) {
@@ -29,6 +30,13 @@ const SILENCE: Duration = Duration::from_millis(400);
 async fn ask(client: &Sidecar, request: &str) -> (String, bool) {
     let mut raw = RawClient::connect(client.outbound).await;
     let (got, closed) = raw.write(request).await.read_until_silent(SILENCE).await;
+    (String::from_utf8_lossy(&got).into_owned(), closed)
+}
+
+/// The same of somebody who is to close the connection then.
+async fn ask_to_the_end(client: &Sidecar, request: &str) -> (String, bool) {
+    let mut raw = RawClient::connect(client.outbound).await;
+    let (got, closed) = raw.write(request).await.read_until_closed().await;
     (String::from_utf8_lossy(&got).into_owned(), closed)
 }
 
@@ -70,8 +78,9 @@ const EXPECTING: &str = "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 4\r\nE
 #[tokio::test]
 async fn a_body_is_asked_for_when_the_application_wants_it() {
     for between in [Between::Http1, Between::Auto] {
-        let app = by_hand(async |mut stream| {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        let (want, wanted) = oneshot::channel::<()>();
+        let app = by_hand(move |mut stream: TcpStream| async move {
+            wanted.await.unwrap();
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
             let mut body = [0; 4];
             stream.read_exact(&mut body).await.unwrap();
@@ -82,8 +91,9 @@ async fn a_body_is_asked_for_when_the_application_wants_it() {
         .await;
         let (client, _server) = pair(between, app);
         let mut raw = RawClient::connect(client.outbound).await;
-        let (early, _) = raw.write(EXPECTING).await.read_until_silent(Duration::from_millis(150)).await;
-        assert!(early.is_empty(), "{between:?}: nobody has asked for the body yet");
+        let silent = raw.write(EXPECTING).await.stays_silent(Duration::from_millis(150)).await;
+        assert!(silent, "{between:?}: nobody has asked for the body yet");
+        want.send(()).unwrap();
         let (asked, _) = raw.read_until_silent(SILENCE).await;
         assert_eq!(asked, b"HTTP/1.1 100 Continue\r\n\r\n", "{between:?}");
         let (got, _) = raw.write("body").await.read_until_silent(SILENCE).await;
@@ -103,7 +113,7 @@ async fn an_answer_before_the_body_spares_it_and_ends_the_connection() {
         })
         .await;
         let (client, _server) = pair(between, app);
-        let (got, closed) = ask(&client, EXPECTING).await;
+        let (got, closed) = ask_to_the_end(&client, EXPECTING).await;
         assert!(got.starts_with("HTTP/1.1 401 ") && closed, "{between:?}: {got}");
     }
 }
@@ -165,7 +175,7 @@ async fn http_1_0_gets_no_chunks_and_keeps_a_connection_only_when_it_asks() {
             ..Behaviour::default()
         });
         let (got, closed) =
-            ask(&client, "GET / HTTP/1.0\r\nHost: cart\r\nConnection: keep-alive\r\n\r\n").await;
+            ask_to_the_end(&client, "GET / HTTP/1.0\r\nHost: cart\r\nConnection: keep-alive\r\n\r\n").await;
         assert!(got.starts_with("HTTP/1.0 200 OK\r\n") && closed, "{between:?}: {got}");
         assert!(
             !got.contains("transfer-encoding") && got.ends_with("\r\n\r\nxxxxxxxxxxxxxxx"),
@@ -175,7 +185,9 @@ async fn http_1_0_gets_no_chunks_and_keeps_a_connection_only_when_it_asks() {
         for (asks, keeps) in [("Connection: keep-alive\r\n", true), ("", false)] {
             let app = RawBackend::start("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxxx").await;
             let (client, _server) = pair(between, app.addr());
-            let (got, closed) = ask(&client, &format!("GET / HTTP/1.0\r\nHost: cart\r\n{asks}\r\n")).await;
+            let request = format!("GET / HTTP/1.0\r\nHost: cart\r\n{asks}\r\n");
+            let (got, closed) =
+                if keeps { ask(&client, &request).await } else { ask_to_the_end(&client, &request).await };
             assert!(got.ends_with("\r\n\r\nxxx") && closed != keeps, "{between:?}: {got}");
             assert_eq!(got.to_lowercase().contains("connection: keep-alive"), keeps, "{between:?}: {got}");
         }

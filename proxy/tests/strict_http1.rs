@@ -31,6 +31,17 @@ async fn before_origin() -> (Sidecar, Origin) {
 
 /// Sends `bytes` in pieces of `piece`, and reads what comes.
 async fn exchange(sidecar: &Sidecar, bytes: &str, piece: usize) -> (String, bool) {
+    let (answer, closed) = sent(sidecar, bytes, piece).await.read_until_silent(SILENCE).await;
+    (String::from_utf8_lossy(&answer).into_owned(), closed)
+}
+
+/// The same of somebody who is to close the connection then.
+async fn exchange_to_the_end(sidecar: &Sidecar, bytes: &str, piece: usize) -> (String, bool) {
+    let (answer, closed) = sent(sidecar, bytes, piece).await.read_until_closed().await;
+    (String::from_utf8_lossy(&answer).into_owned(), closed)
+}
+
+async fn sent(sidecar: &Sidecar, bytes: &str, piece: usize) -> RawClient {
     let mut client = RawClient::connect(sidecar.outbound).await;
     for piece in bytes.as_bytes().chunks(piece) {
         client.write(piece).await;
@@ -38,8 +49,7 @@ async fn exchange(sidecar: &Sidecar, bytes: &str, piece: usize) -> (String, bool
             tokio::task::yield_now().await;
         }
     }
-    let (answer, closed) = client.read_until_silent(SILENCE).await;
-    (String::from_utf8_lossy(&answer).into_owned(), closed)
+    client
 }
 
 #[tokio::test]
@@ -117,7 +127,7 @@ async fn a_request_with_two_readings_is_refused_and_nothing_of_it_is_sent_on() {
         ),
     ] {
         for piece in [usize::MAX, 1] {
-            let (answer, closed) = exchange(&sidecar, request, piece).await;
+            let (answer, closed) = exchange_to_the_end(&sidecar, request, piece).await;
             assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{what}: {answer}");
             assert!(answer.contains("\r\nx-outrigger-reason: bad_request\r\n"), "{what}: {answer}");
             assert!(answer.contains("\r\nx-outrigger-hop: client\r\n"), "{what}: {answer}");
@@ -144,7 +154,7 @@ async fn what_is_too_large_has_its_own_refusal() {
         ("431 ", "header_too_large", format!("GET / HTTP/1.1\r\nHost: cart\r\n{many}\r\n")),
         ("414 ", "uri_too_long", format!("GET /{} HTTP/1.1\r\nHost: cart\r\n\r\n", "y".repeat(16 * 1024))),
     ] {
-        let (answer, closed) = exchange(&sidecar, &request, usize::MAX).await;
+        let (answer, closed) = exchange_to_the_end(&sidecar, &request, usize::MAX).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         assert!(answer.contains(&format!("x-outrigger-reason: {reason}\r\n")) && closed, "{answer}");
     }
@@ -157,8 +167,12 @@ async fn what_is_too_large_has_its_own_refusal() {
 async fn requests_before_a_bad_one_are_answered_first() {
     let (sidecar, _origin) = before_origin().await;
     let good = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
-    let (answer, closed) =
-        exchange(&sidecar, &format!("{good}{good}GET / HTTP/1.1\nHost: cart\n\n{good}"), usize::MAX).await;
+    let (answer, closed) = exchange_to_the_end(
+        &sidecar,
+        &format!("{good}{good}GET / HTTP/1.1\nHost: cart\n\n{good}"),
+        usize::MAX,
+    )
+    .await;
     let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
     assert_eq!((statuses, closed), (vec!["200", "200", "400"], true), "{answer}");
 }
@@ -306,8 +320,7 @@ async fn an_early_answer_never_lets_the_rest_of_the_body_become_a_request() {
     let (answer, _) = client.read_until_silent(SILENCE).await;
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
     client.write(inner).await;
-    let (rest, _) = client.read_until_silent(SILENCE).await;
-    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    assert!(client.stays_silent(SILENCE).await, "the rest of the body was answered");
     let received = String::from_utf8_lossy(&backend.received().concat()).into_owned();
     // The answer was whole: the upload is given up, and with it the connection upstream.
     assert!(received.ends_with(&format!("content-length: {}\r\n\r\n", inner.len())), "{received}");
@@ -321,7 +334,7 @@ async fn a_body_beyond_the_limit_is_refused_before_anything_of_it_is_sent_where_
     let service = Service { http: rules, ..open_service("shop/cart") };
     sidecar.knows(service, [plain("shop/cart", "i-1", backend.addr())]);
     let declared = "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 11\r\n\r\nhello";
-    let (answer, closed) = exchange(&sidecar, declared, usize::MAX).await;
+    let (answer, closed) = exchange_to_the_end(&sidecar, declared, usize::MAX).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && closed, "{answer}");
     assert!(answer.contains("x-outrigger-reason: payload_too_large\r\n"), "{answer}");
     assert!(backend.received().is_empty());
@@ -336,7 +349,7 @@ async fn a_body_beyond_the_limit_is_refused_before_anything_of_it_is_sent_where_
     assert!(exchange(&sidecar, fits, usize::MAX).await.0.starts_with("HTTP/1.1 200 "));
     let grows = "POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n6\r\n012345\r\n0\r\n\r\n";
     for piece in [usize::MAX, 10] {
-        let (answer, closed) = exchange(&sidecar, grows, piece).await;
+        let (answer, closed) = exchange_to_the_end(&sidecar, grows, piece).await;
         assert!(answer.starts_with("HTTP/1.1 413 ") && closed, "{answer}");
     }
 }
@@ -379,7 +392,8 @@ async fn an_answer_cut_short_never_looks_whole() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.write_all(body.as_bytes()).await.unwrap();
         });
-        let (got, closed) = exchange(&sidecar, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n", usize::MAX).await;
+        let (got, closed) =
+            exchange_to_the_end(&sidecar, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n", usize::MAX).await;
         backend.await.unwrap();
         assert!(got.starts_with("HTTP/1.1 200 OK") && closed, "{got}");
         assert!(!got.ends_with("0\r\n\r\n"), "{got}");

@@ -155,22 +155,22 @@ async fn a_call_for_the_sake_of_a_second_attempt_is_made_once() {
 
 #[tokio::test]
 async fn the_deadline_shrinks_from_hop_to_hop_through_the_application() {
-    let hops = hops(Timeouts { request: Some(Duration::from_secs(2)), ..Timeouts::default() }).await;
+    let hops = hops(Timeouts { request: Some(Duration::from_secs(10)), ..Timeouts::default() }).await;
     let think = Duration::from_millis(300);
     hops.cart_app.calls(hops.onward_grpc(Trace::PassedOn, think));
     let mut client = Client::h1(hops.web.outbound).await;
     assert_eq!(client.get("cart", "/").await.unwrap().status, StatusCode::OK);
     let left = hops.left_at_stock().expect("the deadline of the first sidecar");
-    let spent = Duration::from_secs(2).saturating_sub(left);
-    assert!((think..think * 3).contains(&spent), "{left:?} left");
+    let spent = Duration::from_secs(10).saturating_sub(left);
+    assert!((think..Duration::from_secs(5)).contains(&spent), "{left:?} left");
 
     // The caller's own is continued as well, and wins where it is shorter.
     let mut grpc = request(Method::POST, "cart", "/s/M", "x".into());
     grpc.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-    grpc.headers_mut().insert("grpc-timeout", "1S".parse().unwrap());
+    grpc.headers_mut().insert("grpc-timeout", "5S".parse().unwrap());
     Client::h2(hops.web.outbound).await.send(grpc).await.unwrap();
     let left = hops.left_at_stock().expect("the caller's deadline");
-    assert!(left + think < Duration::from_secs(1) && !left.is_zero(), "{left:?}");
+    assert!(left + think < Duration::from_secs(5) && !left.is_zero(), "{left:?}");
 
     // Without trace context nobody knows for whose sake the call is made.
     hops.cart_app.calls(hops.onward_grpc(Trace::Dropped, think));
@@ -181,15 +181,15 @@ async fn the_deadline_shrinks_from_hop_to_hop_through_the_application() {
 #[tokio::test]
 async fn a_call_for_whose_request_no_time_is_left_is_not_made() {
     let hops = hops(Timeouts { request: Some(Duration::from_millis(100)), ..Timeouts::default() }).await;
-    hops.stock_app.behave(Behaviour { delay: Duration::from_secs(9), ..Behaviour::default() });
+    hops.stock_app.behave(Behaviour { delay: Duration::from_secs(60), ..Behaviour::default() });
     hops.cart_app.calls(hops.onward(Trace::PassedOn));
     let began = Instant::now();
     let reply = Client::h1(hops.web.outbound).await.get("cart", "/").await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("x-outrigger-reason")), (504, Some("timeout_request")));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let idle = || async { hops.stock_app.in_flight() == 0 };
     outrigger_testkit::eventually("the last application was let go", idle).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

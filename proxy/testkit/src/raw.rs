@@ -91,22 +91,38 @@ impl RawClient {
         self
     }
 
-    /// Reads until the peer has been silent for `silence` or has closed. The flag tells whether it closed.
+    /// Reads until the peer has been silent for `silence` after its first bytes, or has closed. The flag tells whether it
+    /// closed. The first bytes may take longer: a busy machine is no silence.
     pub async fn read_until_silent(&mut self, silence: Duration) -> (Vec<u8>, bool) {
         let mut all = Vec::new();
         let mut buffer = vec![0; 16 * 1024];
+        let mut limit = PATIENCE.max(silence);
         loop {
-            match tokio::time::timeout(silence, self.0.read(&mut buffer)).await {
+            match tokio::time::timeout(limit, self.0.read(&mut buffer)).await {
                 Err(_silent) => return (all, false),
                 Ok(Err(_) | Ok(0)) => return (all, true),
                 Ok(Ok(read)) => all.extend_from_slice(&buffer[..read]),
             }
             assert!(all.len() < MAX_KEPT, "the peer does not stop");
+            limit = silence;
         }
+    }
+
+    /// Reads what comes from a peer that is to close, for which it has some seconds. The flag tells whether it closed.
+    pub async fn read_until_closed(&mut self) -> (Vec<u8>, bool) {
+        self.read_until_silent(PATIENCE).await
+    }
+
+    /// Whether no byte comes within `time`, be the connection closed or not.
+    pub async fn stays_silent(&mut self, time: Duration) -> bool {
+        let came = tokio::time::timeout(time, self.0.peek(&mut [0; 1])).await;
+        !matches!(came, Ok(Ok(1..)))
     }
 }
 
 const MAX_KEPT: usize = 1 << 20;
+/// How long is waited for first bytes and for the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -119,6 +135,7 @@ mod tests {
         let (answer, closed) =
             client.write(b"ping\0\r\n").await.read_until_silent(Duration::from_millis(100)).await;
         assert_eq!((&answer[..], closed), (&b"pong"[..], false));
+        assert!(client.stays_silent(Duration::from_millis(50)).await);
         assert_eq!(backend.received(), [b"ping\0\r\n".to_vec()]);
     }
 }

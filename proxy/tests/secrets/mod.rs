@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use outrigger_testkit::{Client, Origin, RawClient};
+use outrigger_testkit::{Client, Origin, RawClient, eventually};
 
 use super::process_common::Process;
 
@@ -70,7 +70,7 @@ async fn a_planted_key_is_in_no_log_dump_metric_or_error_of_a_whole_run() {
     told.extend(broken.read_until_silent(Duration::from_millis(300)).await.0);
     // The files are replaced by ones that can not be used, which is an error with a reason.
     std::fs::write(process.folder().join("cert.pem"), &key).unwrap();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    eventually("the error is told", || async { process.log().contains("changed and can not be used") }).await;
     let mut admin = Client::h1(process.admin).await;
     for page in
         ["/", "/ready", "/config_dump", "/clusters", "/policies", "/certs", "/stats/prometheus", "/none"]

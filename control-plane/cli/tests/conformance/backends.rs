@@ -19,7 +19,7 @@ fn weights() -> Vec<Case> {
     vec![
         case("weight-share", PLACE, "a backend gets its weight's part of all weights")
             .rules(&to("{name: a, port: 80, weight: 9}, {name: b, port: 80, weight: 1}"))
-            .ask(get("/").times(200).status(200).share("a", 90).share("b", 10)),
+            .ask(get("/").times(600).status(200).share("a", 90).share("b", 10)),
         case("weight-sum", PLACE, "weights are no percentages, and their sum is what it is")
             .rules(&to("{name: a, port: 80, weight: 300}, {name: b, port: 80, weight: 100}"))
             .ask(get("/").times(160).status(200).share("a", 75)),

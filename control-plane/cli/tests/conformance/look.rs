@@ -47,7 +47,7 @@ pub(crate) fn grpc_status(reply: &Reply) -> Option<u16> {
     status?.to_str().ok()?.parse().ok()
 }
 
-/// Whether so many of a hundred came from `of`, within four standard deviations.
+/// Whether so many of a hundred came from `of`, within six standard deviations.
 pub(crate) fn share(replies: &[Reply], of: &str, percent: u32) -> Result<(), String> {
     let from = |reply: &&Reply| match of.parse::<u16>() {
         Ok(status) => reply.status.as_u16() == status,
@@ -56,7 +56,7 @@ pub(crate) fn share(replies: &[Reply], of: &str, percent: u32) -> Result<(), Str
     let (all, own) = (replies.len() as f64, replies.iter().filter(from).count() as f64);
     let part = f64::from(percent) / 100.0;
     let sigma = (all * part * (1.0 - part)).sqrt();
-    if (own - all * part).abs() <= 4.0 * sigma {
+    if (own - all * part).abs() <= 6.0 * sigma {
         Ok(())
     } else {
         Err(format!("{own} of {all} came from {of}, not {percent} in a hundred"))

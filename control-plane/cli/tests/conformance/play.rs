@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
                 let value = HeaderValue::from_str(&value).map_err(|e| e.to_string())?;
                 sent.headers_mut().append(HeaderName::from_static(name), value);
             }
-            let reply = tokio::time::timeout(PATIENCE, client.send(sent)).await;
+            let reply = tokio::time::timeout(ANSWERED, client.send(sent)).await;
             let reply = reply.map_err(|_| "there is no answer")?.map_err(|e| format!("{e:#}"))?;
             replies.push(reply);
             if client.is_closed() {
@@ -331,6 +331,8 @@ spec: {mtls: \"off\", discovery: static, ports: [{port: 80, protocol: http}]}
 /// By which a request is known wherever it arrives.
 const MARK: &str = "x-asked";
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long is waited for an answer: longer than any row says that it takes.
+const ANSWERED: Duration = Duration::from_secs(12);
 /// How long is waited for what must not come.
 const SETTLED: Duration = Duration::from_millis(80);
 static ASKED: AtomicUsize = AtomicUsize::new(0);

@@ -46,9 +46,9 @@ fn held() -> Vec<Case> {
         .rules(&with(
             "{codes: [500], attempts: 5, backoff: 10ms}",
             "timeouts: {request: 300ms, backendRequest: 200ms}, ",
-            "slow",
+            "hangs",
         ))
-        .ask(get("/").status(504).took(280, 600)),
+        .ask(get("/").status(504).took(280, 10_000)),
         case("retry-success", "HTTPRouteRetry", "what is answered is not tried again")
             .rules(&with("{codes: [500], attempts: 3, backoff: 10ms}", "", "a"))
             .ask(get("/").to("a").arrives("a", 1)),

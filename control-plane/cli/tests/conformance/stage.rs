@@ -22,10 +22,10 @@ pub(crate) struct Stage {
     origins: Vec<Origin>,
 }
 
-/// The origins, each with the service of its name. `slow` takes half a second, `e503` and its like always fail so, `g`
-/// and `h` answer calls of gRPC, `told` says headers of its own.
-const ORIGINS: [&str; 13] =
-    ["a", "b", "c", "g", "h", "slow", "told", "e404", "e429", "e500", "e502", "e503", "e504"];
+/// The origins, each with the service of its name. `slow` takes half a second, `hangs` half a minute, `e503` and its like
+/// always fail so, `g` and `h` answer calls of gRPC, `told` says headers of its own.
+const ORIGINS: [&str; 14] =
+    ["a", "b", "c", "g", "h", "slow", "hangs", "told", "e404", "e429", "e500", "e502", "e503", "e504"];
 
 /// The ports of the gateway's listeners.
 pub(crate) const PORTS: [u16; 2] = [80, 8080];
@@ -135,6 +135,7 @@ fn behaviour(name: &str) -> Behaviour {
     let mut behaviour = Behaviour::default();
     match name {
         "slow" => behaviour.delay = Duration::from_millis(500),
+        "hangs" => behaviour.delay = Duration::from_secs(30),
         "g" | "h" => {
             behaviour.headers = vec![header("content-type", "application/grpc")];
             behaviour.trailers = HeaderMap::from_iter([header("grpc-status", "0")]);

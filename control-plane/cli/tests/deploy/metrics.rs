@@ -42,7 +42,7 @@ fn mesh(rest: &str) -> Option<Pages> {
         outrigger-control --data {at}/mesh --log warn &
         until curl -sf -o {at}/ready http://127.0.0.1:15080/readyz; do sleep 0.1; done
         outrigger apply -f {examples}
-        outrigger run --service me -- sleep 60 &
+        outrigger run --service me -- sleep 120 &
         until curl -sf -o {at}/ready http://127.0.0.1:15000/clusters; do sleep 0.1; done
         outrigger run --service hello --data {at}/cart-data -- \
             bash -c 'exec python3 -m http.server --bind 127.0.0.1 $PORT' &
@@ -61,10 +61,10 @@ fn mesh(rest: &str) -> Option<Pages> {
     );
     fs::write(folder.path().join("script.sh"), script).unwrap();
     let mut shell = alone(&format!(
-        "export PATH={}:$PATH HOME={at}; exec timeout -k 2 50 bash {at}/script.sh > {at}/log 2>&1",
+        "export PATH={}:$PATH HOME={at}; exec timeout -k 2 100 bash {at}/script.sh > {at}/log 2>&1",
         programs().display()
     ));
-    let ran = real::run(&mut shell, PATIENCE);
+    let ran = real::run(&mut shell, PATIENCE * 2);
     let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     assert!(ran.ok, "{}{log}", ran.stderr);
     let page = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
@@ -114,7 +114,7 @@ fn prometheus_scrapes_a_mesh_and_its_rules_load_and_are_true() {
     let config = settings.path().join("prometheus.yml");
     let rules = root().join("deploy/observability/rules.yaml");
     let written = format!(
-        "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\nrule_files: [\"{}\"]\nscrape_configs:\n  \
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: [\"{}\"]\nscrape_configs:\n  \
          - job_name: outrigger-sidecars\n    metrics_path: /stats/prometheus\n    static_configs: \
          [{{targets: [\"127.0.0.1:15000\", \"CART\"]}}]\n  - job_name: outrigger-control\n    \
          static_configs: [{{targets: [\"127.0.0.1:15080\"]}}]\n",
@@ -130,8 +130,11 @@ fn prometheus_scrapes_a_mesh_and_its_rules_load_and_are_true() {
             'query=service:outrigger_requests:rate5m{{service=\"default/hello\"}} > 0' > {data}.rate \
             && grep -q default/hello {data}.rate; do
             {ASK}; sleep 0.2; done
-        curl -sf {asked}/targets > {data}.targets
-        curl -sf {asked}/rules > {data}.rules
+        for n in $(seq 150); do
+            curl -sf {asked}/targets > {data}.targets && curl -sf {asked}/rules > {data}.rules \
+                && [ $(grep -o '\"health\":\"up\"' {data}.targets | wc -l) = 3 ] \
+                && ! grep -q '\"health\":\"unknown\"' {data}.rules && break
+            sleep 0.2; done
         curl -sfG {asked}/query_exemplars --data-urlencode 'query=http_client_request_duration_seconds_bucket' \
             --data-urlencode start=0 --data-urlencode end=9999999999 > {data}.exemplars
         true",

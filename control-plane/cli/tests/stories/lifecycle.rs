@@ -45,7 +45,7 @@ async fn a_sidecar_restarted_while_the_control_plane_is_away_serves_from_its_dis
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_is_added_drained_and_another_killed_under_load() {
-    let mesh = Mesh::start_with(&["--lease", "2s"]);
+    let mesh = Mesh::start_with(&["--lease", "6s"]);
     mesh.services(&["cart", "web"]);
     let first = mesh.instance("cart", "v1").await;
     let web = mesh.caller("web").token(mesh.token("web")).start();

@@ -29,7 +29,7 @@ async fn has(mesh: &Mesh, account: &str) -> bool {
 async fn a_replica_is_killed_and_its_sidecars_go_to_another_with_their_instances() {
     let Some(etcd) = Etcd::start(1).await else { return };
     let url = etcd.url("mesh");
-    let settings = ["--store", url.as_str(), "--lease", "2s"];
+    let settings = ["--store", url.as_str(), "--lease", "8s"];
     let mut replicas = [Mesh::start_with(&settings), Mesh::start_with(&settings)];
     replicas[0].services(&["cart", "web"]);
     replicas[1].until("the other knows the services", "/v1/services/shop", |t| names(t).len() == 2).await;
@@ -57,7 +57,7 @@ async fn a_replica_is_killed_and_its_sidecars_go_to_another_with_their_instances
     let out = left.try_apply(&split("cart", 100, 0), &["--wait"]);
     assert!(out.status.success(), "{}", text(&out));
     // Longer than the session of the dead replica and the lease after it.
-    for _ in 0..32 {
+    for _ in 0..44 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(names(&left.admin("/v1/instances/shop").await), instances, "not lost");
     }
@@ -148,7 +148,7 @@ async fn a_replica_is_cut_off_from_the_store_and_its_sidecars_go_to_another_befo
     let Some(island) = Island::new() else { return };
     let Some(etcd) = Etcd::start_also_at(1, island.outside.into()).await else { return };
     let (url, ports) = (etcd.url("mesh"), [etcd.addresses()[0].port()]);
-    let settings = ["--store", url.as_str(), "--lease", "3s"];
+    let settings = ["--store", url.as_str(), "--lease", "10s"];
     let mut here = Mesh::start_with(&settings);
     here.services(&["cart", "web"]);
     let tokens = [here.token("cart"), here.token("web")];
@@ -173,10 +173,10 @@ async fn a_replica_is_cut_off_from_the_store_and_its_sidecars_go_to_another_befo
     load.goes_on(50).await;
     there.island().cut_off(&ports);
     // Until the others have given it up, and a lease after that; then it comes back.
-    for round in 0..60 {
+    for round in 0..74 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(names(&here.admin("/v1/instances/shop").await), instances, "after {round} half seconds");
-        if round == 40 {
+        if round == 54 {
             assert!(has(&here, "web").await && has(&here, "cart").await, "they have come here");
             there.island().mend();
         }
@@ -191,7 +191,7 @@ async fn a_replica_is_cut_off_from_the_store_and_its_sidecars_go_to_another_befo
 async fn when_no_replica_reaches_the_store_nobody_is_taken_away_then_or_when_it_is_back() {
     let Some(mut etcd) = Etcd::start(1).await else { return };
     let url = etcd.url("mesh");
-    let settings = ["--store", url.as_str(), "--lease", "2s"];
+    let settings = ["--store", url.as_str(), "--lease", "8s"];
     let replicas = [Mesh::start_with(&settings), Mesh::start_with(&settings)];
     replicas[0].services(&["cart", "web"]);
     let all = [&replicas[0], &replicas[1]];
@@ -207,12 +207,12 @@ async fn when_no_replica_reaches_the_store_nobody_is_taken_away_then_or_when_it_
     }
     let load = Load::start(web.outbound, "cart", 4);
     etcd.kill(0);
-    for round in 0..52 {
+    for round in 0..76 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         for replica in &replicas {
             assert_eq!(names(&replica.admin("/v1/instances/shop").await), instances, "half second {round}");
         }
-        if round == 34 {
+        if round == 46 {
             etcd.run(0);
         }
     }

@@ -1,7 +1,7 @@
 //! Policies as they are written, and what becomes of them: in force at a sidecar, refused with a place and a hint, and
 //! what an operator says of a breaker, until its time is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outrigger_testkit::Client;
 use serde_json::Value;
@@ -91,9 +91,12 @@ async fn an_override_of_a_breaker_is_at_the_sidecar_says_why_and_ends() {
     let web = mesh.caller("web").token(mesh.token("web")).start();
     mesh.reachable(&web, "prices").await;
 
-    let said = ["breaker", "open", "prices", "-n", "shop", "--for", "3s", "--why", "moving the database"];
-    let out = mesh.cli(&said);
-    assert!(out.status.success(), "{}", text(&out));
+    let open_for = |time| {
+        let said = ["breaker", "open", "prices", "-n", "shop", "--for", time, "--why", "moving the database"];
+        let out = mesh.cli(&said);
+        assert!(out.status.success(), "{}", text(&out));
+    };
+    open_for("1m");
     until_overrides(&mesh, &web, 1).await;
     let told = policy(&mesh, &web);
     assert_eq!(told["overrides"][0]["mode"], "forceOpen");
@@ -114,6 +117,8 @@ async fn an_override_of_a_breaker_is_at_the_sidecar_says_why_and_ends() {
         .find(|at| at["identity"].as_str().unwrap().ends_with("/sa/web"));
     assert_eq!(at.unwrap_or_else(|| panic!("{of_web:#}"))["state"], "open");
 
+    // Said again: it is over a second after that.
+    open_for("1s");
     until_overrides(&mesh, &web, 0).await;
     mesh.reachable(&web, "prices").await;
     let listed = text(&mesh.cli(&["get", "breakeroverrides", "-n", "shop"]));
@@ -149,7 +154,8 @@ fn policy(mesh: &Mesh, sidecar: &Sidecar) -> Value {
 }
 
 async fn until_overrides(mesh: &Mesh, sidecar: &Sidecar, count: usize) {
-    for _ in 0..200 {
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
         if policy(mesh, sidecar)["overrides"].as_array().is_some_and(|all| all.len() == count) {
             return;
         }

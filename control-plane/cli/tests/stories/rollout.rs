@@ -46,6 +46,22 @@ impl Shop {
         (began.elapsed(), told)
     }
 
+    /// How many requests the old version has had, once what was under way has ended.
+    async fn old_at_rest(&self) -> u64 {
+        let origin = &self.old.origin;
+        let (mut had, mut since) = (origin.requests(), Instant::now());
+        let end = since + Duration::from_secs(20);
+        while since.elapsed() < Duration::from_millis(500) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = origin.requests();
+            if now != had || origin.in_flight() > 0 {
+                assert!(Instant::now() < end, "requests still reach the old version: {now}");
+                (had, since) = (now, Instant::now());
+            }
+        }
+        had
+    }
+
     /// The lines of the audit log that are about rollouts, the oldest first: what was done, and why.
     async fn audit(&self) -> Vec<(String, String)> {
         let told = self.mesh.admin("/v1/audit?limit=1000").await;
@@ -81,10 +97,11 @@ async fn a_candidate_that_errs_goes_back_by_itself_and_costs_no_more_than_its_sh
     assert_eq!(new.origin.requests(), after, "nothing reaches it any more");
     let (good, bad) = load.end().await;
     println!("{} of {} failed; back after {took:?}: {}", bad.len(), good, told["status"]["why"]);
-    assert!(took < Duration::from_secs(8), "within the gate's window: {took:?}");
+    assert!(took < Duration::from_secs(20), "by the gate, long before the step is over: {took:?}");
     assert!(bad.iter().all(|why| why.starts_with("50")), "{bad:?}");
-    // Of what was called in that time, one of twenty; and by chance a little more.
-    let most = (stable + after) as f64 * 0.05 * 1.5 + 5.0;
+    // Of what was called in that time, one of twenty; by chance six sigma more, and what was under way.
+    let all = (stable + after) as f64;
+    let most = all * 0.05 + 6.0 * (all * 0.05 * 0.95).sqrt() + 8.0;
     assert!(bad.len() as u64 <= after && (after as f64) < most, "{after} reached it, {stable} the other");
     let audit = shop.audit().await;
     // It may fail before the last sidecar has acknowledged the step, which is then not held.
@@ -118,7 +135,7 @@ async fn a_candidate_that_refuses_every_connection_goes_back_by_itself() {
     let why = told["status"]["why"].as_str().unwrap();
     println!("{} of {} failed; back after {took:?}: {why}", bad.len(), good);
     assert!(why.contains("at 20 %: success is 0.00 %, wanted at least 95 %"), "{why}");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     // Before its breaker opens, which a few attempts do; those under way at that moment are all there are.
     assert!(bad.len() <= 16, "{bad:?}");
 }
@@ -137,7 +154,7 @@ async fn a_candidate_that_is_slow_goes_back_by_itself() {
     assert!(bad.is_empty(), "slow is not failed: {bad:?}");
     let why = shop.audit().await.into_iter().find(|(action, _)| action == "rollout-rollback").unwrap().1;
     assert!(why.contains(": p99 is") && why.contains("wanted at most 100 ms"), "{why}");
-    assert!(took < Duration::from_secs(8), "{took:?}: {told:#}");
+    assert!(took < Duration::from_secs(20), "{took:?}: {told:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +210,7 @@ async fn a_control_plane_that_is_killed_in_the_middle_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blue_green_switches_at_once_and_nothing_reaches_the_old_version_once_everybody_knows() {
     let shop = Shop::open().await;
-    shop.start("--blue-green --match x-preview=1 --preview 2s --max-drain 3s --min-success 99");
+    shop.start("--blue-green --match x-preview=1 --preview 6s --max-drain 3s --min-success 99");
     let load = Load::start(shop.web.outbound, "cart", 8);
     let new = shop.mesh.instance("cart", "v2").await;
     shop.until("Holding").await;
@@ -203,9 +220,7 @@ async fn blue_green_switches_at_once_and_nothing_reaches_the_old_version_once_ev
     let seen = Client::h1(shop.web.outbound).await.send(asks).await.unwrap();
     assert_eq!(seen.json()["origin"], "cart-v2");
     shop.until("Draining").await;
-    // What was under way ends.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let old = shop.old.origin.requests();
+    let old = shop.old_at_rest().await;
     load.goes_on(300).await;
     assert_eq!(shop.old.origin.requests(), old, "everybody has acknowledged the switch");
     shop.until("Done").await;
