@@ -94,8 +94,9 @@ fn path() -> OsString {
     path
 }
 
-/// Longer than an iptables waits for the lock of another.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than an iptables waits for the lock of another, and than a kernel takes over its tables on a node that is all busy:
+/// who waits has rules in the end, who gives up begins again.
+const PATIENCE: Duration = Duration::from_secs(60);
 const MOST_OUTPUT: u64 = 16 << 20;
 
 #[cfg(test)]

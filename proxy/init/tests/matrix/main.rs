@@ -66,7 +66,7 @@ fn cell(backend: &str, family: Family, mode: &str) {
 
     // Without rules everything goes where it was sent.
     let before = everything(&world.app);
-    assert_eq!(world.calls(USER, place(at.outside, 80)), "peer");
+    world.until_called(USER, place(at.outside, 80), "peer");
     assert_eq!(world.is_called(place(at.app, 8080)), "app");
     let mut older = [
         OpenConnection::new(&world.app, &world.peer, place(at.outside, 7_000)),

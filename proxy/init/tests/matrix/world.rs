@@ -151,6 +151,18 @@ impl World {
         self.app.within(uid, || call(to))
     }
 
+    /// Calls until `who` answers: what was just made of links and addresses takes its time on a busy machine.
+    pub fn until_called(&self, uid: u32, to: SocketAddr, who: &str) {
+        let began = Instant::now();
+        loop {
+            let said = self.calls(uid, to);
+            if said == who {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE / 3, "{to}: {said}, not {who}");
+        }
+    }
+
     /// What a caller from elsewhere hears.
     pub fn is_called(&self, at: SocketAddr) -> String {
         self.peer.within(0, || call(at))
@@ -279,4 +291,4 @@ pub fn listen(at: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
