@@ -4,15 +4,14 @@
 //! and reads [`Registry::wants`]. The data path calls [`Registry::find`], and waits for a [`Registry::changed`] when
 //! a name is new. Nothing here waits, and everything is bounded: names come from applications.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use outrigger_mesh::{
-    Between, Endpoint, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName,
-    Service, ServiceName, bounded_routes,
+    Between, EndpointUid, Gateway, Hostname, Inbound, Label, MeshSettings, Resource, ResourceName, Service,
+    ServiceName, bounded_routes,
 };
 use tokio::sync::{Notify, watch};
 
@@ -22,12 +21,14 @@ use crate::live::{Live, LiveService, Millis};
 
 mod consumer;
 mod dump;
+mod endpoints;
 mod hosts;
 mod located;
 mod obeyed;
 mod traced;
 
 use consumer::Consumer;
+use endpoints::publish;
 use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
@@ -274,20 +275,6 @@ impl Registry {
         outcome
     }
 
-    /// Puts endpoints in force that were told together, so that nobody finds only the first of them: it would be taken for all
-    /// there are. Answers for each why it is rejected, if it is.
-    pub fn set_endpoints(&self, told: Vec<Endpoint>) -> Vec<Result<(), String>> {
-        let mut state = self.state();
-        let services: BTreeSet<_> = told.iter().map(|endpoint| endpoint.service.clone()).collect();
-        let outcomes = told.into_iter().map(|endpoint| self.set_endpoint(&mut state, endpoint)).collect();
-        for service in &services {
-            publish(&state, service);
-        }
-        drop(state);
-        self.announce();
-        outcomes
-    }
-
     /// What the data path wants to know. There is one reader: each want is handed out once.
     pub fn wants(self: &Arc<Self>) -> Wants {
         Wants(Arc::clone(self))
@@ -460,59 +447,6 @@ impl Registry {
         Service { policy, ..service }
     }
 
-    /// Takes an endpoint, which is in force once it is published.
-    fn set_endpoint(&self, state: &mut State, endpoint: Endpoint) -> Result<(), String> {
-        self.entry(state, &endpoint.service, false);
-        let live = &self.live;
-        let Some(entry) = state.services.get_mut(&endpoint.service) else { return Ok(()) };
-        if entry.endpoints.len() >= MAX_ENDPOINTS && !entry.endpoints.contains_key(&endpoint.uid) {
-            return Err(format!("service {} has more than {MAX_ENDPOINTS} endpoints", endpoint.service));
-        }
-        let group = &entry.live.endpoint_breakers;
-        let view = located::view(live, group, entry.endpoints.get(&endpoint.uid), endpoint, None);
-        let (name, now) = (view.endpoint.service.clone(), Arc::clone(&view));
-        let before = entry.endpoints.insert(view.endpoint.uid.clone(), view);
-        entry.complete = true;
-        if let Some(before) = before {
-            let gone = before.sockets().filter(|at| !now.is_at(*at));
-            self.forget_sockets(state, &name, gone);
-        }
-        Ok(())
-    }
-
-    fn remove_endpoint(&self, state: &mut State, service: &ServiceName, uid: &EndpointUid) {
-        let Some(entry) = state.services.get_mut(service) else { return };
-        let gone = entry.endpoints.remove(uid);
-        entry.publish();
-        if let Some(gone) = gone {
-            gone.live.removed.store(true, Relaxed);
-            self.forget_sockets(state, service, gone.sockets());
-        }
-    }
-
-    fn clear_endpoints(&self, state: &mut State, service: &ServiceName) {
-        let Some(entry) = state.services.get_mut(service) else { return };
-        let gone = std::mem::take(&mut entry.endpoints);
-        located::remove(&gone);
-        entry.complete = true;
-        entry.publish();
-        self.forget_sockets(state, service, gone.values().flat_map(|view| view.sockets()));
-    }
-
-    /// Addresses of instances that were looked up and are another's by now, perhaps: whoever dials them asks again.
-    fn forget_sockets(&self, state: &mut State, of: &ServiceName, gone: impl Iterator<Item = SocketAddr>) {
-        let mut forgotten = false;
-        for host in gone.map(Hostname::of_socket) {
-            if matches!(state.hosts.get(&host), Some(HostEntry::Service { service, .. }) if service == of) {
-                state.hosts.remove(&host);
-                forgotten = true;
-            }
-        }
-        if forgotten {
-            self.names.fetch_add(1, Relaxed);
-        }
-    }
-
     fn set_host(&self, state: &mut State, host: Hostname, service: ServiceName) {
         self.entry(state, &service, true);
         state.hosts.insert(host, HostEntry::Service { service, asked: true });
@@ -638,15 +572,7 @@ impl Wants {
     }
 }
 
-/// Puts the endpoints of a service in force as they were taken.
-fn publish(state: &State, service: &ServiceName) {
-    if let Some(entry) = state.services.get(service) {
-        entry.publish();
-    }
-}
-
 const MAX_SERVICES: usize = 1_024;
-const MAX_ENDPOINTS: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use outrigger_mesh::{
-    Backend, Between, ConsumerRoutes, EndpointPort, EndpointState, MtlsMode, Port, PortNumber, Protocol,
-    Route, RouteName, TrafficPolicy, Transport, Weight,
+    Backend, Between, ConsumerRoutes, Endpoint, EndpointPort, EndpointState, MtlsMode, Port, PortNumber,
+    Protocol, Route, RouteName, TrafficPolicy, Transport, Weight,
 };
 
 use super::hosts::MAX_HOSTS;
