@@ -22,9 +22,25 @@ async fn out_of_descriptors_it_rests_answers_operators_and_recovers_within_a_sec
     assert_eq!(metric(sidecar.admin, "process_max_fds").await, 160, "the soft limit is raised");
     cart.behave(Behaviour { delay: Duration::from_secs(60), ..Behaviour::default() });
 
-    // More calls than there can be connections for. What can not be connected is refused with its own reason.
+    // As many callers as are accepted, below number 100 of 160, and only then do they say what they want: connections are made
+    // below number 140, which is not one for each. What can not be connected is refused with its own reason.
     let mut calls = JoinSet::new();
-    for _ in 0..150 {
+    let open = metric(sidecar.admin, "process_open_fds").await;
+    let most = 98_u64.saturating_sub(open);
+    assert!(most > 45, "{open} are open before anybody calls");
+    let mut callers = Vec::new();
+    for _ in 0..most {
+        callers.push(Client::h1(sidecar.outbound).await);
+    }
+    eventually("they are accepted", || async {
+        metric(sidecar.admin, "process_open_fds").await >= open + most
+    })
+    .await;
+    for mut caller in callers {
+        calls.spawn(async move { caller.post("cart", "/", "order").await });
+    }
+    // And more of them, until there is nothing to accept them with.
+    for _ in most..150 {
         let outbound = sidecar.outbound;
         calls.spawn(async move { Client::h1(outbound).await.post("cart", "/", "order").await });
     }
