@@ -25,15 +25,15 @@ async fn out_of_descriptors_it_rests_answers_operators_and_recovers_within_a_sec
     // As many callers as are accepted, below number 100 of 160, and only then do they say what they want: connections are made
     // below number 140, which is not one for each. What can not be connected is refused with its own reason.
     let mut calls = JoinSet::new();
-    let open = metric(sidecar.admin, "process_open_fds").await;
-    let most = 98_u64.saturating_sub(open);
-    assert!(most > 45, "{open} are open before anybody calls");
+    let open = std::fs::read_dir(sidecar.folder_of_descriptors()).unwrap().count();
+    let most = 97_usize.saturating_sub(open);
+    assert!(open + 2 * most > 140, "{open} are open before anybody calls");
     let mut callers = Vec::new();
     for _ in 0..most {
         callers.push(Client::h1(sidecar.outbound).await);
     }
     eventually("they are accepted", || async {
-        metric(sidecar.admin, "process_open_fds").await >= open + most
+        metric(sidecar.admin, "outrigger_connections{side=\"outbound\"}").await == most as u64
     })
     .await;
     for mut caller in callers {
@@ -134,16 +134,21 @@ async fn the_limit_of_connections_holds_and_is_told() {
     serves_soon(&sidecar).await;
 }
 
-/// Costs next to nothing over a second in which operators are answered.
+/// Answers operators, and costs next to nothing over the two seconds after that.
 async fn rests(sidecar: &Process) {
-    let (began, before) = (Instant::now(), sidecar.cpu());
     let mut client = Client::h1(sidecar.admin).await;
     let reply = timeout(Duration::from_secs(5), client.get("localhost", "/ready")).await.unwrap().unwrap();
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     assert!(metric(sidecar.admin, "outrigger_accept_pauses_total").await > 0);
-    sleep(Duration::from_secs(1)).await;
+
+    // Of the answers to operators nothing is counted: on a slow machine a program that is not optimized takes long for them.
+    sleep(Duration::from_millis(200)).await;
+    let (began, before) = (Instant::now(), sidecar.cpu());
+    sleep(Duration::from_secs(2)).await;
     let share = sidecar.cpu().saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
-    assert!(share < 0.05, "{:.1} % of a processor while there is nothing to do", share * 100.0);
+    // A loop that spins takes whatever it gets, half a processor and more; alone on a machine this is 0.005, and what a busy
+    // kernel does meanwhile for others is counted to whom it interrupts.
+    assert!(share < 0.2, "{:.1} % of a processor while there is nothing to do", share * 100.0);
 }
 
 async fn serves_soon(sidecar: &Process) {

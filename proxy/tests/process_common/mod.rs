@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,11 @@ impl Process {
         let after_name = stat.rsplit_once(')').unwrap().1;
         let ticks = after_name.split_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().unwrap());
         Duration::from_millis(ticks.sum::<u64>() * 1_000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// A folder with one entry for each descriptor it has open.
+    pub(crate) fn folder_of_descriptors(&self) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join("fd")
     }
 
     /// Its resident memory in bytes, without the pages of its program.
