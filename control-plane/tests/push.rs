@@ -113,6 +113,7 @@ impl Workload {
             endpoint: None,
             features: FeatureSet::all(),
             elsewhere: false,
+            requests: 1,
         }
     }
 

@@ -364,6 +364,7 @@ fn link(
             endpoint: settings.workload.as_ref().map(|_| bound.uid.clone()),
             features: settings.features.clone(),
             elsewhere: false,
+            requests: 1,
         },
         gateway: settings.gateway.as_ref().map(|g| g.name.clone()),
         declared: settings.upstreams.iter().filter_map(|(h, _)| declared(settings, h)).collect(),

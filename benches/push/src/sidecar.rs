@@ -112,6 +112,7 @@ async fn join(number: usize, push: SocketAddr, mesh: &Mesh, admin: Admin) -> any
         endpoint: Some(mesh.registered(number, 100).uid),
         features: FeatureSet::all(),
         elsewhere: false,
+        requests: 1,
     };
     let stream = client.discover(hello).await?;
     let mut session = ClientSession::new(FeatureSet::all());

@@ -369,11 +369,18 @@ impl Removal for Hub {
     ) -> BoxFuture<'a, (u32, u32)> {
         Box::pin(async move {
             let until = self.read().position().publication;
-            let proxies = self.subscribers_of(&Selector::EndpointsOf(service.clone()));
+            let ends = Instant::now() + wait;
+            // Who is just coming in may hold it, and has not said so yet.
+            let coming = self.all_sessions().into_iter().filter(|proxy| !proxy.has_come_in()).collect();
+            let (mut coming, _) = self.wait(coming, |proxy, _| proxy.has_come_in(), wait).await;
+            let mut proxies = self.subscribers_of(&Selector::EndpointsOf(service.clone()));
+            coming
+                .retain(|proxy| !proxy.has_come_in() && proxies.iter().all(|other| other.id() != proxy.id()));
+            proxies.extend(coming);
             let answered = |proxy: &Proxy, now: Position| {
                 proxy.position_of(ResourceKind::Endpoint, now).publication >= until
             };
-            let (proxies, seen) = self.wait(proxies, answered, wait).await;
+            let (proxies, seen) = self.wait(proxies, answered, ends - Instant::now()).await;
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let acknowledged = proxies.iter().filter(|proxy| seen.contains(&proxy.id())).count();
             (count(proxies.len()), count(acknowledged))

@@ -45,7 +45,8 @@ impl Asked {
 /// What one sidecar obeys of them.
 #[derive(Debug, Default)]
 pub(super) struct Obeyed {
-    edition: u64,
+    /// Of which names; none before it has come in.
+    edition: Option<u64>,
     /// The services that it has asked for, each with the version that it obeys.
     versions: BTreeMap<ServiceName, Option<String>>,
 }
@@ -58,13 +59,13 @@ impl Obeyed {
             let version = session.obeyed(&name).map(ToString::to_string);
             session.wants(&name).then_some((service.clone(), version))
         };
-        Self { edition: names.edition, versions: names.all.iter().filter_map(of).collect() }
+        Self { edition: Some(names.edition), versions: names.all.iter().filter_map(of).collect() }
     }
 
     /// Whether it obeys `version` of a service; `None` when it has not asked for it. What was noted of older names says
     /// nothing yet.
     fn of(&self, service: &ServiceName, version: &str, edition: u64) -> Option<bool> {
-        if self.edition != edition {
+        if self.edition != Some(edition) {
             return Some(false);
         }
         Some(self.versions.get(service)?.as_deref() == Some(version))

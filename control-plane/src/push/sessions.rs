@@ -55,6 +55,8 @@ struct Facts {
     trust: Option<String>,
     /// What it obeys of the services that somebody asks for.
     obeyed: Obeyed,
+    /// All that it wants and holds is known.
+    has_come_in: bool,
 }
 
 /// What changed and is not looked at yet.
@@ -188,6 +190,11 @@ impl Proxy {
     pub(super) fn with_obeyed<T>(&self, read: impl FnOnce(&Obeyed, &[RejectedResource]) -> T) -> T {
         let facts = self.facts();
         read(&facts.obeyed, &facts.rejected)
+    }
+
+    /// Whether all that it wants and holds is known. Who has not come in yet has answered nothing, and may obey anything.
+    pub(super) fn has_come_in(&self) -> bool {
+        self.facts().has_come_in
     }
 
     /// Since when it is here, if it could as well be at another control plane.
@@ -330,7 +337,8 @@ impl Hub {
             ),
         });
         let proxy = self.enter(|id| Proxy::new(id, hello, from, proof))?;
-        let mut guest = Guest { hub: self, proxy: &proxy, session, awaits: None, has_ended: false };
+        let (coming, awaits) = (proxy.hello.requests, Some(Instant::now()));
+        let mut guest = Guest { hub: self, proxy: &proxy, session, coming, awaits, has_ended: false };
         // Who is revoked from here on is found among the sessions; who was while he came in is not.
         let end = if self.is_denied(proxy.identity()) {
             Err(Cut::Revoked.into())
@@ -347,7 +355,9 @@ struct Guest<'a> {
     hub: &'a Hub,
     proxy: &'a Proxy,
     session: ServerSession,
-    /// Since when an answer is awaited.
+    /// How many requests are still to come until it is known what it wants and holds.
+    coming: u32,
+    /// Since when an answer, or one of those, is awaited.
     awaits: Option<Instant>,
     /// Its stream came to an end of its own; else its connection was gone under it.
     has_ended: bool,
@@ -411,7 +421,8 @@ impl Guest<'_> {
                     return Err(RpcError::new(RpcErrorKind::Conflict, what));
                 }
             }
-            self.awaits = self.session.awaits_answer().then(|| self.awaits.unwrap_or_else(Instant::now));
+            let awaits = self.coming > 0 || self.session.awaits_answer();
+            self.awaits = awaits.then(|| self.awaits.unwrap_or_else(Instant::now));
         }
     }
 
@@ -424,6 +435,10 @@ impl Guest<'_> {
     }
 
     fn take_request(&mut self, request: DeltaRequest) -> Result<(), RpcError> {
+        if request.nonce.is_empty() {
+            // What answers a response tells of no more.
+            self.coming = self.coming.saturating_sub(1);
+        }
         let invalid =
             |e: outrigger_wire::session::ProtocolError| RpcError::new(RpcErrorKind::Invalid, e.to_string());
         for event in self.session.on_request(request).map_err(invalid)? {
@@ -498,6 +513,11 @@ impl Guest<'_> {
     }
 
     fn note_progress(&self, facts: &mut Facts, noted: Option<Position>) {
+        facts.subscriptions = self.session.selectors().count();
+        if self.coming > 0 {
+            return;
+        }
+        facts.has_come_in = true;
         for kind in ResourceKind::ALL {
             let (due, in_flight) = (self.session.has_due(kind), self.session.is_in_flight(kind));
             let progress = &mut facts.progress[kind as usize];
@@ -511,7 +531,6 @@ impl Guest<'_> {
         if let Some(now) = noted {
             facts.settle(now);
         }
-        facts.subscriptions = self.session.selectors().count();
         facts.trust = self.session.obeyed(&own_trust(&self.proxy.hello)).map(ToString::to_string);
         facts.obeyed = Obeyed::noted(&self.hub.asked().names(), &self.session);
         facts.rejected = self.session.rejected().map(|(kind, r)| rejected_resource(kind, r)).collect();

@@ -1,10 +1,11 @@
 //! Sidecars in process: client sessions over channels instead of gRPC.
 
+mod coming;
 mod elsewhere;
 mod figures;
 mod obeyed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ impl Stream for ServerEnd {
 /// A sidecar: its session, and its end of the stream.
 struct Sidecar {
     session: ClientSession,
+    /// What it says first, as long as it has not.
+    first: VecDeque<DeltaRequest>,
     requests: mpsc::Sender<DeltaRequest>,
     responses: mpsc::Receiver<DeltaResponse>,
     weights: BTreeMap<ResourceName, u16>,
@@ -84,6 +87,10 @@ impl Mesh {
     ) -> Sidecar {
         let (requests, incoming) = mpsc::channel(4);
         let (outgoing, responses) = mpsc::channel(1);
+        let mut session = ClientSession::new(FeatureSet::all());
+        selectors.iter().cloned().for_each(|s| session.subscribe(s));
+        session.on_connect();
+        let first: VecDeque<_> = std::iter::from_fn(|| session.next_request()).collect();
         let hello = Hello {
             identity: identity("web"),
             node: node.into(),
@@ -92,17 +99,16 @@ impl Mesh {
             endpoint: None,
             features: FeatureSet::all(),
             elsewhere,
+            requests: u32::try_from(first.len()).unwrap(),
         };
         let hub = self.hub.clone();
         let from = SocketAddr::from(([127, 0, 0, 1], 9));
         self.streams.spawn(async move {
             hub.serve(hello, from, proof, ServerEnd { requests: incoming, responses: outgoing }).await
         });
-        let mut session = ClientSession::new(FeatureSet::all());
-        selectors.iter().cloned().for_each(|s| session.subscribe(s));
-        session.on_connect();
         Sidecar {
             session,
+            first,
             requests,
             responses,
             weights: BTreeMap::new(),
@@ -119,6 +125,13 @@ impl Mesh {
 
 impl Sidecar {
     async fn say(&mut self) {
+        for request in std::mem::take(&mut self.first) {
+            self.requests.send(request).await.unwrap();
+        }
+        self.say_more().await;
+    }
+
+    async fn say_more(&mut self) {
         while let Some(request) = self.session.next_request() {
             self.requests.send(request).await.unwrap();
         }
@@ -150,7 +163,7 @@ impl Sidecar {
             }
         }
         self.session.answer(delta.ticket, rejected);
-        self.say().await;
+        self.say_more().await;
     }
 
     /// Goes on for as long as it has the runtime.
@@ -194,6 +207,7 @@ fn service(name: &str, hosts: &[&str]) -> ResourceChange {
         mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
+        cluster_addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),

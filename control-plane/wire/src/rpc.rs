@@ -146,6 +146,9 @@ pub struct Hello {
     pub features: FeatureSet,
     /// Whether it knows other control planes of the mesh that it could go to.
     pub elsewhere: bool,
+    /// How many requests tell all that it wants and holds: before the last of them nobody knows what it obeys. One where it
+    /// does not say.
+    pub requests: u32,
 }
 
 /// A call that failed.

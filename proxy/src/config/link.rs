@@ -11,7 +11,7 @@ use std::time::Duration;
 use outrigger_certs::WorkloadIdentity;
 use outrigger_mesh::{Hostname, Resource, ResourceKind, ResourceName, Selector, ServiceName};
 use outrigger_wire::rpc::{DiscoverStream, Hello, RpcError, RpcErrorKind};
-use outrigger_wire::session::{ClientSession, Delta, DeltaResponse, Rejected, Removed};
+use outrigger_wire::session::{ClientSession, Delta, DeltaRequest, DeltaResponse, Rejected, Removed};
 use outrigger_wire::{Bundle, Encoded, ResourceVersion};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -157,10 +157,10 @@ impl Link {
 
     /// One connection, to its end.
     async fn connection(&mut self) -> Result<(), RpcError> {
-        let mut stream = self.control.client().discover(self.hello.clone()).await?;
-        self.session.on_connect();
-        self.take_wants();
-        self.send_all(&stream).await?;
+        let (mut stream, first) = self.greet().await?;
+        for request in first {
+            send(&stream, request).await?;
+        }
         // When nothing changed since the last connection the control plane says nothing; a refusal comes at once.
         let accepted = Instant::now() + REFUSAL;
         let mut up = false;
@@ -194,10 +194,19 @@ impl Link {
         }
     }
 
+    /// Opens a stream, and says how many requests come first: those that tell all that is wanted and held.
+    async fn greet(&mut self) -> Result<(DiscoverStream, Vec<DeltaRequest>), RpcError> {
+        self.session.on_connect();
+        self.take_wants();
+        let first: Vec<_> = std::iter::from_fn(|| self.session.next_request()).collect();
+        let requests = u32::try_from(first.len()).unwrap_or(u32::MAX);
+        let hello = Hello { requests, ..self.hello.clone() };
+        Ok((self.control.client().discover(hello).await?, first))
+    }
+
     async fn send_all(&mut self, stream: &DiscoverStream) -> Result<(), RpcError> {
         while let Some(request) = self.session.next_request() {
-            // A peer that reads nothing is cut by the keepalive; this only bounds what is stuck before it.
-            tokio::time::timeout(STUCK, stream.send(request)).await.map_err(|_| hung())??;
+            send(stream, request).await?;
         }
         Ok(())
     }
@@ -375,6 +384,11 @@ impl Link {
             });
         }
     }
+}
+
+async fn send(stream: &DiscoverStream, request: DeltaRequest) -> Result<(), RpcError> {
+    // A peer that reads nothing is cut by the keepalive; this only bounds what is stuck before it.
+    tokio::time::timeout(STUCK, stream.send(request)).await.map_err(|_| hung())?
 }
 
 fn hung() -> RpcError {

@@ -115,6 +115,7 @@ pub(crate) fn source_settings(folder: Option<PathBuf>) -> SourceSettings {
         endpoint: None,
         features: FeatureSet::all(),
         elsewhere: false,
+        requests: 1,
     };
     SourceSettings { hello, declared: vec![], gateway: None, folder }
 }

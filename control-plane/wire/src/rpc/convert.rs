@@ -133,6 +133,7 @@ fn node(hello: &Hello) -> Node {
     if hello.elsewhere {
         fields.insert("elsewhere".to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
     }
+    fields.insert("requests".to_owned(), Value { kind: Some(Kind::NumberValue(hello.requests.into())) });
     Node {
         id: hello.node.clone(),
         cluster: hello.service.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -153,6 +154,10 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
     };
     let elsewhere =
         matches!(fields.get("elsewhere").and_then(|v| v.kind.as_ref()), Some(Kind::BoolValue(true)));
+    let requests = match fields.get("requests").and_then(|v| v.kind.as_ref()) {
+        Some(Kind::NumberValue(number)) => whole(*number),
+        _ => 1,
+    };
     let identity = text("identity").ok_or_else(|| invalid("the first message names no identity"))?;
     let version = match node.user_agent_version_type {
         Some(UserAgentVersionType::UserAgentVersion(version)) => version,
@@ -172,7 +177,18 @@ pub(super) fn hello_from_pb(request: &mut DeltaDiscoveryRequest) -> Result<Hello
         // What we do not know it may know, and it matters to nobody here.
         features: node.client_features.iter().filter_map(|f| Feature::parse(f)).collect::<FeatureSet>(),
         elsewhere,
+        requests,
     })
+}
+
+/// The whole number from 1 on that is nearest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of floats ends at the bounds"
+)]
+fn whole(number: f64) -> u32 {
+    (number as u32).max(1)
 }
 
 /// Whether a process may be called so.

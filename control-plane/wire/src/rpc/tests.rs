@@ -168,6 +168,7 @@ fn hello() -> Hello {
         endpoint: "i-1".parse().ok(),
         features: FeatureSet::all().without(outrigger_mesh::Feature::Retry),
         elsewhere: true,
+        requests: 7,
     }
 }
 
