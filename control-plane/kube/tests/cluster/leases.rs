@@ -14,9 +14,14 @@ fn leads(contest: &Contest) -> bool {
     contest.until().is_some_and(|until| Instant::now() < until)
 }
 
-/// The clock stands from here on: only `advance` moves it.
-fn stop_the_clock() {
+/// The clock stands from here on, until the value is dropped: only `advance` moves it. A clock that is merely paused goes on by
+/// itself where the runtime has nothing to do, as while the kernel still carries an answer; not while something blocks.
+#[must_use]
+fn stop_the_clock() -> std::sync::mpsc::Sender<()> {
+    let (held, hold) = std::sync::mpsc::channel();
+    let _ends_with_the_value = tokio::task::spawn_blocking(move || hold.recv());
     tokio::time::pause();
+    held
 }
 
 #[tokio::test]
@@ -27,7 +32,7 @@ async fn of_several_one_leads_and_after_its_end_another() {
     a.round(&cluster.api).await.unwrap();
     b.round(&cluster.api).await.unwrap();
     assert!(leads(&a) && !leads(&b));
-    stop_the_clock();
+    let _stands = stop_the_clock();
     // While it renews, nobody else leads, however long.
     for _ in 0..10 {
         advance(Duration::from_secs(4)).await;
@@ -89,7 +94,7 @@ async fn who_can_not_renew_stops_leading_by_its_own_clock() {
     let mut a = Contest::new("default", "l", "a");
     a.round(&cluster.api).await.unwrap();
     cluster.server.fail("*", "leases", Fault::Status(503), usize::MAX);
-    stop_the_clock();
+    let _stands = stop_the_clock();
     for _ in 0..5 {
         advance(Duration::from_secs(3)).await;
         assert!(a.round(&cluster.api).await.is_err());
