@@ -178,14 +178,16 @@ fn parents(
     own
 }
 
-/// Whether a parent is one of the mesh: no Gateway of another class, and nothing that only others know.
+/// Whether a parent is one of the mesh: nothing that only others know, no Gateway of another class, and none that is not there, or
+/// not known yet, since whose it is its class will say (Gateway API, RouteStatus.parents: a controller speaks of those Gateways
+/// alone that it is responsible for).
 fn is_ours(store: &KubernetesStore, route: &Key, parent: &Json) -> bool {
     let word = |field: &str| parent[field].as_str();
     let kind = word("kind").unwrap_or("Gateway");
     let group = word("group").unwrap_or(if kind == "Gateway" { GATEWAY_API } else { "" });
     if (group, kind) == (GATEWAY_API, "Gateway") {
         let namespace = word("namespace").unwrap_or(route.namespace.as_str());
-        return !store.is_of_others(Kind::Gateway, namespace, word("name").unwrap_or_default());
+        return store.has(Kind::Gateway, namespace, word("name").unwrap_or_default());
     }
     matches!((group, kind), ("", "Service") | ("outrigger.dev", _))
 }

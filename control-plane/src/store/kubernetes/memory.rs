@@ -28,10 +28,8 @@ use crate::spec::{Key, Kind, Object, ObjectName, closed};
 #[derive(Default)]
 pub(super) struct Memory {
     facts: Facts,
-    /// The objects of our kinds as they are at the API server.
+    /// The objects of our kinds as they are at the API server, but for those that are other controllers'.
     written: BTreeMap<Key, Written>,
-    /// Those of them that are other controllers'.
-    of_others: BTreeSet<Key>,
     /// What of them does not hold, and why.
     refused: BTreeMap<Key, Vec<String>>,
     /// The Instances that each Service has.
@@ -93,8 +91,8 @@ impl Memory {
         self.refused.get(key).cloned()
     }
 
-    pub(super) fn is_of_others(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        key(kind, namespace, name).is_some_and(|key| self.of_others.contains(&key))
+    pub(super) fn has(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        key(kind, namespace, name).is_some_and(|key| self.written.contains_key(&key))
     }
 
     pub(super) fn written(&self, kind: Kind) -> Vec<(Key, Arc<Json>)> {
@@ -223,7 +221,6 @@ impl Memory {
             Told::All(items, as_of) => {
                 at = *as_of;
                 // What was written after the list stays.
-                self.of_others.retain(|key| key.kind != kind);
                 let old: Vec<Key> = self.written.keys().filter(|key| key.kind == kind).cloned().collect();
                 let gone = |w: &Written| w.version <= at;
                 for key in old {
@@ -241,9 +238,6 @@ impl Memory {
             Told::Gone(raw) => {
                 at = version(raw).unwrap_or_default();
                 let key = key_of(kind, raw);
-                if let Some(key) = &key {
-                    self.of_others.remove(key);
-                }
                 if let Some(key) = key.filter(|key| self.written.get(key).is_some_and(|w| w.version < at)) {
                     self.written.remove(&key);
                     touched.insert(key);
@@ -271,10 +265,8 @@ impl Memory {
         }
         if kinds::is_of_others(kind, raw) {
             // It may have been ours before.
-            self.of_others.insert(key.clone());
             return self.written.remove(&key).map(|_| key);
         }
-        self.of_others.remove(&key);
         self.written.insert(key.clone(), Written { raw: Arc::new(raw.clone()), version });
         Some(key)
     }

@@ -108,9 +108,9 @@ impl KubernetesStore {
         self.inner.memory().refusal(key)
     }
 
-    /// Whether the cluster has an object of this name that is another controller's: a Gateway of another class.
-    pub(crate) fn is_of_others(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        self.inner.memory().is_of_others(kind, namespace, name)
+    /// Whether the cluster is known to have an object of this name that is ours: of Gateways one of our class.
+    pub(crate) fn has(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        self.inner.memory().has(kind, namespace, name)
     }
 
     /// Every object of a kind as the cluster has it, but for those of other controllers.

@@ -390,11 +390,11 @@ async fn a_gateway_of_another_class_is_nobody_elses_to_speak_of() {
     };
     cluster.server.put(&gateway("other"));
     let store = cluster.open("a").await;
-    assert!(store.is_of_others(Kind::Gateway, "shop", "edge"));
+    assert!(!store.has(Kind::Gateway, "shop", "edge"));
     assert!(store.written(Kind::Gateway).is_empty() && store.refused().is_empty());
     cluster.server.put(&gateway("outrigger"));
     eventually("it is ours", || async { !store.refused().is_empty() }).await;
-    assert!(!store.is_of_others(Kind::Gateway, "shop", "edge"));
+    assert!(store.has(Kind::Gateway, "shop", "edge"));
     cluster.server.put(&gateway("other"));
     eventually("it is another's again", || async { store.refused().is_empty() }).await;
     assert!(store.written(Kind::Gateway).is_empty());
