@@ -28,6 +28,7 @@ pub fn service(routes: usize) -> Service {
         mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
+        cluster_addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: (0..routes)

@@ -8,6 +8,7 @@ mod rollouts;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use outrigger_mesh::{
@@ -168,6 +169,14 @@ impl AnyEntry {
         match self {
             Self::Service(e) => e.checked.address(),
             _ => None,
+        }
+    }
+
+    /// What the cluster calls it by, if it is a service of one.
+    pub fn cluster_addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Service(e) => &e.checked.base.cluster_addresses,
+            _ => &[],
         }
     }
 }

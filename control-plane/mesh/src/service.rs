@@ -26,6 +26,10 @@ pub struct Service {
     pub hostnames: Vec<Hostname>,
     /// Its virtual addresses, at most one of each family: by them applications reach it that know no Host.
     pub addresses: Vec<IpAddr>,
+    /// What the cluster that it is of calls it by, such as the ClusterIP of a Service: at most one of each family. Applications
+    /// that ask the cluster's DNS call it there. Only the cluster says so, never who writes a service: an address that could be
+    /// claimed would be somebody else's traffic.
+    pub cluster_addresses: Vec<IpAddr>,
     /// Its ports; the first is meant where a caller names none.
     pub ports: Vec<Port>,
     /// Where its endpoints come from.
@@ -69,11 +73,12 @@ impl Service {
         if let Some(twice) = self.hostnames.iter().find(|h| !names.insert(h.as_str())) {
             return fault(format!("host name {twice} is declared twice"));
         }
-        if self.addresses.len() > 2
-            || self.addresses.iter().filter(|a| a.is_ipv4()).count() > 1
-            || self.addresses.iter().filter(|a| a.is_ipv6()).count() > 1
-        {
-            return fault("it has more than one virtual address of a family".into());
+        for (all, kind) in [(&self.addresses, "virtual"), (&self.cluster_addresses, "cluster")] {
+            if all.iter().filter(|a| a.is_ipv4()).count() > 1
+                || all.iter().filter(|a| a.is_ipv6()).count() > 1
+            {
+                return fault(format!("it has more than one {kind} address of a family"));
+            }
         }
         if let Err(what) = self.location.check(&self.mtls) {
             return fault(what);
@@ -103,6 +108,12 @@ impl Service {
             return fault(format!("two policies hold for caller {twice}"));
         }
         Ok(self)
+    }
+
+    /// Every name by which a lookup finds it: its host names, and those of its addresses.
+    pub fn looked_up_as(&self) -> Vec<Hostname> {
+        let addresses = self.addresses.iter().chain(&self.cluster_addresses);
+        self.hostnames.iter().cloned().chain(addresses.map(|ip| Hostname::of_address(*ip))).collect()
     }
 
     /// What holds for the requests of `caller`, where no route says otherwise.

@@ -19,7 +19,7 @@ use crate::users::permission::{Verb, What};
 use crate::world::AnyEntry;
 
 /// An object as it is answered: as it was written, with its version and its status: by
-/// whom an instance was registered, the virtual addresses of a service.
+/// whom an instance was registered, the virtual addresses of a service, and those of its cluster.
 pub(super) fn to_json(entry: &AnyEntry) -> Json {
     let mut object = entry.object().to_json();
     if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
@@ -28,7 +28,10 @@ pub(super) fn to_json(entry: &AnyEntry) -> Json {
     let status = match (entry.registered_by(), entry.address()) {
         _ if entry.has_expired().is_some() => Some(json!({ "expired": entry.has_expired() })),
         (Some(by), _) => Some(json!({ "registeredBy": by.to_string() })),
-        (None, Some(address)) => Some(json!({ "addresses": address.both() })),
+        (None, Some(address)) => Some(match entry.cluster_addresses() {
+            [] => json!({ "addresses": address.both() }),
+            cluster => json!({ "addresses": address.both(), "clusterAddresses": cluster }),
+        }),
         (None, None) => None,
     };
     if let (Some(status), Some(object)) = (status, object.as_object_mut()) {

@@ -47,6 +47,7 @@ pub(super) fn check(
         name,
         hostnames,
         addresses: vec![],
+        cluster_addresses: vec![],
         ports,
         location: Location::Dns { targets, tls, outside: true },
         identities: vec![],

@@ -1,6 +1,7 @@
 //! Whether a service holds together and takes no name of another.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use outrigger_mesh::{
@@ -51,6 +52,11 @@ impl CheckedService {
         self.base.addresses = address.both();
     }
 
+    /// With the addresses that the cluster gives it.
+    pub(crate) fn in_cluster(&mut self, addresses: Vec<IpAddr>) {
+        self.base.cluster_addresses = addresses;
+    }
+
     /// Whether `identity` may serve it.
     pub fn may_be_served_by(&self, identity: &SpiffeId) -> bool {
         self.base.identities.contains(identity)
@@ -90,6 +96,7 @@ pub(super) fn check(
         mtls: modes(spec),
         between: spec.between.map_or(Between::default(), between),
         addresses: vec![],
+        cluster_addresses: vec![],
         location,
         http,
         routes: vec![],

@@ -114,6 +114,54 @@ fn route(name: &str, to: &str) -> Json {
 }
 
 #[tokio::test]
+async fn a_service_has_the_addresses_of_its_cluster_and_nobody_can_claim_one() {
+    let plane = Plane::start().await;
+    let of = |name: &str| {
+        let world = plane.state.world();
+        let found =
+            world.service(&crate::testing::name(name)).map(|s| s.checked.service().cluster_addresses.clone());
+        found.unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of("shop/cart"), [] as [&str; 0]);
+    let mut cart = service("cart");
+    cart["spec"]["clusterIPs"] = json!(["10.96.0.7", "fd00:96::7"]);
+    plane.server.put(&cart);
+    let both = ["10.96.0.7", "fd00:96::7"];
+    eventually("it is known by both", || async { of("shop/cart") == both }).await;
+    let told = |ip: &str| {
+        let host = outrigger_mesh::Hostname::of_address(ip.parse().unwrap());
+        plane.pushed.0.lock().unwrap().iter().any(|change| {
+            matches!(change, ResourceChange::Set(outrigger_mesh::Resource::Service(s)) if s.looked_up_as().contains(&host))
+        })
+    };
+    assert!(both.into_iter().all(told), "and callers are");
+
+    // What is added to it leaves them, and what somebody writes into a status of his own is nobody's address.
+    let settings = json!({ "timeouts": { "request": "3s" } });
+    plane.apply(&object(OURS, "MeshService", "cart", &settings)).await.unwrap();
+    assert_eq!(of("shop/cart"), both);
+    let mut forged = object(OURS, "MeshService", "web", &settings);
+    forged["status"] = json!({ "clusterAddresses": ["10.96.0.7"] });
+    plane.server.put(&forged);
+    let mut alone = object(OURS, "MeshService", "alone", &settings);
+    alone["status"] = json!({ "clusterAddresses": ["10.96.0.8"] });
+    plane.server.put(&alone);
+    eventually("they are read", || async {
+        let world = plane.state.world();
+        ["shop/alone", "shop/web"].iter().all(|name| {
+            let service = world.service(&crate::testing::name(name));
+            service.is_some_and(|s| s.object.to_json()["spec"]["timeouts"]["request"] == "3s")
+        })
+    })
+    .await;
+    assert_eq!((of("shop/web"), of("shop/alone")), (vec![], vec![]));
+    let plane = plane.again().await;
+    let world = plane.state.world();
+    let cart = world.service(&crate::testing::name("shop/cart")).unwrap();
+    assert_eq!(cart.checked.service().cluster_addresses.len(), 2, "a start finds them");
+}
+
+#[tokio::test]
 async fn services_of_the_cluster_are_pushed_and_what_is_written_is_added_to_them() {
     let plane = Plane::start().await;
     let world = plane.state.world();

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
-use outrigger_mesh::{
-    Endpoint, EndpointUid, Hostname, Resource, ResourceKind, ResourceName, Service, ServiceName,
-};
+use outrigger_mesh::{Endpoint, EndpointUid, Hostname, Resource, ResourceKind, ResourceName, ServiceName};
 use outrigger_wire::Encoded;
 use outrigger_wire::session::Catalog;
 
@@ -48,7 +46,7 @@ impl Prepared {
             ResourceChange::Set(resource) => {
                 let encoded = Encoded::new(&resource);
                 let (hostnames, sockets) = match resource {
-                    Resource::Service(service) => (looked_up_as(service), Box::default()),
+                    Resource::Service(service) => (service.looked_up_as(), Box::default()),
                     Resource::Endpoint(endpoint) => (Vec::new(), sockets_of(&endpoint)),
                     _ => Default::default(),
                 };
@@ -56,13 +54,6 @@ impl Prepared {
             }
         }
     }
-}
-
-/// Every name by which a lookup finds a service: its host names, and those of its virtual addresses.
-fn looked_up_as(service: Service) -> Vec<Hostname> {
-    let mut names = service.hostnames;
-    names.extend(service.addresses.into_iter().map(Hostname::of_address));
-    names
 }
 
 /// Where the application of an instance listens itself: callers that know the instance mean exactly that one.

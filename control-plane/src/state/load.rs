@@ -1,5 +1,6 @@
 //! The world from the store.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use outrigger_mesh::{ServiceName, SpiffeId, TrustDomain};
@@ -132,6 +133,7 @@ pub(super) fn put(world: &mut World, record: Record) -> Result<(), String> {
     let Record { created, changed, value } = record;
     let kept = address(&value);
     let registered_by = registered_by(&value)?;
+    let in_cluster = cluster_addresses(&value);
     let object = Object::from_json(value)?;
     let (checked, _) = check_stored(&object, world).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -146,6 +148,7 @@ pub(super) fn put(world: &mut World, record: Record) -> Result<(), String> {
             // until it is written again.
             let address = kept.filter(|a| is_free(*a)).or_else(|| VirtualAddress::find(&name, is_free));
             checked.at(address.ok_or("every virtual address is taken")?);
+            checked.in_cluster(in_cluster);
             world.put_service(Entry { object, created, changed, checked });
         }
         Checked::Defaults(checked) => {
@@ -176,6 +179,15 @@ fn registered_by(value: &Json) -> Result<Option<SpiffeId>, String> {
 
 fn address(value: &Json) -> Option<VirtualAddress> {
     VirtualAddress::of(value.pointer("/status/address")?.as_str()?.parse().ok()?)
+}
+
+/// What the cluster calls a service by: of each family the first. Nothing that is written has a status of its own, so nobody can
+/// claim one.
+fn cluster_addresses(value: &Json) -> Vec<IpAddr> {
+    let told = value.pointer("/status/clusterAddresses").and_then(Json::as_array);
+    let all: Vec<IpAddr> = told.into_iter().flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect();
+    let first = |is: fn(&IpAddr) -> bool| all.iter().copied().find(is);
+    first(IpAddr::is_ipv4).into_iter().chain(first(IpAddr::is_ipv6)).collect()
 }
 
 /// Everything in either world, for when it is not known what differs.

@@ -194,6 +194,7 @@ impl Stage {
                     return;
                 };
                 checked.at(address);
+                checked.in_cluster(before.as_ref().map_or(&[][..], AnyEntry::cluster_addresses).to_vec());
                 self.world.put_service(Entry { object, created, changed, checked });
             }
             Checked::Defaults(checked) => {

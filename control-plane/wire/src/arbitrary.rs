@@ -116,6 +116,7 @@ fn service() -> impl Strategy<Value = Service> {
                     hostnames: hosts.iter().map(|h| Hostname::new(h).unwrap()).collect(),
                     ports: ports.into_iter().map(|(number, protocol)| Port { number, protocol }).collect(),
                     addresses: v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from)).collect(),
+                    cluster_addresses: v6.map(IpAddr::from).into_iter().chain(v4.map(IpAddr::from)).collect(),
                     identities,
                     mtls: if location == Location::Mesh { mtls } else { MtlsMode::Off.into() },
                     location,

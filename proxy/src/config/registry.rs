@@ -29,7 +29,7 @@ mod traced;
 
 use consumer::Consumer;
 use endpoints::publish;
-use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, looked_up_as, make_room_for_host, service_of_instance};
+use hosts::{HostEntry, UNKNOWN_MS, drop_hosts_of, make_room_for_host, service_of_instance};
 use located::Located;
 pub use located::{Alternate, Lookup, Resolved, uid_of};
 use obeyed::Obeyed;
@@ -341,6 +341,11 @@ impl Registry {
         }
     }
 
+    /// Whether `host` is known to be a service's, of which everything else may still be to be told.
+    pub fn is_of_service(&self, host: &Hostname) -> bool {
+        matches!(self.state().hosts.get(host), Some(HostEntry::Service { .. }))
+    }
+
     /// The service of a full name, asking for it when it is new.
     pub fn find_service(&self, name: &ServiceName) -> Found {
         let mut state = self.state();
@@ -402,7 +407,7 @@ impl Registry {
         let live = self.entry(state, &name, false);
         live.endpoint_breakers.configure((&service.policy.endpoint_breaker).into());
         live.breakers.configure(&service, |other| self.entry(state, other, true));
-        let hosts = looked_up_as(&service);
+        let hosts = service.looked_up_as();
         drop_hosts_of(state, &name, &hosts);
         for host in &hosts {
             let asked = matches!(

@@ -92,6 +92,9 @@ pub async fn course_to(worker: &Worker, to: SocketAddr) -> Course {
     } else {
         look_up(registry, to, inside).await
     };
+    // The address of a service of whose instances nobody has told yet is of the mesh, whatever the mesh's own ranges are.
+    let of_service = || registry.is_of_service(&Hostname::of_address(to.ip()));
+    let inside = inside || (looked == Looked::NotTold && of_service());
     match (looked, inside) {
         (Looked::Service(host), _) => Course::Service(host),
         (Looked::Nobody, true) => {
@@ -217,9 +220,8 @@ async fn look_up(registry: &Registry, to: SocketAddr, inside: bool) -> Looked {
     let mut told;
     loop {
         changed.borrow_and_update();
-        // Virtual addresses all lie inside.
-        let by_address = if inside { registry.find(&service) } else { Found::Unknown };
-        match (by_address, registry.find(&instance)) {
+        // One that its cluster gave a service lies outside of what the mesh knows as its own ranges.
+        match (registry.find(&service), registry.find(&instance)) {
             (Found::Known(_), _) => {
                 return Looked::Service(Host { name: service, port: PortNumber::new(to.port()) });
             }

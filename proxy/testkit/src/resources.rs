@@ -33,6 +33,7 @@ pub fn service(name: &str) -> Service {
         mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
+        cluster_addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: vec![],

@@ -1,6 +1,7 @@
 //! What a Service means: a MeshService.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use outrigger_mesh::{Label, PortRanges};
 use serde_json::{Map, Value, json};
@@ -41,6 +42,8 @@ pub struct Behind {
 /// - Who may serve it: the accounts of its pods. Without any pod it is `default`, the account of pods that name none.
 /// - Mutual TLS: `strict` in a namespace whose pods get sidecars, else `permissive`; the annotation `outrigger.dev/mtls` of the
 ///   Service or its namespace says otherwise.
+///
+/// Its `status` has what the cluster calls it by, its ClusterIPs: a headless one has none.
 pub fn derive(service: &Value, namespace: &Value, behind: &Behind) -> Value {
     let (of, name) = place(service);
     let mut metadata = Map::new();
@@ -71,7 +74,20 @@ pub fn derive(service: &Value, namespace: &Value, behind: &Behind) -> Value {
             spec.insert(field.into(), text.into());
         }
     }
-    json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService", "metadata": metadata, "spec": spec })
+    let mut whole = json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService", "metadata": metadata, "spec": spec });
+    let addresses = cluster_addresses(service);
+    if !addresses.is_empty() {
+        whole["status"] = json!({ "clusterAddresses": addresses });
+    }
+    whole
+}
+
+/// By which addresses the cluster calls a Service, whose pods have others. An API server of before 1.20 tells of one alone.
+fn cluster_addresses(service: &Value) -> Vec<IpAddr> {
+    let (spec, one) = (&service["spec"], std::slice::from_ref(&service["spec"]["clusterIP"]));
+    let all = spec["clusterIPs"].as_array().map_or(one, Vec::as_slice);
+    // A headless one has `None` there.
+    all.iter().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
 }
 
 /// What a MeshService adds to the Service of its name: each field that it says wins; metadata are its own.

@@ -107,6 +107,26 @@ fn a_service_is_a_mesh_service_with_its_ports_and_the_accounts_of_its_pods() {
 }
 
 #[test]
+fn a_service_is_called_by_the_addresses_of_its_cluster() {
+    let none = Value::Null;
+    for (spec, told) in [
+        (
+            json!({ "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00:96::7"] }),
+            json!(["10.96.0.7", "fd00:96::7"]),
+        ),
+        (json!({ "clusterIP": "10.96.0.7" }), json!(["10.96.0.7"])),
+        (json!({ "clusterIP": "None", "clusterIPs": ["None"] }), none.clone()),
+        (json!({ "clusterIP": "", "clusterIPs": [] }), none.clone()),
+        (json!({}), none),
+    ] {
+        let mut with = cart();
+        with["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let derived = derive(&with, &namespace(None), &Behind::default());
+        assert_eq!(derived["status"]["clusterAddresses"], told, "{spec}");
+    }
+}
+
+#[test]
 fn who_is_asked_to_prove_himself() {
     for (inject, on_namespace, on_service, expected) in [
         (None, None, None, "permissive"),

@@ -368,7 +368,13 @@ impl Memory {
             (Some((derived, _)), Some((raw, version))) => (added(derived, raw), *version, Some(created(raw))),
         };
         match kinds::read(&whole) {
-            Ok((_, value)) => Some(Record { created: made.unwrap_or_default(), changed: version, value }),
+            Ok((_, mut value)) => {
+                // What the cluster alone says of it; what others wrote of a status is not read.
+                if let Some(told) = derived.as_ref().and_then(|(derived, _)| derived.get("status")) {
+                    value["status"] = told.clone();
+                }
+                Some(Record { created: made.unwrap_or_default(), changed: version, value })
+            }
             Err(why) => {
                 tracing::warn!(object = %key, why = why.join("; "), "it does not hold: what was in force stays");
                 self.refused.insert(key.clone(), why);

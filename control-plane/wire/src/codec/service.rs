@@ -26,6 +26,7 @@ pub(super) fn to_pb(service: &Service, required_features: Vec<String>) -> pb::Se
         tokens: token::travel_to_pb(service.tokens),
         tcp_routes: service.tcp_routes.iter().map(route::tcp_to_pb).collect(),
         division: service.division.as_ref().map(route::division_to_pb),
+        cluster_addresses: service.cluster_addresses.iter().map(|a| field::ip_to_pb(*a)).collect(),
     }
 }
 
@@ -48,6 +49,9 @@ pub(super) fn from_pb(service: pb::Service) -> Result<Service, Fault> {
         tokens: token::travel_from_pb(service.tokens)?,
         tcp_routes: service.tcp_routes.into_iter().map(route::tcp_from_pb).collect::<Result<_, _>>()?,
         division: service.division.map(route::division_from_pb).transpose()?,
+        cluster_addresses: (service.cluster_addresses.iter())
+            .map(|a| field::ip_from_pb(a))
+            .collect::<Result<_, _>>()?,
     }
     .checked()
     .map_err(|e| Fault::new(e.to_string()))

@@ -71,6 +71,7 @@ fn an_older_reader_refuses_what_it_can_not_obey_and_reads_the_rest() {
             mtls: outrigger_mesh::MtlsMode::Strict.into(),
             between: outrigger_mesh::Between::Auto,
             addresses: vec![],
+            cluster_addresses: vec![],
             location: outrigger_mesh::Location::Mesh,
             http: outrigger_mesh::HttpRules::default(),
             routes: Vec::new(),

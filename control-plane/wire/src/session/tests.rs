@@ -91,6 +91,7 @@ fn service(i: u8, port: u16) -> Resource {
         mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
+        cluster_addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: Vec::new(),

@@ -1,6 +1,6 @@
 //! The names by which services are found: which lead somewhere, which are asked for, and that there are not too many.
 
-use outrigger_mesh::{Hostname, Service, ServiceName};
+use outrigger_mesh::{Hostname, ServiceName};
 
 use super::{ServiceEntry, State, Want};
 use crate::live::Millis;
@@ -13,12 +13,6 @@ pub(super) enum HostEntry {
     Service { service: ServiceName, asked: bool },
     /// Nobody, as of this moment.
     Unknown(Millis),
-}
-
-/// Every name by which a lookup finds a service: its host names, and those of its virtual addresses.
-pub(super) fn looked_up_as(service: &Service) -> Vec<Hostname> {
-    let addresses = service.addresses.iter().map(|a| Hostname::of_address(*a));
-    service.hostnames.iter().cloned().chain(addresses).collect()
 }
 
 /// The service one of whose instances `host` means. Only where everything is known: else the control plane is asked.

@@ -25,6 +25,7 @@ fn service(name: &str, backend: Option<&str>) -> Service {
         mtls: MtlsMode::Strict.into(),
         between: Between::Auto,
         addresses: vec![],
+        cluster_addresses: vec![],
         location: outrigger_mesh::Location::Mesh,
         http: outrigger_mesh::HttpRules::default(),
         routes: backend.map(route).into_iter().collect(),

@@ -22,6 +22,43 @@ async fn a_virtual_address_is_its_service_whatever_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_address_that_a_cluster_gives_a_service_is_its_service() {
+    // Applications of a cluster ask its DNS, which knows no other: what they called was passed on, in plaintext.
+    for mode in [OutboundMode::AllowAny, OutboundMode::RegistryOnly] {
+        let mesh = Mesh::new(Discovery::Connected, mode);
+        let service = |ips: &[&str]| {
+            let mut service = resources::service("shop/cart");
+            service.cluster_addresses = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+            Change::Set(Resource::Service(service))
+        };
+        mesh.apply(service(&["10.96.0.7", "fd00:96::7"]));
+        assert_eq!(
+            mesh.refusal("10.96.0.7:80").await,
+            Reason::DiscoveryUnavailable,
+            "its instances are not told"
+        );
+        mesh.apply(Change::NoEndpoints("shop/cart".parse().unwrap()));
+        for at in ["10.96.0.7:80", "[fd00:96::7]:80"] {
+            let (host, at) = (mesh.service(at).await, at.parse::<SocketAddr>().unwrap());
+            assert_eq!((host.name.clone(), host.name.socket()), (Hostname::of_address(at.ip()), None));
+        }
+        // One that is told only when it is asked for.
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            mesh.apply(service(&["10.96.0.8"]));
+        };
+        let (host, ()) = tokio::join!(mesh.service("10.96.0.8:81"), late);
+        assert_eq!(host.port.map(PortNumber::get), Some(81));
+        // What it has no more, and what no service of the mesh has, is outside.
+        for outside in ["10.96.0.7:80", "10.96.0.9:80"] {
+            mesh.answers_nobody(outside);
+            let course = mesh.course(outside).await;
+            assert!(matches!(course, Course::Outside(_) | Course::Egress), "{outside}: {course:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_address_of_an_instance_is_that_instance_and_the_port_it_serves_there() {
     let mesh = Mesh::new(Discovery::Connected, OutboundMode::AllowAny);
     mesh.knows("shop/cart", "240.0.0.7", "10.0.0.7:8080");
