@@ -36,11 +36,15 @@ impl Mesh {
 
     /// Starts a control plane with more settings than the usual ones.
     pub(crate) fn start_with(extra: &[&str]) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), extra)
+    }
+
+    /// The same where sidecars find it at `push`.
+    pub(crate) fn start_at(push: SocketAddr, extra: &[&str]) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let extra = extra.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir().unwrap();
-        let mut mesh =
-            Self { folder, control: None, push: any, admin: any, webhook: None, extra, island: None };
+        let mut mesh = Self { folder, control: None, push, admin: any, webhook: None, extra, island: None };
         mesh.start_control();
         mesh
     }

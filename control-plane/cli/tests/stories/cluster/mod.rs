@@ -2,6 +2,8 @@
 //! that the roles of the chart are what it needs, no more and no less.
 
 mod kubectl;
+mod node;
+mod pods;
 mod roles;
 mod stage;
 mod users;
