@@ -33,7 +33,7 @@ use crate::gateway::{Edge, ports::Follower};
 use crate::health::{self, HealthState};
 use crate::http::edges::Edges;
 use crate::identity::{
-    self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal, WorkloadApiWatch,
+    self, FilesWatch, IdentityError, IdentitySettings, Obtained, Renewal, TokenSource, WorkloadApiWatch,
 };
 use crate::listen::callers::Callers;
 use crate::live::{EndpointLive, Live, OwnPorts};
@@ -239,8 +239,9 @@ pub async fn build(mut settings: Settings) -> Result<App, StartError> {
     let (tell_configured, configured) = oneshot::channel();
     let linked = match (&settings.plan, &identity_settings.control) {
         (None, Some(join)) => {
-            let parts =
-                Configured { settings: &settings, bound: &bound, obtained, registry: &registry, live: &live };
+            let in_cluster = matches!(join.token, Some(TokenSource::Kubernetes(_)));
+            let (settings, bound, registry, live) = (&settings, &bound, &registry, &live);
+            let parts = Configured { settings, bound, obtained, registry, live, in_cluster };
             let (withdrawer, control) =
                 link(parts, &join.address, &state, &mut tasks, Tell { tell_refused, tell_configured })?;
             if let Some(status) = state.link.get() {
@@ -336,6 +337,8 @@ struct Configured<'a> {
     obtained: Obtained,
     registry: &'a Arc<Registry>,
     live: &'a Arc<Live>,
+    /// Whether the workload is a pod, which Kubernetes vouches for.
+    in_cluster: bool,
 }
 
 /// Whom the link tells what happened.
@@ -352,7 +355,7 @@ fn link(
     tasks: &mut JoinSet<()>,
     Tell { tell_refused, tell_configured }: Tell,
 ) -> Result<(Option<Withdrawer>, Control), StartError> {
-    let Configured { settings, bound, obtained, registry, live } = parts;
+    let Configured { settings, bound, obtained, registry, live, in_cluster } = parts;
     live.access.expect();
     let control = Control::new(address, ControlConnector::new(&obtained.identity)?);
     let source = SourceSettings {
@@ -390,7 +393,7 @@ fn link(
         reports::report(Arc::clone(live), Arc::clone(registry), control.clone()),
     ));
     tasks.spawn(panics::part("token-exchange", Asker::new(Arc::clone(live), control.clone()).run()));
-    let withdrawer = match (instance(settings, bound), &settings.workload) {
+    let withdrawer = match (instance(settings, bound, in_cluster), &settings.workload) {
         (Some(instance), Some(_)) => {
             let (registrar, withdrawer) = Registrar::new(
                 instance,
@@ -413,7 +416,7 @@ fn link(
     Ok((withdrawer, control))
 }
 
-fn instance(settings: &Settings, bound: &Bound) -> Option<Instance> {
+fn instance(settings: &Settings, bound: &Bound, in_cluster: bool) -> Option<Instance> {
     let workload = settings.workload.as_ref()?;
     let listens = bound.inbound.iter().chain(&bound.mapped);
     let port = |(at, listens): (WorkloadPort, &SocketAddr)| {
@@ -428,6 +431,7 @@ fn instance(settings: &Settings, bound: &Bound) -> Option<Instance> {
         version: workload.version.clone(),
         zone: workload.zone.clone(),
         weight: workload.weight,
+        in_cluster,
     })
 }
 

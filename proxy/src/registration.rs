@@ -3,6 +3,9 @@
 //! It registers once it can serve: the inbound port is bound, its rules are here and the application accepts
 //! connections. From then on it renews its lease, and at once when the control plane comes back. What it reports of its
 //! traffic is the matter of `telemetry::reports`.
+//!
+//! A pod registers, too, but nothing hangs on it: its cluster knows where it is, and its own probes say whether it takes
+//! requests. It is ready once its rules are here.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,6 +41,9 @@ pub struct Instance {
     pub zone: Option<Arc<str>>,
     /// Its weight.
     pub weight: Weight,
+    /// Whether it is a pod of a cluster, which finds it by itself. Then registering is no condition of its readiness, and
+    /// no refusal is the last word: the control plane may hear of the pod later than the pod of the control plane.
+    pub in_cluster: bool,
 }
 
 /// A port of the service at this instance.
@@ -51,7 +57,7 @@ pub struct InstancePort {
     pub application: SocketAddr,
 }
 
-/// The control plane does not let this workload serve this service, at the first try.
+/// The control plane does not let this workload, which is no pod, serve this service, at the first try.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the control plane refuses {uid} as an instance of {service}: {why}")]
 pub struct RegistrationRefused {
@@ -109,14 +115,15 @@ impl Registrar {
         (Self { instance, control, registry, readiness, reconnected, orders }, Withdrawer(withdraw))
     }
 
-    /// Runs until the instance is withdrawn, or is refused before it ever was registered.
+    /// Runs until the instance is withdrawn, or, where it is no pod, is refused before it ever was registered.
     pub async fn run(self) -> Result<(), RegistrationRefused> {
         let Self { instance, control, registry, readiness, reconnected, mut orders } = self;
+        let rules = rules_of_a_pod(instance.clone(), Arc::clone(&registry), readiness.clone());
         let mut known = Known { instance, control, registry, readiness, reconnected, registered: false };
         let order = tokio::select! {
             biased;
             order = orders.recv() => order,
-            refused = known.keep() => return Err(refused),
+            ((), refused) = async { tokio::join!(rules, known.keep()) } => return Err(refused),
         };
         let Some(Withdraw { limit, done }) = order else { return Ok(()) };
         known.withdraw(limit).await;
@@ -155,7 +162,9 @@ impl Known {
                         let Endpoint { service, uid, .. } = &endpoint;
                         tracing::info!(%service, %uid, lease = ?reply.lease, "registered");
                     }
-                    self.readiness.met(Condition::Registration);
+                    if !self.instance.in_cluster {
+                        self.readiness.met(Condition::Registration);
+                    }
                     backoff.reset();
                     // A third of the lease, so that two renewals may be lost; not in step with others.
                     (reply.lease / 3).mul_f64(0.9 + fastrand::f64() / 5.0).max(FIRST_RETRY)
@@ -163,13 +172,13 @@ impl Known {
                 Err(error) => {
                     let why = self.control.explain(&error);
                     let final_word = matches!(error.kind, RpcErrorKind::Denied | RpcErrorKind::Invalid);
-                    if final_word && !self.registered {
+                    if final_word && !self.registered && !self.instance.in_cluster {
                         return self.refused(why);
                     }
                     let wait = backoff.wait();
                     tracing::warn!(%why, retry_in = ?wait, "the instance can not be registered");
                     if !self.registered {
-                        self.readiness.not_yet(Condition::Registration, &format!("not registered: {why}"));
+                        self.not_yet(&format!("not registered: {why}"));
                     }
                     wait
                 }
@@ -198,8 +207,7 @@ impl Known {
             if let Some(inbound) = self.registry.inbound() {
                 break inbound;
             }
-            self.readiness
-                .not_yet(Condition::Registration, "the rules of the inbound side have not come yet");
+            self.not_yet(NO_RULES);
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -239,11 +247,18 @@ impl Known {
                 return;
             }
             let why = format!("the application does not accept connections at {application} yet");
-            self.readiness.not_yet(Condition::Registration, &why);
+            self.not_yet(&why);
             if Instant::now() > patience && !std::mem::replace(&mut said, true) {
                 tracing::warn!("{why}");
             }
             sleep(PROBE_EVERY).await;
+        }
+    }
+
+    /// Says why the instance is not registered, which keeps it from being ready unless it is a pod.
+    fn not_yet(&self, why: &str) {
+        if !self.instance.in_cluster {
+            self.readiness.not_yet(Condition::Registration, why);
         }
     }
 
@@ -266,6 +281,28 @@ impl Known {
     }
 }
 
+/// Returns once the rules of the inbound side name the service of a pod, which is then ready: without them its sidecar would turn
+/// every request away. At once where it is no pod.
+async fn rules_of_a_pod(instance: Instance, registry: Arc<Registry>, readiness: Readiness) {
+    if !instance.in_cluster {
+        return;
+    }
+    let mut changes = registry.changed();
+    loop {
+        changes.mark_unchanged();
+        let why = match registry.inbound().map(|inbound| inbound.service(&instance.service).is_some()) {
+            Some(true) => return readiness.met(Condition::Registration),
+            Some(false) => format!("the rules of the inbound side do not name {} yet", instance.service),
+            None => NO_RULES.to_owned(),
+        };
+        readiness.not_yet(Condition::Registration, &why);
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+const NO_RULES: &str = "the rules of the inbound side have not come yet";
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);

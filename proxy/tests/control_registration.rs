@@ -20,6 +20,14 @@ use tokio::task::JoinHandle;
 type Running = (Withdrawer, Readiness, JoinHandle<Result<(), RegistrationRefused>>);
 
 fn start(sidecar: &Sidecar, application: SocketAddr) -> Running {
+    start_as(false, sidecar, application)
+}
+
+fn start_in_cluster(sidecar: &Sidecar, application: SocketAddr) -> Running {
+    start_as(true, sidecar, application)
+}
+
+fn start_as(in_cluster: bool, sidecar: &Sidecar, application: SocketAddr) -> Running {
     let instance = Instance {
         service: "shop/web".parse().unwrap(),
         uid: "web-1".parse().unwrap(),
@@ -32,6 +40,7 @@ fn start(sidecar: &Sidecar, application: SocketAddr) -> Running {
         version: Some("v1".parse().unwrap()),
         zone: None,
         weight: Weight::default(),
+        in_cluster,
     };
     let readiness = Readiness::default();
     let (registrar, withdrawer) = Registrar::new(
@@ -107,6 +116,59 @@ async fn a_workload_that_may_not_serve_the_service_is_told_why_and_ends() {
     let (_withdrawer, _readiness, task) = start(&sidecar, application.addr());
     let refused = task.await.unwrap().unwrap_err().to_string();
     assert!(refused.contains(why) && refused.contains("shop/web"), "{refused}");
+}
+
+/// A pod behind a Service with a port at which it does not listen was ready without the mesh, and never with it.
+#[tokio::test]
+async fn a_pod_is_ready_once_its_rules_are_there_whether_or_not_it_can_register() {
+    let server = PlanServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut application = Origin::start().await;
+    application.refuse().await;
+    let sidecar = Sidecar::start(&server, folder.path()).await;
+    sidecar.linked().await;
+    let (withdrawer, readiness, task) = start_in_cluster(&sidecar, application.addr());
+    let says = |what: &'static str| {
+        let readiness = readiness.clone();
+        move || {
+            let reasons = readiness.reasons();
+            async move { reasons.iter().any(|r| r.contains(what)) }
+        }
+    };
+    eventually("it waits for its rules", says("rules of the inbound side have not come")).await;
+    server.set(resources::inbound(&web(), &[]));
+    eventually("those of others are not its own", says("do not name shop/web")).await;
+    server.set(resources::inbound(&web(), &[&resources::service("shop/web")]));
+    eventually("it is ready", || async { readiness.is_ready() }).await;
+    assert_eq!(server.registrations(), 0, "nobody listens");
+    // It leaves as any other does, registered or not.
+    withdrawer.withdraw(Duration::from_secs(5)).await;
+    drop(withdrawer);
+    task.await.unwrap().unwrap();
+}
+
+/// The control plane may not have seen the slice in which a pod is when the pod registers. The first refusal ended its sidecar.
+#[tokio::test]
+async fn a_pod_that_is_refused_goes_on_and_tries_again() {
+    let server = PlanServer::start().await;
+    server.set(resources::inbound(&web(), &[&resources::service("shop/web")]));
+    let folder = tempfile::tempdir().unwrap();
+    let application = Origin::start().await;
+    let sidecar = Sidecar::start(&server, folder.path()).await;
+    for kind in [RpcErrorKind::Denied, RpcErrorKind::Invalid] {
+        let why = "spiffe://mesh.local/ns/shop/sa/web may not serve shop/web";
+        server.refuse_registration(Some(RpcError::new(kind, why)));
+        let (withdrawer, readiness, task) = start_in_cluster(&sidecar, application.addr());
+        eventually("it is ready all the same", || async { readiness.is_ready() }).await;
+        // More than one try fails.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!task.is_finished() && readiness.is_ready());
+        assert_eq!(server.registered(), []);
+        server.refuse_registration(None);
+        eventually("it registers", || async { server.registered().len() == 1 }).await;
+        withdrawer.withdraw(Duration::from_secs(5)).await;
+        assert_eq!(server.registered(), []);
+    }
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use crate::service::Served;
 use crate::strip::{Taken, missing_parents};
 use crate::volumes::Volumes;
 use crate::{
-    INIT_CONTAINER, INJECTED_LABEL, NamespaceFacts, PROXY_CONTAINER, Problem, STATUS_ANNOTATION, Settings,
-    Status, containers, warnings as looks,
+    INIT_CONTAINER, INJECTED_LABEL, INJECTED_OUTBOUND, INJECTED_WHOLE, NamespaceFacts, PROXY_CONTAINER,
+    Problem, STATUS_ANNOTATION, Settings, Status, containers, warnings as looks,
 };
 
 /// What is built from.
@@ -80,7 +80,9 @@ impl Plan<'_> {
         self.add_containers(into, &told, &volumes, taken, &mut status);
         self.add_volumes(into, &volumes, taken);
         self.add_secrets(into, &mut status);
-        self.annotate(object_in(members, "metadata"), spec, &scraped, &volumes, status);
+        // Callers go by it: TLS to a pod at which nothing is redirected would be TLS to the bare application.
+        let injected = if served.is_some() { INJECTED_WHOLE } else { INJECTED_OUTBOUND };
+        self.annotate(object_in(members, "metadata"), spec, &scraped, &volumes, injected, status);
         Ok(pod)
     }
 
@@ -170,6 +172,7 @@ impl Plan<'_> {
         spec: &Value,
         scraped: &Scraped,
         volumes: &Volumes,
+        injected: &str,
         mut status: Status,
     ) {
         let mut set: Vec<(&str, String)> = scraped.annotations.clone();
@@ -191,7 +194,7 @@ impl Plan<'_> {
             let before = annotations.insert(name.to_owned(), Value::String(value));
             status.annotations.insert(name.to_owned(), before.unwrap_or(Value::Null));
         }
-        let before = object_in(metadata, "labels").insert(INJECTED_LABEL.to_owned(), json!("true"));
+        let before = object_in(metadata, "labels").insert(INJECTED_LABEL.to_owned(), json!(injected));
         status.labels.insert(INJECTED_LABEL.to_owned(), before.unwrap_or(Value::Null));
         let told = serde_json::to_string(&status).unwrap_or_default();
         object_in(metadata, "annotations").insert(STATUS_ANNOTATION.to_owned(), Value::String(told));

@@ -47,8 +47,8 @@ mod warnings;
 
 pub use decision::{Decision, Injection, Skip, SkipReason, Warning, asked, decide};
 pub use names::{
-    ANNOTATION_PREFIX, INIT_CONTAINER, INJECT_LABEL, INJECTED_LABEL, PROXY_CONTAINER, STATUS_ANNOTATION,
-    SYSTEM_NAMESPACES,
+    ANNOTATION_PREFIX, INIT_CONTAINER, INJECT_LABEL, INJECTED_LABEL, INJECTED_OUTBOUND, INJECTED_WHOLE,
+    PROXY_CONTAINER, STATUS_ANNOTATION, SYSTEM_NAMESPACES,
 };
 pub use namespace::{NamespaceFacts, ServiceFacts, ServicePort, ServiceTarget};
 pub use operation::Operation;

@@ -2,10 +2,16 @@
 
 /// The label of a namespace or a pod that asks: `enabled`, `disabled` or `ingress`.
 pub const INJECT_LABEL: &str = "outrigger.dev/inject";
-/// The label of every pod that is a member.
+/// The label of every pod that is a member: [`INJECTED_WHOLE`] or [`INJECTED_OUTBOUND`].
 pub const INJECTED_LABEL: &str = "outrigger.dev/injected";
+/// On [`INJECTED_LABEL`]: what leaves the pod and what arrives at it goes by its sidecar, so that it is reached by mutual TLS.
+pub const INJECTED_WHOLE: &str = "true";
+/// On [`INJECTED_LABEL`]: only what leaves the pod goes by its sidecar. It is reached as if it had none.
+pub const INJECTED_OUTBOUND: &str = "outbound";
 /// What every annotation of ours begins with.
 pub const ANNOTATION_PREFIX: &str = "outrigger.dev/";
+/// The annotation of a Service or a namespace by which the mesh leaves out the Service, or all that are there: `disabled`.
+pub(crate) const DISCOVER: &str = "outrigger.dev/discover";
 /// The annotation that tells what was added, as JSON.
 pub const STATUS_ANNOTATION: &str = "outrigger.dev/status";
 /// The container that puts the redirection in place.

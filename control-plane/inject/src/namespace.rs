@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::json::{list, member, text, texts};
+use crate::names::DISCOVER;
 
 /// Labels and annotations of a pod's namespace, and its Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,11 @@ impl NamespaceFacts {
             annotations: owned("annotations"),
             services: Vec::new(),
         })
+    }
+
+    /// Whether the mesh leaves it out: then none of its Services is one that the control plane has.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.annotations.get(DISCOVER).is_some_and(|word| word == "disabled")
     }
 }
 
@@ -64,12 +70,17 @@ pub enum ServiceTarget {
 }
 
 impl ServiceFacts {
-    /// Reads them from a Service. `None` if it selects no pods, as one without a selector or of type ExternalName.
+    /// Reads them from a Service. `None` if it selects no pods, as one without a selector, or is none of the mesh, which the
+    /// control plane does not have: of type ExternalName, the API server's own, or annotated `outrigger.dev/discover: disabled`.
     pub fn from_object(service: &Value) -> Option<Self> {
         let (metadata, spec) = (service.get("metadata")?, service.get("spec")?);
         let selector: BTreeMap<_, _> =
             texts(spec, "selector").map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        if selector.is_empty() || text(spec, "type") == Some("ExternalName") {
+        let outside = text(spec, "type") == Some("ExternalName");
+        let left_out = texts(metadata, "annotations").any(|said| said == (DISCOVER, "disabled"));
+        let own =
+            (text(metadata, "namespace"), text(metadata, "name")) == (Some("default"), Some("kubernetes"));
+        if selector.is_empty() || outside || left_out || own {
             return None;
         }
         let tcp = |port: &&Value| text(port, "protocol").is_none_or(|protocol| protocol == "TCP");

@@ -78,7 +78,8 @@ impl Served {
     }
 }
 
-/// The Service that selects the pod: of several the first by name, so that it is always the same.
+/// The Service that selects the pod: of several the first by name, so that it is always the same. None of a namespace that
+/// the mesh leaves out, where only an annotation makes a pod an instance of anything.
 fn selecting<'a>(
     pod: &Value,
     namespace: &'a NamespaceFacts,
@@ -89,7 +90,8 @@ fn selecting<'a>(
     let selects = |service: &&ServiceFacts| {
         !service.selector.is_empty() && service.selector.iter().all(|(name, value)| has(name, value))
     };
-    let mut found: Vec<&ServiceFacts> = namespace.services.iter().filter(selects).collect();
+    let services = if namespace.is_left_out() { &[][..] } else { &namespace.services[..] };
+    let mut found: Vec<&ServiceFacts> = services.iter().filter(selects).collect();
     found.sort_by_key(|service| &service.name);
     if let [first, others @ ..] = found.as_slice()
         && !others.is_empty()

@@ -120,6 +120,10 @@ impl Registrations {
             tracing::warn!(who, from, %service, %uid, reason = %refusal, "refused a registration");
             return Err(told(&refusal));
         }
+        // How long it is there the cluster says: it has no lease, nor is anything held that would have to be taken away.
+        if is_found_by_the_cluster(&self.state.world(), &key.0) {
+            return Ok(RegisterReply { lease: self.lease });
+        }
         if let Err(error) = self.hold(&key).await {
             // It is registered; that it is here the others learn when the store answers.
             let (service, uid) = &key;

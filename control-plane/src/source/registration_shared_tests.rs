@@ -153,6 +153,26 @@ async fn while_it_is_cut_off_no_lease_runs_and_afterwards_everybody_has_a_whole_
     assert_eq!(left(&state), 0);
 }
 
+/// The names of pods piled up in what a replica tells the others that it holds.
+#[tokio::test(start_paused = true)]
+async fn what_the_cluster_finds_is_held_by_no_replica_and_withdrawn_all_the_same() {
+    let (told, state, registrations, _folder) = two_instances().await;
+    let document = Document::made(service("web", "ports: [{port: 80}], discovery: kubernetes"));
+    let write = Write::Put { document, expect: Expect::Anything };
+    state.apply(vec![write], &Author::new("test", ""), false).await.unwrap();
+    let at = SocketAddr::from(([127, 0, 0, 1], 15_006));
+    let id = "spiffe://mesh.local/ns/shop/sa/web".parse().unwrap();
+    let author = Author::workload(&id, SocketAddr::from(([127, 0, 0, 1], 1)));
+    let endpoint = outrigger_testkit::resources::endpoint("shop/web", "c", at);
+    let (service, uid) = (endpoint.service.clone(), endpoint.uid.clone());
+    registrations.register_as(&author, Registration { endpoint }).await.unwrap();
+    let held = || told.mine.lock().unwrap().len();
+    assert_eq!((held(), registrations.deadlines().len()), (2, 2), "those of cart");
+    let withdrawal = Withdrawal { service, uid, wait: Duration::from_secs(60) };
+    registrations.withdraw_as(&author, at.ip(), withdrawal).await.unwrap();
+    assert_eq!((held(), registrations.deadlines().len(), left(&state)), (2, 2, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_went_elsewhere_while_it_was_cut_off_it_leaves_alone() {
     let (told, state, registrations, _folder) = two_instances().await;

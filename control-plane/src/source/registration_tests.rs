@@ -176,6 +176,28 @@ async fn who_withdraws_in_a_cluster_is_told_so_when_the_cluster_knows_it_too_or_
     assert!((2..4).contains(&took.as_secs()), "{took:?}");
 }
 
+/// Such an instance had a lease, though none of the sort was there: it was kept for as long as its sidecar renewed it, and
+/// counted among those that are.
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_whose_instance_the_cluster_finds_is_answered_and_has_no_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::open(folder.path()).await;
+    plane.write(service("cart", "ports: [{port: 80}], discovery: kubernetes")).await;
+    plane.register(0..20).await;
+    plane.register(0..20).await;
+    assert_eq!((plane.listed(), plane.registrations.deadlines().len()), (0, 0));
+    assert!(plane.registrations.metrics().contains("outrigger_control_leases 0\n"));
+    plane.passes(LEASE * 2, 0..5).await;
+    assert_eq!(plane.registrations.held_back(), None);
+    // What nothing is held of is withdrawn as anything else.
+    let id: SpiffeId = "spiffe://mesh.local/ns/shop/sa/cart".parse().unwrap();
+    let Endpoint { service, uid, .. } = endpoint(0);
+    let withdrawal = Withdrawal { service, uid, wait: Duration::from_secs(60) };
+    let author = Author::workload(&id, "10.0.0.7:9");
+    let reply = plane.registrations.withdraw_as(&author, [10, 0, 0, 7].into(), withdrawal).await.unwrap();
+    assert_eq!((reply.subscribers, reply.acknowledged), (0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operator_says_that_they_are_gone() {
     let (_folder, plane) = with_instances(20).await;

@@ -67,7 +67,8 @@ pub(crate) fn faults(pod: &Value, native: bool) -> Vec<String> {
     want(native || proxy.get("startupProbe").is_none(), "classical: nothing waits for a startup probe");
     let told = pod["metadata"]["annotations"]["outrigger.dev/status"].as_str();
     want(told.is_some_and(|s| serde_json::from_str::<Value>(s).is_ok()), "the status tells");
-    want(pod["metadata"]["labels"]["outrigger.dev/injected"] == "true", "the label tells");
+    let label = if env(&init, "OUTRIGGER_INIT_INBOUND_MODE") == "off" { "outbound" } else { "true" };
+    want(pod["metadata"]["labels"]["outrigger.dev/injected"] == label, "the label tells");
     let mut members = pod["metadata"]["annotations"].as_object().into_iter().flatten();
     want(members.all(|(_, value)| value.is_string()), "annotations are texts");
     found.extend(lists(pod));

@@ -1,10 +1,10 @@
 //! What members get, and what stays as it was.
 
-use outrigger_inject::Settings;
+use outrigger_inject::{NamespaceFacts, ServiceFacts, Settings};
 use serde_json::{Value, json};
 
 use crate::check::{apply, env, faults};
-use crate::support::{annotated, asking, container, member, member_with, patch_of, pod};
+use crate::support::{annotated, asking, container, member, member_with, merge, patch_of, pod};
 
 fn settings(written: &Value) -> Settings {
     Settings::from_json(written).unwrap()
@@ -68,6 +68,63 @@ fn a_pod_of_no_service_calls_through_the_mesh_and_what_arrives_is_its_own() {
         env(container(&member(&pod(&json!({}))), "outrigger-init"), "OUTRIGGER_INIT_INBOUND_MODE"),
         "redirect"
     );
+}
+
+/// Callers go by the label. It said `true` of a pod at which nothing is redirected, too, and they spoke TLS to its application.
+#[test]
+fn the_label_tells_callers_whether_what_arrives_comes_by_the_sidecar() {
+    let label = |member: &Value| member["metadata"]["labels"]["outrigger.dev/injected"].clone();
+    let lonely = pod(&json!({"metadata": {"labels": {"app": "batch"}}}));
+    let ingress = pod(&json!({"metadata": {"labels": {"outrigger.dev/inject": "ingress"}}}));
+    for native in [true, false] {
+        let settings = settings(&json!({"nativeSidecar": native}));
+        for (before, told) in [(&lonely, "outbound"), (&ingress, "outbound"), (&pod(&json!({})), "true")] {
+            let after = member_with(before, &asking(), &settings, native);
+            assert_eq!(label(&after), told);
+            assert_eq!(patch_of(&after, &asking(), &settings).0, json!([]), "a second call");
+        }
+    }
+    // Its Service is made, and it is applied again; and the other way.
+    let service = json!({"metadata": {"name": "batch"},
+        "spec": {"selector": {"app": "batch"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+    let mut with_it = asking();
+    with_it.services.extend(ServiceFacts::from_object(&service));
+    let whole = member_with(&member(&lonely), &with_it, &Settings::default(), true);
+    assert_eq!(label(&whole), "true");
+    assert_eq!(patch_of(&whole, &with_it, &Settings::default()).0, json!([]));
+    assert_eq!(label(&member(&whole)), "outbound");
+}
+
+/// Each Service that selects a pod made an instance of it. What the mesh leaves out the control plane does not have: the pod asked
+/// for rules that never came.
+#[test]
+fn a_service_that_the_mesh_leaves_out_is_no_pods_service() {
+    let with = |change: &Value| {
+        let mut service = json!({"metadata": {"name": "web", "namespace": "fx"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+        merge(&mut service, change);
+        NamespaceFacts { services: ServiceFacts::from_object(&service).into_iter().collect(), ..asking() }
+    };
+    let served = |pod: &Value, namespace: &NamespaceFacts| {
+        let after = member_with(pod, namespace, &Settings::default(), true);
+        env(container(&after, "outrigger-proxy"), "OUTRIGGER_PROXY_SERVICE")
+    };
+    let discover = |word: &str| json!({"metadata": {"annotations": {"outrigger.dev/discover": word}}});
+    for (change, service) in [
+        (json!({}), "web"),
+        (discover("enabled"), "web"),
+        (discover("disabled"), ""),
+        (json!({"spec": {"type": "ExternalName"}}), ""),
+        (json!({"metadata": {"name": "kubernetes", "namespace": "default"}}), ""),
+        (json!({"metadata": {"name": "kubernetes"}}), "kubernetes"),
+    ] {
+        assert_eq!(served(&pod(&json!({})), &with(&change)), service, "{change}");
+    }
+    let mut left_out = with(&json!({}));
+    left_out.annotations.insert("outrigger.dev/discover".into(), "disabled".into());
+    assert_eq!(served(&pod(&json!({})), &left_out), "");
+    let named = annotated(&json!({"outrigger.dev/service": "cart"}));
+    assert_eq!(served(&named, &left_out), "cart", "there may be a MeshService of that name");
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn what_was_added_is_taken_away_and_the_pod_is_as_it_was() {
         pod(&json!({})),
         annotated(&scraped),
         pod(&json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}], "containers": [probed]}})),
+        pod(&json!({"metadata": {"labels": {"outrigger.dev/inject": "ingress"}}})),
         recorded("deployment.0.json"),
         recorded("notoken.0.json"),
         recorded("sharepid.0.json"),
