@@ -24,7 +24,8 @@ pub(super) struct Shelf {
     endpoints: HashMap<ServiceName, BTreeMap<EndpointUid, Box<[SocketAddr]>>>,
     /// The services by the addresses of their instances. Host names are made of them when they are asked for: there
     /// may be very many.
-    sockets: HashMap<SocketAddr, ServiceName>,
+    /// Whose instances are there, and how many of each: a pod may stand behind several Services. The first is meant.
+    sockets: HashMap<SocketAddr, BTreeMap<ServiceName, usize>>,
     /// Those of the kinds that one may subscribe to as a whole.
     general: BTreeSet<ResourceName>,
     hosts: HashMap<Hostname, ServiceName>,
@@ -183,15 +184,27 @@ impl Shelf {
         new: &[SocketAddr],
         difference: &mut Difference,
     ) {
-        for socket in new {
-            if self.sockets.insert(*socket, service.clone()).as_ref() != Some(service) {
+        for socket in new.iter().filter(|socket| !old.contains(socket)) {
+            let all = self.sockets.entry(*socket).or_default();
+            let before = all.first_key_value().map(|(first, _)| first.clone());
+            *all.entry(service.clone()).or_default() += 1;
+            if before.as_ref() != all.first_key_value().map(|(first, _)| first) {
                 difference.hosts.insert(Hostname::of_socket(*socket));
             }
         }
         for socket in old.iter().filter(|socket| !new.contains(socket)) {
-            // In the same publication it may have become another service's already.
-            if self.sockets.get(socket) == Some(service) {
+            let Some(all) = self.sockets.get_mut(socket) else { continue };
+            let Some(left) = all.get_mut(service) else { continue };
+            *left -= 1;
+            if *left > 0 {
+                continue;
+            }
+            let was_meant = all.first_key_value().is_some_and(|(first, _)| first == service);
+            all.remove(service);
+            if all.is_empty() {
                 self.sockets.remove(socket);
+            }
+            if was_meant {
                 difference.hosts.insert(Hostname::of_socket(*socket));
             }
         }
@@ -244,7 +257,8 @@ impl Catalog for Shelf {
 
     fn host(&self, host: &Hostname) -> Option<ServiceName> {
         let by_name = self.hosts.get(host);
-        by_name.or_else(|| host.socket().and_then(|socket| self.sockets.get(&socket))).cloned()
+        let at = |socket| self.sockets.get(&socket)?.first_key_value().map(|(first, _)| first);
+        by_name.or_else(|| host.socket().and_then(at)).cloned()
     }
 
     fn revision(&self) -> u64 {

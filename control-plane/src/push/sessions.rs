@@ -436,8 +436,9 @@ impl Guest<'_> {
 
     fn take_request(&mut self, request: DeltaRequest) -> Result<(), RpcError> {
         if request.nonce.is_empty() {
-            // What answers a response tells of no more.
+            // What answers a response tells of no more. Who says much may take long for all of it.
             self.coming = self.coming.saturating_sub(1);
+            self.awaits = (self.coming > 0).then(Instant::now).or(self.awaits);
         }
         let invalid =
             |e: outrigger_wire::session::ProtocolError| RpcError::new(RpcErrorKind::Invalid, e.to_string());

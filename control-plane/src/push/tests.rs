@@ -481,11 +481,52 @@ async fn one_certificate_opens_no_more_streams_than_a_process_needs() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_the_certificate_of_its_connection() {
     let mut mesh = Mesh::new();
-    let _web = mesh.sidecar_with(Some(proof(Duration::from_secs(60))), "web", &all_of_cart());
+    let mut web = mesh.sidecar_with(Some(proof(Duration::from_secs(60))), "web", &all_of_cart());
+    web.say().await;
+    web.listen().await;
     tokio::time::sleep(Duration::from_secs(50)).await;
     assert_eq!(mesh.hub.proxies().len(), 1);
     let end = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
     assert!(end.to_string().contains("has expired"), "{end}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_address_of_an_instance_of_two_services_is_known_until_the_last_of_them_lets_it_go() {
+    // A pod behind two Services was nobody's when one of them let it go, as when it was not ready for a while.
+    let mut mesh = Mesh::new();
+    let at = SocketAddr::from(([127, 0, 0, 1], PortNumber::HTTP.get()));
+    let headless: ServiceName = "shop/cart-headless".parse().unwrap();
+    let of_headless = |uid: &str| {
+        let ResourceChange::Set(Resource::Endpoint(endpoint)) = endpoint(uid, 1) else { unreachable!() };
+        ResourceChange::Set(Resource::Endpoint(Endpoint { service: headless.clone(), ..endpoint }))
+    };
+    let gone = |service: &ServiceName, uid: &str| {
+        ResourceChange::Remove(ResourceName::Endpoint(service.clone(), uid.parse().unwrap()))
+    };
+    mesh.publish(1, service("shop/cart", &["cart.shop"]));
+    mesh.publish(1, service("shop/cart-headless", &["cart-headless.shop"]));
+    mesh.publish(1, endpoint("i-1", 1));
+    mesh.publish(1, of_headless("i-1"));
+    let mut web = mesh.sidecar("web", &[Selector::Host(Hostname::of_socket(at))]);
+    web.say().await;
+    web.listen().await;
+    let meant = |web: &Sidecar| web.hosts.values().next().cloned().flatten();
+    assert_eq!(meant(&web), Some(cart()));
+    mesh.publish(2, gone(&cart(), "i-1"));
+    web.listen().await;
+    assert_eq!(meant(&web), Some(headless.clone()));
+    // One of another name in its place, and then it: as a pod that is made anew.
+    mesh.publish(3, of_headless("i-2"));
+    mesh.publish(3, gone(&headless, "i-1"));
+    mesh.publish(3, endpoint("i-1", 2));
+    web.listen().await;
+    assert_eq!(meant(&web), Some(cart()), "the first by name, always");
+    mesh.publish(4, gone(&cart(), "i-1"));
+    web.listen().await;
+    assert_eq!(meant(&web), Some(headless.clone()));
+    mesh.publish(5, gone(&headless, "i-2"));
+    web.listen().await;
+    assert_eq!(meant(&web), None);
 }
 
 #[tokio::test(start_paused = true)]
