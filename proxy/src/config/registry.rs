@@ -328,10 +328,13 @@ impl Registry {
             }
             Some(HostEntry::Asked) => Found::Asked,
             Some(HostEntry::Unknown(at)) if now.0 < at.0 + UNKNOWN_MS => Found::Unknown,
-            _ if self.discovery() == Discovery::Complete => match service_of_instance(&state, &host) {
-                Some(service) => self.find_service_in(&mut state, &service),
-                None => Found::Unknown,
-            },
+            // There is nobody to ask, but an instance may be known.
+            _ if matches!(self.discovery(), Discovery::Complete | Discovery::Away)
+                && let Some(service) = service_of_instance(&state, &host) =>
+            {
+                self.find_service_in(&mut state, &service)
+            }
+            _ if self.discovery() == Discovery::Complete => Found::Unknown,
             _ => {
                 make_room_for_host(&mut state);
                 state.hosts.insert(host.clone(), HostEntry::Asked);
@@ -430,13 +433,16 @@ impl Registry {
         let traced = snapshot.traced;
         live.snapshot.store(Some(Arc::new(snapshot)));
         self.traced(state, old.as_ref().and_then(|old| old.traced), traced);
+        let now_strict = live.snapshot.load().as_ref().is_some_and(|new| new.is_strict());
         if let Some(entry) = state.services.get_mut(&name) {
             (entry.absent, entry.pushed) = (false, Some(pushed));
             for view in entry.in_force().0.values() {
                 live.bulkheads.tell(&view.live);
             }
-            if by_name != old.is_some_and(|old| old.is_looked_up()) {
+            if by_name != old.as_ref().is_some_and(|old| old.is_looked_up()) {
                 entry.forget_located();
+                entry.publish();
+            } else if now_strict != old.is_some_and(|old| old.is_strict()) {
                 entry.publish();
             }
         }

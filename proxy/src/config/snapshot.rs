@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use outrigger_certs::Seal;
 use outrigger_mesh::{
-    Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, PortNumber, RequestHead,
-    Service, ServiceName, SpiffeId, TraceShare, Transport, Version,
+    Algorithm, ConnectionLimits, Endpoint, EndpointState, EndpointUid, Location, MtlsMode, PortNumber,
+    RequestHead, Service, ServiceName, SpiffeId, TraceShare, Transport, Version,
 };
 
 use crate::attempt::balance::{self, Maglev, Turns};
@@ -84,6 +84,11 @@ impl ServiceSnapshot {
         matches!(self.service.location, Location::Dns { .. })
     }
 
+    /// Whether every endpoint of it must prove who it is.
+    pub fn is_strict(&self) -> bool {
+        self.service.mtls.of_service() == MtlsMode::Strict
+    }
+
     /// The plan for a connection of `caller` whose bytes nobody looks into; `None` when the port has routes and none is
     /// for it.
     pub fn opaque(&self, port: PortNumber, caller: Option<&SpiffeId>) -> Option<&Arc<RoutePlan>> {
@@ -122,16 +127,30 @@ pub struct EndpointSet {
 
 impl EndpointSet {
     /// Arranges `endpoints`.
-    pub fn new(mut endpoints: Vec<Arc<EndpointView>>, complete: bool) -> Self {
+    pub fn new(endpoints: Vec<Arc<EndpointView>>, complete: bool) -> Self {
+        Self::arranged(endpoints, complete, false)
+    }
+
+    /// The same of a service all whose endpoints must prove who they are. Those without a sidecar can not: among others nobody
+    /// chooses them, as while the pods of a workload start anew one by one with their sidecars.
+    pub fn of_strict(endpoints: Vec<Arc<EndpointView>>, complete: bool) -> Self {
+        Self::arranged(endpoints, complete, true)
+    }
+
+    fn arranged(mut endpoints: Vec<Arc<EndpointView>>, complete: bool, strict: bool) -> Self {
         endpoints.sort_by(|a, b| a.endpoint.uid.cmp(&b.endpoint.uid));
-        let mut all = Subset::default();
-        let mut subsets: HashMap<Version, Subset> = HashMap::new();
-        for view in endpoints.iter().filter(|v| v.endpoint.state == EndpointState::Ready) {
-            all.add(view);
+        let ready = || endpoints.iter().filter(|v| v.endpoint.state == EndpointState::Ready);
+        let all = Subset::of(ready(), strict);
+        let mut of_version: HashMap<Version, Vec<&Arc<EndpointView>>> = HashMap::new();
+        for view in ready() {
             if let Some(version) = &view.endpoint.version {
-                subsets.entry(version.clone()).or_default().add(view);
+                of_version.entry(version.clone()).or_default().push(view);
             }
         }
+        let subsets = of_version
+            .into_iter()
+            .map(|(version, views)| (version, Subset::of(views.into_iter(), strict)))
+            .collect();
         Self { complete, trouble: None, everything: endpoints, all, subsets }
     }
 
@@ -215,6 +234,16 @@ static NOBODY: Subset = Subset {
 };
 
 impl Subset {
+    /// Of these endpoints, all; or those that can prove who they are, where that is wanted and any can.
+    fn of<'a>(views: impl Iterator<Item = &'a Arc<EndpointView>> + Clone, strict: bool) -> Self {
+        let proven = strict && views.clone().any(|view| view.is_mesh());
+        let mut subset = Self::default();
+        for view in views.filter(|view| !proven || view.is_mesh()) {
+            subset.add(view);
+        }
+        subset
+    }
+
     fn add(&mut self, view: &Arc<EndpointView>) {
         let weight = view.endpoint.weight;
         self.uneven |= self.members.first().is_some_and(|first| first.endpoint.weight != weight);

@@ -92,8 +92,12 @@ pub async fn course_to(worker: &Worker, to: SocketAddr) -> Course {
     } else {
         look_up(registry, to, inside).await
     };
-    // The address of a service of whose instances nobody has told yet is of the mesh, whatever the mesh's own ranges are.
-    let of_service = || registry.is_of_service(&Hostname::of_address(to.ip()));
+    // The address of a service or an instance of which not everything is told yet is of the mesh, whatever the mesh's own ranges are.
+    let of_service = || {
+        [Hostname::of_address(to.ip()), Hostname::of_socket(to)]
+            .iter()
+            .any(|host| registry.is_of_service(host))
+    };
     let inside = inside || (looked == Looked::NotTold && of_service());
     match (looked, inside) {
         (Looked::Service(host), _) => Course::Service(host),

@@ -401,7 +401,11 @@ pub(crate) fn place(
             format!("endpoint {uid} is this sidecar's own port"),
         ));
     }
+    // Where arriving connections are redirected, what a sidecar calls on its own host is not: it ends at the application itself, as it
+    // would if that called itself without a mesh.
+    let itself = worker.shared.applications.iter().any(|own| own.address == address);
     let secured = match (view.is_mesh(), snapshot.service.mtls.at(port.number), &snapshot.outside) {
+        (true, _, _) if itself => Secured::No,
         (true, MtlsMode::Strict | MtlsMode::Permissive, _) => Secured::Mesh(Arc::clone(snapshot)),
         (false, MtlsMode::Strict, _) => {
             let why = format!("endpoint {uid} has no sidecar, and the service wants mutual TLS");

@@ -28,7 +28,7 @@ impl Drop for Owned {
     }
 }
 
-/// Waits until `probe` says yes; panics with `what` after ten seconds.
+/// Waits until `probe` says yes; panics with `what` after twenty seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut probe: impl FnMut() -> F) {
     let start = Instant::now();
     while !probe().await {
@@ -37,4 +37,4 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut probe: impl Fn
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);

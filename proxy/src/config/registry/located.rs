@@ -150,7 +150,10 @@ impl ServiceEntry {
         for view in endpoints.values() {
             self.live.bulkheads.tell(&view.live);
         }
-        let set = EndpointSet::new(endpoints.values().cloned().collect(), complete);
+        let views = endpoints.values().cloned().collect();
+        let strict = self.live.snapshot.load().as_ref().is_some_and(|snapshot| snapshot.is_strict());
+        let set =
+            if strict { EndpointSet::of_strict(views, complete) } else { EndpointSet::new(views, complete) };
         let mut set = set.seen_from(self.zone.as_deref());
         set.trouble = self.located.as_ref().and_then(|located| located.lookup.error.clone());
         let members = set.subset(None).members.iter().map(|view| &view.live.breaker);

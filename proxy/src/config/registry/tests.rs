@@ -129,6 +129,46 @@ fn a_service_whose_callers_routes_are_awaited_is_not_ready_before_they_are_told(
 }
 
 #[test]
+fn among_endpoints_that_prove_who_they_are_those_without_a_sidecar_are_not_chosen_where_all_must() {
+    // While the pods of a workload started anew with their sidecars, every request to one of the others failed.
+    let registry = registry();
+    let mtls = |mode: MtlsMode| {
+        set(&registry, Resource::Service(Service { mtls: mode.into(), ..service("shop/cart", None) }));
+    };
+    let bare = |uid: &str| Endpoint { transport: Transport::Plaintext, ..endpoint("shop/cart", uid, 1000) };
+    mtls(MtlsMode::Strict);
+    set(&registry, Resource::Endpoint(bare("i-1")));
+    let Found::Known(cart) = registry.find(&"cart".parse().unwrap()) else { panic!("known") };
+    let members = || {
+        let set = cart.endpoints.load();
+        set.subset(None).members.iter().map(|m| m.endpoint.uid.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(members(), ["i-1"], "alone it is chosen, and refused with a reason");
+    set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-2", 1001)));
+    assert_eq!(members(), ["i-2"]);
+    assert_eq!(cart.endpoints.load().everything.len(), 2);
+    mtls(MtlsMode::Permissive);
+    assert_eq!(members(), ["i-1", "i-2"]);
+    mtls(MtlsMode::Strict);
+    assert_eq!(members(), ["i-2"]);
+}
+
+#[test]
+fn an_instance_is_known_by_its_address_while_the_control_plane_is_away() {
+    // It was taken for a place outside, and called in plaintext.
+    let registry = registry();
+    set(&registry, Resource::Service(service("shop/cart", None)));
+    set(&registry, Resource::Endpoint(endpoint("shop/cart", "i-1", 1000)));
+    registry.set_discovery(Discovery::Away);
+    let name: ServiceName = "shop/cart".parse().unwrap();
+    let live = registry.live_service(&name).unwrap();
+    let at = live.endpoints.load().everything[0].address(PortNumber::HTTP).unwrap();
+    assert!(matches!(registry.find(&Hostname::of_socket(at)), Found::Known(_)));
+    let beside = std::net::SocketAddr::new(at.ip(), 9);
+    assert!(matches!(registry.find(&Hostname::of_socket(beside)), Found::Asked));
+}
+
+#[test]
 fn state_of_an_endpoint_outlives_a_new_weight_but_not_a_new_address() {
     let registry = registry();
     set(&registry, Resource::Service(service("shop/cart", None)));

@@ -85,9 +85,11 @@ async fn an_instance_whose_address_is_told_before_it_is_waited_for() {
     };
     let (host, ()) = tokio::join!(mesh.service("10.0.0.9:8080"), told);
     assert_eq!(host.name.socket(), Some(new));
-    // One that does not come has gone.
-    let gone = "10.0.0.10:8080".parse().unwrap();
+    // One that does not come has gone; where not everything is told, nobody can say.
+    let gone: SocketAddr = "10.0.0.10:8080".parse().unwrap();
     mesh.apply(Change::HostIs { host: Hostname::of_socket(gone), service: "shop/cart".parse().unwrap() });
+    assert_eq!(mesh.refusal("10.0.0.10:8080").await, Reason::DiscoveryUnavailable);
+    mesh.apply(Change::HostUnknown(Hostname::of_address(gone.ip())));
     assert!(matches!(mesh.course("10.0.0.10:8080").await, Course::Outside(_)));
 }
 
