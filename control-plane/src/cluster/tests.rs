@@ -155,6 +155,31 @@ async fn a_service_has_the_addresses_of_its_cluster_and_nobody_can_claim_one() {
     })
     .await;
     assert_eq!((of("shop/web"), of("shop/alone")), (vec![], vec![]));
+
+    // While what was written of it does not hold, its address may become another's: it has the one that it has now.
+    plane.server.put(&object(OURS, "MeshService", "cart", &json!({ "timeouts": { "request": "soon" } })));
+    eventually("it does not hold", || async { !plane.store.refused().is_empty() }).await;
+    assert_eq!(of("shop/cart"), both);
+    cart["spec"]["clusterIPs"] = json!(["10.96.0.9", "fd00:96::9"]);
+    plane.server.put(&cart);
+    let both = ["10.96.0.9", "fd00:96::9"];
+    eventually("it is known by what it has now", || async { of("shop/cart") == both }).await;
+    plane.server.put(&object(OURS, "MeshService", "cart", &settings));
+
+    // What is not in the mesh is called as before there was one, unless somebody says something of it.
+    plane.server.put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "plain" } }));
+    let mut outside = service("db");
+    outside["metadata"]["namespace"] = "plain".into();
+    outside["spec"]["clusterIPs"] = json!(["10.96.0.20"]);
+    plane.server.put(&outside);
+    let known = || plane.state.world().service(&crate::testing::name("plain/db")).is_some();
+    eventually("it is followed", || async { known() }).await;
+    assert_eq!(of("plain/db"), [] as [&str; 0]);
+    let mut said = object(OURS, "MeshService", "db", &settings);
+    said["metadata"]["namespace"] = "plain".into();
+    plane.server.put(&said);
+    eventually("it is in the mesh", || async { of("plain/db") == ["10.96.0.20"] }).await;
+
     let plane = plane.again().await;
     let world = plane.state.world();
     let cart = world.service(&crate::testing::name("shop/cart")).unwrap();

@@ -20,7 +20,8 @@ pub struct PodFacts {
     pub account: String,
     /// The version of the service that it is: `outrigger.dev/version`, else `app.kubernetes.io/version`, else `version`.
     pub version: Option<String>,
-    /// Whether it has a sidecar.
+    /// Whether what arrives at it comes by its sidecar. One that is injected for what leaves it alone (`outbound`) is reached
+    /// as if it had none.
     pub meshed: bool,
     /// Whether it is about to end.
     pub ending: bool,
@@ -118,7 +119,8 @@ impl Slice {
 /// - Ready endpoints are instances. One that terminates takes no new requests (`draining`) while it still serves, and is gone
 ///   when it does not; so it is with a pod that is about to end, whatever its slice says still.
 /// - With addresses of both families an instance has that of the Service's first.
-/// - With a sidecar it is reached by mutual TLS at the application's own port, which the pod redirects; else in plaintext.
+/// - With a sidecar that takes what arrives it is reached by mutual TLS at the application's own port, which the pod redirects;
+///   else in plaintext.
 ///   As long as its pod is not known, that is not known either, and it is none yet.
 pub fn instances<'a>(
     service: &Value,
@@ -164,6 +166,8 @@ pub(super) fn behind<'a>(
     for slice in slices {
         let pods: Vec<&PodFacts> = slice.pods().filter_map(&pod).collect();
         behind.accounts.extend(pods.iter().map(|pod| pod.account.clone()));
+        behind.meshed |= pods.iter().any(|pod| pod.meshed);
+        behind.bare |= pods.iter().any(|pod| !pod.meshed) || slice.endpoints.iter().any(|e| e.pod.is_none());
         let said = pods.iter().filter_map(|pod| pod.opaque.as_ref().or(of_all.as_ref()));
         for ports in said.collect::<Vec<_>>() {
             let opaque = listening(service, slice).filter(|(_, at)| ports.contains(*at));

@@ -31,6 +31,10 @@ pub struct Behind {
     pub accounts: BTreeSet<String>,
     /// The ports of the Service whose bytes one of them, at least, wants nobody to look into.
     pub opaque: BTreeSet<u64>,
+    /// Whether one of them, at least, is reached by a sidecar of its own.
+    pub meshed: bool,
+    /// Whether one of them, at least, is not, or what is there is no pod.
+    pub bare: bool,
 }
 
 /// The MeshService that a Service is.
@@ -43,7 +47,9 @@ pub struct Behind {
 /// - Mutual TLS: `strict` in a namespace whose pods get sidecars, else `permissive`; the annotation `outrigger.dev/mtls` of the
 ///   Service or its namespace says otherwise.
 ///
-/// Its `status` has what the cluster calls it by, its ClusterIPs: a headless one has none.
+/// Its `status` has what the cluster calls it by, its ClusterIPs (a headless one has none), and whether it is in the mesh:
+/// one of its pods is, or its namespace while nothing is behind it. Where all that is behind it has no sidecar (a gateway, what is
+/// beyond the cluster, pods that are still to start anew with theirs) its callers are best off as they were without a mesh.
 pub fn derive(service: &Value, namespace: &Value, behind: &Behind) -> Value {
     let (of, name) = place(service);
     let mut metadata = Map::new();
@@ -77,7 +83,8 @@ pub fn derive(service: &Value, namespace: &Value, behind: &Behind) -> Value {
     let mut whole = json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "MeshService", "metadata": metadata, "spec": spec });
     let addresses = cluster_addresses(service);
     if !addresses.is_empty() {
-        whole["status"] = json!({ "clusterAddresses": addresses });
+        let meshed = behind.meshed || !behind.bare && label(namespace, "inject") == Some("enabled");
+        whole["status"] = json!({ "clusterAddresses": addresses, "meshed": meshed });
     }
     whole
 }

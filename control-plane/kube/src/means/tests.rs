@@ -123,6 +123,24 @@ fn a_service_is_called_by_the_addresses_of_its_cluster() {
         with["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let derived = derive(&with, &namespace(None), &Behind::default());
         assert_eq!(derived["status"]["clusterAddresses"], told, "{spec}");
+        if !told.is_null() {
+            assert_eq!(derived["status"]["meshed"], false);
+            let meshed = Behind { meshed: true, ..Behind::default() };
+            let bare = Behind { bare: true, ..Behind::default() };
+            let both = Behind { bare: true, ..meshed.clone() };
+            let (on, off) = (namespace(Some("enabled")), namespace(None));
+            let rows = [
+                (&off, &meshed, true),
+                (&off, &both, true),
+                (&off, &bare, false),
+                (&on, &Behind::default(), true),
+                (&on, &bare, false),
+                (&on, &both, true),
+            ];
+            for (namespace, behind, is_meshed) in rows {
+                assert_eq!(derive(&with, namespace, behind)["status"]["meshed"], is_meshed, "{behind:?}");
+            }
+        }
     }
 }
 
@@ -326,6 +344,27 @@ fn an_instance_has_the_ports_version_zone_and_sidecar_of_its_pod() {
         instance("10.0.0.9", &own_port),
     ];
     assert_eq!(told(&facts), expected);
+}
+
+/// A pod that is injected for what leaves it alone took part as one with a sidecar: callers spoke TLS to the bare application.
+#[test]
+fn only_a_pod_at_which_everything_arrives_by_its_sidecar_is_reached_by_mutual_tls() {
+    for (injected, transport) in [
+        (json!("true"), None),
+        (json!("outbound"), Some("plaintext")),
+        (json!("True"), Some("plaintext")),
+        (json!("what comes later"), Some("plaintext")),
+        (Value::Null, Some("plaintext")),
+    ] {
+        let facts = facts(&[
+            cart(),
+            pod("a", &json!({ "/metadata/labels": { "outrigger.dev/injected": injected } })),
+            slice("s", "cart", "IPv4", &json!([ready("10.0.0.1", "a")])),
+        ]);
+        let told = told(&facts);
+        assert_eq!(told.len(), 1, "{injected}");
+        assert_eq!(told[0]["transport"].as_str(), transport, "{injected}");
+    }
 }
 
 #[test]

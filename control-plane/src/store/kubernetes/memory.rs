@@ -12,7 +12,7 @@ use std::sync::Arc;
 use outrigger_kube::api::Collection;
 use outrigger_kube::follow::{Told, version};
 use outrigger_kube::means::{Facts, NAMESPACES, SERVICES, SOURCES, added, misread};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -367,12 +367,10 @@ impl Memory {
             (None, Some((raw, version))) => ((**raw).clone(), *version, Some(created(raw))),
             (Some((derived, _)), Some((raw, version))) => (added(derived, raw), *version, Some(created(raw))),
         };
+        let status = derived.as_ref().and_then(|(derived, _)| status_of(derived, written.is_some()));
         match kinds::read(&whole) {
-            Ok((_, mut value)) => {
-                // What the cluster alone says of it; what others wrote of a status is not read.
-                if let Some(told) = derived.as_ref().and_then(|(derived, _)| derived.get("status")) {
-                    value["status"] = told.clone();
-                }
+            Ok((_, value)) => {
+                let value = told(value, status);
                 Some(Record { created: made.unwrap_or_default(), changed: version, value })
             }
             Err(why) => {
@@ -390,7 +388,13 @@ impl Memory {
                     // What of it can be read counts, beside what was in force.
                     return as_it_is();
                 }
-                self.get(space, &path).cloned().or_else(shut).or_else(as_it_is)
+                let before = self.get(space, &path).cloned();
+                // Its addresses are the cluster's to say, and may be another's by now.
+                let before = before.map(|record| match key.kind {
+                    Kind::MeshService => Record { value: told(record.value, status), ..record },
+                    _ => record,
+                });
+                before.or_else(shut).or_else(as_it_is)
             }
         }
     }
@@ -472,6 +476,23 @@ fn warn_of_misread(of: &Collection, told: &Told) {
             tracing::warn!(kind = of.kind, namespace, name, why, "an annotation counts as not written");
         }
     }
+}
+
+/// What the cluster alone says of a Service: its addresses, where it is in the mesh. What is not, and of which nobody has written
+/// anything, is called as it was before there was a mesh.
+fn status_of(derived: &Json, is_written: bool) -> Option<Json> {
+    let told = &derived["status"];
+    let addresses = told.get("clusterAddresses").filter(|_| is_written || told["meshed"] == true)?;
+    Some(json!({ "clusterAddresses": addresses }))
+}
+
+/// A value with that in the place of any other status: what others wrote into one is not read.
+fn told(mut value: Json, status: Option<Json>) -> Json {
+    if let Some(object) = value.as_object_mut() {
+        object.shift_remove("status");
+        object.extend(status.map(|status| ("status".to_owned(), status)));
+    }
+    value
 }
 
 fn key(kind: Kind, namespace: &str, name: &str) -> Option<Key> {
