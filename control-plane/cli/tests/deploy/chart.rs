@@ -151,7 +151,11 @@ fn each_set_of_values_keeps_what_it_promises() {
     let objects = chart.objects("ha");
     let control = one(&objects, "Deployment", "outrigger-control");
     assert_eq!(control["spec"]["replicas"], 3);
-    assert_eq!(control["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
+    // Where each replica wants a node of its own, three nodes have no room for a fourth: an upgrade would wait for ever.
+    assert_eq!(control["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": 1}));
+    let usual = chart.objects("openshift");
+    let strategy = &one(&usual, "Deployment", "outrigger-control")["spec"]["strategy"];
+    assert_eq!(strategy["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     let affinity = &control["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
     assert!(affinity["requiredDuringSchedulingIgnoredDuringExecution"].is_array());
     assert_eq!(one(&objects, "PodDisruptionBudget", "outrigger-control")["spec"]["minAvailable"], 2);

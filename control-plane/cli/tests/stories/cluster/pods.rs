@@ -30,8 +30,9 @@ async fn pods_of_the_webhook_reach_each_other_by_the_addresses_of_their_cluster(
     two.run(SERVER, &["cart-2"]).await;
     web.run(SERVER, &["web-1"]).await;
     stage.slice("cart", &[(&one, Is::Ready), (&two, Is::Ready)]);
-    let both = |all: &Value| all["items"].as_array().is_some_and(|items| items.len() == 2);
-    stage.mesh.until("both are instances", "/v1/instances/shop", both).await;
+    stage.slice("web", &[(&web, Is::Ready)]);
+    let all_three = |all: &Value| all["items"].as_array().is_some_and(|items| items.len() == 3);
+    stage.mesh.until("they are instances", "/v1/instances/shop", all_three).await;
 
     // By mutual TLS: the application is told who calls.
     let heard = web.ask(
@@ -53,6 +54,10 @@ async fn pods_of_the_webhook_reach_each_other_by_the_addresses_of_their_cluster(
     );
     assert!(heard[2].starts_with("200 cart-1 "), "{heard:?}");
     assert_eq!(heard[3], "2 opaque, 0 passed on", "all of it by way of the mesh");
+
+    // A pod that calls its own Service meets itself, as it would without a mesh.
+    let heard = web.ask(CLIENT, &["http 10.96.0.11:80"]);
+    assert!(heard[0].starts_with("200 web-1 "), "{heard:?}");
 
     // From the node, in plaintext: probes have been answered, nothing else is.
     for cart in [&one, &two] {
@@ -87,6 +92,8 @@ impl Stage {
         let ports = json!([{ "name": "http", "port": 80, "targetPort": 8080 }, { "name": "raw", "port": 9000, "targetPort": 9000 }]);
         let cart = json!({ "selector": { "app": "cart" }, "ports": ports, "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"] });
         cluster.server.put(&object("v1", "Service", "cart", &cart));
+        let web = json!({ "selector": { "app": "web" }, "ports": ports, "clusterIP": "10.96.0.11", "clusterIPs": ["10.96.0.11"] });
+        cluster.server.put(&object("v1", "Service", "web", &web));
         let push = SocketAddr::from((NODE, 15_010));
         let config = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(config.path(), json!({ "control": push.to_string() }).to_string()).unwrap();
