@@ -41,6 +41,8 @@ pub struct Subject {
     pub labels: Option<String>,
     /// Whether the server may not know the kind: then there are none of it, and it is asked again now and then.
     pub optional: bool,
+    /// A version that reads the same, and that a server may have in the place of that of `of`.
+    pub older: Option<&'static str>,
 }
 
 const PAGE: u32 = 500;
@@ -56,17 +58,25 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// Tells everything about a subject, until it is dropped.
-pub async fn follow(api: ApiServer, subject: Subject, mut tell: impl FnMut(Told)) {
-    let mut tries = 0;
+pub async fn follow(api: ApiServer, mut subject: Subject, mut tell: impl FnMut(Told)) {
+    let (wanted, mut tries, mut tried_both) = (subject.of.version, 0, false);
     loop {
         match list(&api, &subject).await {
             Ok((items, version)) => {
-                tries = 0;
+                (tries, tried_both) = (0, false);
                 tell(Told::All(items, version));
                 watch(&api, &subject, version, &mut tell).await;
             }
+            Err(e)
+                if e.kind() == CallErrorKind::NotFound
+                    && !tried_both
+                    && let Some(older) = subject.older =>
+            {
+                subject.of.version = if subject.of.version == wanted { older } else { wanted };
+                tried_both = true;
+            }
             Err(e) if e.kind() == CallErrorKind::NotFound && subject.optional => {
-                tries = 0;
+                (tries, tried_both) = (0, false);
                 tell(Told::All(vec![], 0));
                 tokio::time::sleep(UNKNOWN_AGAIN.mul_f64(0.5 + fastrand::f64())).await;
             }

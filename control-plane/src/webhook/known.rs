@@ -48,7 +48,8 @@ impl Followed {
         let followed = Arc::<Self>::default();
         for of in [NAMESPACES, SERVICES] {
             let (told_to, subject) = (Arc::clone(&followed), of.clone());
-            let subject = Subject { of: subject, namespace: None, labels: None, optional: false };
+            let subject =
+                Subject { of: subject, namespace: None, labels: None, optional: false, older: None };
             tasks.spawn(follow(api.clone(), subject, move |told| told_to.heard().take(&of, &told)));
         }
         followed

@@ -61,7 +61,7 @@ impl Heard {
 }
 
 fn subject() -> Subject {
-    Subject { of: CONFIG_MAPS, namespace: None, labels: None, optional: false }
+    Subject { of: CONFIG_MAPS, namespace: None, labels: None, optional: false, older: None }
 }
 
 async fn watched(cluster: &Cluster) {
@@ -188,6 +188,19 @@ async fn a_kind_that_the_server_does_not_know_has_no_objects() {
     let of = Collection { group: "example.com", version: "v1", plural: "others", kind: "Other" };
     let mut heard = Heard::of(&cluster, Subject { of, optional: true, ..subject() });
     assert_eq!(heard.next().await, Told::All(vec![], 0));
+}
+
+#[tokio::test]
+async fn a_kind_that_the_server_has_in_an_older_version_is_read_in_that() {
+    // Of an API server with an older Gateway API no ReferenceGrant was ever read, and nothing said so.
+    let cluster = Cluster::start().await;
+    cluster.put("a", "1");
+    let newer = Collection { version: "v2", ..CONFIG_MAPS };
+    let mut heard =
+        Heard::of(&cluster, Subject { of: newer, older: Some("v1"), optional: true, ..subject() });
+    assert_eq!(heard.news().await, "all a=1");
+    cluster.put("b", "1");
+    assert_eq!(heard.news().await, "changed b=1");
 }
 
 #[tokio::test]

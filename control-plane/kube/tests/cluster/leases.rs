@@ -114,6 +114,7 @@ async fn replicas_see_each_other_and_what_they_say() {
         namespace: Some("default".into()),
         labels: Some(format!("{REPLICA}=true")),
         optional: false,
+        older: None,
     };
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let _task = Owned::spawn(follow(cluster.api.clone(), subject, move |told| drop(tell.send(told))));

@@ -198,16 +198,22 @@ impl Inner {
 
 /// Everything that is followed.
 fn subjects(namespace: &str) -> Vec<Subject> {
-    let all = |of: Collection, optional| Subject { of, namespace: None, labels: None, optional };
+    let all = |of: Collection, optional| Subject { of, namespace: None, labels: None, optional, older: None };
     let here = |of: Collection, labels: &str| Subject {
         of,
         namespace: Some(namespace.to_owned()),
         labels: Some(labels.to_owned()),
         optional: false,
+        older: None,
     };
     let sources = SOURCES.into_iter().map(|of| all(of, false));
     // A cluster may not have the Gateway API, or not all of our kinds yet.
-    let kinds = Kind::ALL.into_iter().map(|kind| all(collection(kind), true));
+    let of_kind = |kind| {
+        // `v1` came with version 1.5 of the Gateway API.
+        let older = (kind == Kind::ReferenceGrant).then_some("v1beta1");
+        Subject { older, ..all(collection(kind), true) }
+    };
+    let kinds = Kind::ALL.into_iter().map(of_kind);
     let boxes = [boxed::SECRETS, boxed::CONFIG_MAPS].map(|of| here(of, boxed::SPACE));
     let replicas = here(LEASES, &format!("{REPLICA}=true"));
     sources.chain(kinds).chain(boxes).chain([replicas]).collect()
