@@ -53,6 +53,12 @@ fn start_as(in_cluster: bool, sidecar: &Sidecar, application: SocketAddr) -> Run
     (withdrawer, readiness, tokio::spawn(registrar.run()))
 }
 
+/// Whether it gives this as a reason for not being ready.
+fn says(readiness: &Readiness, what: &'static str) -> impl Fn() -> std::future::Ready<bool> {
+    let readiness = readiness.clone();
+    move || std::future::ready(readiness.reasons().iter().any(|reason| reason.contains(what)))
+}
+
 #[tokio::test]
 async fn an_instance_registers_once_rules_and_application_are_there() {
     let server = PlanServer::start().await;
@@ -62,13 +68,7 @@ async fn an_instance_registers_once_rules_and_application_are_there() {
     let sidecar = Sidecar::start(&server, folder.path()).await;
     sidecar.linked().await;
     let (_withdrawer, readiness, _task) = start(&sidecar, application.addr());
-    let says = |what: &'static str| {
-        let readiness = readiness.clone();
-        move || {
-            let reasons = readiness.reasons();
-            async move { reasons.iter().any(|r| r.contains(what)) }
-        }
-    };
+    let says = |what| says(&readiness, what);
     eventually("it waits for the application", says("does not accept connections")).await;
     application.listen_again().await;
     eventually("it waits for its rules", says("rules of the inbound side")).await;
@@ -128,13 +128,7 @@ async fn a_pod_is_ready_once_its_rules_are_there_whether_or_not_it_can_register(
     let sidecar = Sidecar::start(&server, folder.path()).await;
     sidecar.linked().await;
     let (withdrawer, readiness, task) = start_in_cluster(&sidecar, application.addr());
-    let says = |what: &'static str| {
-        let readiness = readiness.clone();
-        move || {
-            let reasons = readiness.reasons();
-            async move { reasons.iter().any(|r| r.contains(what)) }
-        }
-    };
+    let says = |what| says(&readiness, what);
     eventually("it waits for its rules", says("rules of the inbound side have not come")).await;
     server.set(resources::inbound(&web(), &[]));
     eventually("those of others are not its own", says("do not name shop/web")).await;
