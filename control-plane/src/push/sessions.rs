@@ -436,9 +436,11 @@ impl Guest<'_> {
 
     fn take_request(&mut self, request: DeltaRequest) -> Result<(), RpcError> {
         if request.nonce.is_empty() {
-            // What answers a response tells of no more. Who says much may take long for all of it.
+            // What answers a response tells of no more. Who says much may take long for all of it, but not for ever: others wait
+            // for him meanwhile.
             self.coming = self.coming.saturating_sub(1);
-            self.awaits = (self.coming > 0).then(Instant::now).or(self.awaits);
+            let goes_on = self.coming > 0 && self.proxy.began.elapsed() < MAX_COMING;
+            self.awaits = goes_on.then(Instant::now).or(self.awaits);
         }
         let invalid =
             |e: outrigger_wire::session::ProtocolError| RpcError::new(RpcErrorKind::Invalid, e.to_string());
@@ -574,5 +576,7 @@ const MAX_OWED: usize = 256;
 const MAX_MARKS: usize = 4096;
 /// A sidecar whose connection breaks when it has owed an answer for so long was not there any more.
 const SLOW: Duration = Duration::from_secs(3);
+/// For so long a sidecar that is coming in has its time anew with each request that tells more.
+const MAX_COMING: Duration = Duration::from_secs(60);
 /// A sidecar that leaves a response unanswered for so long hangs.
 const MAX_ANSWER: Duration = Duration::from_secs(30);

@@ -1,6 +1,8 @@
 //! A sidecar that is just coming in: what it wants and holds takes several requests, and before the last of them nobody knows
 //! what it obeys.
 
+use outrigger_mesh::ResourceKind;
+
 use super::*;
 use crate::rollout::Sidecars;
 
@@ -56,4 +58,39 @@ async fn who_never_says_all_that_it_announced_loses_its_place() {
     let ended = mesh.streams.try_join_next().unwrap().unwrap().unwrap_err();
     assert!(ended.to_string().contains("does not answer"), "{ended}");
     assert!(mesh.hub.proxies().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_it_drop_by_drop_has_a_minute_and_no_more() {
+    // Everybody who takes an instance out waits for him: by one word every now and then he could have held up all of them.
+    let mut mesh = Mesh::new();
+    let all = |kind| Selector::All(kind);
+    let mut web = mesh.sidecar(
+        "web",
+        &[
+            Selector::EndpointsOf(cart()),
+            Selector::Named(ResourceName::Service(cart())),
+            all(ResourceKind::Trust),
+            all(ResourceKind::Mesh),
+            all(ResourceKind::Issuer),
+            all(ResourceKind::Denylist),
+        ],
+    );
+    assert_eq!(web.first.len(), 6);
+    let first = std::mem::take(&mut web.first);
+    let began = tokio::time::Instant::now();
+    for request in first.into_iter().take(5) {
+        let _he_may_be_cut_by_now = web.requests.send(request).await;
+        // What there is to answer he answers.
+        while let Ok(response) = tokio::time::timeout(Duration::from_secs(1), web.responses.recv()).await {
+            let Some(response) = response else { break };
+            let delta = web.session.on_response(response);
+            web.session.answer(delta.ticket, Vec::new());
+            web.say_more().await;
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    let ended = mesh.streams.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(ended.to_string().contains("does not answer"), "{ended}");
+    assert!(began.elapsed() < Duration::from_secs(110), "{:?}", began.elapsed());
 }
